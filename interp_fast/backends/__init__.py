@@ -1,0 +1,182 @@
+"""The kernel contract: five functions, the same in every backend.
+
+Every backend is a module with these functions. ``reference`` (NumPy, float64, direct differences) is the definition;
+a fast backend is a private way to the same answer within the accuracy table of the README.
+
+``prepare(rows, log_w, *, moments, scale, bandwidth, low_memory, threads) -> data``
+    What the backend wants to keep of a training set; opaque to everybody else. ``rows`` is (N, d), contiguous along
+    rows, already validated, kept by reference; its values are ``scale[0] * rows + scale[1]`` when ``scale`` is given
+    (integer storage). ``log_w`` is (N,) float64, the logarithm of weights that sum to 1, -inf for weight 0.
+    ``moments`` is the :class:`Moments` of the rows. ``bandwidth`` delta >= 0 smooths the data: see below.
+
+``posterior(x, data, alpha, sigma, *, u=None, cut, out, threads) -> None``
+    The posterior over rows of M queries. ``x`` (M, d) and ``alpha, sigma, cut`` (M,) are C-contiguous float64. With
+    S = sigma^2 + alpha^2 delta^2 and l_i = log_w_i - |x - alpha x_i|^2 / (2 S), w = softmax(l). Fills those of the
+    following that the dict ``out`` holds (C-contiguous, not aliased with ``x``):
+
+    ==============  ===============  ================================================================================
+    mean            (M, d) float64   sum_i w_i x_i
+    log_norm        (M,) float64     logsumexp_i l_i
+    index           (M,) int64       argmax_i l_i, the lowest row at ties
+    gap             (M,) float64     l of the argmax minus the runner-up's; inf when there is no other row of weight > 0
+    log_rest        (M,) float64     log(1 - w_max), summed over the other rows; -inf when there is none
+    ess             (M,) float64     1 / sum_i w_i^2
+    entropy         (M,) float64     -sum_i w_i log w_i, in nats
+    variance        (M,) float64     sum_i w_i |x_i - mean|^2
+    top_index       (M, k) int64     the k heaviest rows, heaviest first, lowest row first at ties; k <= N
+    top_weight      (M, k) float64   their weights
+    jvp             (M, d) float64   C u = sum_i w_i ((x_i - mean) . u) (x_i - mean), for the direction ``u`` (M, d)
+    dropped         (M,) float64     bound on the posterior mass of rows left out (0 for dense work)
+    work            (M,) float64     multiply-adds done / dense multiply-adds
+    ==============  ===============  ================================================================================
+
+    ``cut`` is a threshold in nats: rows whose l is proved to lie more than ``cut`` below the maximum may be left out
+    (inf: dense, only weights that vanish in the arithmetic are). Where an output is made of the off-weights (gap,
+    log_rest, ess, entropy, variance, jvp) the threshold counts from the runner-up. alpha = 0 gives w = the weights.
+    S = 0 is the limit: the nearest rows, ties (exactly equal distances in the arithmetic used) by weight; then
+    log_norm is -inf and gap is 0 at ties and inf otherwise. A query whose only rows have weight 0 does not occur.
+
+``run_steps(state, data, table, first, last, *, key, first_sample, error, cut, threads) -> None``
+    Rows first <= r < last of a :class:`~interp_fast.steps.StepTable`, in place on ``state`` (:class:`State`)::
+
+        D     = smoothed mean at (cur; alpha[r], sigma[r]),  (sigma^2/S) mean + (alpha delta^2/S) cur;  + error[r]
+        out   = A[r] base + B[r] D + C[r] previous + S[r] xi          xi = normals(key, first_sample + i, r)
+        cur, previous = out, D;   if commit[r]: base = out
+
+    ``key`` is an int below 2**64, ``error`` an (R, n, d) float64 array or None. The sums of ``state.terms`` follow the
+    same rows. Running [a, b) and then [b, c) gives the bits of running [a, c).
+
+``nearest(x, data, *, alpha, out, threads) -> None``
+    The k rows nearest to each query, by |x - alpha x_i| in float64 from the rows as given, whatever their weight;
+    k from ``out["index"]`` (M, k) int64 and ``out["squared_distance"]`` (M, k) float64, nearest first, the lowest row
+    at ties. ``alpha`` is a float.
+
+``normals(key, first_sample, row, out, *, threads) -> None``
+    out[i, j] = the standard normal of (key, first_sample + i, row, j), the bits of :func:`interp_fast._random.normals`.
+
+Results are the same bits for any ``threads``. Nothing of size M x N is allocated. ``threads`` is a positive int.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Moments", "State", "available", "get"]
+
+Float = npt.NDArray[np.float64]
+Int = npt.NDArray[np.int64]
+
+_MODULES = {"cpp": "cpp", "numba": "numba_kernels", "reference": "reference"}  # best first: the order of "auto"
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What one pass over the rows tells.
+
+    Attributes
+    ----------
+    center : (d,)
+        Plain mean of the rows of non-zero weight: the origin of every internal product.
+    mean : (d,)
+        Weighted mean: the denoiser where alpha = 0.
+    radius : float
+        R, the weighted rms distance to ``mean``; exactly 0 when all rows of non-zero weight are equal.
+    reach : float
+        Largest distance of a row of non-zero weight to ``center``.
+    """
+
+    center: Float
+    mean: Float
+    radius: float
+    reach: float
+
+
+@dataclass
+class State:
+    """Everything a run carries from one row of the table to the next; all arrays are C-contiguous and owned.
+
+    Attributes
+    ----------
+    base, cur, previous : (n, d) float64
+        The step's base, the latest output, and D of the row just above (0 before the first row).
+    index : (n,) int64
+        Argmax of the posterior at the latest evaluation, -1 before the first.
+    since : (n,) int64
+        First row of the table from which that argmax has stayed.
+    dropped, work : (n,) float64
+        Largest bound on dropped mass and summed work over the rows run so far.
+    terms : (3, n, d) float64 or None
+        Selection (with 0 in place of the reference row), estimation and noise sums.
+    previous_error : (n, d) float64 or None
+        The error added to ``previous``; kept when ``terms`` is.
+    """
+
+    base: Float
+    cur: Float
+    previous: Float
+    index: Int
+    since: Int
+    dropped: Float
+    work: Float
+    terms: Float | None = None
+    previous_error: Float | None = None
+
+    @classmethod
+    def start(cls, x0: Float, *, terms: bool = False) -> State:
+        """The state before row 0, from (n, d) float64 starting points."""
+        n = len(x0)
+        base = np.array(x0, np.float64, order="C")
+        sums = np.zeros((3, *base.shape)) if terms else None
+        if sums is not None:
+            sums[0] = base
+        return cls(
+            base, base.copy(), np.zeros_like(base), np.full(n, -1, np.int64), np.zeros(n, np.int64), np.zeros(n),
+            np.zeros(n), sums, np.zeros_like(base) if terms else None,
+        )  # fmt: skip
+
+
+def _load(name: str) -> ModuleType:
+    return importlib.import_module(f"{__name__}.{_MODULES[name]}")
+
+
+def available() -> list[str]:
+    """Names of the backends that load here, best first."""
+    found = []
+    for name in _MODULES:
+        try:
+            _load(name)
+        except ImportError:
+            continue
+        found.append(name)
+    return found
+
+
+def get(name: str) -> tuple[str, Any]:
+    """The backend called ``name`` ("auto": the best available) as (name, module).
+
+    Raises
+    ------
+    ValueError
+        The name is unknown, or that backend does not load here; the message lists what is available.
+    """
+    if name == "auto":
+        for candidate in _MODULES:
+            try:
+                return candidate, _load(candidate)
+            except ImportError:
+                continue
+    if name in _MODULES:
+        try:
+            return name, _load(name)
+        except ImportError as exc:
+            reason = str(exc)
+    else:
+        reason = "there is no such backend"
+    msg = f"backend must be one of {['auto', *available()]}; got {name!r} ({reason})."
+    raise ValueError(msg)
