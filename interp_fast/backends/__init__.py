@@ -60,6 +60,8 @@ Results are the same bits for any ``threads``. Nothing of size M x N is allocate
 from __future__ import annotations
 
 import importlib
+import math
+import os
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -67,7 +69,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Moments", "State", "available", "get"]
+from .._arrays import blocks, check_finite, widen
+
+__all__ = ["Moments", "State", "available", "default_threads", "get"]
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
@@ -95,6 +99,32 @@ class Moments:
     mean: Float
     radius: float
     reach: float
+
+    @classmethod
+    def of(cls, rows: npt.NDArray[Any], log_w: Float, scale: tuple[float, float] | None) -> Moments:
+        """Two passes over the rows in float64; ValueError naming the first row that is not finite."""
+        used = log_w > -np.inf
+        w = np.exp(log_w)
+        # Sums are taken about one of the rows: exact 0 when all rows are equal, and no cancellation on shifted data.
+        origin = widen(rows[[int(np.argmax(used))]], scale)[0]
+        center, mean = np.zeros_like(origin), np.zeros_like(origin)
+        for block in blocks(rows):
+            values = widen(rows[block], scale)
+            check_finite(values, "data", block.start)
+            values -= origin
+            center += used[block].astype(np.float64) @ values
+            mean += w[block] @ values
+        center /= np.count_nonzero(used)
+        center += origin
+        mean += origin
+        second, reach = 0.0, 0.0
+        for block in blocks(rows):
+            values = widen(rows[block], scale)
+            values -= mean
+            second += float(w[block] @ np.einsum("ij,ij->i", values, values))
+            values += mean - center
+            reach = max(reach, float(np.max(np.einsum("ij,ij->i", values, values)[used[block]], initial=0.0)))
+        return cls(center, mean, math.sqrt(second), math.sqrt(reach))
 
 
 @dataclass
@@ -180,3 +210,34 @@ def get(name: str) -> tuple[str, Any]:
         reason = "there is no such backend"
     msg = f"backend must be one of {['auto', *available()]}; got {name!r} ({reason})."
     raise ValueError(msg)
+
+
+def default_threads() -> int:
+    """INTERP_FAST_NUM_THREADS, else OMP_NUM_THREADS, else the processors this process may use.
+
+    Raises
+    ------
+    ValueError
+        INTERP_FAST_NUM_THREADS is not a positive integer.
+    """
+    text = os.environ.get("INTERP_FAST_NUM_THREADS")
+    if text is not None:
+        if not text.isdecimal() or int(text) < 1:
+            msg = f"INTERP_FAST_NUM_THREADS must be a positive integer; got {text!r}."
+            raise ValueError(msg)
+        return int(text)
+    shared = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    if shared.isdecimal() and int(shared) > 0:
+        return int(shared)
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(usable, _cgroup_quota()))
+
+
+def _cgroup_quota() -> int:
+    """Processors granted by the container's CPU quota, rounded up; a large number when there is none."""
+    try:
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
+            quota, period = file.read().split()
+        return math.ceil(int(quota) / int(period))
+    except (OSError, ValueError):
+        return 1 << 20

@@ -1,0 +1,236 @@
+"""The only validation: types, shapes, finiteness, storage formats, and the way back to the caller's kind of array.
+
+Everything behind this module may assume arrays that are native-endian, contiguous along rows and finite.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "as_array", "blocks", "check_finite", "count", "log_weights", "number", "queries", "result_type", "rows", "times", "widen",
+]  # fmt: skip
+
+Array = npt.NDArray[Any]
+Float = npt.NDArray[np.float64]
+
+# Copies up to this size are made silently; above it the caller is told what to do.
+_COPY_LIMIT = 1 << 27
+_BLOCK_BYTES = 1 << 24
+_BYTE_SCALE = (2.0 / 255.0, -1.0)
+
+
+def _identity(a: Array) -> Any:
+    return a
+
+
+def as_array(obj: Any, name: str, *, bits: bool = False) -> tuple[Array, Callable[[Array], Any]]:
+    """``obj`` as a NumPy array without a copy, and the function that turns a result into the same kind.
+
+    bfloat16 has no NumPy type: with ``bits`` its array of 16-bit patterns (uint16) is returned, otherwise it is
+    refused.
+    """
+    if isinstance(obj, np.ndarray):
+        if obj.dtype.name == "bfloat16" and bits:
+            return obj.view(np.uint16), _identity
+        return obj, _identity
+    if type(obj).__module__.partition(".")[0] == "torch":
+        return _from_torch(obj, name, bits)
+    try:
+        return (np.from_dlpack(obj) if hasattr(obj, "__dlpack__") else np.asarray(obj)), _identity
+    except (TypeError, ValueError, BufferError, RuntimeError) as exc:
+        msg = f"{name} could not be read as an array ({exc}); pass a NumPy array."
+        raise TypeError(msg) from None
+
+
+def _from_torch(tensor: Any, name: str, bits: bool) -> tuple[Array, Callable[[Array], Any]]:
+    import torch
+
+    if tensor.requires_grad:
+        msg = f"{name} is a tensor that requires grad, which the closed form does not track; pass {name}.detach()."
+        raise TypeError(msg)
+    if tensor.device.type != "cpu":
+        msg = f"{name} lives on {tensor.device}; pass {name}.cpu()."
+        raise TypeError(msg)
+    if tensor.dtype == torch.bfloat16:
+        if not bits:
+            msg = f"{name} is bfloat16, which queries cannot be; pass {name}.float()."
+            raise TypeError(msg)
+        return tensor.view(torch.int16).numpy().view(np.uint16), torch.from_numpy
+    return tensor.numpy(), torch.from_numpy
+
+
+def _native(a: Array, name: str) -> Array:
+    """Native byte order and contiguous along the last axis; large copies are refused."""
+    good = a.dtype.isnative and (a.size == 0 or a.shape[-1] == 1 or a.strides[-1] == a.itemsize)
+    if good:
+        return a
+    if a.nbytes > _COPY_LIMIT:
+        kind = "contiguous along rows" if a.dtype.isnative else "in native byte order"
+        msg = (
+            f"{name} must be {kind}; got {a.dtype.str} {a.shape} with strides {a.strides}, and a copy takes "
+            f"{a.nbytes / 2**30:.1f} GiB. Pass np.ascontiguousarray({name}, {name}.dtype.newbyteorder('='))."
+        )
+        raise ValueError(msg)
+    return np.ascontiguousarray(a, a.dtype.newbyteorder("="))
+
+
+def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None) -> tuple[Array, Any, Any]:
+    """A training set as (rows, scale, kind): float32, float64, uint8, float16, or uint16 for bfloat16 bits.
+
+    Raises
+    ------
+    TypeError
+        The dtype is none of these.
+    ValueError
+        The shape is not (N, d) with N, d >= 1, or ``scale`` does not fit.
+    """
+    array, kind = as_array(data, name, bits=True)
+    patterns = array.dtype == np.uint16 and getattr(data, "dtype", None) != np.dtype(np.uint16)
+    if array.dtype.type not in (np.float32, np.float64, np.uint8, np.float16) and not patterns:
+        msg = (
+            f"{name} must be float32, float64, uint8, float16 or bfloat16; got {array.dtype}. "
+            f"Pass {name}.astype(np.float32)."
+        )
+        raise TypeError(msg)
+    if array.ndim != 2 or 0 in array.shape:
+        msg = f"{name} must have shape (N, d) with N >= 1 and d >= 1; got {array.shape}."
+        if array.ndim > 2:
+            msg += f" Pass {name}.reshape(len({name}), -1)."
+        raise ValueError(msg)
+    if scale is not None and array.dtype != np.uint8:
+        msg = f"scale belongs to uint8 data; got {name} of type {array.dtype}. Leave scale out."
+        raise ValueError(msg)
+    if array.dtype == np.uint8:
+        scale = _byte_scale(_BYTE_SCALE if scale is None else scale)
+    return _native(array, name), scale, kind
+
+
+def _byte_scale(scale: Any) -> tuple[float, float]:
+    try:
+        a, b = (float(v) for v in scale)
+    except (TypeError, ValueError):
+        msg = f"scale must be two numbers (a, b), value = a * byte + b; got {scale!r}."
+        raise TypeError(msg) from None
+    if not (math.isfinite(a) and math.isfinite(b) and a != 0):
+        msg = f"scale must be finite with a != 0; got {scale!r}."
+        raise ValueError(msg)
+    return a, b
+
+
+def widen(block: Array, scale: tuple[float, float] | None) -> Float:
+    """The values of stored rows, exactly, in float64."""
+    if block.dtype == np.uint16:
+        return (block.astype(np.uint32) << np.uint32(16)).view(np.float32).astype(np.float64)
+    if scale is not None:
+        return scale[0] * block.astype(np.float64) + scale[1]
+    return block.astype(np.float64)
+
+
+def result_type(stored: npt.DTypeLike) -> np.dtype[Any]:
+    """float64 for float64 rows, float32 for everything else."""
+    return np.dtype(np.float64 if np.dtype(stored) == np.float64 else np.float32)
+
+
+def blocks(array: Array) -> list[slice]:
+    """Row slices of an (N, d) array that are some 16 MiB each in float64."""
+    n, d = array.shape
+    size = max(1, _BLOCK_BYTES // (8 * d))
+    return [slice(i, min(i + size, n)) for i in range(0, n, size)]
+
+
+def check_finite(array: Array, name: str, first: int = 0) -> None:
+    """Raise ValueError naming the first row of ``array`` that is not finite; rows are numbered from ``first``."""
+    if not np.isfinite(array).all():
+        flat = array.reshape(len(array), -1) if array.ndim else array.reshape(1, 1)
+        row = int(np.flatnonzero(~np.isfinite(flat).all(axis=1))[0])
+        column = int(np.flatnonzero(~np.isfinite(flat[row]))[0])
+        msg = f"{name} must be finite; got {flat[row, column]} in row {first + row}, column {column}."
+        raise ValueError(msg)
+
+
+def log_weights(weights: Any, n: int) -> Float:
+    """Logarithms (n,) of non-negative ``weights`` (None: equal) normalised to sum 1; -inf for weight 0."""
+    if weights is None:
+        return np.full(n, -math.log(n))
+    array, _ = as_array(weights, "weights")
+    if array.dtype.kind not in "fiu":
+        msg = f"weights must be numbers; got {array.dtype}."
+        raise TypeError(msg)
+    w = array.astype(np.float64)
+    if w.shape != (n,):
+        msg = f"weights must have shape ({n},), one for each row of data; got {w.shape}."
+        raise ValueError(msg)
+    if not np.isfinite(w).all() or (w < 0).any():
+        bad = int(np.flatnonzero(~(np.isfinite(w) & (w >= 0)))[0])
+        msg = f"weights must be finite and >= 0; got {w[bad]} in row {bad}."
+        raise ValueError(msg)
+    if not w.any():
+        msg = "weights must not all be 0."
+        raise ValueError(msg)
+    with np.errstate(divide="ignore"):
+        relative = np.log(w) - np.log(w.max())  # first by the largest, so that no sum overflows
+    result: Float = relative - math.log(float(np.sum(np.exp(relative))))
+    return result
+
+
+def queries(x: Any, d: int | None, name: str = "x") -> tuple[Float, bool, np.dtype[Any], Callable[[Array], Any]]:
+    """Queries as (M, d) float64, whether a single (d,) was given, their own type, and the way back to their kind."""
+    array, kind = as_array(x, name)
+    if array.dtype.type not in (np.float32, np.float64):
+        msg = f"{name} must be float32 or float64; got {array.dtype}. Pass {name}.astype(np.float32)."
+        raise TypeError(msg)
+    wanted = "(M, d) or (d,)" if d is None else f"(M, {d}) or ({d},)"
+    if array.ndim not in (1, 2) or array.shape[-1] == 0 or (d is not None and array.shape[-1] != d):
+        msg = f"{name} must have shape {wanted}; got {array.shape}."
+        raise ValueError(msg)
+    single = array.ndim == 1
+    wide = np.ascontiguousarray(array.reshape(1, -1) if single else array, np.float64)
+    check_finite(wide, name)
+    return wide, single, np.dtype(array.dtype.type), kind
+
+
+def times(t: Any, m: int, name: str = "t") -> tuple[Float, bool]:
+    """Times as float64, () or (m,), in [0, 1], and whether one was given for all queries."""
+    array, _ = as_array(t, name)
+    if array.dtype.kind not in "fiu":
+        msg = f"{name} must be a real number or an array of them; got {array.dtype}."
+        raise TypeError(msg)
+    if array.shape not in ((), (m,)):
+        msg = f"{name} must be a number or have shape ({m},), one for each query; got {array.shape}."
+        raise ValueError(msg)
+    wide = array.astype(np.float64)
+    if not ((wide >= 0) & (wide <= 1)).all():
+        bad = wide if wide.ndim == 0 else wide[~((wide >= 0) & (wide <= 1))][0]
+        msg = f"{name} must lie in [0, 1], 0 noise and 1 data; got {float(bad)}."
+        raise ValueError(msg)
+    return wide, wide.ndim == 0
+
+
+def count(value: Any, name: str, least: int = 0, most: int | None = None) -> int:
+    """An int in [least, most]."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        msg = f"{name} must be an int; got {value!r}."
+        raise TypeError(msg)
+    if value < least or (most is not None and value > most):
+        upper = "" if most is None else f" and <= {most}"
+        msg = f"{name} must be >= {least}{upper}; got {value}."
+        raise ValueError(msg)
+    return int(value)
+
+
+def number(value: Any, name: str, *, least: float = -math.inf, most: float = math.inf) -> float:
+    """A finite float in [least, most]."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        msg = f"{name} must be a number; got {value!r}."
+        raise TypeError(msg)
+    if not math.isfinite(value) or not least <= value <= most:
+        interval = f" and >= {least:g}" * (least > -math.inf) + f" and <= {most:g}" * (most < math.inf)
+        msg = f"{name} must be finite{interval}; got {value}."
+        raise ValueError(msg)
+    return float(value)

@@ -1,0 +1,247 @@
+"""The definition: NumPy, float64, one query at a time, direct differences, nothing skipped.
+
+Written to be read. With c_i = |x - alpha x_i|^2 and S = sigma^2 + alpha^2 delta^2 the logits
+l_i = log_w_i - c_i / (2 S) are taken relative to the top row, and every output made of the off-weights leaves the top row out of its sum: nothing
+is ever formed as 1 - w_max or as a difference of second moments. Where rounding c_i in float64 would decide the answer
+(a tie between far points at small S) the differences c_i - c_top are recomputed exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _random
+from .._arrays import blocks, widen
+from . import Float, Int, Moments, State
+
+__all__ = ["nearest", "normals", "posterior", "prepare", "run_steps"]
+
+# Largest exponent that still gives a float64 above 0; rows further down carry no weight.
+_UNDERFLOW = 745.0
+
+
+@dataclass(frozen=True)
+class Data:
+    rows: npt.NDArray[Any]
+    log_w: Float
+    moments: Moments
+    scale: tuple[float, float] | None
+    bandwidth: float
+
+    def values(self, select: Any) -> Float:
+        return widen(self.rows[select], self.scale)
+
+
+def prepare(
+    rows: npt.NDArray[Any],
+    log_w: Float,
+    *,
+    moments: Moments,
+    scale: tuple[float, float] | None,
+    bandwidth: float,
+    low_memory: bool,
+    threads: int,
+) -> Data:
+    return Data(rows, log_w, moments, scale, bandwidth)
+
+
+def posterior(
+    x: Float,
+    data: Data,
+    alpha: Float,
+    sigma: Float,
+    *,
+    u: Float | None = None,
+    cut: Float,
+    out: dict[str, Any],
+    threads: int,
+) -> None:
+    for m in range(len(x)):
+        answer = _query(x[m], data, float(alpha[m]), float(sigma[m]), None if u is None else u[m], out)
+        for name, array in out.items():
+            array[m] = answer[name]
+
+
+def _query(x: Float, data: Data, alpha: float, sigma: float, u: Float | None, out: dict[str, Any]) -> dict[str, Any]:
+    s2 = sigma**2 + (alpha * data.bandwidth) ** 2
+    c = _squared_distances(x, data, alpha)
+    active = np.flatnonzero(data.log_w > -np.inf)
+    logits, lowest = _relative_logits(x, data, alpha, s2, c, active)
+    top = int(active[np.argmax(logits)])
+    off = active != top
+    others, logits = active[off], logits[off] - logits[active == top]
+    answer: dict[str, Any] = {"index": top, "dropped": 0.0, "work": 1.0}
+    log_others = _logsumexp(logits)
+    total = 1.0 + math.exp(log_others)
+    p_top, p = 1.0 / total, np.exp(logits) / total
+    answer["gap"] = -logits.max(initial=-np.inf)
+    answer["log_rest"] = log_others - math.log(total)
+    answer["log_norm"] = -np.inf if s2 == 0 else float(data.log_w[top]) - lowest(top) + math.log(total)
+    answer["ess"] = 1.0 / (p_top**2 + np.sum(p * p))
+    finite = logits > -np.inf
+    answer["entropy"] = math.log(total) - float(p[finite] @ logits[finite])
+    if k := out["top_index"].shape[1] if "top_index" in out else 0:
+        weight = np.zeros(len(data.rows))
+        weight[others], weight[top] = p, p_top
+        # By logit: rows whose weight underflows still have an order.
+        full = np.full(len(data.rows), -np.inf)
+        full[others], full[top] = logits, 0.0
+        order = np.argsort(-full, kind="stable")[:k]
+        answer["top_index"], answer["top_weight"] = order, weight[order]
+    if not out.keys() & {"mean", "variance", "jvp"}:
+        return answer
+    x_top = data.values([top])[0]
+    keep = p > 0
+    kept, p = others[keep], p[keep]
+    pieces = blocks(np.broadcast_to(x, (len(kept), len(x))))
+    shift = np.zeros_like(x)  # mean - x_top
+    for piece in pieces:
+        shift += p[piece] @ (data.values(kept[piece]) - x_top)
+    answer["mean"] = x_top + shift
+    variance, jvp = p_top * float(shift @ shift), np.zeros_like(x)
+    if u is not None:
+        jvp += p_top * float(shift @ u) * shift
+    if out.keys() & {"variance", "jvp"}:
+        for piece in pieces:
+            spread = data.values(kept[piece]) - x_top - shift
+            variance += float(p[piece] @ np.einsum("ij,ij->i", spread, spread))
+            if u is not None:
+                jvp += (p[piece] * (spread @ u)) @ spread
+    answer["variance"], answer["jvp"] = variance, jvp
+    return answer
+
+
+def _logsumexp(logits: Float) -> float:
+    highest = logits.max(initial=-np.inf)
+    if highest == -np.inf:
+        return -np.inf
+    return float(highest) + math.log(float(np.sum(np.exp(logits - highest))))
+
+
+def _squared_distances(x: Float, data: Data, alpha: float) -> Float:
+    c = np.empty(len(data.rows))
+    for block in blocks(data.rows):
+        difference = x - alpha * data.values(block)
+        c[block] = np.einsum("ij,ij->i", difference, difference)
+    return c
+
+
+def _relative_logits(x: Float, data: Data, alpha: float, s2: float, c: Float, active: Int) -> tuple[Float, Any]:
+    """Logits of the ``active`` rows up to one constant, and row -> its c / (2 S)."""
+    log_w = data.log_w[active]
+    if alpha == 0:
+        constant = float(x @ x) / (2 * s2) if s2 > 0 else 0.0
+        return log_w, lambda row: constant
+    first = int(active[np.argmin(c[active])])
+    difference = c[active] - c[first]
+    if s2 == 0:
+        near = np.flatnonzero(difference <= 1e-12 * c[first])
+        difference[near] = _exact_differences(x, data, alpha, active[near], first)
+        tied = difference == difference[near].min()
+        return np.where(tied, log_w, -np.inf), lambda row: math.inf
+    logits = log_w - difference / (2 * s2)
+    kappa = c[first] / (2 * s2)
+    # Float64 leaves kappa 2^-53 (times a small factor) in each logit.
+    near = np.flatnonzero(logits >= logits.max() - _UNDERFLOW - 2.0**-46 * kappa)
+    spread = float(np.sqrt(c[active[near]].max())) / math.sqrt(s2)
+    if len(near) > 1 and kappa * spread > 2.0**17:
+        difference[near] = _exact_differences(x, data, alpha, active[near], first)
+        logits = log_w - difference / (2 * s2)
+    return logits, lambda row: float(c[row]) / (2 * s2)
+
+
+def _exact_differences(x: Float, data: Data, alpha: float, rows: Int, first: int) -> Float:
+    """|x - alpha x_i|^2 - |x - alpha x_first|^2, rounded once: squares as sums of floats, added exactly."""
+    base = -_square_terms(x, alpha, data.values([first])[0])
+    return np.array([math.fsum(np.concatenate([_square_terms(x, alpha, data.values([i])[0]), base])) for i in rows])
+
+
+def _square_terms(x: Float, alpha: float, row: Float) -> Float:
+    """Floats whose exact sum is |x - alpha row|^2 to 2^-100 relative."""
+    product, product_low = _two_product(np.float64(alpha), row)
+    high = x - product
+    back = high - x
+    low = ((x - (high - back)) - (product + back)) - product_low  # two-sum, then the product's own remainder
+    square, square_low = _two_product(high, high)
+    return np.concatenate([square, square_low, 2 * high * low, low * low])
+
+
+def _two_product(a: Any, b: Any) -> tuple[Any, Any]:
+    """a b = product + remainder exactly (Dekker 1971)."""
+    product = a * b
+    a_high, b_high = 134217729.0 * a, 134217729.0 * b
+    a_high, b_high = a_high - (a_high - a), b_high - (b_high - b)
+    a_low, b_low = a - a_high, b - b_high
+    return product, ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
+
+
+def run_steps(
+    state: State,
+    data: Data,
+    table: Any,
+    first: int,
+    last: int,
+    *,
+    key: int | None,
+    first_sample: int,
+    error: Float | None,
+    cut: float,
+    threads: int,
+) -> None:
+    n, d = state.cur.shape
+    out: dict[str, Any] = {
+        "mean": np.empty((n, d)), "index": np.empty(n, np.int64), "dropped": np.empty(n), "work": np.empty(n)
+    }  # fmt: skip
+    for r in range(first, last):
+        alpha, sigma = float(table.alpha[r]), float(table.sigma[r])
+        posterior(state.cur, data, np.full(n, alpha), np.full(n, sigma), cut=np.full(n, cut), out=out, threads=threads)
+        state.since[out["index"] != state.index] = r
+        state.index[:] = out["index"]
+        np.maximum(state.dropped, out["dropped"], out=state.dropped)
+        state.work += out["work"]
+        pull = (alpha * data.bandwidth) ** 2
+        s2 = sigma**2 + pull
+        denoiser = (sigma**2 / s2) * out["mean"]
+        if pull > 0:
+            denoiser += (pull / (alpha * s2)) * state.cur
+        xi = _random.normals(key or 0, first_sample, n, r, d) if table.S[r] > 0 else None
+        advance(state, table, r, denoiser, None if error is None else error[r], xi)
+
+
+def advance(state: State, table: Any, r: int, denoiser: Float, error: Float | None, xi: Float | None) -> None:
+    """Row r of the table, given the oracle's D, the error added to it and the normals (None: not needed)."""
+    a, b, c, s = (float(column[r]) for column in (table.A, table.B, table.C, table.S))
+    used = denoiser if error is None else denoiser + error
+    out = a * state.base + b * used + c * state.previous
+    if xi is not None:
+        out += s * xi
+    if state.terms is not None and state.previous_error is not None:
+        now = np.zeros_like(used) if error is None else error
+        if table.commit[r]:
+            state.terms *= a
+            state.terms[0] += b * denoiser + c * (state.previous - state.previous_error)
+            state.terms[1] += b * now + c * state.previous_error
+            if xi is not None:
+                state.terms[2] += s * xi
+        state.previous_error[:] = now
+    state.cur[:] = out
+    state.previous[:] = used
+    if table.commit[r]:
+        state.base[:] = out
+
+
+def nearest(x: Float, data: Data, *, alpha: float, out: dict[str, Any], threads: int) -> None:
+    k = out["index"].shape[1]
+    for m in range(len(x)):
+        c = _squared_distances(x[m], data, alpha)
+        order = np.argsort(c, kind="stable")[:k]
+        out["index"][m], out["squared_distance"][m] = order, c[order]
+
+
+def normals(key: int, first_sample: int, row: int, out: Float, *, threads: int) -> None:
+    out[:] = _random.normals(key, first_sample, len(out), row, out.shape[1])
