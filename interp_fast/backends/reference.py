@@ -77,14 +77,16 @@ def _query(x: Float, data: Data, alpha: float, sigma: float, u: Float | None, ou
     others, logits = active[off], logits[off] - logits[active == top]
     answer: dict[str, Any] = {"index": top, "dropped": 0.0, "work": 1.0}
     log_others = _logsumexp(logits)
-    total = 1.0 + math.exp(log_others)
-    p_top, p = 1.0 / total, np.exp(logits) / total
-    answer["gap"] = -logits.max(initial=-np.inf)
-    answer["log_rest"] = log_others - math.log(total)
-    answer["log_norm"] = -np.inf if s2 == 0 else float(data.log_w[top]) - lowest(top) + math.log(total)
+    odds = math.exp(log_others)
+    log_total = math.log1p(odds)  # entropy needs its digits when the other rows weigh next to nothing
+    p_top, p = 1.0 / (1.0 + odds), np.exp(logits) / (1.0 + odds)
+    runner_up = logits.max(initial=-np.inf)
+    answer["gap"] = 0.0 if s2 == 0 and runner_up > -np.inf else -runner_up
+    answer["log_rest"] = log_others - log_total
+    answer["log_norm"] = -np.inf if s2 == 0 else float(data.log_w[top]) - lowest(top) + log_total
     answer["ess"] = 1.0 / (p_top**2 + np.sum(p * p))
     finite = logits > -np.inf
-    answer["entropy"] = math.log(total) - float(p[finite] @ logits[finite])
+    answer["entropy"] = log_total - float(p[finite] @ logits[finite])
     if k := out["top_index"].shape[1] if "top_index" in out else 0:
         weight = np.zeros(len(data.rows))
         weight[others], weight[top] = p, p_top
