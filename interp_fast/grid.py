@@ -1,0 +1,71 @@
+"""Time grids for the solvers: increasing float64 arrays of K + 1 times that end at 1."""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+import numpy.typing as npt
+
+from .schedules import Schedule
+
+__all__ = ["karras", "log_snr", "uniform"]
+
+Float = npt.NDArray[np.float64]
+
+
+def _count(K: int) -> int:
+    count = operator.index(K)
+    if count < 1:
+        msg = f"K must be at least 1 step; got {K}."
+        raise ValueError(msg)
+    return count
+
+
+def uniform(K: int) -> Float:
+    """The times k / K for k = 0 ... K."""
+    return np.arange(_count(K) + 1) / K
+
+
+def log_snr(schedule: Schedule, K: int) -> Float:
+    """0, then K - 1 times uniform in lambda = log(alpha / sigma) from t = 1e-3 to 1 - 1e-3, then 1.
+
+    With K = 2 the one time between is the middle of that range of lambda. Where alpha = 0 up to some time
+    (``EncoderDecoder``), the first of them lies 1e-3 after it: nothing is learnt before.
+    """
+    start = schedule.time_at(schedule.lam(0.0)) + 1e-3
+    low, high = schedule.lam(np.array([start, 1.0 - 1e-3]))
+    position = np.linspace(0.0, 1.0, _count(K) - 1) if K > 2 else np.full(K - 1, 0.5)
+    return np.concatenate([[0.0], schedule.time_at(low + position * (high - low)), [1.0]])
+
+
+def karras(schedule: Schedule, K: int, rho: float = 7.0, *, sigma_max: float = 80.0, sigma_min: float = 0.002) -> Float:
+    """K times at which (sigma/alpha)^(1/rho) falls evenly from sigma_max to sigma_min, then 1 (Karras et al. 2022).
+
+    The first time is that of sigma/alpha = sigma_max, not 0, unless the schedule starts below sigma_max: then the grid
+    starts at t = 0. Where the schedule ends at a ratio above sigma_min (``VEGeometric``, sigma(1) > 0), the K + 1 times
+    fall evenly to that ratio at t = 1.
+
+    Raises
+    ------
+    ValueError
+        rho is not positive, or no ratio of the schedule lies between sigma_min and sigma_max.
+    """
+    if not (0 < rho < np.inf and 0 < sigma_min < sigma_max < np.inf):
+        msg = f"karras needs rho > 0 and 0 < sigma_min < sigma_max; got {rho=}, {sigma_min=}, {sigma_max=}."
+        raise ValueError(msg)
+    first, last = schedule.lam(np.array([0.0, 1.0]))
+    low, high = max(first, -np.log(sigma_max)), min(last, -np.log(sigma_min))
+    if low >= high:
+        msg = (
+            f"sigma_min and sigma_max must bracket a part of sigma/alpha of {schedule!r}, {np.exp(-last):.6g} to "
+            f"{np.exp(-first):.6g}; got {sigma_min=}, {sigma_max=}."
+        )
+        raise ValueError(msg)
+    ends_early = high < last
+    position = np.linspace(0.0, 1.0, _count(K) + (not ends_early))
+    top, bottom = np.exp(-low / rho), np.exp(-high / rho)
+    lam = np.clip(-rho * np.log(top + position * (bottom - top)), low, high)
+    lam[0] = low  # exactly: t = 0 when the schedule starts there
+    times = schedule.time_at(lam)
+    return np.append(times if ends_early else times[:-1], 1.0)

@@ -1,0 +1,494 @@
+"""Solvers as tables of numbers: one row per evaluation of the field.
+
+With D(x; alpha, sigma) the denoiser, xi ~ N(0, I) and cur = base = x_0, row r of a table does::
+
+    D     = D(cur; alpha[r], sigma[r])
+    out   = A[r] base + B[r] D + C[r] D_previous + S[r] xi
+    cur   = out;   if commit[r]: base = out                  D_previous: the D of the row just above
+
+Time runs from noise (t = 0) to data (t = 1). Below, h = t' - t, a prime marks the end of a step,
+lambda = log(alpha/sigma), and the velocity is v = eta x + kappa D with eta = sigma_dot/sigma,
+kappa = alpha_dot - alpha eta. A new solver is one function that returns its rows.
+
+=======================  ==========  ========  ========================================================================
+solver                   kind        order     use it for
+=======================  ==========  ========  ========================================================================
+``euler``                ODE         1         what flow-matching samplers do; exact at the end only for straight paths
+``euler_maruyama``       SDE         1         the same with noise; stable only for a diffusion that vanishes with sigma
+``ddim``                 ODE or SDE  1         exact while D is constant; lands on a denoiser value for any grid
+``ddpm``                 SDE         1         ancestral sampling
+``exponential``          SDE         1         any amount of noise (churn), stable for any step
+``heun``                 ODE         2         two evaluations a step
+``exponential_heun``     ODE         2         two evaluations a step, exact while D is constant
+``multistep``            ODE         2         one evaluation a step (DPM-Solver++(2M))
+=======================  ==========  ========  ========================================================================
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import grid
+from .schedules import Coefficients, Schedule, real_array, unit_interval
+
+__all__ = [
+    "StepTable",
+    "ddim",
+    "ddpm",
+    "euler",
+    "euler_maruyama",
+    "exponential",
+    "exponential_heun",
+    "heun",
+    "multistep",
+]
+
+Float = npt.NDArray[np.float64]
+Times = int | npt.ArrayLike
+Diffusion = float | str | tuple[str, float] | Callable[[Float], npt.ArrayLike]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class StepTable:
+    """A solver written down: R rows, and the R + 1 points between which they move.
+
+    Parameters
+    ----------
+    times, alpha, sigma : (R + 1,) float64
+        Entry r is where row r evaluates, entry r + 1 the point its output lies at.
+    A, B, C, S : (R,) float64
+        Weights of the base, of this row's D, of the D of the row above, and of the noise.
+    commit : (R,) bool
+        Whether the output of a row becomes the base.
+    name : str, optional
+
+    Raises
+    ------
+    ValueError
+        Lengths differ; something is not finite; sigma <= 0 where a row evaluates; alpha/sigma or time falls; C[0] is
+        not 0; S is negative, or not 0 on an uncommitted row; the last row is not committed.
+    """
+
+    times: Float
+    alpha: Float
+    sigma: Float
+    A: Float
+    B: Float
+    C: Float
+    S: Float
+    commit: npt.NDArray[np.bool_]
+    name: str = "steps"
+
+    def __post_init__(self) -> None:
+        for field in fields(self)[:-1]:
+            given = getattr(self, field.name)
+            array = np.array(given, bool) if field.name == "commit" else real_array(given, field.name)
+            array.flags.writeable = False
+            object.__setattr__(self, field.name, array)
+        rows = len(self.commit) if self.commit.ndim == 1 else 0
+        self._check(rows > 0, "commit must be a vector with an entry for each row, at least one")
+        for name in ("times", "alpha", "sigma", "A", "B", "C", "S"):
+            array, length = getattr(self, name), rows + (name in {"times", "alpha", "sigma"})
+            self._check(
+                array.shape == (length,), f"{name} must have shape ({length},) for {rows} rows, not {array.shape}"
+            )
+            self._check(np.isfinite(array), f"{name} must be finite")
+        alpha, sigma = self.alpha, self.sigma
+        self._check((self.times >= 0) & (self.times <= 1), "times must lie in [0, 1]")
+        self._check(np.diff(self.times) >= 0, "times must not decrease")
+        self._check(alpha >= 0, "alpha must be >= 0")
+        self._check(sigma[:-1] > 0, "sigma must be > 0 wherever a row evaluates")
+        self._check(sigma >= 0, "sigma must be >= 0")
+        self._check(alpha[1:] * sigma[:-1] >= alpha[:-1] * sigma[1:] * (1 - 1e-12), "alpha / sigma must not decrease")
+        self._check(self.C[:1] == 0, "C must be 0: no row lies above")
+        self._check(self.S >= 0, "S must be >= 0")
+        self._check(self.commit | (self.S == 0), "S must be 0 where commit is False")
+        self._check(bool(self.commit[-1]), "the last row must be committed")
+
+    def _check(self, holds: Any, rule: str) -> None:
+        if not np.all(holds):
+            where = f" (row {int(np.argmin(holds))})" if np.ndim(holds) else ""
+            msg = f"{self.name}: {rule}{where}."
+            raise ValueError(msg)
+
+    def __len__(self) -> int:
+        return len(self.commit)
+
+    def propagator(self) -> Float:
+        """Phi_r, the factor from the output of row r to the end: product of A over the committed rows after r.
+
+        (R,), 0 on uncommitted rows. O(R).
+        """
+        factors = np.where(self.commit, self.A, 1.0)
+        after = np.append(np.cumprod(factors[:0:-1])[::-1], 1.0)
+        return np.where(self.commit, after, 0.0)
+
+    def noise_std(self) -> Float:
+        """Standard deviation, per coordinate, of the noise added so far in the output of row r: V <- A^2 V + S^2.
+
+        (R,), 0 on uncommitted rows; the last is the endpoint's. O(R).
+        """
+        deviation, result = 0.0, []
+        for a, s, commit in zip(self.A.tolist(), self.S.tolist(), self.commit.tolist(), strict=True):
+            deviation = math.hypot(a * deviation, s) if commit else deviation
+            result.append(deviation if commit else 0.0)
+        return np.array(result)
+
+    def error_weights(self) -> Float:
+        """W_r, the weight in the final state of an error added to the D of row r: Phi_r B_r + Phi_{r+1} C_{r+1}.
+
+        (R,), also on uncommitted rows: the error of a predictor reaches the end through the corrector's C. O(R).
+        """
+        phi = self.propagator()
+        weights = phi * self.B
+        weights[:-1] += phi[1:] * self.C[1:]
+        return weights
+
+    def curvature_defect(self) -> Float:
+        """c_r = A_r alpha_base + B_r + C_r - alpha_{r+1}: by how much row r leaves alpha x_* while D = x_*.
+
+        (R,), in units of x_*; 0 on uncommitted rows and for every row that is exact for constant D. O(R).
+        """
+        lands = np.where(self.commit, np.arange(1, len(self) + 1), 0)
+        base = np.append(0, np.maximum.accumulate(lands)[:-1])
+        defect = self.A * self.alpha[base] + self.B + self.C - self.alpha[1:]
+        return np.where(self.commit, defect, 0.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The name and every column as a list, in the order of the constructor; ``StepTable(**d)`` builds it again."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
+
+    def __repr__(self) -> str:
+        head = f"StepTable {self.name}: {len(self)} rows, {self.commit.sum()} committed"
+        names = ("times", "alpha", "sigma", "A", "B", "C", "S")
+        lines = [head, "   row" + "".join(f"{name:>12}" for name in names) + "  commit"]
+        for r in range(len(self) + 1):
+            if 4 <= r < len(self) - 3 and len(self) > 8:
+                lines += ["   ..."] if r == 4 else []
+                continue
+            cells = [f"{getattr(self, name)[r]:12.5g}" for name in names[: 7 if r < len(self) else 3]]
+            end = f"  {bool(self.commit[r])}" if r < len(self) else ""
+            lines.append(f"{r:6d}" + "".join(cells) + end)
+        return "\n".join(lines)
+
+
+def euler(schedule: Schedule, times: Times) -> StepTable:
+    """Euler steps of the velocity, x' = x + h v: A = 1 + h eta, B = h kappa.
+
+    First order. On ``Linear`` and ``VELinear`` it is ``ddim``; elsewhere the last step misses the data by O(h^2) where
+    alpha is curved and by O(sqrt(h)) where the variance vanishes linearly.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    times : int or (K + 1,) array
+        K for the uniform times k / K, or times that increase within [0, 1] (0 is noise, 1 is data). K rows; one more
+        onto sigma = 0 when they end at 1 and the schedule has sigma(1) > 0.
+
+    Raises
+    ------
+    ValueError
+        The times are not increasing or leave [0, 1], or the velocity is infinite at one of them (``SqrtVP`` at 0).
+
+    Examples
+    --------
+    >>> from interp_fast.schedules import Linear
+    >>> euler(Linear(), 4).B.tolist()
+    [0.25, 0.3333333333333333, 0.5, 1.0]
+    """
+    t, at = _points(schedule, times)
+    start = _part(at, slice(-1))
+    return _table("euler", schedule, t, at, *_velocity(np.diff(t), start))
+
+
+def euler_maruyama(schedule: Schedule, times: Times, diffusion: Diffusion) -> StepTable:
+    """Euler-Maruyama steps of dx = (v + epsilon score) dt + sqrt(2 epsilon) dW, whose marginals are those of the ODE.
+
+    A = 1 + h (eta - epsilon/sigma^2), B = h (kappa + alpha epsilon/sigma^2), S = sqrt(2 epsilon h). Near the data it is
+    stable only while epsilon is at most of the order of sigma^2 / h, so for small steps epsilon must vanish with sigma.
+
+    Parameters
+    ----------
+    schedule, times
+        As in :func:`euler`.
+    diffusion : float, callable, str or (str, float)
+        epsilon(t) >= 0: a constant, a function of a float64 array of times, or "sigma", "sigma2" (sigma^2), "reversal"
+        (sigma^2 dlambda/dt, the time reversal of the noising diffusion), possibly with a factor: ("sigma", 0.5).
+
+    Raises
+    ------
+    TypeError
+        ``diffusion`` is none of these.
+    ValueError
+        As in :func:`euler`; epsilon is negative, or infinite at one of the times (the reversal where alpha = 0).
+
+    Warns
+    -----
+    UserWarning
+        The rows of the last quarter multiply an error by more than 2: the diffusion is too strong for the grid.
+    """
+    t, at = _points(schedule, times)
+    start, h = _part(at, slice(-1)), np.diff(t)
+    epsilon = _diffusion(diffusion, t[:-1], start)
+    A, B = _velocity(h, start, epsilon)
+    table = _table("euler_maruyama", schedule, t, at, A, B, S=np.sqrt(2.0 * epsilon * h))
+    late = np.abs(A[3 * len(A) // 4 :])
+    # A single |A| of up to 2 in the last row is harmless (epsilon = 2 sigma, the reversal on Linear); growth is not.
+    if np.log(np.maximum(late, 1.0)).sum() > np.log(2.0) + 1e-6:
+        msg = (
+            f"diffusion is too strong for Euler-Maruyama on this grid: one of the last {len(late)} steps multiplies "
+            f"errors by {late.max():.3g}. Use one that vanishes with sigma, such as 'sigma', or exponential steps."
+        )
+        warnings.warn(msg, UserWarning, stacklevel=2)
+    return table
+
+
+def ddim(schedule: Schedule, times: Times, eta: float = 0.0) -> StepTable:
+    """DDIM steps (Song, Meng and Ermon 2021): A = sqrt(sigma'^2 - S^2)/sigma, B = alpha' - alpha A, S = eta S_ddpm.
+
+    Exact while D is constant, for any grid and schedule. eta = 0 is the ODE, eta = 1 is :func:`ddpm`.
+
+    Parameters
+    ----------
+    schedule, times
+        As in :func:`euler`; every schedule may start at 0.
+    eta : float
+        Share of the ancestral noise, in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        The times are not increasing or leave [0, 1]; eta is outside [0, 1].
+    """
+    if not 0 <= eta <= 1:
+        msg = f"eta must lie in [0, 1] (0: no noise, 1: ancestral sampling); got {eta}."
+        raise ValueError(msg)
+    t, at = _points(schedule, times)
+    twice = 2.0 * _gain(schedule, t)
+    # sigma'^2 - S^2 = sigma'^2 ((1 - eta^2) + eta^2 exp(-2 gain)): a sum of positive terms
+    keep = np.sqrt((1.0 - eta) * (1.0 + eta) + eta**2 * np.exp(-twice))
+    return _exact("ddim", schedule, t, at, keep, eta * np.sqrt(-np.expm1(-twice)))
+
+
+def ddpm(schedule: Schedule, times: Times) -> StepTable:
+    """Ancestral sampling (Ho, Jain and Abbeel 2020): each step draws from the Gaussian p(x_t' | x_t, x_1 = D).
+
+    It is :func:`exponential` with churn 1, the exact step of the time-reversed noising diffusion for constant D.
+    Parameters and errors are those of :func:`exponential`.
+    """
+    return _churn("ddpm", schedule, times, 1.0)
+
+
+def exponential(schedule: Schedule, times: Times, churn: float = 0.0) -> StepTable:
+    """Exact steps, for constant D, of the SDE with epsilon = churn sigma^2 dlambda/dt.
+
+    With Lambda = churn (lambda' - lambda): A = (sigma'/sigma) exp(-Lambda), B = alpha' - alpha A,
+    S = sigma' sqrt(1 - exp(-2 Lambda)). Stable for any step; a step onto sigma = 0 gives alpha' D exactly. From
+    alpha = 0, lambda = -inf and any churn > 0 redraws the noise.
+
+    Parameters
+    ----------
+    schedule, times
+        As in :func:`euler`; every schedule may start at 0.
+    churn : float
+        0 is :func:`ddim`, 1 is :func:`ddpm`; more mixes faster.
+
+    Raises
+    ------
+    ValueError
+        The times are not increasing or leave [0, 1]; churn is negative or not finite.
+    """
+    return _churn("exponential", schedule, times, churn)
+
+
+def heun(schedule: Schedule, times: Times) -> StepTable:
+    """Heun's method on the velocity: an Euler predictor (uncommitted), then a trapezoidal corrector from the same base.
+
+    Second order. Two rows a step; a step onto sigma = 0 is one exponential row, so K steps to the data are 2K - 1 rows
+    (Karras et al. 2022). Parameters and errors are those of :func:`euler`.
+    """
+    t, at = _points(schedule, times)
+    h = np.diff(t)
+    A, B = _velocity(h, _part(at, slice(-1)))
+    A_end, B_end = _velocity(h, _part(at, slice(1, None)))
+    # The trapezoid is the mean of x and of an Euler step with v' from A x + B D. Onto sigma = 0 it is not used.
+    with np.errstate(invalid="ignore"):
+        corrector = (0.5 + 0.5 * A_end * A, 0.5 * B_end, 0.5 * A_end * B)
+    return _two_stage("heun", schedule, t, at, (A, B), corrector)
+
+
+def exponential_heun(schedule: Schedule, times: Times) -> StepTable:
+    """Heun's method in the variables x/sigma and alpha/sigma, in which the ODE reads d(x/sigma) = D d(alpha/sigma).
+
+    Predictor A = sigma'/sigma, B = alpha' - alpha A (uncommitted); corrector with half of B on each of the two D.
+    Second order, and exact while D is constant. Two rows a step; a step onto sigma = 0 is one row. Parameters as in
+    :func:`ddim`.
+    """
+    t, at = _points(schedule, times)
+    A = at.sigma[1:] / at.sigma[:-1]
+    B = at.alpha[1:] - at.alpha[:-1] * A
+    return _two_stage("exponential_heun", schedule, t, at, (A, B), (A, 0.5 * B, 0.5 * B))
+
+
+def multistep(schedule: Schedule, times: Times) -> StepTable:
+    """Two-step method in lambda, DPM-Solver++(2M) of Lu et al. (2022): one evaluation a step, second order.
+
+    With r = (lambda - lambda_previous)/(lambda' - lambda) and b = alpha' - alpha A: A = sigma'/sigma, B = (1 + 1/2r) b,
+    C = -b/2r. The first step, a step onto sigma = 0 and those that touch alpha = 0 are DDIM's (B = b, C = 0).
+    Parameters as in :func:`ddim`.
+    """
+    t, at = _points(schedule, times)
+    A = at.sigma[1:] / at.sigma[:-1]
+    b = at.alpha[1:] - at.alpha[:-1] * A
+    gain = _gain(schedule, t)
+    usable = np.isfinite(gain) & (gain > 0)
+    pair = usable[1:] & usable[:-1]
+    lean = np.zeros_like(b)
+    lean[1:][pair] = 0.5 * gain[1:][pair] / gain[:-1][pair]
+    return _table("multistep", schedule, t, at, A, (1.0 + lean) * b, C=-lean * b)
+
+
+def _points(schedule: Schedule, times: Times) -> tuple[Float, Coefficients]:
+    """The times as an array, and the schedule there."""
+    if isinstance(times, Integral) and not isinstance(times, bool):
+        if times < 1:
+            msg = f"times must be a number of steps K >= 1 or an array of times; got {times}."
+            raise ValueError(msg)
+        t = grid.uniform(int(times))
+    else:
+        t = real_array(times, "times")
+        if t.ndim != 1 or len(t) < 2:
+            msg = f"times must be an int K or a vector of at least two times; got {times!r}."
+            raise ValueError(msg) if t.ndim else TypeError(msg)
+        t = unit_interval(t, "times")
+        falls = np.diff(t) <= 0
+        if falls.any():
+            k = int(np.argmax(falls))
+            msg = f"times must increase from noise (0) to data (1); got {t[k]:g} followed by {t[k + 1]:g}."
+            raise ValueError(msg)
+    return t, schedule(t)
+
+
+def _part(at: Coefficients, where: Any) -> Coefficients:
+    return Coefficients(*(value[where] for value in at))
+
+
+def _velocity(h: Any, at: Coefficients, epsilon: Any = 0.0) -> tuple[Float, Float]:
+    """1 + h (eta - epsilon/sigma^2) and h (kappa + alpha epsilon/sigma^2): exactly 0 and 1 as Linear lands on t = 1."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        change = h * at.sigma_dot / at.sigma - h * epsilon / at.sigma**2
+        return 1.0 + change, h * at.alpha_dot - at.alpha * change
+
+
+def _diffusion(diffusion: Diffusion, t: Float, at: Coefficients) -> Float:
+    """Epsilon at the start of every step."""
+    named, factor = diffusion if isinstance(diffusion, tuple) and len(diffusion) == 2 else (diffusion, 1.0)
+    choices = {"sigma": lambda: at.sigma, "sigma2": lambda: at.sigma**2, "reversal": lambda: _reversal(at)}
+    if isinstance(named, str) and named in choices and isinstance(factor, Real):
+        epsilon = float(factor) * choices[named]()
+    elif callable(diffusion):
+        epsilon = real_array(diffusion(t), "diffusion(t)")
+    elif isinstance(diffusion, Real) and not isinstance(diffusion, bool):
+        epsilon = np.asarray(float(diffusion))
+    else:
+        msg = (
+            "diffusion must be a number, a function of time, 'sigma', 'sigma2', 'reversal' or a pair (name, factor); "
+            f"got {diffusion!r}."
+        )
+        raise ValueError(msg) if isinstance(diffusion, str | tuple) else TypeError(msg)
+    epsilon = np.broadcast_to(epsilon, t.shape)
+    for bad, what in ((~np.isfinite(epsilon), "finite"), (epsilon < 0, ">= 0")):
+        if bad.any():
+            k = int(np.argmax(bad))
+            msg = f"diffusion must be {what} at every time a step starts from; got {epsilon[k]:g} at t = {t[k]:g}."
+            raise ValueError(msg)
+    return epsilon
+
+
+def _reversal(at: Coefficients) -> Float:
+    """sigma^2 dlambda/dt = sigma^2 kappa / alpha, infinite where alpha = 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rate = at.sigma * (at.sigma * at.alpha_dot - at.alpha * at.sigma_dot) / at.alpha
+    return np.where(at.alpha > 0, rate, np.inf)
+
+
+def _gain(schedule: Schedule, t: Float) -> Float:
+    """lambda' - lambda of every step; inf where lambda = -inf, also when it stays there."""
+    lam = schedule.lam(t)
+    with np.errstate(invalid="ignore"):
+        return np.where(lam[:-1] == -np.inf, np.inf, np.maximum(np.diff(lam), 0.0))
+
+
+def _churn(name: str, schedule: Schedule, times: Times, churn: float) -> StepTable:
+    if not 0 <= churn < np.inf:
+        msg = f"churn must be finite and >= 0 (0: no noise, 1: ancestral sampling); got {churn}."
+        raise ValueError(msg)
+    t, at = _points(schedule, times)
+    decay = churn * _gain(schedule, t) if churn else np.zeros(len(t) - 1)  # 0 * inf is 0: no churn is DDIM everywhere
+    return _exact(name, schedule, t, at, np.exp(-decay), np.sqrt(-np.expm1(-2.0 * decay)))
+
+
+def _exact(name: str, schedule: Schedule, t: Float, at: Coefficients, keep: Float, spread: Float) -> StepTable:
+    """Rows exact for constant D that keep a share of the residual and add noise: keep^2 + spread^2 = 1."""
+    A = at.sigma[1:] / at.sigma[:-1] * keep
+    return _table(name, schedule, t, at, A, at.alpha[1:] - at.alpha[:-1] * A, S=at.sigma[1:] * spread)
+
+
+def _two_stage(
+    name: str,
+    schedule: Schedule,
+    t: Float,
+    at: Coefficients,
+    predictor: tuple[Float, ...],
+    corrector: tuple[Float, ...],
+) -> StepTable:
+    """Rows predictor, corrector, predictor, ... at the points t0, t1, t1, t2, ...; a step onto sigma = 0 is one row."""
+    rows = 2 * len(t) - 2 - (at.sigma[-1] == 0)
+    both = [
+        np.stack(pair, axis=1).ravel()[:rows] for pair in zip((*predictor, 0.0 * predictor[0]), corrector, strict=True)
+    ]
+    A, B, C = both
+    commit = np.arange(rows) % 2 == 1
+    if at.sigma[-1] == 0:
+        A[-1], B[-1], commit[-1] = 0.0, at.alpha[-1], True
+    points = np.repeat(np.arange(len(t)), 2)[1 : rows + 2]
+    return _table(name, schedule, t[points], _part(at, points), A, B, C, commit=commit)
+
+
+def _table(
+    name: str,
+    schedule: Schedule,
+    t: Float,
+    at: Coefficients,
+    A: Float,
+    B: Float,
+    C: Float | float = 0.0,
+    S: Float | float = 0.0,
+    commit: npt.NDArray[np.bool_] | bool = True,
+) -> StepTable:
+    """The table of these rows, closed onto sigma = 0 by an exponential row where t = 1 leaves sigma > 0."""
+    bad = ~(np.isfinite(A) & np.isfinite(B))
+    if bad.any():
+        msg = (
+            f"times: {name} cannot step from t = {t[np.argmax(bad)]:g}: {schedule!r} has an infinite velocity there. "
+            "Start later, or use an exponential step (ddim, exponential, exponential_heun, multistep)."
+        )
+        raise ValueError(msg)
+    columns = [np.broadcast_to(column, A.shape) for column in (A, B, C, S, commit)]
+    alpha, sigma = at.alpha, at.sigma
+    if t[-1] == 1 and sigma[-1] > 0:
+        t, alpha, sigma = np.append(t, 1.0), np.append(alpha, alpha[-1]), np.append(sigma, 0.0)
+        columns = [
+            np.append(column, end) for column, end in zip(columns, (0.0, alpha[-1], 0.0, 0.0, True), strict=True)
+        ]
+    A, B, C, S, commit = columns
+    return StepTable(t, alpha, sigma, A, B, C, S, commit.astype(bool), name)
