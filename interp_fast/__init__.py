@@ -1,1 +1,71 @@
+"""The exact velocity, score and denoiser of a stochastic interpolant on a finite training set.
+
+Time runs from t = 0 (noise) to t = 1 (data); x_t = alpha_t x_1 + sigma_t z. Start with :class:`Field`,
+:func:`euler` and :func:`sample`.
+"""
+
+from __future__ import annotations
+
+from . import grid
+from ._random import NoiseKey
+from .field import Field, Posterior
+from .model import Model
+from .sampling import Samples, sample
+from .schedules import (
+    VP,
+    Coefficients,
+    Custom,
+    EncoderDecoder,
+    LatentBridge,
+    Linear,
+    Schedule,
+    SqrtVP,
+    Trigonometric,
+    VEGeometric,
+    VELinear,
+    schedule,
+)
+from .steps import (
+    StepTable,
+    ddim,
+    ddpm,
+    euler,
+    euler_maruyama,
+    exponential,
+    exponential_heun,
+    heun,
+    multistep,
+)
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "VP",
+    "Coefficients",
+    "Custom",
+    "EncoderDecoder",
+    "Field",
+    "LatentBridge",
+    "Linear",
+    "Model",
+    "NoiseKey",
+    "Posterior",
+    "Samples",
+    "Schedule",
+    "SqrtVP",
+    "StepTable",
+    "Trigonometric",
+    "VEGeometric",
+    "VELinear",
+    "ddim",
+    "ddpm",
+    "euler",
+    "euler_maruyama",
+    "exponential",
+    "exponential_heun",
+    "grid",
+    "heun",
+    "multistep",
+    "sample",
+    "schedule",
+]

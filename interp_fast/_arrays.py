@@ -13,8 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
-    "as_array", "blocks", "check_finite", "count", "log_weights", "number", "queries", "result_type", "rows", "times", "widen",
-]  # fmt: skip
+    "as_array",
+    "blocks",
+    "check_finite",
+    "count",
+    "log_weights",
+    "number",
+    "queries",
+    "result_type",
+    "rows",
+    "times",
+    "widen",
+]
 
 Array = npt.NDArray[Any]
 Float = npt.NDArray[np.float64]

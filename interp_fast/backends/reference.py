@@ -1,9 +1,9 @@
 """The definition: NumPy, float64, one query at a time, direct differences, nothing skipped.
 
 Written to be read. With c_i = |x - alpha x_i|^2 and S = sigma^2 + alpha^2 delta^2 the logits
-l_i = log_w_i - c_i / (2 S) are taken relative to the top row, and every output made of the off-weights leaves the top row out of its sum: nothing
-is ever formed as 1 - w_max or as a difference of second moments. Where rounding c_i in float64 would decide the answer
-(a tie between far points at small S) the differences c_i - c_top are recomputed exactly.
+l_i = log_w_i - c_i / (2 S) are taken relative to the top row, and every output made of the off-weights leaves the top
+row out of its sum: nothing is ever formed as 1 - w_max or as a difference of second moments. Where rounding c_i in
+float64 would decide the answer (a tie between far points at small S), differences of c_i are recomputed exactly.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _query(x: Float, data: Data, alpha: float, sigma: float, u: Float | None, ou
     log_total = math.log1p(odds)  # entropy needs its digits when the other rows weigh next to nothing
     p_top, p = 1.0 / (1.0 + odds), np.exp(logits) / (1.0 + odds)
     runner_up = logits.max(initial=-np.inf)
-    answer["gap"] = 0.0 if s2 == 0 and runner_up > -np.inf else -runner_up
+    answer["gap"] = 0.0 if s2 == 0 and runner_up > -np.inf else 0.0 - runner_up
     answer["log_rest"] = log_others - log_total
     answer["log_norm"] = -np.inf if s2 == 0 else float(data.log_w[top]) - lowest(top) + log_total
     answer["ess"] = 1.0 / (p_top**2 + np.sum(p * p))

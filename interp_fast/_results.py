@@ -1,0 +1,52 @@
+"""What every result object has in common: frozen, printed as a short table, turned into a dict of plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Record", "plain"]
+
+
+def plain(value: Any) -> Any:
+    """``value`` in plain Python: arrays as lists, records as dicts."""
+    if isinstance(value, Record):
+        return value.to_dict()
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, (float, np.floating)):
+        return f"{value:.6g}"
+    shape = getattr(value, "shape", None)
+    if not shape:
+        return str(value)
+    if value.ndim == 1 and len(value) <= 6 and value.dtype.kind in "fiub":
+        return "[" + ", ".join(_cell(v) for v in value.tolist()) + "]"
+    text = f"{value.dtype} {tuple(shape)}"
+    if value.dtype.kind in "fiu" and 0 not in shape:
+        text += f", {value.min():.6g} .. {value.max():.6g}"
+    return text
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Record:
+    """A frozen result. ``print`` shows one line for each attribute that is set."""
+
+    def __repr__(self) -> str:
+        rows = [(f.name, getattr(self, f.name)) for f in fields(self)]
+        shown = [(name, _cell(value)) for name, value in rows if value is not None]
+        width = max((len(name) for name, _ in shown), default=0)
+        return "\n".join([type(self).__name__, *(f"  {name:<{width}}  {text}" for name, text in shown)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Attribute name -> plain Python value (arrays as nested lists; None where not computed)."""
+        return {f.name: plain(getattr(self, f.name)) for f in fields(self)}

@@ -1,0 +1,110 @@
+"""A validated training set on its backend: what fields, samplers and reports share."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _arrays, backends
+
+__all__ = ["TrainingSet"]
+
+Float = npt.NDArray[np.float64]
+
+
+class TrainingSet:
+    """Validated rows, their weights and moments, and what the backend prepares of them at first use."""
+
+    def __init__(
+        self,
+        rows: npt.NDArray[Any],
+        log_w: Float,
+        *,
+        scale: tuple[float, float] | None,
+        kind: Callable[[Any], Any],
+        bandwidth: float,
+        backend: str,
+        threads: int,
+        low_memory: bool,
+    ) -> None:
+        self.rows, self.log_w, self.scale, self.kind = rows, log_w, scale, kind
+        self.bandwidth, self.threads, self.low_memory = bandwidth, threads, low_memory
+        self.name, self.backend = backends.get(backend)
+        self.moments = backends.Moments.of(rows, log_w, scale)
+        self.type = _arrays.result_type(rows.dtype)
+        self._lock = threading.Lock()
+        self._prepared: Any = None
+
+    @property
+    def prepared(self) -> Any:
+        with self._lock:
+            if self._prepared is None:
+                self._prepared = self.backend.prepare(
+                    self.rows,
+                    self.log_w,
+                    moments=self.moments,
+                    scale=self.scale,
+                    bandwidth=self.bandwidth,
+                    low_memory=self.low_memory,
+                    threads=self.threads,
+                )
+            return self._prepared
+
+    @property
+    def d(self) -> int:
+        return int(self.rows.shape[1])
+
+    def values(self, index: npt.NDArray[np.int64]) -> Float:
+        """Rows by number, in float64."""
+        return _arrays.widen(self.rows[index], self.scale)
+
+    def posterior(self, x: Float, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any], u: Any = None) -> None:
+        """Fill ``out`` by the backend; see the kernel contract."""
+        cut = np.ascontiguousarray(np.broadcast_to(cut, len(x)), np.float64)
+        self.backend.posterior(x, self.prepared, alpha, sigma, u=u, cut=cut, out=out, threads=self.threads)
+
+    def run_steps(self, state: backends.State, table: Any, first: int, last: int, **options: Any) -> None:
+        """Rows first <= r < last of a step table, in place on ``state``."""
+        self.backend.run_steps(state, self.prepared, table, first, last, threads=self.threads, **options)
+
+    def nearest(self, x: Float, k: int = 1, alpha: float = 1.0) -> tuple[npt.NDArray[np.int64], Float]:
+        """Numbers and squared distances (M, k) of the rows i with alpha x_i nearest to the queries, lowest at ties."""
+        index, squared = np.empty((len(x), k), np.int64), np.empty((len(x), k))
+        out = {"index": index, "squared_distance": squared}
+        self.backend.nearest(x, self.prepared, alpha=alpha, out=out, threads=self.threads)
+        return index, squared
+
+    def normals(self, n: int, key: int, first_sample: int, row: int = 0) -> Float:
+        """Standard normals (n, d) float64 from the counter-based stream of ``key``."""
+        out = np.empty((n, self.d))
+        self.backend.normals(key, first_sample, row, out, threads=self.threads)
+        return out
+
+    def certificate(self, dropped: Any) -> Any:
+        """Bound on |D - dense D| / R when posterior mass ``dropped`` was left out: 2 reach dropped / R."""
+        return dropped * (2 * self.moments.reach / self.moments.radius) if self.moments.radius > 0 else dropped * 0.0
+
+    def cut(self, tol: float | None, ratio: Float | None = None) -> Any:
+        """Nats below the maximum from which rows may be left out so that D moves by at most tol R.
+
+        log(2 N reach / (tol R)), because the dropped mass is at most N e^-cut and no row is farther than 2 reach.
+        ``ratio`` = sigma/alpha of field calls: with tol None the bound is tightened so that the noise prediction, in
+        whose units an error of D counts R alpha / sigma fold, keeps its promise too.
+        """
+        moments, narrow = self.moments, self.type == np.float32
+        if moments.radius == 0:
+            return math.inf if ratio is None else np.full(ratio.shape, math.inf)
+        if tol is None:
+            bound = np.float64(2.0**-20 if narrow else 2.0**-46)
+            if ratio is not None:
+                bound = np.minimum(bound, ratio / moments.radius * (2.0**-17 if narrow else 2.0**-36))
+        else:
+            bound = np.float64(tol) if ratio is None else np.full(ratio.shape, tol)
+        with np.errstate(divide="ignore"):
+            nats = np.log(2.0 * len(self.rows) * moments.reach / moments.radius) - np.log(bound)
+        return float(nats) if ratio is None else nats

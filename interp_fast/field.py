@@ -1,0 +1,448 @@
+"""The oracle: the exact posterior, denoiser, velocity, score and noise of a finite training set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _arrays, _random, backends
+from ._results import Record
+from ._training import TrainingSet
+from .schedules import Linear, Schedule
+
+__all__ = ["Field", "Posterior"]
+
+Float = npt.NDArray[np.float64]
+
+_STATISTICS = ("log_norm", "ess", "entropy", "variance", "gap", "log_rest", "dropped", "work")
+_OFF_WEIGHTS = frozenset({"ess", "entropy", "variance", "gap", "log_rest", "jvp"})
+# Outputs made of the off-weights resolve rows as near to the top one as e^-20 of the data's reach: 2 log(reach /
+# distance) nats more than the mean needs.
+_OFF_WEIGHT_NATS = 40.0
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Posterior(Record):
+    """The posterior over training rows, p(row | x, t), of M queries.
+
+    Attributes
+    ----------
+    mean : (M, d)
+        Posterior mean of the training rows, sum_i w_i x_i.
+    log_norm : (M,)
+        logsumexp of l_i = log w_i - |x - alpha x_i|^2 / (2 S), S = sigma^2 + alpha^2 bandwidth^2.
+    log_density : (M,)
+        log p_t(x) = log_norm - (d/2) log(2 pi S).
+    ess, entropy : (M,)
+        Effective sample size 1 / sum w^2 and entropy in nats.
+    variance : (M,)
+        Trace of the posterior covariance, sum_i w_i |x_i - mean|^2.
+    index : (M,) int64
+        The heaviest row, the lowest at ties.
+    gap : (M,)
+        Log of its weight over the runner-up's.
+    log_rest : (M,)
+        log(1 - w_max), summed over the other rows and never subtracted.
+    top_index, top_weight : (M, top)
+        The heaviest rows and their weights.
+    work : (M,)
+        Multiply-adds done, as a fraction of the dense two products.
+    dropped : (M,)
+        Bound on the posterior mass of rows left out.
+    certificate : (M,)
+        Bound on |mean - dense mean| / R from skipped work.
+
+    For a single query (d,) the leading axis is absent.
+    """
+
+    mean: npt.NDArray[Any]
+    log_norm: Any
+    log_density: Any
+    ess: Any
+    entropy: Any
+    variance: Any
+    index: Any
+    gap: Any
+    log_rest: Any
+    top_index: npt.NDArray[np.int64]
+    top_weight: Float
+    work: Any
+    dropped: Any
+    certificate: Any
+
+
+@dataclass(frozen=True)
+class _Point:
+    """The schedule at the queries' times, (M,) each. S is the variance that the logits and the density see."""
+
+    t: Float
+    alpha: Float
+    sigma: Float
+    alpha_dot: Float
+    sigma_dot: Float
+    s2: Float
+    rate: Float  # sigma sigma_dot + alpha alpha_dot bandwidth^2 = (dS/dt) / 2
+
+
+class Field:
+    """The exact field of a training set under a stochastic interpolant.
+
+    For x_t = alpha_t x_I + sigma_t z with I drawn by ``weights`` from the N rows of ``data`` and z ~ N(0, 1)^d, the
+    posterior over rows is w = softmax_i(log w_i - |x - alpha x_i|^2 / (2 sigma^2)), and everything else follows from
+    D = sum_i w_i x_i and the posterior covariance C. Time runs from t = 0 (noise) to t = 1 (data).
+
+    Parameters
+    ----------
+    data : (N, d) array
+        float32, float64, uint8, float16 or bfloat16 (as an ``ml_dtypes`` array or a torch tensor). Kept by reference
+        and never modified; do not modify it while the field is in use. float64 rows give float64 results, all others
+        float32.
+    schedule : Schedule, default Linear()
+    weights : (N,) array, optional
+        Non-negative; normalised to sum 1. Default: equal.
+    bandwidth : float, default 0
+        delta >= 0: every row is replaced by a Gaussian N(x_i, delta^2), i.e. the target is a kernel density estimate.
+    scale : (a, b), optional
+        For uint8 rows, value = a * byte + b; default (2/255, -1).
+    backend : {"auto", "cpp", "numba", "reference"}
+    threads : int, optional
+        Default: INTERP_FAST_NUM_THREADS, else OMP_NUM_THREADS, else the processors this process may use. No result
+        depends on it.
+    tol : float, optional
+        Certified bound on |D computed - D dense| / R, per evaluation, from work that is skipped. None: at rounding
+        (2**-20 for float32 results, 2**-46 for float64, tightened where sigma/alpha is small). 0: dense.
+    low_memory : bool, default False
+        Keep what is prepared beside the rows under 10 % of their size.
+
+    Attributes
+    ----------
+    N, d : int
+    backend : str
+    isa : str or None
+        Instruction set in use ("base", "v3", "v4"); None unless the backend is "cpp".
+    threads : int
+    R : float
+        Weighted rms distance of the rows to their weighted mean, the unit of ``tol``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        With the name of the argument, what came and what was wanted.
+
+    Notes
+    -----
+    A call costs 4 N d flops for each of M queries when dense and half of that or less once the posterior has
+    concentrated; no M x N array is ever formed.
+
+    Examples
+    --------
+    >>> import numpy as np, interp_fast as itf
+    >>> X = np.array([[0.0, 0.0], [1.0, 0.0]])
+    >>> field = itf.Field(X, itf.Linear())
+    >>> field.denoiser(np.array([0.25, 0.1]), 0.5).round(6)
+    array([0.5, 0. ])
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        schedule: Schedule | None = None,
+        *,
+        weights: Any = None,
+        bandwidth: float = 0.0,
+        scale: tuple[float, float] | None = None,
+        backend: str = "auto",
+        threads: int | None = None,
+        tol: float | None = None,
+        low_memory: bool = False,
+    ) -> None:
+        self._tol = None if tol is None else _arrays.number(tol, "tol", least=0.0)
+        self._schedule = _check_schedule(Linear() if schedule is None else schedule)
+        rows, scale, kind = _arrays.rows(data, "data", scale)
+        self._set = TrainingSet(
+            rows,
+            _arrays.log_weights(weights, len(rows)),
+            scale=scale,
+            kind=kind,
+            bandwidth=_arrays.number(bandwidth, "bandwidth", least=0.0),
+            backend=backend,
+            threads=backends.default_threads() if threads is None else _arrays.count(threads, "threads", 1),
+            low_memory=bool(low_memory),
+        )
+
+    # What the field is
+
+    @property
+    def schedule(self) -> Schedule:
+        return self._schedule
+
+    @property
+    def N(self) -> int:
+        return len(self._set.rows)
+
+    @property
+    def d(self) -> int:
+        return int(self._set.rows.shape[1])
+
+    @property
+    def R(self) -> float:
+        return self._set.moments.radius
+
+    @property
+    def backend(self) -> str:
+        return self._set.name
+
+    @property
+    def isa(self) -> str | None:
+        isa = getattr(self._set.backend, "isa", None)
+        return None if isa is None else str(isa())
+
+    @property
+    def threads(self) -> int:
+        return self._set.threads
+
+    @property
+    def bandwidth(self) -> float:
+        return self._set.bandwidth
+
+    @property
+    def tol(self) -> float | None:
+        return self._tol
+
+    @property
+    def weights(self) -> Float:
+        """Normalised weights, (N,)."""
+        weights: Float = np.exp(self._set.log_w)
+        return weights
+
+    def __repr__(self) -> str:
+        return (
+            f"Field(N={self.N}, d={self.d}, data={self._set.rows.dtype}, schedule={self.schedule!r}, "
+            f"backend={self.backend!r}, threads={self.threads})"
+        )
+
+    def with_schedule(self, schedule: Schedule) -> Field:
+        """The same training set under another schedule; shares what was prepared."""
+        other = object.__new__(Field)
+        other._tol, other._set = self._tol, self._set
+        other._schedule = _check_schedule(schedule)
+        return other
+
+    def subset(self, rows: Any) -> Field:
+        """The field of some of the rows (indices or a boolean mask): numbered from 0, weights renormalised, its own R.
+
+        A class-conditional oracle is ``field.subset(labels == c)``. Copies the chosen rows.
+        """
+        chosen = np.asarray(rows)
+        if chosen.dtype == bool and chosen.shape == (self.N,):
+            chosen = np.flatnonzero(chosen)
+        elif chosen.dtype.kind not in "iu" or chosen.ndim != 1:
+            msg = f"rows must be a boolean mask ({self.N},) or row numbers; got {chosen.dtype} {chosen.shape}."
+            raise TypeError(msg)
+        if len(chosen) == 0 or chosen.min() < -self.N or chosen.max() >= self.N:
+            msg = f"rows must name at least one row, all within [0, {self.N}); got {rows!r}."
+            raise ValueError(msg)
+        s = self._set
+        part = object.__new__(Field)
+        part._tol, part._schedule = self._tol, self._schedule
+        part._set = TrainingSet(
+            s.rows[chosen],
+            _arrays.log_weights(np.exp(s.log_w[chosen] - s.log_w[chosen].max()), len(chosen)),
+            scale=s.scale,
+            kind=s.kind,
+            bandwidth=s.bandwidth,
+            backend=s.name,
+            threads=s.threads,
+            low_memory=s.low_memory,
+        )
+        return part
+
+    # The field at (x, t)
+
+    def denoiser(self, x: Any, t: Any) -> Any:
+        """E[x_1 | x_t = x], (M, d); with a bandwidth, of the smoothed data.
+
+        At t = 1 the limit: the nearest row, ties averaged by weight. Forming x - alpha * denoiser in float32 loses what
+        ``score`` and ``noise`` keep.
+        """
+        return self._vector(x, t, self._denoise)
+
+    def velocity(self, x: Any, t: Any) -> Any:
+        """E[alpha_dot x_1 + sigma_dot z | x_t = x] = alpha_dot D + sigma_dot (x - alpha D) / sigma, (M, d)."""
+
+        def formula(p: _Point, x: Float, mean: Float) -> Float:
+            _forbid(p, ~np.isfinite(p.alpha_dot), "velocity is infinite")
+            residual = x - p.alpha[:, None] * mean
+            velocity: Float = p.alpha_dot[:, None] * mean + (p.rate / p.s2)[:, None] * residual
+            return velocity
+
+        return self._vector(x, t, formula, singular="velocity")
+
+    def score(self, x: Any, t: Any) -> Any:
+        """Gradient of log p_t: (alpha D - x) / sigma^2, (M, d)."""
+        return self._vector(
+            x, t, lambda p, x, mean: (p.alpha[:, None] * mean - x) / p.s2[:, None], singular="score"
+        )  # fmt: skip
+
+    def noise(self, x: Any, t: Any) -> Any:
+        """E[z | x_t = x] = (x - alpha D) / sigma, (M, d)."""
+        return self._vector(
+            x, t, lambda p, x, mean: (x - p.alpha[:, None] * mean) * (p.sigma / p.s2)[:, None], singular="noise"
+        )  # fmt: skip
+
+    def log_density(self, x: Any, t: Any) -> Any:
+        """log p_t(x), (M,) float64. At t = 1 without bandwidth +inf on a training row and -inf elsewhere."""
+        point, wide, single, _, _ = self._queries(x, t)
+        out = self._evaluate(point, wide, ("log_norm", "index"))
+        density = self._log_density(point, wide, out)
+        return density[0] if single else density
+
+    def divergence(self, x: Any, t: Any) -> Any:
+        """Divergence of the velocity, exact: d eta + kappa (alpha / sigma^2) tr C, (M,) float64.
+
+        eta = sigma_dot / sigma and kappa = alpha_dot - alpha eta.
+        """
+        p, wide, single, _, _ = self._queries(x, t)
+        _forbid(p, p.s2 == 0, "divergence does not exist where sigma = 0")
+        _forbid(p, ~np.isfinite(p.alpha_dot), "divergence is infinite")
+        variance = self._evaluate(p, wide, ("variance",))["variance"]
+        # With S = sigma^2 + alpha^2 delta^2 and (dS/dt)/2 = rate; sigma rate' is written without dividing by sigma.
+        slope = p.alpha_dot * p.s2 - p.alpha * p.rate
+        divergence = self.d * p.rate / p.s2 + p.alpha * slope * (variance / p.s2) / p.s2
+        return divergence[0] if single else divergence
+
+    def jvp(self, x: Any, t: Any, u: Any) -> Any:
+        """The denoiser's Jacobian times ``u``: (alpha / sigma^2) C u, (M, d). Symmetric: also the vjp."""
+        p, wide, single, _, kind = self._queries(x, t)
+        _forbid(p, p.s2 == 0, "jvp does not exist where sigma = 0")
+        direction, *_ = _arrays.queries(u, self.d, "u")
+        if direction.shape != wide.shape:
+            msg = f"u must have the shape of x, {wide.shape}; got {direction.shape}."
+            raise ValueError(msg)
+        product = self._evaluate(p, wide, ("jvp",), u=direction)["jvp"]
+        pull = p.alpha * self.bandwidth**2 / p.s2
+        result = (p.alpha * (p.sigma / p.s2) ** 2)[:, None] * product + pull[:, None] * direction
+        return kind(self._round(result[0] if single else result))
+
+    def posterior(self, x: Any, t: Any, top: int = 0) -> Posterior:
+        """One pass over the rows, every output; see :class:`Posterior`. ``top``: how many of the heaviest rows to list.
+
+        The posterior stays that of the training rows when there is a bandwidth.
+        """
+        top = _arrays.count(top, "top", 0, self.N)
+        point, wide, single, _, kind = self._queries(x, t)
+        out = self._evaluate(point, wide, ("mean", "index", *_STATISTICS), top=top)
+        density = self._log_density(point, wide, out)
+
+        def hand_out(name: str) -> Any:
+            return out[name][0] if single else out[name]
+
+        return Posterior(
+            mean=kind(self._round(hand_out("mean"))),
+            log_density=density[0] if single else density,
+            certificate=self._set.certificate(hand_out("dropped")),
+            **{name: hand_out(name) for name in ("index", "top_index", "top_weight", *_STATISTICS)},
+        )
+
+    def draw(self, n: int, t: Any, rng: _random.RandomSource = None) -> tuple[Any, npt.NDArray[np.int64]]:
+        """n exact draws of x_t = alpha x_index + sigma z, index drawn by the weights; t in [0, 1].
+
+        Returns
+        -------
+        x : (n, d)
+            With a bandwidth the rows are smoothed: the standard deviation is sqrt(sigma^2 + alpha^2 bandwidth^2).
+        index : (n,) int64
+        """
+        n = _arrays.count(n, "n", 1)
+        point = self._point(*_arrays.times(t, n), n)
+        source = _random.noise_key(rng)
+        key = _random.subkey(source.key, "draw")
+        cumulative = np.cumsum(self.weights)
+        index = np.searchsorted(
+            cumulative, _random.uniforms(key, source.first_sample, n, row=1) * cumulative[-1], side="right"
+        )
+        x = self._set.normals(n, key, source.first_sample)
+        x *= np.sqrt(point.s2)[:, None]
+        x += point.alpha[:, None] * self._set.values(index)
+        return self._set.kind(self._round(x)), index.astype(np.int64)
+
+    # Private
+
+    def _point(self, t: Float, scalar: bool, m: int) -> _Point:
+        c = self._schedule(t)
+        t, alpha, sigma, alpha_dot, sigma_dot = (
+            np.array(np.broadcast_to(v, (m,)), np.float64)
+            for v in (t, c.alpha, c.sigma, c.alpha_dot, c.sigma_dot)
+        )  # fmt: skip
+        s2 = sigma**2 + (alpha * self.bandwidth) ** 2
+        with np.errstate(invalid="ignore"):
+            rate = sigma * sigma_dot
+        if (end := (sigma == 0) & (s2 > 0)).any():
+            # 0 * inf where sigma^2 vanishes linearly: sigma sigma_dot is continuous, so take it next to the end.
+            before = self._schedule(np.nextafter(t[end], 0.0))
+            rate[end] = before.sigma * before.sigma_dot
+        if self.bandwidth > 0:
+            rate += alpha * alpha_dot * self.bandwidth**2
+        return _Point(t, alpha, sigma, alpha_dot, sigma_dot, s2, rate)
+
+    def _queries(self, x: Any, t: Any) -> tuple[_Point, Float, bool, np.dtype[Any], Callable[[Any], Any]]:
+        wide, single, given, kind = _arrays.queries(x, self.d)
+        return self._point(*_arrays.times(t, len(wide)), len(wide)), wide, single, given, kind
+
+    def _evaluate(
+        self, p: _Point, x: Float, want: tuple[str, ...], *, u: Float | None = None, top: int = 0
+    ) -> dict[str, Any]:
+        m = len(x)
+        out: dict[str, Any] = {name: np.empty(m, np.int64 if name == "index" else np.float64) for name in want}
+        out.update({name: np.empty_like(x) for name in ("mean", "jvp") if name in want})
+        if "dropped" in want:
+            out |= {"top_index": np.empty((m, top), np.int64), "top_weight": np.empty((m, top))}
+        with np.errstate(divide="ignore"):
+            cut = self._set.cut(self._tol, np.sqrt(p.s2) / p.alpha)
+        if _OFF_WEIGHTS & out.keys():
+            cut = cut + _OFF_WEIGHT_NATS
+        self._set.posterior(x, p.alpha, p.sigma, cut, out, u)
+        return out
+
+    def _vector(self, x: Any, t: Any, formula: Callable[[_Point, Float, Float], Float], singular: str = "") -> Any:
+        point, wide, single, _, kind = self._queries(x, t)
+        if singular:
+            _forbid(point, point.s2 == 0, f"{singular} does not exist where sigma = 0")
+        result = formula(point, wide, self._evaluate(point, wide, ("mean",))["mean"])
+        return kind(self._round(result[0] if single else result))
+
+    def _denoise(self, p: _Point, x: Float, mean: Float) -> Float:
+        if self.bandwidth == 0:
+            return mean
+        own = np.divide(p.sigma**2, p.s2, out=np.ones_like(p.s2), where=p.s2 > 0)
+        smoothed: Float = own[:, None] * mean + (p.alpha * self.bandwidth**2 / p.s2)[:, None] * x
+        return smoothed
+
+    def _log_density(self, p: _Point, x: Float, out: dict[str, Any]) -> Float:
+        with np.errstate(divide="ignore"):
+            density: Float = out["log_norm"] - 0.5 * self.d * np.log(2 * math.pi * p.s2)
+        for m in np.flatnonzero(p.s2 == 0):
+            on_row = np.array_equal(p.alpha[m] * self._set.values(out["index"][[m]])[0], x[m])
+            density[m] = math.inf if on_row else -math.inf
+        return density
+
+    def _round(self, result: Float) -> npt.NDArray[Any]:
+        return result.astype(self._set.type, copy=False)
+
+
+def _check_schedule(schedule: Any) -> Schedule:
+    if not isinstance(schedule, Schedule):
+        msg = f"schedule must be a Schedule such as interp_fast.Linear(); got {schedule!r}."
+        raise TypeError(msg)
+    return schedule
+
+
+def _forbid(p: _Point, where: npt.NDArray[np.bool_], what: str) -> None:
+    if where.any():
+        msg = f"t must avoid {float(p.t[where][0])!r}: the {what} there. Evaluate next to it or use denoiser."
+        raise ValueError(msg)
