@@ -279,8 +279,8 @@ class VEGeometric(Schedule):
         return np.ones_like(t), sigma, np.zeros_like(t), sigma * (np.log(self.sigma_min) - np.log(self.sigma_max))
 
     def _time_at(self, lam: Float) -> Float:
-        high = np.log(self.sigma_max)
-        return (high + lam) / (high - np.log(self.sigma_min))
+        low, high = np.log([self.sigma_min, self.sigma_max])
+        return np.asarray((high + lam) / (high - low))
 
 
 @final
@@ -298,7 +298,7 @@ class VELinear(Schedule):
         return one, self.sigma_max * s, 0.0 * one, -self.sigma_max * one
 
     def _time_at(self, lam: Float) -> Float:
-        return -np.expm1(-lam - np.log(self.sigma_max))
+        return np.asarray(-np.expm1(-lam - np.log(self.sigma_max)))
 
 
 @final
