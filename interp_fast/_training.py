@@ -56,6 +56,10 @@ class TrainingSet:
             return self._prepared
 
     @property
+    def _reach_in_radii(self) -> float:
+        return self.moments.reach / self.moments.radius if self.moments.radius > 0 else 1.0
+
+    @property
     def d(self) -> int:
         return int(self.rows.shape[1])
 
@@ -87,7 +91,7 @@ class TrainingSet:
 
     def certificate(self, dropped: Any) -> Any:
         """Bound on |D - dense D| / R when posterior mass ``dropped`` was left out: 2 reach dropped / R."""
-        return dropped * (2 * self.moments.reach / self.moments.radius) if self.moments.radius > 0 else dropped * 0.0
+        return dropped * (2 * self._reach_in_radii if self.moments.radius > 0 else 0.0)
 
     def cut(self, tol: float | None, ratio: Float | None = None) -> Any:
         """Nats below the maximum from which rows may be left out so that D moves by at most tol R.
@@ -97,14 +101,16 @@ class TrainingSet:
         whose units an error of D counts R alpha / sigma fold, keeps its promise too.
         """
         moments, narrow = self.moments, self.type == np.float32
-        if moments.radius == 0:
-            return math.inf if ratio is None else np.full(ratio.shape, math.inf)
-        if tol is None:
-            bound = np.float64(2.0**-20 if narrow else 2.0**-46)
-            if ratio is not None:
-                bound = np.minimum(bound, ratio / moments.radius * (2.0**-17 if narrow else 2.0**-36))
+        if tol is not None:
+            bound = np.float64(tol) * np.ones_like(0.0 if ratio is None else ratio)
+        elif ratio is None:
+            bound = np.array(2.0**-20 if narrow else 2.0**-46)
         else:
-            bound = np.float64(tol) if ratio is None else np.full(ratio.shape, tol)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                scaled = ratio / moments.radius * (2.0**-17 if narrow else 2.0**-36)
+            bound = np.minimum(2.0**-20 if narrow else 2.0**-46, scaled)
+        if moments.radius == 0:
+            bound = np.zeros_like(bound)
         with np.errstate(divide="ignore"):
-            nats = np.log(2.0 * len(self.rows) * moments.reach / moments.radius) - np.log(bound)
+            nats = math.log(2.0 * len(self.rows)) + math.log(self._reach_in_radii) - np.log(bound)
         return float(nats) if ratio is None else nats
