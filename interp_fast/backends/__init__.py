@@ -92,7 +92,7 @@ class Moments:
     radius : float
         R, the weighted rms distance to ``mean``; exactly 0 when all rows of non-zero weight are equal.
     reach : float
-        Largest distance of a row of non-zero weight to ``center``.
+        Upper bound of the distance of a row of non-zero weight to ``center``, within a factor 2.
     """
 
     center: Float
@@ -101,30 +101,30 @@ class Moments:
     reach: float
 
     @classmethod
-    def of(cls, rows: npt.NDArray[Any], log_w: Float, scale: tuple[float, float] | None) -> Moments:
-        """Two passes over the rows in float64; ValueError naming the first row that is not finite."""
+    def of(cls, rows: Any, log_w: Float, scale: tuple[float, float] | None) -> Moments:
+        """One pass over the rows in float64; ValueError naming the first row that is not finite."""
         used = log_w > -np.inf
-        w = np.exp(log_w)
-        # Sums are taken about one of the rows: exact 0 when all rows are equal, and no cancellation on shifted data.
-        origin = widen(rows[[int(np.argmax(used))]], scale)[0]
-        center, mean = np.zeros_like(origin), np.zeros_like(origin)
+        # Sums are taken about the mean of the first rows: no cancellation on shifted data; the detour over one of
+        # them makes every sum exactly 0 when all rows are equal.
+        start = int(np.argmax(used))
+        head = widen(np.asarray(rows[start : start + blocks(rows)[0].stop]), scale)
+        origin = head[0] + np.mean(head - head[0], axis=0)
+        if not np.isfinite(origin).all():
+            origin = np.zeros_like(origin)
+        total, weighted, second, farthest = np.zeros_like(origin), np.zeros_like(origin), 0.0, 0.0
         for block in blocks(rows):
-            values = widen(rows[block], scale)
+            values = widen(np.asarray(rows[block]), scale)
             check_finite(values, "data", block.start)
             values -= origin
-            center += used[block].astype(np.float64) @ values
-            mean += w[block] @ values
-        center /= np.count_nonzero(used)
-        center += origin
-        mean += origin
-        second, reach = 0.0, 0.0
-        for block in blocks(rows):
-            values = widen(rows[block], scale)
-            values -= mean
-            second += float(w[block] @ np.einsum("ij,ij->i", values, values))
-            values += mean - center
-            reach = max(reach, float(np.max(np.einsum("ij,ij->i", values, values)[used[block]], initial=0.0)))
-        return cls(center, mean, math.sqrt(second), math.sqrt(reach))
+            w, used_here = np.exp(log_w[block]), used[block]
+            total += used_here.astype(np.float64) @ values
+            weighted += w @ values
+            squares = np.einsum("ij,ij->i", values, values)
+            second += float(w @ squares)
+            farthest = max(farthest, float(np.max(squares[used_here], initial=0.0)))
+        shift = total / np.count_nonzero(used)
+        radius = math.sqrt(max(0.0, second - float(weighted @ weighted)))
+        return cls(origin + shift, origin + weighted, radius, math.sqrt(farthest) + math.sqrt(float(shift @ shift)))
 
 
 @dataclass
