@@ -75,7 +75,7 @@ def _query(x: Float, data: Data, alpha: float, sigma: float, u: Float | None, ou
     top = int(active[np.argmax(logits)])
     off = active != top
     others, logits = active[off], logits[off] - logits[active == top]
-    answer: dict[str, Any] = {"index": top, "dropped": 0.0, "work": 1.0}
+    answer: dict[str, Any] = {"index": top, "dropped": 0.0, "work": 1.0, "top_index": (), "top_weight": ()}
     log_others = _logsumexp(logits)
     odds = math.exp(log_others)
     log_total = math.log1p(odds)  # entropy needs its digits when the other rows weigh next to nothing
