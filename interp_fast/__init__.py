@@ -6,11 +6,11 @@ Time runs from t = 0 (noise) to t = 1 (data); x_t = alpha_t x_1 + sigma_t z. Sta
 
 from __future__ import annotations
 
-from . import grid
+from . import grid, perturb
 from ._random import NoiseKey
 from .field import Field, Posterior
 from .model import Model
-from .sampling import Samples, sample
+from .sampling import Samples, Terms, sample
 from .schedules import (
     VP,
     Coefficients,
@@ -54,6 +54,7 @@ __all__ = [
     "Schedule",
     "SqrtVP",
     "StepTable",
+    "Terms",
     "Trigonometric",
     "VEGeometric",
     "VELinear",
@@ -66,6 +67,7 @@ __all__ = [
     "grid",
     "heun",
     "multistep",
+    "perturb",
     "sample",
     "schedule",
 ]

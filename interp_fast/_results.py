@@ -20,10 +20,14 @@ def plain(value: Any) -> Any:
         return [plain(v) for v in value]
     if isinstance(value, np.generic):
         return value.item()
+    if hasattr(value, "tocsr"):
+        return {name: plain(getattr(value, name)) for name in ("shape", "indptr", "indices", "data")}
     return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, Record):
+        return ", ".join(f.name for f in fields(value))
     if isinstance(value, (float, np.floating)):
         return f"{value:.6g}"
     shape = getattr(value, "shape", None)

@@ -12,19 +12,45 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays, _random
+from ._attribution import Attribution
 from ._results import Record
+from ._trajectory import Trajectory
 from .backends import State
-from .backends.reference import advance
 from .field import Field
 from .model import Model
+from .perturb import Perturbation
 from .steps import StepTable
 
-__all__ = ["Samples", "sample"]
+__all__ = ["Samples", "Terms", "sample"]
 
 Float = npt.NDArray[np.float64]
 
 # Progress is reported about this often; a cut at another row changes no bit.
 _REPORTS = 50
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Terms(Record):
+    """Where the deviation of each sample from a training row comes from, exactly.
+
+    Over the committed rows of the table, with x_* the row ``index`` of the training set, D the oracle's denoiser at the
+    states visited, e the error added to it and c the curvature defect of the table, each term T <- A T + input::
+
+        selection   starts at x_0 - alpha_0 x_*    input  B (D - x_*) + C (D_previous - x_*) + c x_*
+        estimation  starts at 0                    input  B e + C e_previous
+        noise       starts at 0                    input  S xi
+
+    Attributes
+    ----------
+    selection, estimation, noise : (n, d) float64
+    total : (n, d) float64
+        Their sum: x - alpha x_* of the state before it is rounded.
+    """
+
+    selection: Float
+    estimation: Float
+    noise: Float
+    total: Float
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -37,8 +63,14 @@ class Samples(Record):
         The samples.
     index : (n,) int64 or None
         The training row i with alpha x_i nearest to each sample, alpha that of the last point; the lowest at ties.
+        With a Model: the row of ``oracle``, else None.
     path : (n, P, d) or None
         Committed states, the first and the last always among them; ``path_times`` (P,) are their times.
+    terms : Terms or None
+        Selection, estimation and noise, relative to row ``index``.
+    attribution : (n, N) scipy.sparse.csr_array or None
+        omega with x = Phi x_0 + omega X + estimation + noise, Phi the product of A over the committed rows. Each row
+        of the table leaves out at most 2**-53 alpha of it; ``attribution_dropped`` (n,) is the sum that was left out.
     commit_time : (n,) or None
         Time of the first evaluation from which the argmax of the posterior stays to the end.
     certificate : (n,) or None
@@ -51,6 +83,9 @@ class Samples(Record):
     index: npt.NDArray[np.int64] | None
     path: npt.NDArray[Any] | None
     path_times: Float | None
+    terms: Terms | None
+    attribution: Any
+    attribution_dropped: Float | None
     commit_time: Float | None
     certificate: Float | None
     stats: dict[str, Any]
@@ -63,7 +98,11 @@ def sample(
     *,
     x0: Any = None,
     rng: _random.RandomSource = None,
+    error: Any = None,
+    oracle: Field | None = None,
     keep: str | int = "final",
+    terms: bool = False,
+    attribution: bool = False,
     progress: bool | Callable[[int, int], None] | None = None,
     tol: float | None = None,
     out: npt.NDArray[Any] | None = None,
@@ -86,8 +125,19 @@ def sample(
         in the middle with the law kept exactly pass ``field.draw(n, steps.times[0])[0]``.
     rng : None, int, SeedSequence, Generator or NoiseKey
         Noise is a function of (key, sample, row, coordinate): it does not depend on threads, batches or backends.
+    error : array (R, n, d), callable or ``itf.perturb`` kind, optional
+        Added to D before it is used: an array has one error per row of the table, a callable returns
+        error(x, t, r) -> e (n, d) at the states x of row r. Arrays run in compiled code.
+    oracle : Field, optional
+        When ``field`` is a Model: the Field it is compared with. Evaluated at every state visited; the error is then
+        D_model - D_oracle (+ ``error``), and index, terms, attribution, commit_time and certificate are the oracle's.
     keep : "final", "path" or int
         "path" keeps every committed state, an int every so many of them.
+    terms : bool
+        Split the deviation from row ``index`` into selection, estimation and noise.
+    attribution : bool
+        Weights of the training rows in each sample (bandwidth 0 only). D is then evaluated in float64, densely, on rows
+        of the table that still count at the end.
     progress : bool or callable, optional
         True: a line on stderr; a callable gets (rows done, rows).
     tol : float, optional
@@ -106,7 +156,8 @@ def sample(
 
     Notes
     -----
-    Costs at most 4 N d flops per row and sample, beside 4 d for noise.
+    Costs at most 4 N d flops per row and sample, beside 4 d for noise. Attribution keeps 12 bytes for every weight
+    above rounding: few when the posterior has concentrated, N per sample when early steps still count in the result.
 
     Examples
     --------
@@ -126,20 +177,28 @@ def sample(
     if not isinstance(steps, StepTable):
         msg = f"steps must be a StepTable, e.g. itf.euler(field.schedule, 64); got {type(steps).__name__}."
         raise TypeError(msg)
+    model = isinstance(field, Model)
+    oracle = _check_oracle(field, oracle, terms=terms, attribution=attribution)
     source = _random.noise_key(rng)
-    start, dtype, kind = _start(field, steps, n, x0, source)
+    start, dtype, kind = _start(oracle, model, steps, n, x0, source)
+    error = _check_error(error, (len(steps), *start.shape))
     kept = _kept(steps, keep)
     x = _result(out, start.shape, dtype)
-    state = State.start(start)
+    state = State.start(start, terms=terms)
     path = np.empty((len(start), len(kept), start.shape[1]), dtype) if keep != "final" else None
     if path is not None and kept[0] == 0:
         path[:, 0] = start
-    run = (
-        _fused(field, steps, state, source, tol)
-        if isinstance(field, Field)
-        else _stepped(field, steps, state, source, dtype, kind)
-    )
-    report = _reporter(progress, len(steps.A))
+    if oracle is not None:
+        tol = oracle.tol if tol is None else _arrays.number(tol, "tol", least=0.0)
+    shares = Attribution(oracle._set, steps, len(start)) if attribution and oracle is not None else None
+    if oracle is None or model or shares is not None or callable(error) or isinstance(error, Perturbation):
+        run: Callable[[int, int], None] = Trajectory(
+            field, steps, state, source,
+            oracle=oracle, error=error, attribution=shares, tol=tol, dtype=dtype, kind=kind,
+        ).run  # fmt: skip
+    else:
+        run = _fused(oracle, steps, state, source, error, tol)
+    report = _reporter(progress, len(steps))
     done = 0
     for stop in _stops(steps, kept if path is not None else (), report is not None):
         run(done, stop)
@@ -147,15 +206,14 @@ def sample(
         if path is not None and stop in kept:
             path[:, kept.index(stop)] = state.base
         if report is not None:
-            report(stop, len(steps.A))
+            report(stop, len(steps))
     x[:] = state.base
-    oracle = field if isinstance(field, Field) else None
     stats = {
         "backend": oracle.backend if oracle else None,
         "isa": oracle.isa if oracle else None,
         "threads": oracle.threads if oracle else None,
-        "evaluations": len(steps.A),
-        "work": float(state.work.mean() / len(steps.A)) if oracle else None,
+        "evaluations": len(steps),
+        "work": float(state.work.mean() / len(steps)) if oracle else None,
     }
     index = oracle._set.nearest(state.base, alpha=float(steps.alpha[-1]))[0][:, 0] if oracle else None
     return Samples(
@@ -163,20 +221,65 @@ def sample(
         index=index,
         path=None if path is None else kind(path),
         path_times=None if path is None else steps.times[kept],
+        terms=None if index is None or oracle is None else _terms(state.terms, float(steps.alpha[-1]), oracle, index),
+        attribution=None if shares is None else shares.omega,
+        attribution_dropped=None if shares is None else shares.dropped,
         commit_time=steps.times[state.since] if oracle else None,
         certificate=oracle._set.certificate(state.dropped) if oracle else None,
         stats=stats | {"seconds": time.perf_counter() - began},
     )
 
 
+def _check_oracle(field: Field | Model, oracle: Field | None, *, terms: bool, attribution: bool) -> Field | None:
+    """The Field that stands for the truth in this run, if there is one."""
+    if isinstance(field, Field):
+        if oracle is not None:
+            msg = "oracle belongs to a run of a Model; a Field is its own oracle. Leave it out."
+            raise ValueError(msg)
+        oracle = field
+    elif oracle is not None and not isinstance(oracle, Field):
+        msg = f"oracle must be a Field; got {type(oracle).__name__}."
+        raise TypeError(msg)
+    if oracle is None and (terms or attribution):
+        msg = f"{'terms' if terms else 'attribution'}=True needs oracle=, the Field that the Model is compared with."
+        raise ValueError(msg)
+    if attribution and oracle is not None and oracle.bandwidth > 0:
+        msg = f"attribution needs a field of bandwidth 0; got {oracle.bandwidth:g}. Smoothed rows have no weights."
+        raise ValueError(msg)
+    return oracle
+
+
+def _check_error(error: Any, shape: tuple[int, int, int]) -> Any:
+    """None, a callable or a Perturbation as they are; anything else as a float64 array of ``shape``."""
+    if error is None or callable(error) or isinstance(error, Perturbation):
+        return error
+    array, _ = _arrays.as_array(error, "error")
+    if array.dtype.kind != "f":
+        msg = f"error must be a float array, a callable or an itf.perturb kind; got {array.dtype}."
+        raise TypeError(msg)
+    if array.shape != shape:
+        msg = f"error must have shape {shape}, one error for each row of the table and sample; got {array.shape}."
+        raise ValueError(msg)
+    wide = np.ascontiguousarray(array, np.float64)
+    _arrays.check_finite(wide, "error")
+    return wide
+
+
+def _terms(sums: Float | None, alpha: float, oracle: Field, index: npt.NDArray[np.int64]) -> Terms | None:
+    """The sums of a run, kept with 0 in place of the row, made relative to rows ``index``."""
+    if sums is None:
+        return None
+    selection = sums[0] - alpha * oracle._set.values(index)
+    return Terms(selection, sums[1], sums[2], selection + sums[1] + sums[2])
+
+
 def _start(
-    field: Field | Model, steps: StepTable, n: int | None, x0: Any, source: _random.NoiseKey
+    oracle: Field | None, model: bool, steps: StepTable, n: int | None, x0: Any, source: _random.NoiseKey
 ) -> tuple[Float, np.dtype[Any], Callable[[Any], Any]]:
     """Starting points (n, d) float64, the type of the results and the way back to the caller's kind of array."""
-    oracle = field if isinstance(field, Field) else None
     if x0 is None:
         if oracle is None:
-            msg = "x0 must be given for a Model, which has no dimension of its own: pass (n, d) starting points."
+            msg = "x0 must be given for a Model, which has no dimension of its own: pass (n, d) points, or oracle=."
             raise ValueError(msg)
         if n is None:
             msg = "n must be given when x0 is not: how many samples?"
@@ -192,7 +295,7 @@ def _start(
     if n is not None and _arrays.count(n, "n", 1) != len(start):
         msg = f"n must be len(x0) = {len(start)} or left out; got {n}."
         raise ValueError(msg)
-    return start, oracle._set.type if oracle else dtype, kind
+    return start, dtype if model or oracle is None else oracle._set.type, kind
 
 
 def _result(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -219,7 +322,7 @@ def _kept(steps: StepTable, keep: str | int) -> list[int]:
 
 def _stops(steps: StepTable, kept: Any, reporting: bool) -> list[int]:
     """Rows at which the run pauses: where states are kept, and now and then to report."""
-    rows = len(steps.A)
+    rows = len(steps)
     stops = {int(k) for k in kept if k > 0} | {rows}
     if reporting:
         stops |= set(range(0, rows, max(1, rows // _REPORTS))) - {0}
@@ -227,46 +330,13 @@ def _stops(steps: StepTable, kept: Any, reporting: bool) -> list[int]:
 
 
 def _fused(
-    field: Field, steps: StepTable, state: State, source: _random.NoiseKey, tol: float | None
+    field: Field, steps: StepTable, state: State, source: _random.NoiseKey, error: Float | None, tol: float | None
 ) -> Callable[[int, int], None]:
     key = _random.subkey(source.key, "steps") if np.any(steps.S > 0) else None
-    cut = field._set.cut(field.tol if tol is None else _arrays.number(tol, "tol", least=0.0))
+    cut = field._set.cut(tol)
     return lambda first, last: field._set.run_steps(
-        state, steps, first, last, key=key, first_sample=source.first_sample, error=None, cut=cut
+        state, steps, first, last, key=key, first_sample=source.first_sample, error=error, cut=cut
     )
-
-
-def _stepped(
-    model: Model, steps: StepTable, state: State, source: _random.NoiseKey, dtype: np.dtype[Any],
-    kind: Callable[[Any], Any],
-) -> Callable[[int, int], None]:  # fmt: skip
-    """A plain loop over rows for a model, whose D need not be known on rows that do not use it."""
-    c = model.schedule(steps.times[:-1])
-    for name in ("alpha", "sigma"):
-        mine, table = np.asarray(getattr(c, name)), getattr(steps, name)[:-1]
-        off = np.flatnonzero(np.abs(mine - table) > 1e-12 * np.maximum(np.abs(mine), np.abs(table)) + 1e-15)
-        if len(off):
-            k = int(off[0])
-            msg = (
-                f"steps must be a table of the model's schedule {model.schedule!r}: {name} at t = {steps.times[k]:g} "
-                f"is {table[k]:g} in the table and {mine[k]:g} in the schedule. Build the table from model.schedule."
-            )
-            raise ValueError(msg)
-    key = _random.subkey(source.key, "steps")
-    n, d = state.cur.shape
-
-    def run(first: int, last: int) -> None:
-        for r in range(first, last):
-            if steps.B[r] == 0 and (r + 1 == len(steps.A) or steps.C[r + 1] == 0):
-                denoiser = np.zeros_like(state.cur)
-            else:
-                t = float(steps.times[r])
-                at = model.schedule(t)
-                denoiser = model.to_denoiser(model.predict(state.cur, t, dtype, kind), state.cur, t, at)
-            xi = _random.normals(key, source.first_sample, n, r, d) if steps.S[r] > 0 else None
-            advance(state, steps, r, denoiser, None, xi)
-
-    return run
 
 
 def _reporter(progress: Any, rows: int) -> Callable[[int, int], None] | None:
