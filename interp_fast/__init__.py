@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from . import grid, perturb
 from ._random import NoiseKey
+from .auditing import OptimalLoss, optimal_loss
 from .field import Field, Posterior
+from .metrics import Memorization, memorization
 from .model import Model
 from .sampling import Samples, Terms, sample
 from .schedules import (
@@ -47,8 +49,10 @@ __all__ = [
     "Field",
     "LatentBridge",
     "Linear",
+    "Memorization",
     "Model",
     "NoiseKey",
+    "OptimalLoss",
     "Posterior",
     "Samples",
     "Schedule",
@@ -66,7 +70,9 @@ __all__ = [
     "exponential_heun",
     "grid",
     "heun",
+    "memorization",
     "multistep",
+    "optimal_loss",
     "perturb",
     "sample",
     "schedule",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Record", "plain"]
+__all__ = ["Record", "axes", "plain"]
 
 
 def plain(value: Any) -> Any:
@@ -54,3 +54,15 @@ class Record:
     def to_dict(self) -> dict[str, Any]:
         """Attribute name -> plain Python value (arrays as nested lists; None where not computed)."""
         return {f.name: plain(getattr(self, f.name)) for f in fields(self)}
+
+
+def axes(ax: Any) -> Any:
+    """``ax``, or new axes of matplotlib when it is None."""
+    if ax is not None:
+        return ax
+    try:
+        from matplotlib import pyplot
+    except ImportError:
+        msg = "plot needs matplotlib; install it, e.g. as interp_fast[report]."
+        raise ImportError(msg) from None
+    return pyplot.subplots()[1]

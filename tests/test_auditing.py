@@ -1,0 +1,179 @@
+"""Optimal loss and audit against quadrature, closed forms and brute-force Monte Carlo."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import interp_fast as itf
+
+PENTAGON = 2 * np.array([[math.cos(a), math.sin(a)] for a in 2 * math.pi / 5 * np.arange(5)])
+
+
+@pytest.fixture(name="rng")
+def _rng():
+    return np.random.default_rng(0)
+
+
+def two_points(distance, rho):
+    """(distance^2 / 4) E sech^2(rho^2 distance^2 / 4 + rho distance xi / 2) by quadrature."""
+    xi = np.linspace(-12, 12, 200_001)
+    density = np.exp(-xi * xi / 2) / math.sqrt(2 * math.pi)
+    u = np.clip(rho**2 * distance**2 / 4 + rho * distance * xi / 2, -300, 300)
+    return distance**2 / 4 * np.trapezoid(density / np.cosh(u) ** 2, xi)
+
+
+def line_points(points, weights, rho):
+    """E tr C for weighted points on a line, by quadrature over the noise."""
+    z = np.linspace(-10, 10, 20_001)
+    density = np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+    total = 0.0
+    for point, weight in zip(points, weights, strict=True):
+        logits = np.log(weights) - (rho * point + z[:, None] - rho * points) ** 2 / 2
+        w = np.exp(logits - logits.max(axis=1, keepdims=True))
+        w /= w.sum(axis=1, keepdims=True)
+        total += weight * np.trapezoid(density * (w @ points**2 - (w @ points) ** 2), z)
+    return total
+
+
+def test_optimal_loss_of_two_points_is_the_closed_form():
+    field = itf.Field(np.array([[0.0, 0.0], [3.0, 0.0]]))
+    best = itf.optimal_loss(field, np.linspace(0.05, 0.6, 8), 1000, rng=1)
+    rho = best.times / (1 - best.times)
+    want = np.array([two_points(3.0, r) for r in rho])
+    assert (np.abs(best.loss - want) < 3 * best.stderr).all()
+    assert (best.stderr < 0.1 * want).all()
+    assert best.queries.sum() == pytest.approx(8 * 1000 * 15 / 16, rel=0.01)
+
+
+@pytest.mark.parametrize("schedule", [itf.Linear(), itf.VP(), itf.VEGeometric()], ids=repr)
+def test_optimal_loss_is_that_of_the_weights_under_any_schedule(schedule):
+    points, weights = np.array([-1.0, 0.5, 2.0]), np.array([0.2, 0.5, 0.3])
+    field = itf.Field(points[:, None], schedule, weights=weights)
+    times = schedule.time_at(np.log([0.3, 0.8, 1.5]))
+    best = itf.optimal_loss(field, times, 3000, rng=2)
+    want = np.array([line_points(points, weights, r) for r in (0.3, 0.8, 1.5)])
+    assert (np.abs(best.loss - want) < 3 * best.stderr).all()
+    assert (best.stderr < 0.04 * want).all()
+
+
+def test_optimal_loss_is_exact_at_both_ends():
+    weights = np.array([1.0, 2.0, 3.0, 4.0, 5.0]) / 15
+    field = itf.Field(PENTAGON.astype(np.float32), weights=weights)
+    best = itf.optimal_loss(field, [0.0, 0.5, 1.0], 50, rng=0)
+    rows = PENTAGON.astype(np.float32).astype(np.float64)
+    assert best.loss[0] == pytest.approx(weights @ ((rows - weights @ rows) ** 2).sum(axis=1), rel=1e-12)
+    assert best.loss[2] == 0
+    assert best.stderr[[0, 2]].tolist() == [0, 0]
+    assert best.queries.tolist() == [0, 50, 0]
+    alone = itf.optimal_loss(itf.Field(np.ones((3, 2))), [0.0, 0.4, 0.8], 10, rng=0)
+    assert alone.loss.tolist() == alone.stderr.tolist() == [0, 0, 0]
+
+
+def test_standard_error_is_the_spread_of_repeated_runs():
+    field = itf.Field(PENTAGON)
+    runs = [itf.optimal_loss(field, 0.45, 41, rng=seed) for seed in range(200)]
+    loss, stderr = np.array([r.loss[0] for r in runs]), np.array([r.stderr[0] for r in runs])
+    assert np.std(loss, ddof=1) == pytest.approx(math.sqrt(np.mean(stderr**2)), rel=0.2)
+    # Unbiased: the mean of the runs against one long one.
+    long = itf.optimal_loss(field, 0.45, 8000, rng=1000)
+    assert abs(loss.mean() - long.loss[0]) < 3 * math.hypot(loss.std() / math.sqrt(len(runs)), long.stderr[0])
+
+
+def test_strata_take_the_spread_between_rows_out():
+    # Far groups of two: given its group the posterior variance is that of the pair, and half the rows have none.
+    pairs = np.repeat(np.arange(8.0) * 1000, 2)[:, None] * [1.0, 0.0]
+    pairs[1::4, 1] = 1.0
+    best = itf.optimal_loss(itf.Field(pairs), [0.02], 512, rng=3)
+    naive = 0.125 / math.sqrt(512)
+    assert best.loss[0] == pytest.approx(0.125, rel=1e-2)
+    assert best.stderr[0] < 0.1 * naive
+
+
+@pytest.mark.parametrize("schedule", [itf.Linear(), itf.Trigonometric()], ids=repr)
+def test_kinds_are_the_losses_of_their_targets(schedule, rng):
+    """Against E|target - oracle|^2 over fresh draws, target by target."""
+    field = itf.Field(PENTAGON, schedule)
+    t, n = 0.4, 4000
+    c = schedule(t)
+    row, z = rng.integers(5, size=n), rng.normal(size=(n, 2))
+    x = c.alpha * PENTAGON[row] + c.sigma * z
+    targets = {
+        "denoiser": (PENTAGON[row], field.denoiser),
+        "velocity": (c.alpha_dot * PENTAGON[row] + c.sigma_dot * z, field.velocity),
+        "noise": (z, field.noise),
+        "score": (-z / c.sigma, field.score),
+    }
+    losses = {}
+    for kind, (target, oracle) in targets.items():
+        error = ((target - oracle(x, t)) ** 2).sum(axis=1)
+        best = itf.optimal_loss(field, [t], n, kind=kind, rng=0)
+        assert abs(error.mean() - best.loss[0]) < 3 * math.hypot(error.std() / math.sqrt(n), best.stderr[0])
+        losses[kind] = best.loss[0] / error.mean()
+    assert np.ptp(list(losses.values())) < 1e-10  # the same draws: all ratios agree
+
+
+def test_smoothed_rows_have_the_loss_of_a_denser_data_set(rng):
+    """A bandwidth against E|D - (x_I + delta eps)|^2 of the smoothed denoiser."""
+    delta, t, n = 0.3, 0.6, 6000
+    field = itf.Field(PENTAGON, bandwidth=delta)
+    clean = PENTAGON[rng.integers(5, size=n)] + delta * rng.normal(size=(n, 2))
+    x = t * clean + (1 - t) * rng.normal(size=(n, 2))
+    error = ((clean - field.denoiser(x, t)) ** 2).sum(axis=1)
+    best = itf.optimal_loss(field, [0.0, t, 1.0], n, rng=0)
+    assert abs(error.mean() - best.loss[1]) < 3 * math.hypot(error.std() / math.sqrt(n), best.stderr[1])
+    assert best.loss[0] == pytest.approx(4 + 2 * delta**2)
+    assert best.loss[2] == 0
+
+
+def test_excess_loss_is_the_squared_error(rng):
+    field = itf.Field(PENTAGON, itf.VP())
+    t, n = 0.8, 6000
+    c = field.schedule(t)
+    row = rng.integers(5, size=n)
+    x = c.alpha * PENTAGON[row] + c.sigma * rng.normal(size=(n, 2))
+    e = 0.3 * np.tanh(x)
+    loss = ((field.denoiser(x, t) + e - PENTAGON[row]) ** 2).sum(axis=1)
+    best = itf.optimal_loss(field, [t], n, rng=0)
+    excess = loss.mean() - best.loss[0]
+    assert abs(excess - (e**2).sum(axis=1).mean()) < 3 * math.hypot(loss.std() / math.sqrt(n), best.stderr[0])
+    assert excess > 3 * math.hypot(loss.std() / math.sqrt(n), best.stderr[0])
+
+
+def test_blocks_of_queries_change_nothing(monkeypatch):
+    field = itf.Field(PENTAGON)
+    whole = itf.optimal_loss(field, [0.3, 0.6], 101, rng=5)
+    monkeypatch.setattr(itf._arrays, "_BLOCK_BYTES", 8 * 2 * 7)
+    parts = itf.optimal_loss(field, [0.3, 0.6], 101, rng=5)
+    np.testing.assert_allclose(parts.loss, whole.loss, rtol=1e-12)
+    np.testing.assert_allclose(parts.stderr, whole.stderr, rtol=1e-12)
+
+
+def test_optimal_loss_names_the_argument():
+    field = itf.Field(PENTAGON, itf.SqrtVP())
+    for kind in ("velocity", "noise", "score"):
+        with pytest.raises(ValueError, match=r"t must avoid 1\.0"):
+            itf.optimal_loss(field, [0.5, 1.0], 10, kind=kind)
+    with pytest.raises(ValueError, match=r"t must avoid 0\.0"):
+        itf.optimal_loss(field, [0.0, 0.5], 10, kind="velocity")
+    with pytest.raises(ValueError, match="kind must be one of"):
+        itf.optimal_loss(field, [0.5], 10, kind="x0")
+    with pytest.raises(ValueError, match="n must be >= 2"):
+        itf.optimal_loss(field, [0.5], 1)
+    with pytest.raises(ValueError, match="times must lie"):
+        itf.optimal_loss(field, [0.5, 1.5], 10)
+    with pytest.raises(TypeError, match="field must be a Field"):
+        itf.optimal_loss(PENTAGON, [0.5], 10)
+
+
+def test_optimal_loss_prints_becomes_a_dict_and_is_drawn():
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    best = itf.optimal_loss(itf.Field(PENTAGON), [0.2, 0.5], 40, rng=0)
+    assert "stderr" in repr(best)
+    assert best.to_dict()["loss"] == best.loss.tolist()
+    ax = best.plot()
+    assert best.plot(ax) is ax
+    matplotlib.pyplot.close(ax.figure)
