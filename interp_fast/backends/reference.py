@@ -75,7 +75,7 @@ def _query(x: Float, data: Data, alpha: float, sigma: float, u: Float | None, ou
     top = int(active[np.argmax(logits)])
     off = active != top
     others, logits = active[off], logits[off] - logits[active == top]
-    answer: dict[str, Any] = {"index": top, "dropped": 0.0, "work": 1.0}
+    answer: dict[str, Any] = {"index": top, "dropped": 0.0, "work": 1.0, "top_index": (), "top_weight": ()}
     log_others = _logsumexp(logits)
     odds = math.exp(log_others)
     log_total = math.log1p(odds)  # entropy needs its digits when the other rows weigh next to nothing
@@ -87,13 +87,13 @@ def _query(x: Float, data: Data, alpha: float, sigma: float, u: Float | None, ou
     answer["ess"] = 1.0 / (p_top**2 + np.sum(p * p))
     finite = logits > -np.inf
     answer["entropy"] = log_total - float(p[finite] @ logits[finite])
-    if "top_index" in out:
+    if k := out["top_index"].shape[1] if "top_index" in out else 0:
         weight = np.zeros(len(data.rows))
         weight[others], weight[top] = p, p_top
         # By logit: rows whose weight underflows still have an order.
         full = np.full(len(data.rows), -np.inf)
         full[others], full[top] = logits, 0.0
-        order = np.argsort(-full, kind="stable")[: out["top_index"].shape[1]]
+        order = np.argsort(-full, kind="stable")[:k]
         answer["top_index"], answer["top_weight"] = order, weight[order]
     if not out.keys() & {"mean", "variance", "jvp"}:
         return answer
@@ -202,23 +202,35 @@ def run_steps(
     for r in range(first, last):
         alpha, sigma = float(table.alpha[r]), float(table.sigma[r])
         posterior(state.cur, data, np.full(n, alpha), np.full(n, sigma), cut=np.full(n, cut), out=out, threads=threads)
-        state.since[out["index"] != state.index] = r
-        state.index[:] = out["index"]
-        np.maximum(state.dropped, out["dropped"], out=state.dropped)
-        state.work += out["work"]
-        pull = (alpha * data.bandwidth) ** 2
-        s2 = sigma**2 + pull
-        denoiser = (sigma**2 / s2) * out["mean"]
-        if pull > 0:
-            denoiser += (pull / (alpha * s2)) * state.cur
+        observe(state, r, out)
+        used = smoothed(out["mean"], state.cur, alpha, sigma, data.bandwidth)
+        if error is not None:
+            used += error[r]
         xi = _random.normals(key or 0, first_sample, n, r, d) if table.S[r] > 0 else None
-        advance(state, table, r, denoiser, None if error is None else error[r], xi)
+        advance(state, table, r, used, None if error is None else error[r], xi)
 
 
-def advance(state: State, table: Any, r: int, denoiser: Float, error: Float | None, xi: Float | None) -> None:
-    """Row r of the table, given the oracle's D, the error added to it and the normals (None: not needed)."""
+def observe(state: State, r: int, out: dict[str, Any]) -> None:
+    """What the posterior at row r says about the run: since when its argmax stays, mass dropped, work done."""
+    state.since[out["index"] != state.index] = r
+    state.index[:] = out["index"]
+    np.maximum(state.dropped, out["dropped"], out=state.dropped)
+    state.work += out["work"]
+
+
+def smoothed(mean: Float, x: Float, alpha: float, sigma: float, bandwidth: float) -> Float:
+    """The denoiser of the smoothed data, (sigma^2/S) mean + (alpha delta^2/S) x, as a new array."""
+    pull = (alpha * bandwidth) ** 2
+    s2 = sigma**2 + pull
+    denoiser = (sigma**2 / s2) * mean
+    if pull > 0:
+        denoiser += (pull / (alpha * s2)) * x
+    return denoiser
+
+
+def advance(state: State, table: Any, r: int, used: Float, error: Float | None, xi: Float | None) -> None:
+    """Row r of the table, given the D to use, the error in it (None: no error) and the normals (None: not needed)."""
     a, b, c, s = (float(column[r]) for column in (table.A, table.B, table.C, table.S))
-    used = denoiser if error is None else denoiser + error
     out = a * state.base + b * used + c * state.previous
     if xi is not None:
         out += s * xi
@@ -226,7 +238,7 @@ def advance(state: State, table: Any, r: int, denoiser: Float, error: Float | No
         now = np.zeros_like(used) if error is None else error
         if table.commit[r]:
             state.terms *= a
-            state.terms[0] += b * denoiser + c * (state.previous - state.previous_error)
+            state.terms[0] += b * (used - now) + c * (state.previous - state.previous_error)
             state.terms[1] += b * now + c * state.previous_error
             if xi is not None:
                 state.terms[2] += s * xi
