@@ -17,6 +17,7 @@ __all__ = [
     "blocks",
     "check_finite",
     "count",
+    "is_source",
     "log_weights",
     "number",
     "queries",
@@ -37,6 +38,12 @@ _BYTE_SCALE = (2.0 / 255.0, -1.0)
 
 def _identity(a: Array) -> Any:
     return a
+
+
+def is_source(obj: Any) -> bool:
+    """Whether ``obj`` is read in row slices rather than held as an array: it has shape, dtype and slices, no memory."""
+    in_memory = isinstance(obj, (np.ndarray, np.generic)) or hasattr(obj, "__dlpack__")
+    return not in_memory and all(hasattr(obj, name) for name in ("shape", "dtype", "__getitem__"))
 
 
 def as_array(obj: Any, name: str, *, bits: bool = False) -> tuple[Array, Callable[[Array], Any]]:
@@ -93,6 +100,8 @@ def _native(a: Array, name: str) -> Array:
 def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None) -> tuple[Array, Any, Any]:
     """A training set as (rows, scale, kind): float32, float64, uint8, float16, or uint16 for bfloat16 bits.
 
+    A row source (see :func:`is_source`) is handed on as it is.
+
     Raises
     ------
     TypeError
@@ -100,17 +109,17 @@ def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None
     ValueError
         The shape is not (N, d) with N, d >= 1, or ``scale`` does not fit.
     """
-    array, kind = as_array(data, name, bits=True)
+    array, kind = (data, _identity) if is_source(data) else as_array(data, name, bits=True)
     patterns = array.dtype == np.uint16 and getattr(data, "dtype", None) != np.dtype(np.uint16)
-    if array.dtype.type not in (np.float32, np.float64, np.uint8, np.float16) and not patterns:
+    if np.dtype(array.dtype).type not in (np.float32, np.float64, np.uint8, np.float16) and not patterns:
         msg = (
             f"{name} must be float32, float64, uint8, float16 or bfloat16; got {array.dtype}. "
             f"Pass {name}.astype(np.float32)."
         )
         raise TypeError(msg)
-    if array.ndim != 2 or 0 in array.shape:
+    if len(array.shape) != 2 or 0 in array.shape:
         msg = f"{name} must have shape (N, d) with N >= 1 and d >= 1; got {array.shape}."
-        if array.ndim > 2:
+        if len(array.shape) > 2:
             msg += f" Pass {name}.reshape(len({name}), -1)."
         raise ValueError(msg)
     if scale is not None and array.dtype != np.uint8:
@@ -118,7 +127,7 @@ def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None
         raise ValueError(msg)
     if array.dtype == np.uint8:
         scale = _byte_scale(_BYTE_SCALE if scale is None else scale)
-    return _native(array, name), scale, kind
+    return array if is_source(data) else _native(array, name), scale, kind
 
 
 def _byte_scale(scale: Any) -> tuple[float, float]:
@@ -147,7 +156,7 @@ def result_type(stored: npt.DTypeLike) -> np.dtype[Any]:
     return np.dtype(np.float64 if np.dtype(stored) == np.float64 else np.float32)
 
 
-def blocks(array: Array) -> list[slice]:
+def blocks(array: Any) -> list[slice]:
     """Row slices of an (N, d) array that are some 16 MiB each in float64."""
     n, d = array.shape
     size = max(1, _BLOCK_BYTES // (8 * d))

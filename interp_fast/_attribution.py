@@ -43,7 +43,7 @@ class Attribution:
         from scipy import sparse
 
         self._data, self._steps, self._weights = data, steps, steps.error_weights()
-        self.omega: Any = sparse.csr_array((n, len(data.rows)))
+        self.omega: Any = sparse.csr_array((n, data.n))
         self.dropped = np.zeros(n)
 
     def add(self, r: int, x: Float, mean: Float) -> None:
@@ -56,7 +56,7 @@ class Attribution:
             self.dropped += abs(factor)
             return
         alpha, sigma = float(self._steps.alpha[r]), float(self._steps.sigma[r])
-        least, size = scale / (len(self._data.rows) * abs(factor)), max(1, _BLOCK // len(self._data.rows))
+        least, size = scale / (self._data.n * abs(factor)), max(1, _BLOCK // self._data.n)
         parts = []
         for first in range(0, len(x), size):
             block = slice(first, first + size)
@@ -76,9 +76,9 @@ class Attribution:
         """
         data, moments = self._data, self._data.moments
         rest = x - alpha * moments.center
-        logits = np.empty((len(x), len(data.rows)))
+        logits = np.empty((len(x), data.n))
         for block in _arrays.blocks(data.rows):
-            rows = _arrays.widen(data.rows[block], data.scale)
+            rows = _arrays.widen(np.asarray(data.rows[block]), data.scale)
             rows -= moments.center
             squares = np.einsum("ij,ij->i", rows, rows)
             logits[:, block] = (rest @ rows.T - 0.5 * alpha * squares) * (alpha / sigma**2)

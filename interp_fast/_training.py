@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays, backends
+from .backends.streamed import Streamed
 
 __all__ = ["TrainingSet"]
 
@@ -35,6 +36,8 @@ class TrainingSet:
         self.rows, self.log_w, self.scale, self.kind = rows, log_w, scale, kind
         self.bandwidth, self.threads, self.low_memory = bandwidth, threads, low_memory
         self.name, self.backend = backends.get(backend)
+        if _arrays.is_source(rows):
+            self.backend = Streamed(self.backend)
         self.moments = backends.Moments.of(rows, log_w, scale)
         self.type = _arrays.result_type(rows.dtype)
         self._lock = threading.Lock()
@@ -63,9 +66,20 @@ class TrainingSet:
     def d(self) -> int:
         return int(self.rows.shape[1])
 
+    @property
+    def n(self) -> int:
+        return int(self.rows.shape[0])
+
+    def stored(self, index: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Rows by number, as they are stored."""
+        if _arrays.is_source(self.rows):
+            return np.concatenate([np.asarray(self.rows[i : i + 1]) for i in index.tolist()])
+        chosen: npt.NDArray[Any] = self.rows[index]
+        return chosen
+
     def values(self, index: npt.NDArray[np.int64]) -> Float:
         """Rows by number, in float64."""
-        return _arrays.widen(self.rows[index], self.scale)
+        return _arrays.widen(self.stored(index), self.scale)
 
     def posterior(self, x: Float, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any], u: Any = None) -> None:
         """Fill ``out`` by the backend; see the kernel contract."""
@@ -112,5 +126,5 @@ class TrainingSet:
         if moments.radius == 0:
             bound = np.zeros_like(bound)
         with np.errstate(divide="ignore"):
-            nats = math.log(2.0 * len(self.rows)) + math.log(self._reach_in_radii) - np.log(bound)
+            nats = math.log(2.0 * self.n) + math.log(self._reach_in_radii) - np.log(bound)
         return float(nats) if ratio is None else nats

@@ -101,7 +101,8 @@ class Field:
     data : (N, d) array
         float32, float64, uint8, float16 or bfloat16 (as an ``ml_dtypes`` array or a torch tensor). Kept by reference
         and never modified; do not modify it while the field is in use. float64 rows give float64 results, all others
-        float32.
+        float32. Any object with ``shape``, ``dtype`` and row slices (zarr, h5py) is read block by block in every call
+        and never held in memory; its trajectories step in Python.
     schedule : Schedule, default Linear()
     weights : (N,) array, optional
         Non-negative; normalised to sum 1. Default: equal.
@@ -166,7 +167,7 @@ class Field:
         rows, scale, kind = _arrays.rows(data, "data", scale)
         self._set = TrainingSet(
             rows,
-            _arrays.log_weights(weights, len(rows)),
+            _arrays.log_weights(weights, rows.shape[0]),
             scale=scale,
             kind=kind,
             bandwidth=_arrays.number(bandwidth, "bandwidth", least=0.0),
@@ -183,11 +184,11 @@ class Field:
 
     @property
     def N(self) -> int:
-        return len(self._set.rows)
+        return self._set.n
 
     @property
     def d(self) -> int:
-        return int(self._set.rows.shape[1])
+        return self._set.d
 
     @property
     def R(self) -> float:
@@ -251,7 +252,7 @@ class Field:
         part = object.__new__(Field)
         part._tol, part._schedule = self._tol, self._schedule
         part._set = TrainingSet(
-            s.rows[chosen],
+            s.stored(chosen),
             _arrays.log_weights(np.exp(s.log_w[chosen] - s.log_w[chosen].max()), len(chosen)),
             scale=s.scale,
             kind=s.kind,

@@ -182,9 +182,15 @@ def _two_product(a: Any, b: Any) -> tuple[Any, Any]:
     return product, ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
 
 
-def run_steps(
+def run_steps(state: State, data: Data, table: Any, first: int, last: int, **options: Any) -> None:
+    run_rows(posterior, normals, state, data, table, first, last, **options)
+
+
+def run_rows(
+    posterior: Any,
+    normals: Any,
     state: State,
-    data: Data,
+    data: Any,
     table: Any,
     first: int,
     last: int,
@@ -195,10 +201,12 @@ def run_steps(
     cut: float,
     threads: int,
 ) -> None:
+    """``run_steps`` as a loop over the ``posterior`` and ``normals`` of any backend."""
     n, d = state.cur.shape
     out: dict[str, Any] = {
         "mean": np.empty((n, d)), "index": np.empty(n, np.int64), "dropped": np.empty(n), "work": np.empty(n)
     }  # fmt: skip
+    xi = np.empty((n, d)) if np.any(table.S[first:last] > 0) else None
     for r in range(first, last):
         alpha, sigma = float(table.alpha[r]), float(table.sigma[r])
         posterior(state.cur, data, np.full(n, alpha), np.full(n, sigma), cut=np.full(n, cut), out=out, threads=threads)
@@ -206,8 +214,9 @@ def run_steps(
         used = smoothed(out["mean"], state.cur, alpha, sigma, data.bandwidth)
         if error is not None:
             used += error[r]
-        xi = _random.normals(key or 0, first_sample, n, r, d) if table.S[r] > 0 else None
-        advance(state, table, r, used, None if error is None else error[r], xi)
+        if xi is not None and table.S[r] > 0:
+            normals(key, first_sample, r, xi, threads=threads)
+        advance(state, table, r, used, None if error is None else error[r], xi if table.S[r] > 0 else None)
 
 
 def observe(state: State, r: int, out: dict[str, Any]) -> None:
