@@ -21,6 +21,7 @@ __all__ = [
     "log_weights",
     "number",
     "queries",
+    "reals",
     "result_type",
     "rows",
     "times",
@@ -177,11 +178,7 @@ def log_weights(weights: Any, n: int) -> Float:
     """Logarithms (n,) of non-negative ``weights`` (None: equal) normalised to sum 1; -inf for weight 0."""
     if weights is None:
         return np.full(n, -math.log(n))
-    array, _ = as_array(weights, "weights")
-    if array.dtype.kind not in "fiu":
-        msg = f"weights must be numbers; got {array.dtype}."
-        raise TypeError(msg)
-    w = array.astype(np.float64)
+    w = reals(weights, "weights")
     if w.shape != (n,):
         msg = f"weights must have shape ({n},), one for each row of data; got {w.shape}."
         raise ValueError(msg)
@@ -214,16 +211,21 @@ def queries(x: Any, d: int | None, name: str = "x") -> tuple[Float, bool, np.dty
     return wide, single, np.dtype(array.dtype.type), kind
 
 
-def times(t: Any, m: int, name: str = "t") -> tuple[Float, bool]:
-    """Times as float64, () or (m,), in [0, 1], and whether one was given for all queries."""
-    array, _ = as_array(t, name)
+def reals(obj: Any, name: str) -> Float:
+    """The real numbers in ``obj`` as a new float64 array of its shape."""
+    array, _ = as_array(obj, name)
     if array.dtype.kind not in "fiu":
         msg = f"{name} must be a real number or an array of them; got {array.dtype}."
         raise TypeError(msg)
-    if array.shape not in ((), (m,)):
-        msg = f"{name} must be a number or have shape ({m},), one for each query; got {array.shape}."
+    return array.astype(np.float64)
+
+
+def times(t: Any, m: int | None, name: str = "t") -> tuple[Float, bool]:
+    """Times in [0, 1] as float64, () or (m,) (``m`` None: any shape), and whether one was given for all queries."""
+    wide = reals(t, name)
+    if m is not None and wide.shape not in ((), (m,)):
+        msg = f"{name} must be a number or have shape ({m},), one for each query; got {wide.shape}."
         raise ValueError(msg)
-    wide = array.astype(np.float64)
     if not ((wide >= 0) & (wide <= 1)).all():
         bad = wide if wide.ndim == 0 else wide[~((wide >= 0) & (wide <= 1))][0]
         msg = f"{name} must lie in [0, 1], 0 noise and 1 data; got {float(bad)}."
@@ -243,13 +245,16 @@ def count(value: Any, name: str, least: int = 0, most: int | None = None) -> int
     return int(value)
 
 
-def number(value: Any, name: str, *, least: float = -math.inf, most: float = math.inf) -> float:
-    """A finite float in [least, most]."""
+def number(
+    value: Any, name: str, *, above: float = -math.inf, least: float = -math.inf, most: float = math.inf
+) -> float:
+    """A finite float in [least, most] and > above."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         msg = f"{name} must be a number; got {value!r}."
         raise TypeError(msg)
-    if not math.isfinite(value) or not least <= value <= most:
-        interval = f" and >= {least:g}" * (least > -math.inf) + f" and <= {most:g}" * (most < math.inf)
+    if not math.isfinite(value) or value <= above or not least <= value <= most:
+        bounds = ((">", above), (">=", least), ("<=", most))
+        interval = "".join(f" and {sign} {bound:g}" for sign, bound in bounds if math.isfinite(bound))
         msg = f"{name} must be finite{interval}; got {value}."
         raise ValueError(msg)
     return float(value)

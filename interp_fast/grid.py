@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import operator
-
 import numpy as np
 import numpy.typing as npt
 
+from . import _arrays
 from .schedules import Schedule
 
 __all__ = ["karras", "log_snr", "uniform"]
@@ -14,17 +13,9 @@ __all__ = ["karras", "log_snr", "uniform"]
 Float = npt.NDArray[np.float64]
 
 
-def _count(K: int) -> int:
-    count = operator.index(K)
-    if count < 1:
-        msg = f"K must be at least 1 step; got {K}."
-        raise ValueError(msg)
-    return count
-
-
 def uniform(K: int) -> Float:
     """The times k / K for k = 0 ... K."""
-    return np.arange(_count(K) + 1) / K
+    return np.arange(_arrays.count(K, "K", 1) + 1) / K
 
 
 def log_snr(schedule: Schedule, K: int) -> Float:
@@ -33,9 +24,10 @@ def log_snr(schedule: Schedule, K: int) -> Float:
     With K = 2 the one time between is the middle of that range of lambda. Where alpha = 0 up to some time
     (``EncoderDecoder``), the first of them lies 1e-3 after it: nothing is learnt before.
     """
+    _arrays.count(K, "K", 1)
     start = schedule.time_at(schedule.lam(0.0)) + 1e-3
     low, high = schedule.lam(np.array([start, 1.0 - 1e-3]))
-    position = np.linspace(0.0, 1.0, _count(K) - 1) if K > 2 else np.full(K - 1, 0.5)
+    position = np.linspace(0.0, 1.0, K - 1) if K > 2 else np.full(K - 1, 0.5)
     return np.concatenate([[0.0], schedule.time_at(low + position * (high - low)), [1.0]])
 
 
@@ -51,9 +43,10 @@ def karras(schedule: Schedule, K: int, rho: float = 7.0, *, sigma_max: float = 8
     ValueError
         rho is not positive, or no ratio of the schedule lies between sigma_min and sigma_max.
     """
-    if not (0 < rho < np.inf and 0 < sigma_min < sigma_max < np.inf):
-        msg = f"karras needs rho > 0 and 0 < sigma_min < sigma_max; got {rho=}, {sigma_min=}, {sigma_max=}."
-        raise ValueError(msg)
+    _arrays.count(K, "K", 1)
+    _arrays.number(rho, "rho", above=0.0)
+    _arrays.number(sigma_min, "sigma_min", above=0.0)
+    _arrays.number(sigma_max, "sigma_max", above=sigma_min)
     first, last = schedule.lam(np.array([0.0, 1.0]))
     low, high = max(first, -np.log(sigma_max)), min(last, -np.log(sigma_min))
     if low >= high:
@@ -63,7 +56,7 @@ def karras(schedule: Schedule, K: int, rho: float = 7.0, *, sigma_max: float = 8
         )
         raise ValueError(msg)
     ends_early = high < last
-    position = np.linspace(0.0, 1.0, _count(K) + (not ends_early))
+    position = np.linspace(0.0, 1.0, K + (not ends_early))
     top, bottom = np.exp(-low / rho), np.exp(-high / rho)
     lam = np.clip(-rho * np.log(top + position * (bottom - top)), low, high)
     lam[0] = low  # exactly: t = 0 when the schedule starts there

@@ -33,6 +33,8 @@ from typing import Any, NamedTuple, final
 import numpy as np
 import numpy.typing as npt
 
+from . import _arrays
+
 __all__ = [
     "Coefficients",
     "Custom",
@@ -69,25 +71,6 @@ class Coefficients(NamedTuple):
     sigma_dot: Any
 
 
-def real_array(values: npt.ArrayLike, name: str) -> Float:
-    """``values`` as float64, or a TypeError that names the argument."""
-    array = np.asarray(values)
-    if array.dtype.kind not in "iuf":
-        msg = f"{name} must be a real number or an array of them; got {type(values).__name__} of dtype {array.dtype}."
-        raise TypeError(msg)
-    return array.astype(np.float64)
-
-
-def unit_interval(values: npt.ArrayLike, name: str) -> Float:
-    """``values`` as float64 times in [0, 1], or an error that names the argument."""
-    times = real_array(values, name)
-    outside = ~((times >= 0) & (times <= 1))
-    if outside.any():
-        msg = f"{name} must lie in [0, 1] (0 is noise, 1 is data); got {times[outside].flat[0]}."
-        raise ValueError(msg)
-    return times
-
-
 def _plain(value: Any) -> Any:
     return value if np.ndim(value) else float(value)
 
@@ -113,7 +96,7 @@ class Schedule(ABC):
         >>> Linear()(0.25)
         Coefficients(alpha=0.25, sigma=0.75, alpha_dot=1.0, sigma_dot=-1.0)
         """
-        time = unit_interval(t, "t")
+        time, _ = _arrays.times(t, None)
         with np.errstate(divide="ignore", invalid="ignore"):
             values = self._coefficients(time, 1.0 - time)
         return Coefficients(*map(_plain, values))
@@ -138,7 +121,7 @@ class Schedule(ABC):
         ValueError
             ``lam`` is NaN or outside the range of the schedule.
         """
-        value = real_array(lam, "lam")
+        value = _arrays.reals(lam, "lam")
         first, last = self.lam(np.array([0.0, 1.0]))
         outside = ~((value >= first) & (value <= last))
         if outside.any():
@@ -160,11 +143,6 @@ class Schedule(ABC):
             below = self.lam(middle.view(np.float64)) <= lam
             low, high = np.where(below, middle, low), np.where(below, high, middle - 1)
         return low.view(np.float64)
-
-    def _require(self, condition: bool, wanted: str) -> None:
-        if not condition:
-            msg = f"{type(self).__name__} needs {wanted}; got {self!r}."
-            raise ValueError(msg)
 
 
 @final
@@ -219,7 +197,7 @@ class LatentBridge(Schedule):
     c: float = 1.0
 
     def __post_init__(self) -> None:
-        self._require(bool(0 <= self.c < np.inf), "a finite c >= 0")
+        _arrays.number(self.c, "c", least=0.0)
 
     def _coefficients(self, t: Float, s: Float) -> tuple[Float, Float, Float, Float]:
         sigma = np.sqrt(s * (s + self.c * t))
@@ -245,7 +223,8 @@ class VP(Schedule):
     beta_max: float = 20.0
 
     def __post_init__(self) -> None:
-        self._require(bool(0 < self.beta_min <= self.beta_max < np.inf), "0 < beta_min <= beta_max, finite")
+        _arrays.number(self.beta_min, "beta_min", above=0.0)
+        _arrays.number(self.beta_max, "beta_max", least=self.beta_min)
 
     def _coefficients(self, t: Float, s: Float) -> tuple[Float, Float, Float, Float]:
         rise = self.beta_max - self.beta_min
@@ -272,7 +251,8 @@ class VEGeometric(Schedule):
     sigma_max: float = 80.0
 
     def __post_init__(self) -> None:
-        self._require(bool(0 < self.sigma_min < self.sigma_max < np.inf), "0 < sigma_min < sigma_max, finite")
+        _arrays.number(self.sigma_min, "sigma_min", above=0.0)
+        _arrays.number(self.sigma_max, "sigma_max", above=self.sigma_min)
 
     def _coefficients(self, t: Float, s: Float) -> tuple[Float, Float, Float, Float]:
         sigma = self.sigma_min**t * self.sigma_max**s  # either power is exactly 1 at its end
@@ -291,7 +271,7 @@ class VELinear(Schedule):
     sigma_max: float = 80.0
 
     def __post_init__(self) -> None:
-        self._require(bool(0 < self.sigma_max < np.inf), "a finite sigma_max > 0")
+        _arrays.number(self.sigma_max, "sigma_max", above=0.0)
 
     def _coefficients(self, t: Float, s: Float) -> tuple[Float, Float, Float, Float]:
         one = np.ones_like(t)
@@ -347,6 +327,8 @@ class Custom(Schedule):
 
     Raises
     ------
+    TypeError
+        One of them is not a function.
     ValueError
         A condition fails on a grid of times, or a derivative given is not that of its function.
 
@@ -363,6 +345,11 @@ class Custom(Schedule):
     sigma_dot: Function | None = None
 
     def __post_init__(self) -> None:
+        for name in ("alpha", "sigma", "alpha_dot", "sigma_dot"):
+            function = getattr(self, name)
+            if not callable(function) and (function is not None or not name.endswith("_dot")):
+                msg = f"{name} must be a function of time; got {function!r}. Pass lambda t: ..."
+                raise TypeError(msg)
         t: Float = np.arange(257) / 256.0
         with np.errstate(divide="ignore", invalid="ignore"):
             alpha, sigma = self._level("alpha", t), self._level("sigma", t)

@@ -29,15 +29,15 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from numbers import Integral, Real
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from . import grid
-from .schedules import Coefficients, Schedule, real_array, unit_interval
+from . import _arrays, grid
+from .schedules import Coefficients, Schedule
 
 __all__ = [
     "StepTable",
@@ -50,6 +50,8 @@ __all__ = [
     "heun",
     "multistep",
 ]
+
+_COLUMNS = ("times", "alpha", "sigma", "A", "B", "C", "S", "commit")
 
 Float = npt.NDArray[np.float64]
 Times = int | npt.ArrayLike
@@ -88,35 +90,38 @@ class StepTable:
     name: str = "steps"
 
     def __post_init__(self) -> None:
-        for field in fields(self)[:-1]:
-            given = getattr(self, field.name)
-            array = np.array(given, bool) if field.name == "commit" else real_array(given, field.name)
+        for name in _COLUMNS:
+            given = getattr(self, name)
+            array = np.array(given, bool) if name == "commit" else _arrays.reals(given, name)
             array.flags.writeable = False
-            object.__setattr__(self, field.name, array)
-        rows = len(self.commit) if self.commit.ndim == 1 else 0
-        self._check(rows > 0, "commit must be a vector with an entry for each row, at least one")
-        for name in ("times", "alpha", "sigma", "A", "B", "C", "S"):
-            array, length = getattr(self, name), rows + (name in {"times", "alpha", "sigma"})
-            self._check(
-                array.shape == (length,), f"{name} must have shape ({length},) for {rows} rows, not {array.shape}"
-            )
-            self._check(np.isfinite(array), f"{name} must be finite")
-        alpha, sigma = self.alpha, self.sigma
-        self._check((self.times >= 0) & (self.times <= 1), "times must lie in [0, 1]")
-        self._check(np.diff(self.times) >= 0, "times must not decrease")
-        self._check(alpha >= 0, "alpha must be >= 0")
-        self._check(sigma[:-1] > 0, "sigma must be > 0 wherever a row evaluates")
-        self._check(sigma >= 0, "sigma must be >= 0")
-        self._check(alpha[1:] * sigma[:-1] >= alpha[:-1] * sigma[1:] * (1 - 1e-12), "alpha / sigma must not decrease")
-        self._check(self.C[:1] == 0, "C must be 0: no row lies above")
-        self._check(self.S >= 0, "S must be >= 0")
-        self._check(self.commit | (self.S == 0), "S must be 0 where commit is False")
-        self._check(bool(self.commit[-1]), "the last row must be committed")
+            object.__setattr__(self, name, array)
+        rows = self.commit.size
+        if rows == 0 or self.commit.ndim != 1:
+            msg = f"{self.name}: commit must be a vector with an entry for each row; got shape {self.commit.shape}."
+            raise ValueError(msg)
+        for name in _COLUMNS:
+            array, wanted = getattr(self, name), (rows + (name in _COLUMNS[:3]),)
+            if array.shape != wanted:
+                msg = f"{self.name}: {name} must have shape {wanted} for {rows} rows; got {array.shape}."
+                raise ValueError(msg)
+            self._check(name, np.isfinite(array), "be finite")
+        times, alpha, sigma = self.times, self.alpha, self.sigma
+        self._check("times", (times >= 0) & (times <= 1), "lie in [0, 1]")
+        self._check("times", np.append(True, np.diff(times) >= 0), "not decrease")
+        self._check("sigma", sigma[:-1] > 0, "be > 0 where a row evaluates")
+        self._check("sigma", sigma >= 0, "be >= 0")
+        self._check("alpha", alpha >= 0, "be >= 0")
+        rising = alpha[1:] * sigma[:-1] >= alpha[:-1] * sigma[1:] * (1 - 1e-12)
+        self._check("alpha", np.append(True, rising), "not fall relative to sigma")
+        self._check("C", self.C[:1] == 0, "be 0 in the first row, which has none above")
+        self._check("S", self.S >= 0, "be >= 0")
+        self._check("S", self.commit | (self.S == 0), "be 0 in rows that are not committed")
+        self._check("commit", self.commit | (np.arange(rows) < rows - 1), "be True in the last row")
 
-    def _check(self, holds: Any, rule: str) -> None:
-        if not np.all(holds):
-            where = f" (row {int(np.argmin(holds))})" if np.ndim(holds) else ""
-            msg = f"{self.name}: {rule}{where}."
+    def _check(self, name: str, holds: npt.NDArray[np.bool_], rule: str) -> None:
+        if not holds.all():
+            r = int(np.argmin(holds))
+            msg = f"{self.name}: {name} must {rule}; got {getattr(self, name)[r]} at index {r}."
             raise ValueError(msg)
 
     def __len__(self) -> int:
@@ -163,19 +168,17 @@ class StepTable:
         return np.where(self.commit, defect, 0.0)
 
     def to_dict(self) -> dict[str, Any]:
-        """The name and every column as a list, in the order of the constructor; ``StepTable(**d)`` builds it again."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
+        """The name and every column as a list; ``StepTable(**d)`` builds the table again."""
+        return {"name": self.name} | {name: getattr(self, name).tolist() for name in _COLUMNS}
 
     def __repr__(self) -> str:
         head = f"StepTable {self.name}: {len(self)} rows, {self.commit.sum()} committed"
-        names = ("times", "alpha", "sigma", "A", "B", "C", "S")
-        lines = [head, "   row" + "".join(f"{name:>12}" for name in names) + "  commit"]
+        lines = [head, "   row" + "".join(f"{name:>12}" for name in _COLUMNS[:-1]) + "  commit"]
         for r in range(len(self) + 1):
             if 4 <= r < len(self) - 3 and len(self) > 8:
                 lines += ["   ..."] if r == 4 else []
                 continue
-            cells = [f"{getattr(self, name)[r]:12.5g}" for name in names[: 7 if r < len(self) else 3]]
+            cells = [f"{getattr(self, name)[r]:12.5g}" for name in _COLUMNS[: 7 if r < len(self) else 3]]
             end = f"  {bool(self.commit[r])}" if r < len(self) else ""
             lines.append(f"{r:6d}" + "".join(cells) + end)
         return "\n".join(lines)
@@ -184,7 +187,7 @@ class StepTable:
 def euler(schedule: Schedule, times: Times) -> StepTable:
     """Euler steps of the velocity, x' = x + h v: A = 1 + h eta, B = h kappa.
 
-    First order. On ``Linear`` and ``VELinear`` it is ``ddim``; elsewhere the last step misses the data by O(h^2) where
+    First order. On ``Linear`` and ``VELinear`` it is ``ddim``; elsewhere the last step misses the data, by O(h^2) where
     alpha is curved and by O(sqrt(h)) where the variance vanishes linearly.
 
     Parameters
@@ -197,7 +200,7 @@ def euler(schedule: Schedule, times: Times) -> StepTable:
     Raises
     ------
     ValueError
-        The times are not increasing or leave [0, 1], or the velocity is infinite at one of them (``SqrtVP`` at 0).
+        The times do not increase or leave [0, 1], or the velocity is infinite at one of them (``SqrtVP`` at 0).
 
     Examples
     --------
@@ -205,9 +208,8 @@ def euler(schedule: Schedule, times: Times) -> StepTable:
     >>> euler(Linear(), 4).B.tolist()
     [0.25, 0.3333333333333333, 0.5, 1.0]
     """
-    t, at = _points(schedule, times)
-    start = _part(at, slice(-1))
-    return _table("euler", schedule, t, at, *_velocity(np.diff(t), start))
+    path = _Path.of(schedule, times)
+    return path.table("euler", *_velocity(path.h, path.start))
 
 
 def euler_maruyama(schedule: Schedule, times: Times, diffusion: Diffusion) -> StepTable:
@@ -236,13 +238,12 @@ def euler_maruyama(schedule: Schedule, times: Times, diffusion: Diffusion) -> St
     UserWarning
         The rows of the last quarter multiply an error by more than 2: the diffusion is too strong for the grid.
     """
-    t, at = _points(schedule, times)
-    start, h = _part(at, slice(-1)), np.diff(t)
-    epsilon = _diffusion(diffusion, t[:-1], start)
-    A, B = _velocity(h, start, epsilon)
-    table = _table("euler_maruyama", schedule, t, at, A, B, S=np.sqrt(2.0 * epsilon * h))
+    path = _Path.of(schedule, times)
+    epsilon = _diffusion(diffusion, path)
+    A, B = _velocity(path.h, path.start, epsilon)
+    table = path.table("euler_maruyama", A, B, S=np.sqrt(2.0 * epsilon * path.h))
     late = np.abs(A[3 * len(A) // 4 :])
-    # A single |A| of up to 2 in the last row is harmless (epsilon = 2 sigma, the reversal on Linear); growth is not.
+    # One |A| up to 2 in the last row is harmless (epsilon = 2 sigma, the reversal on Linear); growth over rows is not.
     if np.log(np.maximum(late, 1.0)).sum() > np.log(2.0) + 1e-6:
         msg = (
             f"diffusion is too strong for Euler-Maruyama on this grid: one of the last {len(late)} steps multiplies "
@@ -267,25 +268,22 @@ def ddim(schedule: Schedule, times: Times, eta: float = 0.0) -> StepTable:
     Raises
     ------
     ValueError
-        The times are not increasing or leave [0, 1]; eta is outside [0, 1].
+        The times do not increase or leave [0, 1]; eta is outside [0, 1].
     """
-    if not 0 <= eta <= 1:
-        msg = f"eta must lie in [0, 1] (0: no noise, 1: ancestral sampling); got {eta}."
-        raise ValueError(msg)
-    t, at = _points(schedule, times)
-    twice = 2.0 * _gain(schedule, t)
+    _arrays.number(eta, "eta", least=0.0, most=1.0)
+    path = _Path.of(schedule, times)
     # sigma'^2 - S^2 = sigma'^2 ((1 - eta^2) + eta^2 exp(-2 gain)): a sum of positive terms
-    keep = np.sqrt((1.0 - eta) * (1.0 + eta) + eta**2 * np.exp(-twice))
-    return _exact("ddim", schedule, t, at, keep, eta * np.sqrt(-np.expm1(-twice)))
+    keep = np.sqrt((1.0 - eta) * (1.0 + eta) + eta**2 * np.exp(-2.0 * path.gain))
+    return path.table("ddim", *_exact(path, keep), S=path.end.sigma * eta * np.sqrt(-np.expm1(-2.0 * path.gain)))
 
 
 def ddpm(schedule: Schedule, times: Times) -> StepTable:
     """Ancestral sampling (Ho, Jain and Abbeel 2020): each step draws from the Gaussian p(x_t' | x_t, x_1 = D).
 
     It is :func:`exponential` with churn 1, the exact step of the time-reversed noising diffusion for constant D.
-    Parameters and errors are those of :func:`exponential`.
+    Parameters and errors are those of :func:`ddim`.
     """
-    return _churn("ddpm", schedule, times, 1.0)
+    return replace(exponential(schedule, times, 1.0), name="ddpm")
 
 
 def exponential(schedule: Schedule, times: Times, churn: float = 0.0) -> StepTable:
@@ -293,7 +291,7 @@ def exponential(schedule: Schedule, times: Times, churn: float = 0.0) -> StepTab
 
     With Lambda = churn (lambda' - lambda): A = (sigma'/sigma) exp(-Lambda), B = alpha' - alpha A,
     S = sigma' sqrt(1 - exp(-2 Lambda)). Stable for any step; a step onto sigma = 0 gives alpha' D exactly. From
-    alpha = 0, lambda = -inf and any churn > 0 redraws the noise.
+    alpha = 0, where lambda = -inf, any churn > 0 redraws the noise.
 
     Parameters
     ----------
@@ -305,9 +303,12 @@ def exponential(schedule: Schedule, times: Times, churn: float = 0.0) -> StepTab
     Raises
     ------
     ValueError
-        The times are not increasing or leave [0, 1]; churn is negative or not finite.
+        The times do not increase or leave [0, 1]; churn is negative or not finite.
     """
-    return _churn("exponential", schedule, times, churn)
+    _arrays.number(churn, "churn", least=0.0)
+    path = _Path.of(schedule, times)
+    decay = churn * path.gain if churn else np.zeros(len(path.h))  # 0 * inf is 0 here: without churn it is DDIM
+    return path.table("exponential", *_exact(path, np.exp(-decay)), S=path.end.sigma * np.sqrt(-np.expm1(-2.0 * decay)))
 
 
 def heun(schedule: Schedule, times: Times) -> StepTable:
@@ -316,27 +317,25 @@ def heun(schedule: Schedule, times: Times) -> StepTable:
     Second order. Two rows a step; a step onto sigma = 0 is one exponential row, so K steps to the data are 2K - 1 rows
     (Karras et al. 2022). Parameters and errors are those of :func:`euler`.
     """
-    t, at = _points(schedule, times)
-    h = np.diff(t)
-    A, B = _velocity(h, _part(at, slice(-1)))
-    A_end, B_end = _velocity(h, _part(at, slice(1, None)))
+    path = _Path.of(schedule, times)
+    A, B = _velocity(path.h, path.start)
+    A_end, B_end = _velocity(path.h, path.end)
     # The trapezoid is the mean of x and of an Euler step with v' from A x + B D. Onto sigma = 0 it is not used.
     with np.errstate(invalid="ignore"):
         corrector = (0.5 + 0.5 * A_end * A, 0.5 * B_end, 0.5 * A_end * B)
-    return _two_stage("heun", schedule, t, at, (A, B), corrector)
+    return _two_stage("heun", path, (A, B), corrector)
 
 
 def exponential_heun(schedule: Schedule, times: Times) -> StepTable:
     """Heun's method in the variables x/sigma and alpha/sigma, in which the ODE reads d(x/sigma) = D d(alpha/sigma).
 
     Predictor A = sigma'/sigma, B = alpha' - alpha A (uncommitted); corrector with half of B on each of the two D.
-    Second order, and exact while D is constant. Two rows a step; a step onto sigma = 0 is one row. Parameters as in
-    :func:`ddim`.
+    Second order, and exact while D is constant. Two rows a step; a step onto sigma = 0 is one row. Parameters and
+    errors are those of :func:`ddim`.
     """
-    t, at = _points(schedule, times)
-    A = at.sigma[1:] / at.sigma[:-1]
-    B = at.alpha[1:] - at.alpha[:-1] * A
-    return _two_stage("exponential_heun", schedule, t, at, (A, B), (A, 0.5 * B, 0.5 * B))
+    path = _Path.of(schedule, times)
+    A, B = _exact(path)
+    return _two_stage("exponential_heun", path, (A, B), (A, 0.5 * B, 0.5 * B))
 
 
 def multistep(schedule: Schedule, times: Times) -> StepTable:
@@ -344,42 +343,87 @@ def multistep(schedule: Schedule, times: Times) -> StepTable:
 
     With r = (lambda - lambda_previous)/(lambda' - lambda) and b = alpha' - alpha A: A = sigma'/sigma, B = (1 + 1/2r) b,
     C = -b/2r. The first step, a step onto sigma = 0 and those that touch alpha = 0 are DDIM's (B = b, C = 0).
-    Parameters as in :func:`ddim`.
+    Parameters and errors are those of :func:`ddim`.
     """
-    t, at = _points(schedule, times)
-    A = at.sigma[1:] / at.sigma[:-1]
-    b = at.alpha[1:] - at.alpha[:-1] * A
-    gain = _gain(schedule, t)
-    usable = np.isfinite(gain) & (gain > 0)
-    pair = usable[1:] & usable[:-1]
-    lean = np.zeros_like(b)
-    lean[1:][pair] = 0.5 * gain[1:][pair] / gain[:-1][pair]
-    return _table("multistep", schedule, t, at, A, (1.0 + lean) * b, C=-lean * b)
+    path = _Path.of(schedule, times)
+    A, b = _exact(path)
+    usable = np.isfinite(path.gain) & (path.gain > 0)
+    both = np.flatnonzero(usable[1:] & usable[:-1])
+    lean = np.zeros_like(b)  # 1/2r
+    lean[both + 1] = 0.5 * path.gain[both + 1] / path.gain[both]
+    return path.table("multistep", A, (1.0 + lean) * b, C=-lean * b)
 
 
-def _points(schedule: Schedule, times: Times) -> tuple[Float, Coefficients]:
-    """The times as an array, and the schedule there."""
-    if isinstance(times, Integral) and not isinstance(times, bool):
-        if times < 1:
-            msg = f"times must be a number of steps K >= 1 or an array of times; got {times}."
+@dataclass(frozen=True)
+class _Path:
+    """The steps between K + 1 points of a schedule."""
+
+    schedule: Schedule
+    t: Float
+    at: Coefficients
+
+    @classmethod
+    def of(cls, schedule: Schedule, times: Times) -> _Path:
+        if np.ndim(times) == 0:
+            t = grid.uniform(_arrays.count(times, "times (an int K or an array of K + 1 times)", 1))
+        else:
+            t, _ = _arrays.times(times, None, "times")
+            if t.ndim != 1 or len(t) < 2:
+                msg = f"times must be an int K or a vector of at least two times; got an array of shape {t.shape}."
+                raise ValueError(msg)
+            falls = np.diff(t) <= 0
+            if falls.any():
+                k = int(np.argmax(falls))
+                msg = f"times must increase from noise (0) to data (1); got {t[k]:g} followed by {t[k + 1]:g}."
+                raise ValueError(msg)
+        return cls(schedule, t, schedule(t))
+
+    def points(self, where: Any) -> Coefficients:
+        return Coefficients(*(value[where] for value in self.at))
+
+    @property
+    def start(self) -> Coefficients:
+        return self.points(slice(-1))
+
+    @property
+    def end(self) -> Coefficients:
+        return self.points(slice(1, None))
+
+    @property
+    def h(self) -> Float:
+        return np.diff(self.t)
+
+    @cached_property
+    def gain(self) -> Float:
+        """lambda' - lambda; inf where lambda = -inf, also when it stays there."""
+        lam = self.schedule.lam(self.t)
+        with np.errstate(invalid="ignore"):
+            return np.where(lam[:-1] == -np.inf, np.inf, np.maximum(np.diff(lam), 0.0))
+
+    def table(
+        self,
+        name: str,
+        A: Float,
+        B: Float,
+        C: Float | float = 0.0,
+        S: Float | float = 0.0,
+        commit: npt.NDArray[np.bool_] | bool = True,
+        where: Any = slice(None),
+    ) -> StepTable:
+        """The table of rows between the points ``where``, closed onto sigma = 0 where t = 1 leaves sigma > 0."""
+        t, at = self.t[where], self.points(where)
+        bad = ~(np.isfinite(A) & np.isfinite(B))
+        if bad.any():
+            msg = (
+                f"times: {name} cannot step from t = {t[np.argmax(bad)]:g}, where the velocity of {self.schedule!r} is "
+                "infinite. Start later, or use an exponential step (ddim, exponential, exponential_heun, multistep)."
+            )
             raise ValueError(msg)
-        t = grid.uniform(int(times))
-    else:
-        t = real_array(times, "times")
-        if t.ndim != 1 or len(t) < 2:
-            msg = f"times must be an int K or a vector of at least two times; got {times!r}."
-            raise ValueError(msg) if t.ndim else TypeError(msg)
-        t = unit_interval(t, "times")
-        falls = np.diff(t) <= 0
-        if falls.any():
-            k = int(np.argmax(falls))
-            msg = f"times must increase from noise (0) to data (1); got {t[k]:g} followed by {t[k + 1]:g}."
-            raise ValueError(msg)
-    return t, schedule(t)
-
-
-def _part(at: Coefficients, where: Any) -> Coefficients:
-    return Coefficients(*(value[where] for value in at))
+        columns = [t, at.alpha, at.sigma, *(np.broadcast_to(column, A.shape) for column in (A, B, C, S, commit))]
+        if t[-1] == 1 and at.sigma[-1] > 0:
+            closing = (1.0, at.alpha[-1], 0.0, 0.0, at.alpha[-1], 0.0, 0.0, True)
+            columns = [np.append(column, last) for column, last in zip(columns, closing, strict=True)]
+        return StepTable(**dict(zip(_COLUMNS, columns, strict=True)), name=name)
 
 
 def _velocity(h: Any, at: Coefficients, epsilon: Any = 0.0) -> tuple[Float, Float]:
@@ -389,106 +433,51 @@ def _velocity(h: Any, at: Coefficients, epsilon: Any = 0.0) -> tuple[Float, Floa
         return 1.0 + change, h * at.alpha_dot - at.alpha * change
 
 
-def _diffusion(diffusion: Diffusion, t: Float, at: Coefficients) -> Float:
-    """Epsilon at the start of every step."""
-    named, factor = diffusion if isinstance(diffusion, tuple) and len(diffusion) == 2 else (diffusion, 1.0)
-    choices = {"sigma": lambda: at.sigma, "sigma2": lambda: at.sigma**2, "reversal": lambda: _reversal(at)}
-    if isinstance(named, str) and named in choices and isinstance(factor, Real):
-        epsilon = float(factor) * choices[named]()
-    elif callable(diffusion):
-        epsilon = real_array(diffusion(t), "diffusion(t)")
-    elif isinstance(diffusion, Real) and not isinstance(diffusion, bool):
-        epsilon = np.asarray(float(diffusion))
-    else:
-        msg = (
-            "diffusion must be a number, a function of time, 'sigma', 'sigma2', 'reversal' or a pair (name, factor); "
-            f"got {diffusion!r}."
-        )
-        raise ValueError(msg) if isinstance(diffusion, str | tuple) else TypeError(msg)
-    epsilon = np.broadcast_to(epsilon, t.shape)
-    for bad, what in ((~np.isfinite(epsilon), "finite"), (epsilon < 0, ">= 0")):
-        if bad.any():
-            k = int(np.argmax(bad))
-            msg = f"diffusion must be {what} at every time a step starts from; got {epsilon[k]:g} at t = {t[k]:g}."
-            raise ValueError(msg)
-    return epsilon
+def _exact(path: _Path, keep: Any = 1.0) -> tuple[Float, Float]:
+    """A and B exact for constant D, of a step that keeps a share of the residual x - alpha D (and may add noise)."""
+    A = path.end.sigma / path.start.sigma * keep
+    return A, path.end.alpha - path.start.alpha * A
 
 
-def _reversal(at: Coefficients) -> Float:
-    """sigma^2 dlambda/dt = sigma^2 kappa / alpha, infinite where alpha = 0."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rate = at.sigma * (at.sigma * at.alpha_dot - at.alpha * at.sigma_dot) / at.alpha
-    return np.where(at.alpha > 0, rate, np.inf)
-
-
-def _gain(schedule: Schedule, t: Float) -> Float:
-    """lambda' - lambda of every step; inf where lambda = -inf, also when it stays there."""
-    lam = schedule.lam(t)
-    with np.errstate(invalid="ignore"):
-        return np.where(lam[:-1] == -np.inf, np.inf, np.maximum(np.diff(lam), 0.0))
-
-
-def _churn(name: str, schedule: Schedule, times: Times, churn: float) -> StepTable:
-    if not 0 <= churn < np.inf:
-        msg = f"churn must be finite and >= 0 (0: no noise, 1: ancestral sampling); got {churn}."
-        raise ValueError(msg)
-    t, at = _points(schedule, times)
-    decay = churn * _gain(schedule, t) if churn else np.zeros(len(t) - 1)  # 0 * inf is 0: no churn is DDIM everywhere
-    return _exact(name, schedule, t, at, np.exp(-decay), np.sqrt(-np.expm1(-2.0 * decay)))
-
-
-def _exact(name: str, schedule: Schedule, t: Float, at: Coefficients, keep: Float, spread: Float) -> StepTable:
-    """Rows exact for constant D that keep a share of the residual and add noise: keep^2 + spread^2 = 1."""
-    A = at.sigma[1:] / at.sigma[:-1] * keep
-    return _table(name, schedule, t, at, A, at.alpha[1:] - at.alpha[:-1] * A, S=at.sigma[1:] * spread)
-
-
-def _two_stage(
-    name: str,
-    schedule: Schedule,
-    t: Float,
-    at: Coefficients,
-    predictor: tuple[Float, ...],
-    corrector: tuple[Float, ...],
-) -> StepTable:
+def _two_stage(name: str, path: _Path, predictor: tuple[Float, ...], corrector: tuple[Float, ...]) -> StepTable:
     """Rows predictor, corrector, predictor, ... at the points t0, t1, t1, t2, ...; a step onto sigma = 0 is one row."""
-    rows = 2 * len(t) - 2 - (at.sigma[-1] == 0)
-    both = [
-        np.stack(pair, axis=1).ravel()[:rows] for pair in zip((*predictor, 0.0 * predictor[0]), corrector, strict=True)
-    ]
-    A, B, C = both
+    lands = path.at.sigma[-1] == 0
+    rows = 2 * len(path.h) - lands
+    pairs = np.stack([(*predictor, np.zeros_like(path.h)), corrector], axis=-1)
+    A, B, C = pairs.reshape(3, -1)[:, :rows]
     commit = np.arange(rows) % 2 == 1
-    if at.sigma[-1] == 0:
-        A[-1], B[-1], commit[-1] = 0.0, at.alpha[-1], True
-    points = np.repeat(np.arange(len(t)), 2)[1 : rows + 2]
-    return _table(name, schedule, t[points], _part(at, points), A, B, C, commit=commit)
+    if lands:
+        A[-1], B[-1], commit[-1] = 0.0, path.at.alpha[-1], True
+    where = np.repeat(np.arange(len(path.t)), 2)[1 : rows + 2]
+    return path.table(name, A, B, C, commit=commit, where=where)
 
 
-def _table(
-    name: str,
-    schedule: Schedule,
-    t: Float,
-    at: Coefficients,
-    A: Float,
-    B: Float,
-    C: Float | float = 0.0,
-    S: Float | float = 0.0,
-    commit: npt.NDArray[np.bool_] | bool = True,
-) -> StepTable:
-    """The table of these rows, closed onto sigma = 0 by an exponential row where t = 1 leaves sigma > 0."""
-    bad = ~(np.isfinite(A) & np.isfinite(B))
+def _diffusion(diffusion: Diffusion, path: _Path) -> Float:
+    """Epsilon at the start of every step."""
+    t, at = path.t[:-1], path.start
+    name, factor = diffusion if isinstance(diffusion, tuple) and len(diffusion) == 2 else (diffusion, 1.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rate = (at.alpha_dot - at.alpha * at.sigma_dot / at.sigma) / at.alpha  # dlambda/dt, infinite where alpha = 0
+    named = {"sigma": at.sigma, "sigma2": at.sigma**2, "reversal": np.where(at.alpha > 0, at.sigma**2 * rate, np.inf)}
+    if isinstance(name, str) and name in named:
+        epsilon = named[name] * _arrays.number(factor, "the factor of diffusion")
+    elif callable(diffusion):
+        epsilon = _arrays.reals(diffusion(t), "diffusion(t)")
+    elif isinstance(diffusion, str | tuple):
+        msg = f"diffusion must be 'sigma', 'sigma2', 'reversal' or (one of these, a factor); got {diffusion!r}."
+        raise ValueError(msg)
+    else:
+        epsilon = np.asarray(_arrays.number(diffusion, "diffusion"))
+    if epsilon.shape not in ((), t.shape):
+        msg = f"diffusion(t) must have the shape of its argument, {t.shape}; got {epsilon.shape}."
+        raise ValueError(msg)
+    epsilon = np.broadcast_to(epsilon, t.shape)
+    bad = ~(np.isfinite(epsilon) & (epsilon >= 0))
     if bad.any():
+        k = int(np.argmax(bad))
         msg = (
-            f"times: {name} cannot step from t = {t[np.argmax(bad)]:g}: {schedule!r} has an infinite velocity there. "
-            "Start later, or use an exponential step (ddim, exponential, exponential_heun, multistep)."
+            f"diffusion must be finite and >= 0 at every time a step starts from; got {epsilon[k]:g} at t = {t[k]:g}. "
+            "Start later, or use exponential steps, if it is infinite."
         )
         raise ValueError(msg)
-    columns = [np.broadcast_to(column, A.shape) for column in (A, B, C, S, commit)]
-    alpha, sigma = at.alpha, at.sigma
-    if t[-1] == 1 and sigma[-1] > 0:
-        t, alpha, sigma = np.append(t, 1.0), np.append(alpha, alpha[-1]), np.append(sigma, 0.0)
-        columns = [
-            np.append(column, end) for column, end in zip(columns, (0.0, alpha[-1], 0.0, 0.0, True), strict=True)
-        ]
-    A, B, C, S, commit = columns
-    return StepTable(t, alpha, sigma, A, B, C, S, commit.astype(bool), name)
+    return epsilon

@@ -1,0 +1,351 @@
+"""Schedules and grids against mpmath, finite differences and their own inverse."""
+
+from __future__ import annotations
+
+import mpmath as mp
+import numpy as np
+import pytest
+
+from interp_fast import grid
+from interp_fast.schedules import (
+    VP,
+    Custom,
+    EncoderDecoder,
+    LatentBridge,
+    Linear,
+    Schedule,
+    SqrtVP,
+    Trigonometric,
+    VEGeometric,
+    VELinear,
+    schedule,
+)
+
+
+def bridge(c):
+    return lambda t: (t, mp.sqrt((1 - t) ** 2 + c * t * (1 - t)))
+
+
+def vp(low, high):
+    def pair(t):
+        integral = mp.quad(lambda u: low + u * (high - low), [0, 1 - t])
+        return mp.exp(-integral / 2), mp.sqrt(1 - mp.exp(-integral))
+
+    return pair
+
+
+def encoder_decoder(t):
+    a, b = mp.cos(mp.pi * t) ** 2 * (t < 0.5), mp.cos(mp.pi * t) ** 2 * (t > 0.5)
+    return b, mp.sqrt(a**2 + mp.sin(mp.pi * t) ** 4)
+
+
+# The definitions, written once more in extended precision, and the values at t = 0 and t = 1.
+CASES = {
+    "linear": (Linear(), lambda t: (t, 1 - t), (0, 1), (1, 0)),
+    "trigonometric": (Trigonometric(), lambda t: (mp.sin(mp.pi * t / 2), mp.cos(mp.pi * t / 2)), (0, 1), (1, 0)),
+    "sqrt-vp": (SqrtVP(), lambda t: (mp.sqrt(t), mp.sqrt(1 - t)), (0, 1), (1, 0)),
+    "bridge-0": (LatentBridge(0.0), bridge(0), (0, 1), (1, 0)),
+    "bridge-0.7": (LatentBridge(0.7), bridge(mp.mpf(0.7)), (0, 1), (1, 0)),
+    "bridge-1": (LatentBridge(), bridge(1), (0, 1), (1, 0)),
+    "bridge-3": (LatentBridge(3), bridge(3), (0, 1), (1, 0)),
+    "vp": (VP(), vp(mp.mpf(0.1), 20), None, (1, 0)),
+    "vp-constant": (VP(4.0, 4.0), vp(4, 4), None, (1, 0)),
+    "ve-geometric": (
+        VEGeometric(),
+        lambda t: (mp.mpf(1), mp.mpf(0.002) * (80 / mp.mpf(0.002)) ** (1 - t)),
+        (1, 80),
+        (1, 0.002),
+    ),
+    "ve-linear": (VELinear(5.0), lambda t: (mp.mpf(1), 5 * (1 - t)), (1, 5), (1, 0)),
+    "encoder-decoder": (EncoderDecoder(), encoder_decoder, (0, 1), (1, 0)),
+}
+TIMES = np.concatenate(
+    [
+        [1e-300, 1e-17, 1e-9, 1e-4, 0.25, 0.5 - 2**-50, 0.5 + 2**-50, 0.75, 1 - 1e-4, 1 - 1e-9, 1 - 2**-52],
+        np.random.default_rng(1).uniform(0, 1, 20),
+    ]
+)
+every = pytest.mark.parametrize("name", CASES)
+
+
+def custom_pairs():
+    return [
+        (Custom(lambda t: np.sin(np.pi * t / 2), lambda t: np.cos(np.pi * t / 2)), Trigonometric()),
+        (Custom(np.sqrt, lambda t: np.sqrt(1 - t)), SqrtVP()),
+        (Custom(lambda t: VP()(t).alpha, lambda t: VP()(t).sigma), VP()),
+        (Custom(lambda t: 1.0, lambda t: 80.0 * (1 - t)), VELinear()),
+    ]
+
+
+@every
+def test_values_have_full_relative_precision_up_to_both_ends(name):
+    curve, exact, _, _ = CASES[name]
+    got = curve(TIMES)
+    with mp.workdps(400):
+        pairs = [exact(mp.mpf(float(t))) for t in TIMES]
+    for values, k in ((got.alpha, 0), (got.sigma, 1)):
+        want = np.array([float(pair[k]) for pair in pairs])
+        np.testing.assert_allclose(values, want, rtol=3e-15, atol=0)
+    with mp.workdps(50):
+        lam = np.array([float(mp.log(a / s)) if a else -np.inf for a, s in pairs])
+    np.testing.assert_allclose(curve.lam(TIMES), lam, rtol=1e-15, atol=2e-15)
+
+
+@every
+def test_derivatives(name):
+    curve, exact, _, _ = CASES[name]
+    times = TIMES[(TIMES > 1e-10) & (TIMES < 1 - 1e-12) & (np.abs(TIMES - 0.5) > 1e-10)]
+    got = curve(times)
+    with mp.workdps(60):
+        for k, values in enumerate((got.alpha_dot, got.sigma_dot)):
+            want = [float(mp.diff(lambda u, k=k: exact(u)[k], mp.mpf(float(t)), h=mp.mpf(10) ** -25)) for t in times]
+            np.testing.assert_allclose(values, want, rtol=2e-14, atol=1e-14)
+
+
+@every
+def test_ends_are_exact(name):
+    curve, _, start, end = CASES[name]
+    if start is None:
+        with mp.workdps(30):
+            start = tuple(float(v) for v in CASES[name][1](mp.mpf(0)))
+    assert curve(0.0)[:2] == pytest.approx(start, rel=1e-15, abs=0)
+    assert curve(1.0)[:2] == end
+    ends = curve(np.array([0.0, 1.0]))
+    assert not np.isnan(ends).any()
+    assert curve.lam(1.0) == (np.inf if end[1] == 0 else -np.log(end[1]))
+    assert (curve.lam(0.0) == -np.inf) == (start[0] == 0)
+
+
+def test_derivatives_that_diverge_do_so_at_their_end_only():
+    assert SqrtVP()(0.0).alpha_dot == np.inf
+    assert SqrtVP()(0.0).sigma_dot == -0.5
+    for curve in (SqrtVP(), LatentBridge(), LatentBridge(2.0), VP()):
+        assert curve(1.0).sigma_dot == -np.inf
+        assert np.isfinite(curve(1.0)[:2]).all()
+        assert np.isfinite(curve(1 - 2**-53)).all()
+    for curve in (Linear(), Trigonometric(), LatentBridge(0.0), VELinear(), VEGeometric(), EncoderDecoder()):
+        assert np.isfinite(curve(np.array([0.0, 1.0]))).all()
+
+
+@every
+def test_lambda_rises_and_time_at_inverts_it(name):
+    curve = CASES[name][0]
+    times = np.sort(np.concatenate([TIMES, np.linspace(0, 1, 257)]))
+    lam = curve.lam(times)
+    assert (lam[1:] >= lam[:-1] - 1e-14).all()
+    if name == "encoder-decoder":
+        times = times[times > 0.5]
+    back = curve.time_at(curve.lam(times))
+    np.testing.assert_allclose(back, times, rtol=0, atol=5e-15)
+    resolved = times < 1 - 1e-6  # nearer to 1 a unit in the last place of t moves lambda
+    np.testing.assert_allclose(curve.lam(back[resolved]), lam[-len(back) :][resolved], rtol=1e-13, atol=1e-9)
+
+
+@every
+def test_time_at_the_ends(name):
+    curve = CASES[name][0]
+    assert curve.time_at(curve.lam(1.0)) == 1.0
+    first = 0.5 if name == "encoder-decoder" else 0.0  # alpha = 0 lasts until 1/2
+    assert curve.time_at(curve.lam(0.0)) == pytest.approx(first, abs=1e-15)
+
+
+@every
+def test_closed_inverse_agrees_with_the_bisection(name):
+    curve = CASES[name][0]
+    lam = curve.lam(np.linspace(0.51, 0.999, 30))
+    np.testing.assert_allclose(Schedule._time_at(curve, lam), curve.time_at(lam), rtol=1e-13)
+
+
+def test_time_at_out_of_range():
+    with pytest.raises(ValueError, match=r"lam must lie in \[-4.38203, 6.21461\], the range of VEGeometric.*got 7"):
+        VEGeometric().time_at([0.0, 7.0])
+    with pytest.raises(ValueError, match="lam must lie"):
+        VP().time_at(-np.inf)
+    with pytest.raises(ValueError, match=r"lam must lie.*nan"):
+        Linear().time_at(np.nan)
+    assert Linear().time_at([-np.inf, 0.0, np.inf]).tolist() == [0.0, 0.5, 1.0]
+    assert Linear().time_at(-800.0) == 0.0
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.int64, np.uint8, np.longdouble])
+def test_any_real_dtype_and_shape(dtype):
+    t = np.array([[0, 1], [1, 0]], dtype)
+    for curve, *_ in CASES.values():
+        values = curve(t)
+        assert {np.asarray(v).dtype for v in values} == {np.dtype(np.float64)}
+        assert {v.shape for v in values} == {(2, 2)}
+        assert curve(t[0, 1]).alpha == values.alpha[0, 1]
+    assert Linear()(np.float32(0.1)).sigma == 1 - float(np.float32(0.1))
+    assert all(isinstance(v, float) for v in EncoderDecoder()(np.array(0.25)))
+    assert isinstance(Linear().lam(0.5), float)
+    assert Linear()(np.zeros((0, 3))).alpha.shape == (0, 3)
+
+
+@pytest.mark.parametrize("t", [-1e-9, 1 + 1e-9, np.nan, np.inf, [0.5, 2.0]])
+def test_times_outside(t):
+    with pytest.raises(ValueError, match=r"t must lie in \[0, 1\]"):
+        Linear()(t)
+
+
+@pytest.mark.parametrize("t", ["0.5", 0.5j, None, True])
+def test_times_of_another_kind(t):
+    with pytest.raises(TypeError, match="t must be a real number"):
+        Linear()(t)
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: LatentBridge(-1.0), "c must be finite and >= 0; got -1"),
+        (lambda: LatentBridge(np.nan), "c must be finite"),
+        (lambda: VP(0.0), "beta_min must be finite and > 0"),
+        (lambda: VP(3.0, 2.0), "beta_max must be finite and >= 3; got 2"),
+        (lambda: VEGeometric(0.0), "sigma_min must be finite and > 0"),
+        (lambda: VEGeometric(1.0, 1.0), "sigma_max must be finite and > 1"),
+        (lambda: VELinear(np.inf), "sigma_max must be finite"),
+    ],
+)
+def test_parameters_out_of_range(make, match):
+    with pytest.raises(ValueError, match=match):
+        make()
+
+
+def test_parameters_of_another_kind():
+    with pytest.raises(TypeError, match="beta_min must be a number"):
+        VP("small")
+
+
+def test_schedules_are_values():
+    assert VP() == VP(0.1, 20.0) != VP(0.2)
+    assert len({Linear(), Linear(), LatentBridge(), LatentBridge(1.0), LatentBridge(2.0)}) == 3
+    assert repr(VELinear()) == "VELinear(sigma_max=80.0)"
+    assert eval(repr(VP(0.5))) == VP(0.5)
+    with pytest.raises(AttributeError):
+        VP().beta_min = 1.0
+    with pytest.raises(AttributeError):
+        Linear()(0.5).alpha = 1.0
+    with pytest.raises(TypeError, match="abstract"):
+        Schedule()
+
+
+def test_by_name():
+    made = {type(schedule(n)) for n in ("linear", "trigonometric", "sqrt-vp", "latent-bridge", "vp", "encoder-decoder")}
+    assert made == {Linear, Trigonometric, SqrtVP, LatentBridge, VP, EncoderDecoder}
+    assert schedule("VE_geometric") == schedule("vegeometric") == VEGeometric()
+    assert schedule("ve-linear") == VELinear()
+    with pytest.raises(ValueError, match=r"name must be one of linear, .*encoder-decoder; got 'cosine'"):
+        schedule("cosine")
+
+
+def test_encoder_decoder_first_half_is_noise_only():
+    values = EncoderDecoder()(np.linspace(0, 0.5, 11))
+    assert not values.alpha.any()
+    assert not values.alpha_dot.any()
+    assert values.sigma[5] == pytest.approx(np.sqrt(0.5))
+    assert values.sigma[-1] == 1.0
+
+
+@pytest.mark.parametrize("pair", range(4))
+def test_custom_computes_what_is_missing(pair):
+    curve, known = custom_pairs()[pair]
+    t = np.concatenate([np.random.default_rng(2).uniform(0, 1, 300), [1e-6, 1 - 1e-6]])
+    got, want = curve(t), known(t)
+    np.testing.assert_allclose(got.alpha_dot, want.alpha_dot, rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(got.sigma_dot, want.sigma_dot, rtol=1e-8, atol=1e-9)
+    for end in (0.0, 1.0):  # one sided; infinite where it is
+        np.testing.assert_allclose(curve(end), known(end), rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(curve.time_at(known.lam(t)), t, rtol=1e-12, atol=1e-12)
+    assert curve(t.reshape(2, -1)).alpha_dot.shape == (2, 151)
+    assert isinstance(curve(0.3).sigma_dot, float)
+
+
+def test_custom_uses_derivatives_given():
+    curve = Custom(lambda t: t**2, lambda t: 1 - t, lambda t: 2 * t, lambda t: -1.0)
+    assert curve(0.3) == (0.09, 0.7, 0.6, -1.0)
+    assert curve == Custom(*(getattr(curve, n) for n in ("alpha", "sigma", "alpha_dot", "sigma_dot")))
+    assert len({curve, curve}) == 1
+
+
+def test_custom_pins_the_zeros_of_its_ends():
+    curve = Custom(lambda t: np.cos(np.pi * (1 - t) / 2), lambda t: np.cos(np.pi * t / 2))
+    assert np.cos(np.pi / 2) != 0
+    assert curve(0.0).alpha == curve(1.0).sigma == 0.0
+
+
+@pytest.mark.parametrize(
+    ("functions", "match"),
+    [
+        ((lambda t: t, lambda t: 1 - t, lambda t: 2 * t), r"alpha_dot must be the derivative of alpha; got .* at t = "),
+        ((lambda t: t, lambda t: 1 - t, None, lambda t: 1.0), "sigma_dot must be the derivative of sigma.*give -1"),
+        ((lambda t: t, lambda t: 1 - t, lambda t: t * np.nan), "alpha_dot must be the derivative"),
+        ((lambda t: t - 0.1, lambda t: 1 - t), r"alpha must be finite and >= 0; got -0.1 at t = 0"),
+        ((lambda t: t, lambda t: 1 / (1 - t)), "sigma must be finite and >= 0; got inf at t = 1"),
+        ((lambda t: t, lambda t: np.maximum(0.5 - t, 0)), r"sigma must be > 0 before t = 1; got 0 at t = 0.5"),
+        ((lambda t: 1 - t, lambda t: 2 - t), r"alpha must be > 0 at t = 1"),
+        ((lambda t: 1 - t / 2, lambda t: 1.0), r"alpha / sigma must not fall; got .* at t = 0.00390625"),
+        ((lambda t: np.ones(3), lambda t: 1 - t), "alpha must return an array of the shape of its argument"),
+    ],
+)
+def test_custom_checks_its_functions(functions, match):
+    with pytest.raises(ValueError, match=match):
+        Custom(*functions)
+
+
+def test_custom_wants_functions():
+    with pytest.raises(TypeError, match="sigma must be a function of time"):
+        Custom(lambda t: t, 0.5)
+
+
+def test_uniform_grid():
+    assert grid.uniform(10).tolist() == [k / 10 for k in range(11)]
+    with pytest.raises(ValueError, match="K must be >= 1"):
+        grid.uniform(0)
+    with pytest.raises(TypeError, match="K must be an int"):
+        grid.karras(Linear(), 2.5)
+
+
+@every
+def test_log_snr_grid(name):
+    curve = CASES[name][0]
+    times = grid.log_snr(curve, 20)
+    assert times.shape == (21,)
+    assert (times[0], times[-1]) == (0.0, 1.0)
+    assert (np.diff(times) > 0).all()
+    start = 0.501 if name == "encoder-decoder" else 0.001
+    np.testing.assert_allclose(times[[1, -2]], [start, 0.999], rtol=1e-11)
+    np.testing.assert_allclose(np.diff(curve.lam(times[1:-1]), 2), 0.0, atol=1e-9)
+    assert grid.log_snr(curve, 1).tolist() == [0.0, 1.0]
+    middle = curve.lam(np.array([start, 0.999])).mean()
+    assert curve.lam(grid.log_snr(curve, 2)[1]) == pytest.approx(middle, abs=1e-9)
+
+
+@every
+def test_karras_grid(name):
+    curve = CASES[name][0]
+    times = grid.karras(curve, 18, sigma_max=4.0)
+    assert times.shape == (19,)
+    assert times[-1] == 1.0
+    assert (np.diff(times) > 0).all()
+    keep = slice(None) if name == "ve-geometric" else slice(-1)  # sigma(1) = 0.002 belongs to the law there
+    ratio = np.exp(-curve.lam(times[keep]))
+    top = curve(0.0)
+    first = min(4.0, top.sigma / top.alpha if top.alpha else np.inf)
+    position = np.linspace(0, 1, len(ratio))
+    want = (first ** (1 / 7) + position * (0.002 ** (1 / 7) - first ** (1 / 7))) ** 7
+    np.testing.assert_allclose(ratio, want, rtol=1e-9)
+
+
+def test_karras_grid_ends():
+    assert grid.karras(VELinear(), 5)[0] == 0.0
+    assert grid.karras(VEGeometric(), 5)[[0, -1]].tolist() == [0.0, 1.0]
+    assert grid.karras(Linear(), 5)[0] == pytest.approx(1 / 81)
+    assert grid.karras(VELinear(10.0), 5)[0] == 0.0  # sigma/alpha = 80 is not on this schedule: it starts at 10
+    assert grid.karras(Linear(), 1) == pytest.approx([1 / 81, 1.0])
+    short = VEGeometric(1e-4, 80.0)  # passes 0.002 before its end
+    assert short(grid.karras(short, 6)).sigma[[-2, -1]] == pytest.approx([0.002, 1e-4])
+    with pytest.raises(ValueError, match="sigma_min and sigma_max must bracket"):
+        grid.karras(VELinear(1.0), 5, sigma_max=80.0, sigma_min=2.0)
+    with pytest.raises(ValueError, match="sigma_max must be finite and > 1"):
+        grid.karras(Linear(), 5, sigma_max=0.5, sigma_min=1.0)
+    with pytest.raises(ValueError, match="rho must be finite and > 0"):
+        grid.karras(Linear(), 5, rho=0.0)
