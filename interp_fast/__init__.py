@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from . import grid, perturb
 from ._random import NoiseKey
-from .auditing import OptimalLoss, optimal_loss
+from .auditing import Audit, OptimalLoss, audit, optimal_loss
 from .field import Field, Posterior
 from .metrics import Memorization, memorization
 from .model import Model
@@ -43,6 +43,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "VP",
+    "Audit",
     "Coefficients",
     "Custom",
     "EncoderDecoder",
@@ -62,6 +63,7 @@ __all__ = [
     "Trigonometric",
     "VEGeometric",
     "VELinear",
+    "audit",
     "ddim",
     "ddpm",
     "euler",

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from statistics import NormalDist
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _arrays, _random
+from ._montecarlo import draws, mean
 from ._results import Record, axes
+from ._trajectory import Trajectory
+from .backends import State
 from .field import Field, _forbid, _Point
+from .metrics import wilson
+from .model import Model
+from .sampling import Terms
+from .steps import StepTable, ddim
 
-__all__ = ["OptimalLoss", "optimal_loss"]
+__all__ = ["Audit", "OptimalLoss", "audit", "optimal_loss"]
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 
 _KINDS = ("denoiser", "velocity", "noise", "score")
+# Limits that enter a verdict are one-sided; a loss below its limit is reported at this level over all times together.
+_CONFIDENCE, _FALSE_ALARM = 0.95, 0.01
+_Z = NormalDist().inv_cdf(_CONFIDENCE)
 # One query in 16 finds out where the others are needed; half of those go to all times alike.
 _PILOT, _EQUAL = 16, 0.5
 
@@ -112,9 +125,7 @@ def optimal_loss(
     >>> bool(best.loss[0] == 1 and best.loss[2] == 0 and abs(best.loss[1] - 0.4496) < 4 * best.stderr[1])
     True
     """
-    if not isinstance(field, Field):
-        msg = f"field must be a Field; got {type(field).__name__}. Build one as itf.Field(data, schedule)."
-        raise TypeError(msg)
+    _check_field(field)
     if kind not in _KINDS:
         msg = f"kind must be one of {', '.join(_KINDS)}; got {kind!r}."
         raise ValueError(msg)
@@ -123,16 +134,13 @@ def optimal_loss(
     point = field._point(t, False, len(t))
     factor = _factor(point, kind)
     loss, stderr, queries = np.zeros(len(t)), np.zeros(len(t)), np.zeros(len(t), np.int64)
-    loss[point.alpha == 0] = field.R**2
+    loss[point.alpha == 0] = field.R**2 + field.d * field.bandwidth**2
     unknown = np.flatnonzero((point.alpha > 0) & (point.sigma > 0))
     source = _random.noise_key(rng)
     queries[unknown] = n if len(unknown) == 1 else _allocate(field, t, unknown, n, source)
     for k in unknown.tolist():
-        loss[k], stderr[k] = _mean(_variances(field, t[k], int(queries[k]), source, len(t) + k))
-    # The covariance of smoothed rows is (sigma^2 / S)^2 C + (delta^2 sigma^2 / S) 1.
-    own = np.divide(point.sigma**2, point.s2, out=np.zeros_like(t), where=point.s2 > 0)
-    loss = own**2 * loss + field.d * field.bandwidth**2 * own
-    return OptimalLoss(times=t, loss=factor * loss, stderr=factor * own**2 * stderr, queries=queries, kind=kind)
+        loss[k], stderr[k] = mean(_variances(field, t[k], int(queries[k]), source, len(t) + k))
+    return OptimalLoss(times=t, loss=factor * loss, stderr=factor * stderr, queries=queries, kind=kind)
 
 
 def _factor(p: _Point, kind: str) -> Float:
@@ -146,55 +154,308 @@ def _factor(p: _Point, kind: str) -> Float:
     return (p.alpha / p.sigma if kind == "noise" else p.alpha / p.sigma**2) ** 2
 
 
+def _check_field(field: Any) -> None:
+    if not isinstance(field, Field):
+        msg = f"field must be a Field; got {type(field).__name__}. Build one as itf.Field(data, schedule)."
+        raise TypeError(msg)
+
+
 def _allocate(field: Field, t: Float, at: Int, n: int, source: _random.NoiseKey) -> Int:
     """Queries for each time ``t[at]``, n on average, from a pilot run that is not used again."""
     pilot = max(2, n // _PILOT)
-    loss, stderr = np.array([_mean(_variances(field, t[k], pilot, source, k)) for k in at.tolist()]).T
-    need = (stderr / np.maximum(loss, field.R**2 / 100)) ** 2 if field.R > 0 else np.zeros(len(at))
+    loss, stderr = np.array([mean(_variances(field, t[k], pilot, source, k)) for k in at.tolist()]).T
+    need = (stderr / np.maximum(loss, np.maximum(field.R**2 / 100, np.finfo(float).tiny))) ** 2
     share = need / need.sum() if need.any() else np.full(len(at), 1 / len(at))
     return np.maximum(2, (n - pilot) * (_EQUAL + (1 - _EQUAL) * len(at) * share)).astype(np.int64)
-
-
-def _draws(
-    field: Field, t: float, n: int, source: _random.NoiseKey, stream: int
-) -> Iterator[tuple[slice, Float, Int, _Point]]:
-    """n draws of x_t = alpha x_index + sigma z in blocks, as (slice of range(n), x, index, schedule there).
-
-    Draw i belongs to stratum i of :func:`_strata`; within it rows are drawn by weight. Streams are independent.
-    """
-    key = _random.subkey(source.key, "queries")
-    cumulative = np.cumsum(field.weights)
-    stratum, strata = _strata(n)
-    u = (stratum + _random.uniforms(key, source.first_sample, n, row=2 * stream + 1)) / strata
-    u = np.minimum(u, 1 - 2.0**-53)  # the sum may have been rounded up to 1, past the last row
-    index = np.searchsorted(cumulative, u * cumulative[-1], side="right")
-    for block in _arrays.blocks(np.broadcast_to(np.float64(0), (n, field.d))):
-        m = block.stop - block.start
-        point = field._point(np.full(m, t), False, m)
-        x = field._set.normals(m, key, source.first_sample + block.start, row=2 * stream)
-        x *= np.sqrt(point.s2)[:, None]
-        x += point.alpha[:, None] * field._set.values(index[block])
-        yield block, x, index[block], point
 
 
 def _variances(field: Field, t: float, n: int, source: _random.NoiseKey, stream: int) -> Float:
     """tr C at n draws, (n,)."""
     variance = np.empty(n)
-    for block, x, _, point in _draws(field, t, n, source, stream):
-        variance[block] = field._evaluate(point, x, ("variance",))["variance"]
+    for block, x, _, point in draws(field, t, n, source, stream):
+        own, spread = _smoothing(field, point)
+        variance[block] = own**2 * field._evaluate(point, x, ("variance",))["variance"] + spread
     return variance
 
 
-def _strata(n: int) -> tuple[Int, int]:
-    """The stratum of each of n draws, two in each (three in the last for odd n), and how many there are."""
-    strata = n // 2
-    return np.minimum(np.arange(n) // 2, strata - 1), strata
+def _smoothing(field: Field, p: _Point) -> tuple[Float, Float]:
+    """Rows smoothed by delta have the posterior covariance own^2 C + (spread / d) 1, own = sigma^2 / S."""
+    own = p.sigma**2 / p.s2
+    return own, field.d * field.bandwidth**2 * own
 
 
-def _mean(values: Float) -> tuple[float, float]:
-    """Mean over equal strata of (n,) values and its standard error, from the variances within strata."""
-    stratum, strata = _strata(len(values))
-    size = np.bincount(stratum)
-    mean = np.bincount(stratum, values) / size
-    spread = np.bincount(stratum, (values - mean[stratum]) ** 2) / (size - 1)
-    return float(mean.mean()), float(np.sqrt(np.sum(spread / size)) / strata)
+@dataclass(frozen=True, repr=False, eq=False)
+class Audit(Record):
+    """What :func:`audit` returns. K: the times at which the solver evaluates the model.
+
+    Attributes
+    ----------
+    times, loss, optimal, excess, excess_stderr : (K,)
+        The model's loss E|D_model - x_I|^2, the lowest possible L*, the excess E|D_model - D|^2 and its standard error.
+    below : (K,) bool
+        Where ``loss`` is significantly below ``optimal``, which no function of (x, t) can be.
+    concentrability : (K,)
+        Mean squared error on the model's own trajectories over ``excess``: the price of their leaving the interpolant.
+    bound : float
+        R_up, a bound on the root mean square distance of samples to the row they were drawn to.
+    radius : float or (n,)
+        Distance up to which a sample counts as memorized; by default one for each sample.
+    level : float
+    memorized, memorized_interval : float, (float, float)
+        Share of samples within the radius of a row, and its 90 % interval.
+    displaced, displaced_interval : float, (float, float)
+        Share of samples that the model's error alone keeps off every row, and its 90 % interval.
+    terms : Terms
+        Selection, estimation and noise, (n, d) each, relative to the nearest row.
+    verdict : {"overfitting", "underfitting", "undetermined"}
+    """
+
+    times: Float
+    loss: Float
+    optimal: Float
+    excess: Float
+    excess_stderr: Float
+    below: npt.NDArray[np.bool_]
+    concentrability: Float
+    bound: float
+    radius: float | Float
+    level: float
+    memorized: float
+    memorized_interval: tuple[float, float]
+    displaced: float
+    displaced_interval: tuple[float, float]
+    terms: Terms
+    verdict: str
+
+    def plot(self, ax: Any = None) -> Any:
+        """The loss, its lower limit and the excess over time; returns the axes. Needs matplotlib."""
+        ax = axes(ax)
+        ax.plot(self.times, self.loss, label="loss")
+        ax.plot(self.times, self.optimal, label="lowest possible")
+        ax.errorbar(self.times, self.excess, 2 * self.excess_stderr, marker=".", label="excess")
+        ax.set(xlabel="t (0 noise, 1 data)", ylabel="loss of the denoiser", yscale="log", title=self.verdict)
+        ax.legend()
+        return ax
+
+
+def audit(
+    model: Model,
+    field: Field,
+    times: Any,
+    n: int,
+    *,
+    solver: Callable[..., StepTable] = ddim,
+    radius: float | None = None,
+    level: float = 0.9,
+    rng: _random.RandomSource = None,
+) -> Audit:
+    """Whether a model is accurate enough to memorize its training set, or too inaccurate to.
+
+    With e = D_model - D at the states a solver visits, each sample is, exactly,
+
+        x - alpha x_* = T_sel + T_est + T_noise       (see :class:`Terms`; T_est is linear in e),
+
+    and the mean of |e|^2 over x_t is what the loss has above its lower limit. Memorized means |x - alpha x_*| <= radius
+    for the nearest row x_*. The verdict is
+
+    * "overfitting" when at least a share ``level`` of samples is memorized: by the bound
+
+          R_up = |T_sel| + sum_r |W_r| sqrt(M_r) E_r + sqrt(d) std(T_noise) <= radius sqrt(1 - level)
+
+      (root mean squares; W_r the solver's weight of an error, E_r^2 the excess loss, M_r >= 1 the concentrability) and
+      Markov's inequality, or by the share of n samples;
+    * "underfitting" when at least a share ``level`` is kept off every row by the error alone: beyond the radius of the
+      nearest, and |T_est| > radius + |T_sel| + |T_noise| about the row nearest to x - T_est;
+    * "undetermined" otherwise: read the terms.
+
+    Upper limits of T_sel, E_r, M_r E_r^2 and lower limits of shares enter (one-sided, 95 % each). It is a statistical
+    statement: the identity is exact, the means over x_t and over trajectories are estimates from n draws each.
+
+    Parameters
+    ----------
+    model : Model
+        The model under study. Its schedule is used.
+    field : Field
+        The oracle of its training set.
+    times : int or increasing (K + 1,) array
+        Passed to ``solver``.
+    n : int
+        Queries at each time, and trajectories. Shares cannot be shown to reach 0.9 by fewer than 25.
+    solver : callable, default ``itf.ddim``
+        ``solver(schedule, times)`` -> StepTable.
+    radius : float, optional
+        Default: a third of the distance from the nearest row to its own nearest different row.
+    level : float, default 0.9
+    rng : None, int, SeedSequence, Generator or NoiseKey
+
+    Returns
+    -------
+    Audit
+
+    Warns
+    -----
+    UserWarning
+        The loss is significantly below its lower limit at some time (1 % false alarms in all): the model has seen what
+        it should predict, or is evaluated on other inputs than it is given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        With the name of the argument; also when the model's prediction does not determine D at a time of the solver.
+
+    Notes
+    -----
+    Model and oracle see the same queries, so the excess is the mean of |D_model - D|^2 itself and not the difference of
+    two losses. Costs 2 n evaluations of the model and of the oracle for each row of the solver's table.
+
+    Examples
+    --------
+    >>> import numpy as np, interp_fast as itf
+    >>> X = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0]])
+    >>> field = itf.Field(X)
+    >>> model = itf.Model(lambda x, t: field.denoiser(x, t) + 0.1, field.schedule, predicts="denoiser")
+    >>> rep = itf.audit(model, field, 20, 200, rng=0)
+    >>> rep.verdict, rep.memorized, bool(np.allclose(rep.excess, 0.02))
+    ('overfitting', 1.0, True)
+    """
+    if not isinstance(model, Model):
+        msg = f"model must be a Model; got {type(model).__name__}. Wrap a network as itf.Model(fn, schedule)."
+        raise TypeError(msg)
+    _check_field(field)
+    n = _arrays.count(n, "n", 2)
+    radius = None if radius is None else _arrays.number(radius, "radius", least=0.0)
+    if not 0 < _arrays.number(level, "level") < 1:
+        msg = f"level must lie in (0, 1); got {level}."
+        raise ValueError(msg)
+    steps = solver(model.schedule, times)
+    if not isinstance(steps, StepTable):
+        msg = f"solver must return a StepTable, as itf.ddim does; got {type(steps).__name__}."
+        raise TypeError(msg)
+    oracle, source = field.with_schedule(model.schedule), _random.noise_key(rng)
+
+    used = np.flatnonzero((steps.B != 0) | (np.append(steps.C[1:], 0.0) != 0))
+    at, when = np.unique(steps.times[used], return_inverse=True)
+    compared = [_compare(model, oracle, float(t), n, source, k) for k, t in enumerate(at)]
+    (loss, _), (optimal, _), (excess, excess_stderr), (gain, gain_stderr) = (
+        np.array([mean(values[q]) for values in compared]).T for q in range(4)
+    )
+    below = gain < -NormalDist().inv_cdf(1 - _FALSE_ALARM / max(1, len(at))) * gain_stderr
+    if below.any():
+        msg = (
+            f"the loss at t = {at[below][0]:g} is below its lower limit, {loss[below][0]:g} < {optimal[below][0]:g}: "
+            f"the model has seen what it should predict, or is evaluated on other inputs than it is given."
+        )
+        warnings.warn(msg, stacklevel=2)
+
+    final, sums, visited = _run(model, oracle, steps, n, source)
+    ratio = np.divide(visited[used].mean(axis=1), excess[when], out=np.ones(len(used)), where=excess[when] > 0)
+    concentrability = np.zeros(len(at))
+    np.maximum.at(concentrability, when, ratio)
+    # M E^2 from above: on the model's own states, and never below that on the interpolant's.
+    squared = np.maximum(_upper(visited[used]), (excess + _Z * excess_stderr)[when])
+
+    alpha = float(steps.alpha[-1])
+    terms, distance, reach, displaced = _fate(oracle, final, sums, alpha, radius)
+    bound = (
+        math.sqrt(_upper(np.sum(terms.selection**2, axis=1)))
+        + float(np.abs(steps.error_weights()[used]) @ np.sqrt(squared))
+        + math.sqrt(field.d) * float(steps.noise_std()[-1])
+    )
+    memorized, kept_off = float(np.mean(distance <= reach)), float(np.mean(displaced))
+    intervals = [wilson(share, n, 2 * _CONFIDENCE - 1) for share in (memorized, kept_off)]
+    # Radii differ between samples: P(distance > radius) <= P(distance > r) + P(radius < r), for the best r.
+    with np.errstate(divide="ignore"):
+        missed = float(np.min((bound / np.sort(reach)) ** 2 + np.arange(n) / n))
+    verdict = "undetermined"
+    if missed <= 1 - level or intervals[0][0] >= level:
+        verdict = "overfitting"
+    elif intervals[1][0] >= level:
+        verdict = "underfitting"
+    return Audit(
+        times=at,
+        loss=loss,
+        optimal=optimal,
+        excess=excess,
+        excess_stderr=excess_stderr,
+        below=below,
+        concentrability=concentrability,
+        bound=bound,
+        radius=reach if radius is None else radius,
+        level=level,
+        memorized=memorized,
+        memorized_interval=intervals[0],
+        displaced=kept_off,
+        displaced_interval=intervals[1],
+        terms=terms,
+        verdict=verdict,
+    )
+
+
+def _compare(model: Model, oracle: Field, t: float, n: int, source: _random.NoiseKey, stream: int) -> Float:
+    """For n draws (4, n): the model's loss, tr C, |D_model - D|^2, and the model's loss less that of D itself."""
+    out = np.empty((4, n))
+    s, c = oracle._set, model.schedule(t)
+    for block, x, index, point in draws(oracle, t, n, source, stream):
+        x = x.astype(s.type).astype(np.float64)  # what the model gets
+        predicted = model.to_denoiser(model.predict(x, t, s.type, s.kind), x, t, c)
+        found = oracle._evaluate(point, x, ("mean", "variance"))
+        exact = oracle._denoise(point, x, found["mean"])
+        # Given x and its row a smoothed row is normal: its mean stands for it, its variance is the spread.
+        target = oracle._denoise(point, x, s.values(index))
+        own, spread = _smoothing(oracle, point)
+        out[0, block] = np.sum((predicted - target) ** 2, axis=1) + spread
+        out[1, block] = own**2 * found["variance"] + spread
+        out[2, block] = np.sum((predicted - exact) ** 2, axis=1)
+        out[3, block] = np.sum((predicted - exact) * (predicted + exact - 2 * target), axis=1)
+    return out
+
+
+def _run(model: Model, oracle: Field, steps: StepTable, n: int, source: _random.NoiseKey) -> tuple[Float, Float, Float]:
+    """n trajectories of the model: final states, sums of the three terms, squared error at every visit (R, n)."""
+    s = oracle._set
+    start = s.normals(n, _random.subkey(source.key, "start"), source.first_sample) * steps.sigma[0]
+    state = State.start(start, terms=True)
+    trajectory = Trajectory(
+        model, steps, state, source, oracle=oracle, error=None, attribution=None, tol=oracle.tol, dtype=s.type,
+        kind=s.kind,
+    )  # fmt: skip
+    sums, error = cast(Float, state.terms), cast(Float, state.previous_error)
+    visited = np.empty((len(steps), n))
+    for r in range(len(steps)):
+        trajectory.run(r, r + 1)
+        visited[r] = np.sum(error**2, axis=1)
+    return state.base, sums, visited
+
+
+def _fate(
+    oracle: Field, x: Float, sums: Float, alpha: float, radius: float | None
+) -> tuple[Terms, Float, Float, npt.NDArray[np.bool_]]:
+    """Terms about the nearest row, distance to it, its radius, and whether the error alone keeps the sample off."""
+    selected, estimation, noise = sums
+    (index, squared), (aimed, _) = (oracle._set.nearest(v, alpha=alpha) for v in (x, x - estimation))
+    selection, off = (selected - alpha * oracle._set.values(rows[:, 0]) for rows in (index, aimed))
+    reach, reach_aimed = (_radii(oracle, rows[:, 0], alpha, radius) for rows in (index, aimed))
+    distance = np.sqrt(squared[:, 0])
+    pull, push, jitter = (np.linalg.norm(v, axis=1) for v in (off, estimation, noise))
+    terms = Terms(selection, estimation, noise, selection + estimation + noise)
+    return terms, distance, reach, (distance > reach) & (push > reach_aimed + pull + jitter)
+
+
+def _radii(oracle: Field, index: Int, alpha: float, radius: float | None) -> Float:
+    """``radius``, or a third of the distance from alpha x_i to the nearest different row (inf when there is none)."""
+    if radius is not None:
+        return np.full(len(index), radius)
+    rows, where = np.unique(index, return_inverse=True)
+    separation, todo, k = np.full(len(rows), np.inf), np.arange(len(rows)), 1
+    while len(todo) and k < oracle.N:
+        k = min(4 * k, oracle.N)
+        squared = oracle._set.nearest(oracle._set.values(rows[todo]), k)[1]
+        apart = np.where(squared > 0, squared, np.inf).min(axis=1)
+        separation[todo] = np.sqrt(apart)
+        todo = todo[np.isinf(apart)]
+    return alpha * separation[where] / 3
+
+
+def _upper(values: Float) -> Any:
+    """Upper confidence limits of the means along the last axis."""
+    return values.mean(axis=-1) + _Z * values.std(axis=-1, ddof=1) / math.sqrt(values.shape[-1])

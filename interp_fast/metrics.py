@@ -199,10 +199,10 @@ def memorization(
         index=index,
         ratio=quotient,
         copied=copied,
-        copied_interval=_wilson(copied, len(x), confidence),
+        copied_interval=wilson(copied, len(x), confidence),
         threshold=ratio,
         within=within,
-        within_interval=None if within is None else _wilson(within, len(x), confidence),
+        within_interval=None if within is None else wilson(within, len(x), confidence),
         radius=radius,
         precision=None if around_rows is None else around_rows.share(x),
         recall=None if around_samples is None else around_samples.share(_arrays.widen(chosen, scale)),
@@ -251,7 +251,7 @@ def _quotient(d1: Float, d2: Float) -> Float:
     return np.divide(d1, d2, out=np.zeros_like(d1), where=d1 > 0)
 
 
-def _wilson(share: float, n: int, confidence: float) -> Interval:
+def wilson(share: float, n: int, confidence: float) -> Interval:
     """Confidence interval of a probability, from the share of successes in n trials."""
     z2 = NormalDist().inv_cdf(0.5 + confidence / 2) ** 2
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)

@@ -96,7 +96,7 @@ def test_strata_take_the_spread_between_rows_out():
 def test_kinds_are_the_losses_of_their_targets(schedule, rng):
     """Against E|target - oracle|^2 over fresh draws, target by target."""
     field = itf.Field(PENTAGON, schedule)
-    t, n = 0.4, 4000
+    t, n = 0.4, 1500
     c = schedule(t)
     row, z = rng.integers(5, size=n), rng.normal(size=(n, 2))
     x = c.alpha * PENTAGON[row] + c.sigma * z
@@ -176,4 +176,190 @@ def test_optimal_loss_prints_becomes_a_dict_and_is_drawn():
     assert best.to_dict()["loss"] == best.loss.tolist()
     ax = best.plot()
     assert best.plot(ax) is ax
+    matplotlib.pyplot.close(ax.figure)
+
+
+def planted(field, norm, kind="random"):
+    """A model that is off by |e^D| = norm everywhere, in fresh random directions or in one that turns with x."""
+    directions = np.random.default_rng(7)
+
+    def denoiser(x, t):
+        if kind == "random":
+            g = directions.normal(size=x.shape)
+        else:
+            angle = 1.3 * x[:, :1] - 0.7 * x[:, 1:] + 1
+            g = np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
+        return field.denoiser(x, t) + norm * g / np.linalg.norm(g, axis=1, keepdims=True)
+
+    return itf.Model(denoiser, field.schedule, predicts="denoiser")
+
+
+@pytest.mark.parametrize("kind", ["random", "smooth"])
+@pytest.mark.parametrize("norm", [0.05, 0.1, 0.2, 0.5, 1.0, 1.5])
+def test_planted_errors_are_classified(norm, kind):
+    """Rows are 2.35 apart: samples off by up to 0.78 are memorized."""
+    field = itf.Field(PENTAGON)
+    rep = itf.audit(planted(field, norm, kind), field, 16, 60, rng=3)
+    assert rep.verdict == ("overfitting" if norm < 0.78 else "underfitting")
+    assert rep.memorized == (norm < 0.78)
+    assert rep.displaced == (norm > 0.78)
+    np.testing.assert_allclose(rep.excess, norm**2, rtol=1e-10)
+    np.testing.assert_allclose(rep.concentrability, 1, rtol=1e-10)
+    assert not rep.below.any()
+    # The last row of ddim lands on D itself: only its error counts, and the other terms are leakage.
+    if norm <= 1:
+        assert rep.bound == pytest.approx(norm, rel=1e-6)
+
+
+def test_loss_is_the_lowest_loss_plus_the_excess():
+    field = itf.Field(PENTAGON, itf.VP())
+    model = itf.Model(lambda x, t: field.noise(x, t) + 0.2 * np.tanh(x), field.schedule, predicts="noise")
+    rep = itf.audit(model, field, np.linspace(0.1, 0.9, 5), 800, rng=1)
+    best = itf.optimal_loss(field, rep.times, 800, rng=2)
+    assert rep.times.tolist() == pytest.approx([0.1, 0.3, 0.5, 0.7])
+    # Against fresh draws; an error of the noise prediction is -(alpha / sigma) times one of D.
+    rng = np.random.default_rng(0)
+    for k, t in enumerate(rep.times):
+        c, n = field.schedule(t), 2000
+        row = rng.integers(5, size=n)
+        x = c.alpha * PENTAGON[row] + c.sigma * rng.normal(size=(n, 2))
+        squared = ((0.2 * np.tanh(x) * c.sigma / c.alpha) ** 2).sum(axis=1)
+        loss = ((model.denoiser(x, t) - PENTAGON[row]) ** 2).sum(axis=1)
+        assert abs(rep.excess[k] - squared.mean()) < 4 * math.hypot(rep.excess_stderr[k], squared.std() / math.sqrt(n))
+        assert abs(rep.loss[k] - loss.mean()) < 4 * loss.std() * math.sqrt(1 / n + 1 / 800)
+        assert abs(rep.optimal[k] - best.loss[k]) < 5 * best.stderr[k]
+
+
+def test_terms_are_those_of_sampling():
+    field = itf.Field(PENTAGON.astype(np.float32), itf.LatentBridge())
+    model = itf.Model(lambda x, t: field.velocity(x, t) + np.float32(0.3), field.schedule)
+    solver = lambda schedule, times: itf.euler_maruyama(schedule, times, "sigma2")  # noqa: E731
+    rep = itf.audit(model, field, 12, 30, solver=solver, rng=5)
+    out = itf.sample(model, solver(field.schedule, 12), 30, oracle=field, terms=True, rng=5)
+    for name in ("selection", "estimation", "noise", "total"):
+        np.testing.assert_array_equal(getattr(rep.terms, name), getattr(out.terms, name))
+    distance = np.linalg.norm(out.terms.total, axis=1)
+    np.testing.assert_allclose(distance, np.linalg.norm(out.x - PENTAGON[out.index], axis=1), atol=1e-5)
+    assert rep.memorized == np.mean(distance <= rep.radius)
+
+
+@pytest.mark.parametrize(
+    ("solver", "schedule"),
+    [
+        (itf.euler, itf.LatentBridge()),
+        (itf.heun, itf.Trigonometric()),
+        (itf.multistep, itf.Linear()),
+        (itf.ddpm, itf.Linear()),
+    ],
+    ids=["euler", "heun", "multistep", "ddpm"],
+)
+def test_bound_is_above_the_distance_of_samples(solver, schedule):
+    field = itf.Field(PENTAGON)
+    model = itf.Model(
+        lambda x, t: field.with_schedule(schedule).denoiser(x, t) + 0.1 * np.sin(3 * x), schedule, "denoiser"
+    )
+    rep = itf.audit(model, field, 12, 60, solver=solver, rng=2)
+    steps = solver(schedule, 12)
+    rms = np.sqrt(np.mean(np.sum(rep.terms.total**2, axis=1)))
+    assert rms < rep.bound
+    weights = np.abs(steps.error_weights())
+    selection = np.sqrt(np.mean(np.sum(rep.terms.selection**2, axis=1)))
+    assert rep.bound > selection + weights.sum() * np.sqrt(rep.excess.min()) + math.sqrt(2) * steps.noise_std()[-1]
+    assert len(rep.times) == len(np.unique(steps.times[:-1]))
+    assert (np.diff(rep.times) > 0).all()
+
+
+def test_discretization_noise_is_not_underfitting():
+    """Euler with few steps leaves the oracle itself off the rows: nothing to blame on the model."""
+    field = itf.Field(0.2 * PENTAGON, itf.LatentBridge())
+    model = itf.Model(field.denoiser, field.schedule, "denoiser")
+    rep = itf.audit(model, field, 5, 60, solver=itf.euler, rng=0)
+    assert rep.memorized < 0.5
+    assert rep.displaced == 0
+    assert rep.verdict == "undetermined"
+    assert rep.excess.tolist() == [0] * 5
+    assert rep.concentrability.tolist() == [1] * 5
+
+
+def test_bound_alone_decides_with_few_trajectories():
+    field = itf.Field(PENTAGON)
+    verdicts = [itf.audit(planted(field, norm), field, 12, 10, rng=0).verdict for norm in (0.2, 0.5)]
+    assert verdicts == ["overfitting", "undetermined"]  # 0.78 sqrt(0.1) lies between
+
+
+def test_a_loss_below_the_limit_is_reported():
+    """A model that is told the rows it should predict, from the draws that the audit will make."""
+    from interp_fast import _montecarlo, _random
+
+    field, n = itf.Field(PENTAGON), 50
+    times = np.linspace(0, 1, 9)[:-1].tolist()
+    rows = {
+        t: np.concatenate([index for _, _, index, _ in _montecarlo.draws(field, t, n, _random.noise_key(9), k)])
+        for k, t in enumerate(times)
+    }
+
+    model = itf.Model(lambda x, t: (field.denoiser(x, t) + PENTAGON[rows[t]]) / 2, field.schedule, "denoiser")
+    with pytest.warns(UserWarning, match="below its lower limit"):
+        rep = itf.audit(model, field, 8, n, rng=9)
+    assert rep.below[:4].all()
+    assert (rep.loss[:4] < rep.optimal[:4]).all()
+
+
+def test_smoothed_oracle_has_the_smoothed_loss():
+    field = itf.Field(PENTAGON, bandwidth=0.4)
+    model = itf.Model(lambda x, t: field.denoiser(x, t) + 0.1, field.schedule, "denoiser")
+    rep = itf.audit(model, field, 4, 500, rng=0)
+    best = itf.optimal_loss(field, rep.times, 500, rng=1)
+    np.testing.assert_allclose(rep.excess, 0.02, rtol=1e-9)
+    np.testing.assert_allclose(rep.optimal, best.loss, atol=1e-12 + 6 * best.stderr.max())
+    np.testing.assert_allclose(rep.loss, rep.optimal + 0.02, rtol=0.2)
+    assert rep.optimal[0] == pytest.approx(4 + 2 * 0.16)
+
+
+def test_default_radius_is_a_third_of_the_way_to_the_nearest_different_row():
+    rows = np.array([[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [3.0, 0.0], [9.0, 0.0]])
+    field = itf.Field(rows)
+    model = itf.Model(field.denoiser, field.schedule, "denoiser")
+    rep = itf.audit(model, field, 8, 40, rng=0)
+    nearest = itf.sample(field, itf.ddim(field.schedule, 8), 40, rng=0).index
+    np.testing.assert_allclose(rep.radius, np.where(nearest == 6, 2.0, 1.0))
+    assert set(nearest) == {0, 5, 6}
+    assert rep.verdict == "overfitting"
+    early = itf.audit(model, field, np.linspace(0, 0.5, 5), 40, rng=0)
+    assert set(np.round(early.radius, 12)) <= {0.5, 1.0}
+    assert itf.audit(model, field, 8, 40, radius=0.25, rng=0).radius == 0.25
+    same = itf.Field(np.ones((3, 2)))
+    only = itf.audit(itf.Model(same.denoiser, same.schedule, "denoiser"), same, 3, 30, rng=0)
+    assert np.isinf(only.radius).all()
+    assert only.verdict == "overfitting"
+
+
+def test_audit_names_the_argument():
+    field = itf.Field(PENTAGON)
+    model = itf.Model(field.denoiser, field.schedule, "denoiser")
+    with pytest.raises(TypeError, match="model must be a Model"):
+        itf.audit(field, field, 5, 10)
+    with pytest.raises(TypeError, match="field must be a Field"):
+        itf.audit(model, PENTAGON, 5, 10)
+    with pytest.raises(TypeError, match="solver must return a StepTable"):
+        itf.audit(model, field, 5, 10, solver=lambda schedule, times: times)
+    for match, options in (("level must lie", {"level": 1.0}), ("radius must be", {"radius": -1.0})):
+        with pytest.raises(ValueError, match=match):
+            itf.audit(model, field, 5, 10, **options)
+    with pytest.raises(ValueError, match="n must be >= 2"):
+        itf.audit(model, field, 5, 1)
+    with pytest.raises(ValueError, match=r"t must avoid 0\.0"):
+        itf.audit(itf.Model(field.noise, field.schedule, "noise"), field, 5, 10)
+
+
+def test_audit_prints_becomes_a_dict_and_is_drawn():
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    field = itf.Field(PENTAGON)
+    rep = itf.audit(planted(field, 0.1), field, 4, 30, rng=0)
+    assert "verdict" in repr(rep)
+    assert rep.to_dict()["verdict"] == rep.verdict
+    assert len(rep.to_dict()["terms"]["noise"]) == 30
+    ax = rep.plot()
+    assert rep.plot(ax) is ax
     matplotlib.pyplot.close(ax.figure)
