@@ -169,7 +169,7 @@ def memorization(
     radius = None if radius is None else _arrays.number(radius, "radius", least=0.0)
     ratio = _arrays.number(ratio, "ratio", least=0.0)
     k = _arrays.count(k, "k", 1)
-    cells = _arrays.count(cells, "cells", 1, len(rows))
+    cells = _arrays.count(cells, "cells", 1, rows.shape[0])
     if not 0 < _arrays.number(confidence, "confidence") < 1:
         msg = f"confidence must lie in (0, 1); got {confidence}."
         raise ValueError(msg)
@@ -180,9 +180,9 @@ def memorization(
     quotient = _quotient(d1, d2)
     copied = float(np.mean(quotient < ratio))
     within = None if radius is None else float(np.mean(d1 < radius))
-    chosen = rows[_subset(rows, source, 0)]
+    chosen = training.stored(_subset(training.n, source, 0))
     around_rows = _Balls.around(chosen, scale, k)
-    around_samples = _Balls.around(x[_subset(x, source, 1)], None, k)
+    around_samples = _Balls.around(x[_subset(len(x), source, 1)], None, k)
     held_ratio = c_t = authenticity = None
     if held is not None:
         _, held_d1, held_d2 = _two_nearest(training, held)
@@ -222,7 +222,7 @@ def _points(points: Any, name: str, rows: npt.NDArray[Any]) -> Float:
     if scale is not None and rows.dtype != np.uint8:
         msg = f"{name} must not be uint8 when data is {rows.dtype}; convert it to the units of data."
         raise ValueError(msg)
-    wide = np.ascontiguousarray(_arrays.widen(stored, scale))
+    wide = np.ascontiguousarray(_arrays.widen(np.asarray(stored[:]), scale))
     _arrays.check_finite(wide, name)
     return wide
 
@@ -230,7 +230,7 @@ def _points(points: Any, name: str, rows: npt.NDArray[Any]) -> Float:
 def _training_set(rows: npt.NDArray[Any], scale: tuple[float, float] | None = None) -> TrainingSet:
     return TrainingSet(
         rows,
-        _arrays.log_weights(None, len(rows)),
+        _arrays.log_weights(None, rows.shape[0]),
         scale=scale,
         kind=lambda a: a,
         bandwidth=0.0,
@@ -242,7 +242,7 @@ def _training_set(rows: npt.NDArray[Any], scale: tuple[float, float] | None = No
 
 def _two_nearest(training: TrainingSet, x: Float) -> tuple[Int, Float, Float]:
     """The nearest row and the distances to it and to the second nearest; inf when there is one row."""
-    index, squared = training.nearest(x, min(2, len(training.rows)))
+    index, squared = training.nearest(x, min(2, training.n))
     distance = np.sqrt(squared)
     return index[:, 0], distance[:, 0], distance[:, 1] if distance.shape[1] == 2 else np.full(len(x), np.inf)
 
@@ -259,9 +259,8 @@ def wilson(share: float, n: int, confidence: float) -> Interval:
     return min(share, middle - half), max(share, middle + half)
 
 
-def _subset(points: npt.NDArray[Any], source: _random.NoiseKey, stream: int) -> Int:
-    """Numbers of at most _MOST_ROWS points, chosen at random; ascending."""
-    n = len(points)
+def _subset(n: int, source: _random.NoiseKey, stream: int) -> Int:
+    """At most _MOST_ROWS of the numbers below n, chosen at random; ascending."""
     if n <= _MOST_ROWS:
         return np.arange(n)
     u = _random.uniforms(_random.subkey(source.key, "subset"), 0, n, row=stream)
@@ -298,7 +297,7 @@ class _Balls:
 
 def _centers(training: TrainingSet, cells: int, source: _random.NoiseKey) -> Float:
     """Centres of k-means cells (at most ``cells``, one for each different row): k-means++ (Arthur 2007), then Lloyd."""
-    points = training.values(_subset(training.rows, source, 2))
+    points = training.values(_subset(training.n, source, 2))
     u = _random.uniforms(_random.subkey(source.key, "subset"), 0, cells, row=3)
     centers = points[[int(u[0] * len(points))]]
     squared = np.full(len(points), np.inf)
@@ -326,7 +325,7 @@ def _copying_score(
     cells = _training_set(centers)
     share = np.zeros(len(centers))
     for block in _arrays.blocks(training.rows):
-        label = cells.nearest(_arrays.widen(training.rows[block], training.scale))[0][:, 0]
+        label = cells.nearest(_arrays.widen(np.asarray(training.rows[block]), training.scale))[0][:, 0]
         share += np.bincount(label, minlength=len(centers))
     cell_of_x, cell_of_held = cells.nearest(x)[0][:, 0], cells.nearest(held)[0][:, 0]
     total = weight = 0.0

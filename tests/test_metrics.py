@@ -90,6 +90,26 @@ def test_uint8_rows_and_samples_have_the_values_of_a_field(rng):
         itf.memorization(samples, value(data))
 
 
+def test_rows_may_be_read_in_slices(problem, tmp_path):
+    class Slices:
+        def __init__(self, rows):
+            self.shape, self.dtype, self._rows = rows.shape, rows.dtype, rows
+
+        def __getitem__(self, rows):
+            assert isinstance(rows, slice)
+            return self._rows[rows]
+
+    samples, data, holdout = problem
+    np.save(tmp_path / "data.npy", data)
+    want = itf.memorization(samples, data, holdout=holdout, cells=4, rng=0)
+    for source in (Slices(data), np.load(tmp_path / "data.npy", mmap_mode="r")):
+        rep = itf.memorization(samples, source, holdout=holdout, cells=4, rng=0)
+        np.testing.assert_array_equal(rep.index, want.index)
+        np.testing.assert_allclose(rep.d1, want.d1, rtol=1e-9)
+        assert rep.c_t == pytest.approx(want.c_t, rel=1e-9)
+        assert (rep.precision, rep.recall, rep.authenticity) == (want.precision, want.recall, want.authenticity)
+
+
 @pytest.mark.parametrize("k", [1, 5])
 def test_precision_and_recall_are_those_of_brute_force(problem, k):
     samples, data, _ = problem
