@@ -6,7 +6,7 @@ Time runs from t = 0 (noise) to t = 1 (data); x_t = alpha_t x_1 + sigma_t z. Sta
 
 from __future__ import annotations
 
-from . import grid, perturb
+from . import grid, perturb, theory
 from ._random import NoiseKey
 from .auditing import Audit, OptimalLoss, audit, optimal_loss
 from .field import Field, Posterior
@@ -78,4 +78,5 @@ __all__ = [
     "perturb",
     "sample",
     "schedule",
+    "theory",
 ]

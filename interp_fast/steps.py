@@ -162,10 +162,14 @@ class StepTable:
 
         (R,), in units of x_*; 0 on uncommitted rows and for every row that is exact for constant D. O(R).
         """
+        return np.where(self.commit, self._defects(), 0.0)
+
+    def _defects(self) -> Float:
+        """A_r alpha_base + B_r + C_r - alpha_{r+1}, (R,), on uncommitted rows too."""
         lands = np.where(self.commit, np.arange(1, len(self) + 1), 0)
         base = np.append(0, np.maximum.accumulate(lands)[:-1])
-        defect = self.A * self.alpha[base] + self.B + self.C - self.alpha[1:]
-        return np.where(self.commit, defect, 0.0)
+        defects: Float = self.A * self.alpha[base] + self.B + self.C - self.alpha[1:]
+        return defects
 
     def to_dict(self) -> dict[str, Any]:
         """The name and every column as a list; ``StepTable(**d)`` builds the table again."""
