@@ -1,0 +1,201 @@
+"""``interp-fast check``: every backend against the float64 reference, in the units of its accuracy promise."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import interp_fast as itf
+
+__all__ = ["BackendCheck", "Check", "check"]
+
+Float = npt.NDArray[np.float64]
+
+# Promised errors by result type. denoiser: |D - D_ref| / max(|D_ref|, R). noise: |z - z_ref| / max(|z_ref|, 1), less
+# one rounding of x / sigma. log_density: absolute, up to a share of the value. statistics: worst of ess, entropy,
+# variance (relative), gap, log_rest (absolute). sample: whole trajectories, |x - x_ref| / R.
+PROMISED = {
+    "float32": {"denoiser": 5e-6, "noise": 1e-4, "log_density": 1e-3, "statistics": 1e-3, "sample": 1e-3},
+    "float64": {"denoiser": 1e-10, "noise": 1e-10, "log_density": 1e-9, "statistics": 1e-9, "sample": 1e-6},
+}
+_RATIOS = (20.0, 5.0, 1.0, 0.3, 0.1, 1e-2, 1e-3, 1e-4)  # sigma / alpha: from noise to far below the nearest pair
+_NAMES = ("cpp", "numba", "reference")
+
+
+@dataclass(frozen=True)
+class BackendCheck:
+    """One backend: whether it kept the promises, its errors by type and quantity, seconds for the timed call."""
+
+    name: str
+    ok: bool
+    isa: str | None = None
+    threads: int | None = None
+    error: dict[str, Any] = field(default_factory=dict)
+    seconds: float | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Check:
+    """All backends that were found, and why the others were not."""
+
+    backends: tuple[BackendCheck, ...]
+    missing: dict[str, str]
+
+    @property
+    def ok(self) -> bool:
+        return all(backend.ok for backend in self.backends)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"ok": self.ok, "backends": [vars(backend) for backend in self.backends], "missing": self.missing}
+
+    def __str__(self) -> str:
+        lines = []
+        reference = next((b.seconds for b in self.backends if b.name == "reference"), None)
+        for backend in self.backends:
+            isa = f", instruction set {backend.isa}" if backend.isa else ""
+            speed = (
+                f", {reference / backend.seconds:.1f}x the speed of the reference"
+                if reference and backend.seconds
+                else ""
+            )
+            lines.append(f"{backend.name}: {'ok' if backend.ok else 'FAILED'} (threads {backend.threads}{isa}{speed})")
+            for kind, errors in backend.error.items():
+                shown = (f"{name} {error:.1e} of {PROMISED[kind][name]:.0e}" for name, error in errors.items())
+                lines.append(f"  {kind}  " + "   ".join(shown))
+            if backend.problem:
+                lines.append(f"  {backend.problem}")
+        lines += [f"{name}: not available ({reason})" for name, reason in self.missing.items()]
+        verdict = (
+            "All backends agree with the reference."
+            if self.ok
+            else "A backend disagrees with the reference: do not use it."
+        )
+        return "\n".join([*lines, verdict])
+
+
+def check(name: str, threads: int | None, seed: int, progress: Callable[[str, float], None]) -> Check:
+    """Compare the backend ``name``, or with "auto" every one that loads here, with the reference."""
+    found = itf.backends.available()
+    chosen = found if name == "auto" else [itf.backends.get(name)[0], *(["reference"] if name != "reference" else [])]
+    cases = [(np.dtype(kind), _problem(np.dtype(kind), seed)) for kind in PROMISED]
+    wanted = [_answers(rows.astype(np.float64), queries, "reference", threads, seed) for _, (rows, queries) in cases]
+    results = []
+    for k, backend in enumerate(chosen):
+        progress(backend, k / len(chosen))
+        results.append(_one(backend, cases, wanted, threads, seed))
+    progress("", 1.0)
+    return Check(tuple(results), {n: _reason(n) for n in _NAMES if name == "auto" and n not in found})
+
+
+def _reason(name: str) -> str:
+    try:
+        itf.backends.get(name)
+    except ValueError as exc:
+        return str(exc).rpartition("(")[2].rstrip(".)")
+    return ""
+
+
+def _one(name: str, cases: list[Any], wanted: list[Any], threads: int | None, seed: int) -> BackendCheck:
+    """A backend that raises has failed; that is a result, not the end of the check."""
+    errors: dict[str, dict[str, float]] = {}
+    probe = None
+    try:
+        for (kind, (rows, queries)), reference in zip(cases, wanted, strict=True):
+            got = _answers(rows, queries, name, threads, seed)
+            errors[kind.name] = _errors(got, reference, kind)
+        probe, seconds = _timed(name, threads, seed)
+        broken = [
+            f"{kind} {quantity}" for kind, row in errors.items() for quantity, error in row.items()
+            if not error <= PROMISED[kind][quantity]
+        ]  # fmt: skip
+        problem = f"beyond its promise: {', '.join(broken)}" if broken else None
+        return BackendCheck(name, not broken, probe.isa, probe.threads, errors, seconds, problem)
+    except Exception as exc:  # noqa: BLE001
+        return BackendCheck(name, False, None, None, errors, None, f"{type(exc).__name__}: {exc}")
+
+
+def _problem(kind: np.dtype[Any], seed: int) -> tuple[npt.NDArray[Any], list[tuple[float, Float]]]:
+    """Rows with near duplicates and an exact one, and queries (t, x): forward samples, midpoints of pairs, rows."""
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((301, 37))
+    rows[200:300] = rows[:100]
+    rows[np.arange(200, 300), rng.integers(0, 37, 100)] += 1e-3
+    rows[300] = rows[0]
+    rows = rows.astype(kind)
+    wide = rows.astype(np.float64)
+    still = np.concatenate([0.5 * (wide[:3] + wide[200:203]), wide[[150, 300]]])
+    queries = []
+    for ratio in _RATIOS:
+        t = 1.0 / (1.0 + ratio)
+        moved = t * wide[rng.integers(0, 301, 9)] + (1.0 - t) * rng.standard_normal((9, 37))
+        queries.append((t, np.concatenate([moved, t * still])))
+    return rows, queries
+
+
+def _answers(
+    rows: npt.NDArray[Any], queries: list[tuple[float, Float]], backend: str, threads: int | None, seed: int
+) -> dict[str, Any]:
+    oracle = itf.Field(rows, itf.Linear(), backend=backend, threads=threads)
+    x = np.concatenate([x for _, x in queries])
+    t = np.concatenate([np.full(len(x), t) for t, x in queries])
+    start = np.random.default_rng(seed).standard_normal((5, rows.shape[1]))
+    tables = (itf.heun(oracle.schedule, 12), itf.ddpm(oracle.schedule, 12))
+    return {
+        "x": x,
+        "sigma": 1.0 - t,
+        "R": oracle.R,
+        "denoiser": oracle.denoiser(x, t),
+        "noise": oracle.noise(x, t),
+        "posterior": oracle.posterior(x, t),
+        "sample": np.concatenate([itf.sample(oracle, table, x0=start, rng=seed).x for table in tables]),
+    }
+
+
+def _errors(got: dict[str, Any], wanted: dict[str, Any], kind: np.dtype[Any]) -> dict[str, float]:
+    def distance(name: str) -> Float:
+        return np.asarray(np.linalg.norm(got[name].astype(np.float64) - wanted[name], axis=1), np.float64)
+
+    def norm(name: str) -> Float:
+        return np.asarray(np.linalg.norm(wanted[name], axis=1), np.float64)
+
+    mine, theirs, radius = got["posterior"], wanted["posterior"], wanted["R"]
+    rounding = np.finfo(np.float64).eps * norm("x") / got["sigma"]
+    density = np.abs(theirs.log_density) * (2e-4 if kind == np.float32 else 1e-3)
+    allowed = 1.0 + density if kind == np.float32 else np.maximum(1.0, density)
+    # A variance or entropy below the smallest float may come out as 0.
+    relative = [
+        np.abs(getattr(mine, s) - getattr(theirs, s)) / (getattr(theirs, s) + 1e-290)
+        for s in ("ess", "entropy", "variance")
+    ]
+    absolute = [
+        np.abs(getattr(mine, s) - getattr(theirs, s)) / np.maximum(1.0, 1e-3 * np.abs(getattr(theirs, s)))
+        for s in ("gap", "log_rest")
+    ]
+    worst = {
+        "denoiser": distance("denoiser") / np.maximum(norm("denoiser"), radius),
+        "noise": np.maximum(distance("noise") - rounding, 0.0) / np.maximum(norm("noise"), 1.0),
+        "log_density": np.abs(mine.log_density - theirs.log_density) / allowed,
+        "statistics": np.concatenate([*relative, *absolute]),
+        "sample": distance("sample") / radius,
+    }
+    return {name: float(np.max(values)) for name, values in worst.items()}
+
+
+def _timed(name: str, threads: int | None, seed: int) -> tuple[itf.Field, float]:
+    """The field of the timed call, and the best of three denoisers of 64 queries on 2000 rows of 128 numbers."""
+    rng = np.random.default_rng(seed)
+    oracle = itf.Field(rng.standard_normal((2000, 128), np.float32), itf.Linear(), backend=name, threads=threads)
+    x, _ = oracle.draw(64, 0.2, rng=seed)
+    oracle.denoiser(x, 0.2)
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        oracle.denoiser(x, 0.2)
+        seconds.append(time.perf_counter() - began)
+    return oracle, min(seconds)

@@ -1,0 +1,285 @@
+"""The commands. Each is a function of parsed arguments that returns the exit code: 0 ok, 1 failed, 2 bad input."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+import interp_fast as itf
+
+from ._datasets import Dataset, InputError, Shape, check_columns, load, read_rows
+
+__all__ = ["main"]
+
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+_SOLVERS: dict[str, Callable[..., itf.StepTable]] = {
+    "euler": itf.euler,
+    "heun": itf.heun,
+    "ddim": itf.ddim,
+    "ddpm": itf.ddpm,
+    "euler-maruyama": lambda schedule, times: itf.euler_maruyama(schedule, times, "sigma"),
+    "exponential": lambda schedule, times: itf.exponential(schedule, times, churn=1.0),
+    "exponential-heun": itf.exponential_heun,
+    "multistep": itf.multistep,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    try:
+        arguments = _parser().parse_args(argv)
+        return int(arguments.command(arguments))
+    except SystemExit as exc:  # --help and --version
+        return int(exc.code or 0)
+    except KeyboardInterrupt:
+        print("\ninterp-fast: interrupted; nothing was written.", file=sys.stderr)
+        return INTERRUPTED
+    except (ValueError, OSError, MemoryError) as exc:
+        print(f"interp-fast: error: {' '.join(str(exc).split()) or type(exc).__name__}", file=sys.stderr)
+        return BAD_INPUT
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors are one sentence, printed where all errors are."""
+
+    def error(self, message: str) -> NoReturn:
+        msg = f"{message} (see {self.prog} --help)."
+        raise InputError(msg)
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = _Parser(add_help=False)
+    group = common.add_argument_group("common options")
+    group.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else, on stdout")
+    group.add_argument("--backend", default="auto", help="cpp, numba, reference or auto (default)")
+    group.add_argument("--threads", type=_count(1), metavar="N", help="default: all processors this process may use")
+    group.add_argument("--seed", type=_count(0), default=0, metavar="N", help="of every random number (default 0)")
+
+    training = _Parser(add_help=False)
+    group = training.add_argument_group("training set")
+    group.add_argument("--data-dir", metavar="DIR", help="where the idx files of fashion-mnist are")
+    group.add_argument("--rows", type=_count(1), metavar="N", help="use N of its rows, drawn at random")
+    group.add_argument(
+        "--schedule", default="linear", help="linear (default), trigonometric, sqrt-vp, latent-bridge, vp, ..."
+    )
+    group.add_argument("--steps", type=_count(1), default=50, metavar="K", help="steps of a sampler (default 50)")
+
+    parser = _Parser(
+        prog="interp-fast", description="The exact field of a stochastic interpolant on a finite training set."
+    )
+    parser.add_argument("--version", action="version", version=f"interp_fast {itf.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def add(name: str, command: Callable[[Any], int], parents: list[_Parser]) -> argparse.ArgumentParser:
+        text = (command.__doc__ or "").strip().splitlines()[0]
+        own = commands.add_parser(name, parents=parents, help=text, description=text)
+        own.set_defaults(command=command)
+        return own
+
+    add("check", _check, [common])
+
+    data = "digits, fashion-mnist, a .npy, .npz or idx(.gz) file, or a folder of images"
+    report = add("report", _report, [common, training])
+    report.add_argument("data", nargs="?", default="digits", metavar="DATA", help=f"{data} (default: digits)")
+    report.add_argument(
+        "--out", type=Path, default=Path("report"), metavar="DIR", help="folder to write (default: report)"
+    )
+    report.add_argument(
+        "--samples", "-n", type=_count(2), default=256, metavar="N", help="samples of each sampler (default 256)"
+    )
+    report.add_argument("--holdout", metavar="X", help="a file of unseen rows, or the share of the rows to set aside")
+    report.add_argument("--shape", type=_shape, metavar="HxW", help="draw rows as pictures of this size")
+
+    sample = add("sample", _sample, [common, training])
+    sample.add_argument("data", metavar="DATA", help=data)
+    sample.add_argument("--out", type=Path, required=True, metavar="FILE.npz", help="where the samples go")
+    sample.add_argument("--samples", "-n", type=_count(1), default=64, metavar="N", help="how many (default 64)")
+    sample.add_argument("--solver", choices=_SOLVERS, default="euler", help="default: euler")
+
+    memorization = add("memorization", _memorization, [common])
+    memorization.add_argument("samples", metavar="SAMPLES", help="a .npy, .npz or idx file, or a folder of images")
+    memorization.add_argument("data", metavar="DATA", help=data)
+    memorization.add_argument("--data-dir", metavar="DIR", help="where the idx files of fashion-mnist are")
+    memorization.add_argument("--holdout", metavar="FILE", help="rows that were not trained on")
+    memorization.add_argument("--radius", type=float, help="a sample this near to a row is a copy")
+    memorization.add_argument(
+        "--ratio", type=float, default=1 / 3, help="of the distances to the nearest two rows (default 1/3)"
+    )
+    return parser
+
+
+def _count(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            msg = f"{text!r} is not an integer of at least {least}"
+            raise argparse.ArgumentTypeError(msg)
+        return int(text)
+
+    return parse
+
+
+def _shape(text: str) -> Shape:
+    parts = text.lower().split("x")
+    if not all(part.isdecimal() for part in parts):
+        msg = f"{text!r} is not of the form HEIGHTxWIDTH"
+        raise argparse.ArgumentTypeError(msg)
+    return tuple(int(part) for part in parts)
+
+
+# Commands
+
+
+def _check(arguments: Any) -> int:
+    """Compare every backend with the float64 reference: error, speed, instruction set, threads."""
+    from ._check import check
+
+    result = check(arguments.backend, arguments.threads, arguments.seed, _Progress())
+    _show(arguments, result.to_dict(), str(result))
+    return OK if result.ok else FAILED
+
+
+def _report(arguments: Any) -> int:
+    """Study a training set: what its exact field generates, memorizes and costs; writes a page, numbers and samples."""
+    from ._report import study
+
+    with _written(arguments.out, folder=True) as folder:
+        report = study(
+            _load(arguments, shape=arguments.shape, holdout=arguments.holdout),
+            itf.schedule(arguments.schedule),
+            n=arguments.samples,
+            steps=arguments.steps,
+            backend=arguments.backend,
+            threads=arguments.threads,
+            seed=arguments.seed,
+            progress=_Progress(),
+        )
+        (folder / "report.html").write_text(report.page, encoding="utf-8")
+        (folder / "report.json").write_text(_dumps(report.results), encoding="utf-8")
+        np.savez(folder / "samples.npz", **report.samples)  # type: ignore[arg-type]
+    verdict = _columns(report.verdict) + f"\n\nWritten: {arguments.out / 'report.html'}, report.json, samples.npz"
+    _show(arguments, report.results, verdict)
+    return OK
+
+
+def _sample(arguments: Any) -> int:
+    """Draw samples with the exact field of a training set; writes x, index, row, commit_time to an .npz file."""
+    if arguments.out.suffix != ".npz":
+        msg = f"--out must be a file that ends in .npz; got {arguments.out}."
+        raise InputError(msg)
+    with _written(arguments.out) as path:
+        data = _load(arguments, holdout="0")
+        field = itf.Field(
+            data.rows, itf.schedule(arguments.schedule), backend=arguments.backend, threads=arguments.threads
+        )
+        steps = _SOLVERS[arguments.solver](field.schedule, arguments.steps)
+        show = _Progress()
+        out = itf.sample(
+            field, steps, arguments.samples, rng=arguments.seed,
+            progress=lambda done, rows: show(arguments.solver, done / rows),
+        )  # fmt: skip
+        assert out.index is not None
+        assert out.commit_time is not None
+        np.savez(path, x=out.x, index=out.index, row=data.numbers[out.index], commit_time=out.commit_time)
+    result = {name: value for name, value in out.to_dict().items() if name != "x" and value is not None}
+    _show(
+        arguments,
+        {"out": str(arguments.out), "n": len(out.x), "d": field.d, **result},
+        f"{out!r}\n\nWritten: {arguments.out}",
+    )
+    return OK
+
+
+def _memorization(arguments: Any) -> int:
+    """Compare samples with a training set: nearest rows, share of copies, precision and recall."""
+    samples, data = read_rows(arguments.samples)[0], _load(arguments, holdout=arguments.holdout or "0")
+    check_columns(samples, arguments.samples, data.rows, arguments.data)
+    result = itf.memorization(
+        samples, data.rows, holdout=data.holdout, radius=arguments.radius, ratio=arguments.ratio, rng=arguments.seed
+    )
+    _show(arguments, result.to_dict(), repr(result))
+    return OK
+
+
+def _load(arguments: Any, **options: Any) -> Dataset:
+    limit = getattr(arguments, "rows", None)
+    return load(arguments.data, data_dir=arguments.data_dir, limit=limit, seed=arguments.seed, **options)
+
+
+# Output
+
+
+class _Progress:
+    """One line on a terminal: what is being done and how far it is. Silent when stderr is not a terminal."""
+
+    def __init__(self) -> None:
+        self._shown = 0
+
+    def __call__(self, what: str, share: float) -> None:
+        if sys.stderr.isatty():
+            bar = "#" * round(24 * share)
+            line = f"  [{bar:<24}] {what}"
+            sys.stderr.write("\r" + line.ljust(self._shown) + ("\r" + " " * len(line) + "\r") * (share >= 1))
+            sys.stderr.flush()
+            self._shown = len(line)
+
+
+@contextmanager
+def _written(target: Path, *, folder: bool = False) -> Iterator[Path]:
+    """A path to make a file or a folder at, which becomes ``target`` when the block ends well and vanishes otherwise.
+
+    Files of a folder replace those of the same name; others in it stay.
+    """
+    if folder and target.exists() and not target.is_dir():
+        msg = f"--out {target} is a file and must be a folder; choose another name."
+        raise InputError(msg)
+    if not target.parent.is_dir():
+        msg = f"--out {target} cannot be written because there is no folder {target.parent}; make it first."
+        raise InputError(msg)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as work:
+        made = Path(work) / target.name
+        if folder:
+            made.mkdir()
+        yield made
+        if not folder:
+            made.replace(target)
+            return
+        target.mkdir(exist_ok=True)
+        for path in made.iterdir():
+            path.replace(target / path.name)
+
+
+def _show(arguments: Any, result: dict[str, Any], text: str) -> None:
+    print(_dumps(result) if arguments.json else text)
+
+
+def _dumps(result: dict[str, Any]) -> str:
+    return json.dumps(_finite(result), indent=1, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    """Plain values that JSON knows: what is infinite or not a number becomes null."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _finite(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells in aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
