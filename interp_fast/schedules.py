@@ -106,8 +106,9 @@ class Schedule(ABC):
 
         Both logarithms are of numbers good to a few units in the last place: the error is a few 1e-16 max(1, |lambda|).
         """
-        alpha, sigma, _, _ = self(t)
-        with np.errstate(divide="ignore"):
+        time, _ = _arrays.times(t, None)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            alpha, sigma = self._levels(time, 1.0 - time)
             return _plain(np.log(alpha) - np.log(sigma))
 
     def time_at(self, lam: npt.ArrayLike) -> Any:
@@ -133,6 +134,10 @@ class Schedule(ABC):
     @abstractmethod
     def _coefficients(self, t: Float, s: Float) -> tuple[Float, Float, Float, Float]:
         """Alpha, sigma, alpha_dot, sigma_dot at valid times; ``s`` is 1 - t, and 0 / 0 must not remain."""
+
+    def _levels(self, t: Float, s: Float) -> tuple[Float, Float]:
+        """Alpha and sigma alone."""
+        return self._coefficients(t, s)[:2]
 
     def _time_at(self, lam: Float) -> Float:
         """Bisection of the bit patterns, which order doubles >= 0: 62 halvings end at the last t with lam(t) <= lam."""
@@ -391,7 +396,10 @@ class Custom(Schedule):
         return self._call(f"{name}_dot", t) if given else _derivative(partial(self._level, name), t)
 
     def _coefficients(self, t: Float, s: Float) -> tuple[Float, Float, Float, Float]:
-        return self._level("alpha", t), self._level("sigma", t), self._slope("alpha", t), self._slope("sigma", t)
+        return *self._levels(t, s), self._slope("alpha", t), self._slope("sigma", t)
+
+    def _levels(self, t: Float, s: Float) -> tuple[Float, Float]:
+        return self._level("alpha", t), self._level("sigma", t)
 
 
 # Columns: five nodes in units of the step, the weights of the derivative by three of them and by all five.

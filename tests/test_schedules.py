@@ -339,7 +339,8 @@ def test_karras_grid_ends():
     assert grid.karras(VELinear(), 5)[0] == 0.0
     assert grid.karras(VEGeometric(), 5)[[0, -1]].tolist() == [0.0, 1.0]
     assert grid.karras(Linear(), 5)[0] == pytest.approx(1 / 81)
-    assert grid.karras(VELinear(10.0), 5)[0] == 0.0  # sigma/alpha = 80 is not on this schedule: it starts at 10
+    for top in np.linspace(1.0, 79.0, 40):  # sigma/alpha = 80 is not on these schedules: they start lower
+        assert grid.karras(VELinear(top), 5)[0] == grid.karras(VEGeometric(0.002, top), 5)[0] == 0.0
     assert grid.karras(Linear(), 1) == pytest.approx([1 / 81, 1.0])
     short = VEGeometric(1e-4, 80.0)  # passes 0.002 before its end
     assert short(grid.karras(short, 6)).sigma[[-2, -1]] == pytest.approx([0.002, 1e-4])
