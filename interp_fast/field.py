@@ -249,11 +249,15 @@ class Field:
             msg = f"rows must name at least one row, all within [0, {self.N}); got {rows!r}."
             raise ValueError(msg)
         s = self._set
+        log_w = s.log_w[chosen]
+        if log_w.max() == -math.inf:
+            msg = "rows must include a row of weight > 0; all that were chosen weigh nothing."
+            raise ValueError(msg)
         part = object.__new__(Field)
         part._tol, part._schedule = self._tol, self._schedule
         part._set = TrainingSet(
             s.stored(chosen),
-            _arrays.log_weights(np.exp(s.log_w[chosen] - s.log_w[chosen].max()), len(chosen)),
+            _arrays.log_weights(np.exp(log_w - log_w.max()), len(chosen)),
             scale=s.scale,
             kind=s.kind,
             bandwidth=s.bandwidth,

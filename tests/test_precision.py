@@ -1,0 +1,355 @@
+"""Errors against the oracle, by problem, regime, type and engine: the accuracy table of the README, measured.
+
+The error of noise, score and velocity is counted in units of the noise prediction: |z - z_ref| <= b max(|z_ref|, 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import oracle
+import problems
+import pytest
+
+import interp_fast as itf
+
+LINEAR = itf.Linear()
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    noise: float  # |dz| over max(|z|, 1)
+    mean: float  # |dD| over max(|D|, R)
+    density: float  # absolute, log_density ...
+    density_slope: float  # ... plus this times |log_density|
+    second: float  # gap, log_rest absolute; ess, entropy, variance, jvp, divergence relative
+    weight: float  # top_weight, absolute
+
+
+TOLERANCES = {
+    "float32": Tolerance(noise=1e-4, mean=5e-6, density=1e-3, density_slope=2e-7, second=1e-3, weight=1e-5),
+    "float64": Tolerance(noise=1e-10, mean=1e-10, density=1e-9, density_slope=1e-12, second=1e-9, weight=1e-10),
+}
+EPS = 2.0**-53
+
+
+@dataclass
+class Errors:
+    """Collects what is out of bounds, to report all of it at once with the worst query."""
+
+    context: str
+    found: list[str] = field(default_factory=list)
+
+    def check(self, name, error, bound):
+        error, bound = np.broadcast_arrays(error, bound)
+        bad = ~(error <= bound)
+        if bad.any():
+            worst = int(np.argmax(np.where(np.isnan(error), np.inf, error / bound)))
+            self.found.append(f"{name}[{worst}]: error {error[worst]:.2e}, allowed {bound[worst]:.2e}, {bad.sum()} bad")
+
+    def close(self):
+        assert not self.found, f"{self.context}\n  " + "\n  ".join(self.found)
+
+
+def norm(a):
+    return np.linalg.norm(np.asarray(a, float), axis=-1)
+
+
+def difference(a, b):
+    """|a - b|, with equal infinities counting as equal."""
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    return np.where(a == b, 0.0, np.abs(np.subtract(a, b, where=a != b, out=np.zeros_like(a))))
+
+
+def measure(errors, oracle_rows, weights, flow, x, t, *, result, bandwidth=0.0, careful=False):
+    """Every output of ``flow`` at (x, t) against the oracle on ``oracle_rows``.
+
+    ``careful``: the engine settles exact ties of far rows itself (in double-double); the others carry kappa roundings
+    of float64 in a log weight there, which ``slack`` allows for.
+    """
+    tol = TOLERANCES[result]
+    c = flow.schedule(t)
+    alpha, sigma = float(c.alpha), float(c.sigma)
+    u = np.random.default_rng(1).standard_normal(x.shape)
+    ref = oracle.posterior(oracle_rows, x, alpha, sigma, weights, bandwidth=bandwidth, u=u)
+    want = oracle.fields(ref, x, c, bandwidth=bandwidth)
+    _, radius = oracle.radius(oracle_rows, weights)
+    slack = np.zeros(len(x)) if careful else 8 * EPS * ref.kappa
+    spread = np.sqrt(ref.variance) * alpha / sigma
+    if result == "float32" and not careful:
+        slack = np.where(ref.kappa * spread > 1e12, slack, 0.0)
+
+    noise_bound = tol.noise * np.maximum(norm(want.noise), 1) + slack * spread
+    if result == "float64":
+        noise_bound = noise_bound + 2 * EPS * norm(x) / sigma
+    kappa = float(c.alpha_dot - c.alpha * c.sigma_dot / c.sigma)
+    errors.check("noise", norm(flow.noise(x, t) - want.noise), noise_bound)
+    errors.check("score", sigma * norm(flow.score(x, t) - want.score), noise_bound)
+    errors.check("velocity", alpha / sigma / abs(kappa) * norm(flow.velocity(x, t) - want.velocity), noise_bound)
+    mean_bound = tol.mean * np.maximum(norm(want.denoiser), radius) + slack * np.sqrt(ref.variance)
+    errors.check("denoiser", norm(flow.denoiser(x, t) - want.denoiser), mean_bound)
+    density_bound = tol.density + tol.density_slope * np.abs(ref.log_density)
+    errors.check("log_density", difference(flow.log_density(x, t), ref.log_density), density_bound)
+
+    tiny = np.finfo(result).tiny
+    second = tol.second + slack
+    kept = (sigma**2 / (sigma**2 + alpha**2 * bandwidth**2)) ** 2
+    scale = alpha / sigma**2
+    data = np.abs(want.divergence_data)
+    div_bound = second * data + 4 * EPS * (np.abs(want.divergence) + abs(x.shape[1] * c.sigma_dot / c.sigma)) + tiny
+    errors.check("divergence", difference(flow.divergence(x, t), want.divergence), div_bound)
+    smoothed = bandwidth**2 * np.sqrt(kept) * u
+    pushed = scale * (kept * ref.product + smoothed)
+    push_bound = scale * (kept * second * ref.variance + tol.second * norm(smoothed)) * norm(u) + 40 * tiny
+    errors.check("jvp", norm(flow.jvp(x, t, u) - pushed), push_bound)
+
+    post = flow.posterior(x, t, top=min(4, len(oracle_rows)))
+    mean_bound = tol.mean * np.maximum(norm(ref.mean), radius) + slack * np.sqrt(ref.variance)
+    errors.check("mean", norm(post.mean - ref.mean), mean_bound)
+    density_bound = tol.density + tol.density_slope * np.abs(ref.log_norm)
+    errors.check("log_norm", difference(post.log_norm, ref.log_norm), density_bound)
+    for name in ("gap", "log_rest"):
+        value = getattr(ref, name)
+        size = np.where(np.isinf(value), 0.0, np.abs(value))
+        errors.check(name, difference(getattr(post, name), value), second * np.maximum(1, 1e-3 * size))
+    for name in ("ess", "entropy", "variance"):
+        value = getattr(ref, name)
+        errors.check(name, difference(getattr(post, name), value), second * value + 1e-300)
+    query = np.arange(len(x))
+    top = np.exp(ref.log_weight.max(1))
+    errors.check("index", top - np.exp(ref.log_weight[query, post.index]), 4 * (tol.weight + slack))
+    best = -np.sort(-np.exp(ref.log_weight), axis=1)[:, : post.top_weight.shape[1]]
+    errors.check("top_weight", np.abs(post.top_weight - best).max(1), tol.weight + slack)
+    chosen = np.take_along_axis(np.exp(ref.log_weight), post.top_index, 1)
+    errors.check("top_index", np.abs(chosen - best).max(1), 2 * (tol.weight + slack))
+    errors.check("repeated top_index", [len(row) - len(set(row)) for row in post.top_index.tolist()], 0)
+    errors.check("dropped", post.dropped, tol.weight)
+    errors.check("certificate", post.certificate, 2.0**-20 if result == "float32" else 2.0**-46)
+    errors.check("work", post.work, 1.05)
+    return ref
+
+
+def test_float32_queries_are_taken_as_given(engine, dtype):
+    """Widened exactly, whatever the type of the data: the bits are those of the same points in float64."""
+    rows = problems.problem("digits").rows.astype(dtype)
+    flow = itf.Field(rows, LINEAR, backend=engine.backend)
+    x = problems.forward(rows, 0.6, 0.4, 9, 1).astype(np.float32)
+    for name in ("denoiser", "velocity", "score", "noise", "log_density", "divergence"):
+        method = getattr(flow, name)
+        np.testing.assert_array_equal(method(x, 0.6), method(x.astype(np.float64), 0.6), err_msg=name)
+
+
+@pytest.mark.parametrize("ratio", problems.RATIOS)
+@pytest.mark.parametrize("name", problems.NAMES)
+def test_accuracy(engine, name, dtype, ratio):
+    p = problems.problem(name)
+    rows = p.rows.astype(dtype)
+    flow = itf.Field(rows, LINEAR, weights=p.weights, backend=engine.backend)
+    t = 1 / (1 + ratio)
+    c = LINEAR(t)
+    x = problems.queries(name, dtype, float(c.alpha), float(c.sigma))
+    errors = Errors(f"{name}, sigma/alpha {ratio}, {dtype}, {engine}")
+    measure(errors, rows, p.weights, flow, x, t, result=dtype, careful=engine.backend == "reference")
+    errors.close()
+
+
+@pytest.mark.parametrize("regime", problems.REGIMES)
+@pytest.mark.parametrize("name", ["gauss", "digits", "long"])
+def test_accuracy_by_regime(engine, name, dtype, regime):
+    """Errors hide where one row holds everything: fix the effective sample size first, and check that it is there."""
+    p = problems.problem(name)
+    rows = p.rows.astype(dtype)
+    ratio = problems.regime_ratio(name, regime)
+    t = 1 / (1 + ratio)
+    c = LINEAR(t)
+    x = problems.forward(rows, float(c.alpha), float(c.sigma), 15, 3)
+    flow = itf.Field(rows, LINEAR, backend=engine.backend)
+    errors = Errors(f"{name}, {regime} (sigma/alpha {ratio:.3g}), {dtype}, {engine}")
+    ref = measure(errors, rows, None, flow, x, t, result=dtype)
+    low, high = problems.REGIMES[regime]
+    ess = np.median(ref.ess) / (len(rows) if regime == "spread" else 1)
+    assert low < ess < high
+    if dtype == "float32":  # never much worse than the plain formula in the same type
+        _, radius = oracle.radius(rows)
+        fast = norm(flow.denoiser(x, t) - ref.mean).max() / radius
+        naive = [oracle.naive_denoiser(rows, x, c.alpha, c.sigma, form) for form in ("direct", "expanded")]
+        plain = min(norm(d - ref.mean).max() for d in naive) / radius
+        errors.check("against the plain formula", np.array([fast]), np.array([2 * plain + 3e-7]))
+    errors.close()
+
+
+@pytest.mark.parametrize("ratio", [5.0, 0.3, 1e-2, 1e-4])
+@pytest.mark.parametrize("storage", ["uint8", "uint8 scaled", "float16", "bfloat16"])
+def test_accuracy_of_storage_types(engine, storage, ratio):
+    """Rows are widened exactly, whatever they are stored in; results have float32 accuracy."""
+    import ml_dtypes
+
+    p = problems.problem("digits").rows[:701]
+    scale = None
+    if storage.startswith("uint8"):
+        stored = np.round((p + 1) * 127.5).astype(np.uint8)
+        stored[600] = stored[7]
+        stored[600, 5] ^= 1  # a near duplicate
+        a, b = (2 / 255, -1.0) if storage == "uint8" else (0.013, 7.0)
+        scale = None if storage == "uint8" else (a, b)
+        values = a * stored.astype(float) + b
+    else:
+        kind = np.float16 if storage == "float16" else ml_dtypes.bfloat16
+        stored = (p + 0.01 * problems.problem("gauss").rows[:701, :1]).astype(kind)
+        values = stored.astype(float)
+    t = 1 / (1 + ratio)
+    c = LINEAR(t)
+    still = float(c.alpha) * np.stack([(values[600] + values[7]) / 2, values[3]])
+    x = np.concatenate([problems.forward(values, float(c.alpha), float(c.sigma), 5, 2), still])
+    flow = itf.Field(stored, LINEAR, scale=scale, backend=engine.backend)
+    errors = Errors(f"{storage}, sigma/alpha {ratio}, {engine}")
+    measure(errors, values, None, flow, x, t, result="float32", careful=engine.backend == "reference")
+    errors.close()
+    assert flow.denoiser(x, t).dtype == np.float32
+
+
+SCHEDULES = [
+    itf.Linear(), itf.Trigonometric(), itf.SqrtVP(), itf.LatentBridge(), itf.LatentBridge(2.0), itf.VP(),
+    itf.VEGeometric(), itf.VELinear(), itf.EncoderDecoder(), itf.Custom(lambda t: t**2, lambda t: 1 - t),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
+def test_accuracy_of_every_schedule(engine, dtype, schedule):
+    rows = problems.problem("digits").rows[:301].astype(dtype)
+    flow = itf.Field(rows, schedule, backend=engine.backend)
+    errors = Errors(f"{schedule}, {dtype}, {engine}")
+    for t in (0.55, 0.9, 0.999):
+        c = schedule(t)
+        x = problems.forward(rows, float(c.alpha), float(c.sigma), 5, 11)
+        measure(errors, rows, None, flow, x, t, result=dtype)
+    errors.close()
+
+
+@pytest.mark.parametrize("nats", [40, 300, 700, 5000])
+def test_one_row_holds_almost_everything(engine, dtype, nats):
+    """The off-weights sum to e^-nats: outputs made of them keep their digits, log_rest outlives every float."""
+    rng = np.random.default_rng(6)
+    rows = rng.standard_normal((259, 17))
+    rows *= rng.uniform(1, 1.03, (259, 1)) / norm(rows)[:, None]
+    rows[100] = 0
+    rows = rows.astype(dtype)
+    t = 1 / (1 + 1 / np.sqrt(2 * nats))
+    flow = itf.Field(rows, LINEAR, backend=engine.backend)
+    x = np.zeros((3, 17))
+    x[1, 0], x[2] = 1e-4, float(LINEAR(t).alpha) * rows[100] + 1e-5
+    errors = Errors(f"{nats} nats, {dtype}, {engine}")
+    ref = measure(errors, rows, None, flow, x, t, result=dtype)
+    assert np.all(np.abs(ref.log_rest + nats) < 6 + 0.05 * nats)
+    assert np.isfinite(flow.posterior(x, t).log_rest).all()
+    errors.close()
+
+
+@pytest.mark.parametrize("bandwidth", [1e-3, 0.3, 4.0])
+@pytest.mark.parametrize("name", ["gauss", "near_duplicates", "heavy_weights"])
+def test_accuracy_of_smoothed_data(engine, name, dtype, bandwidth):
+    p = problems.problem(name)
+    rows = p.rows.astype(dtype)
+    flow = itf.Field(rows, LINEAR, weights=p.weights, bandwidth=bandwidth, backend=engine.backend)
+    errors = Errors(f"{name}, bandwidth {bandwidth}, {dtype}, {engine}")
+    for ratio in (5.0, 0.3, 1e-2, 1e-4):
+        t = 1 / (1 + ratio)
+        x = problems.queries(name, dtype, float(LINEAR(t).alpha), float(LINEAR(t).sigma))
+        careful = engine.backend == "reference"
+        measure(errors, rows, p.weights, flow, x, t, result=dtype, bandwidth=bandwidth, careful=careful)
+    errors.close()
+
+
+@pytest.mark.parametrize("distance", [1e3, 1e6])
+def test_query_far_from_all_rows(engine, dtype, distance):
+    """Every exp(l_i) underflows unless the largest is taken out first."""
+    rows = problems.problem("gauss").rows.astype(dtype)
+    flow = itf.Field(rows, LINEAR, backend=engine.backend)
+    x = distance * problems.forward(rows, 0.0, 1.0, 4, 8)
+    errors = Errors(f"distance {distance}, {dtype}, {engine}")
+    for t in (0.05, 0.5, 0.95):
+        c = LINEAR(t)
+        ref = oracle.posterior(rows, x, c.alpha, c.sigma)
+        want = oracle.fields(ref, x, c)
+        assert (ref.log_norm < -1e4).all()
+        slack = 8 * EPS * ref.kappa  # roundings in a log weight, each of the size of the whole exponent
+        _, radius = oracle.radius(rows)
+        spread = np.minimum(slack * np.sqrt(ref.variance), 2 * radius)
+        tol = TOLERANCES[dtype]
+        errors.check("denoiser", norm(flow.denoiser(x, t) - ref.mean), tol.mean * radius + spread)
+        bound = tol.noise * norm(want.noise) + 2 * EPS * norm(x) / c.sigma + c.alpha / c.sigma * spread
+        errors.check("noise", norm(flow.noise(x, t) - want.noise), bound)
+        bound = tol.density + tol.density_slope * np.abs(ref.log_density)
+        errors.check("log_density", difference(flow.log_density(x, t), ref.log_density), bound)
+    errors.close()
+
+
+@pytest.mark.parametrize("tol", [0, 1e-6, 1e-3, 0.1])
+def test_certificate(engine, dtype, tol):
+    """|mean - dense mean| / R stays within what is reported, and what is reported within ``tol``."""
+    rows = problems.problem("digits").rows.astype(dtype)
+    flow = itf.Field(rows, LINEAR, backend=engine.backend, tol=tol)
+    _, radius = oracle.radius(rows)
+    rounding = 1e-6 if dtype == "float32" else 1e-12
+    errors = Errors(f"tol {tol}, {dtype}, {engine}")
+    for ratio in (20.0, 2.0, 0.5, 0.05):
+        t = 1 / (1 + ratio)
+        c = LINEAR(t)
+        x = problems.forward(rows, float(c.alpha), float(c.sigma), 9, 4)
+        post = flow.posterior(x, t)
+        ref = oracle.posterior(rows, x, c.alpha, c.sigma)
+        errors.check(f"error at {ratio}", norm(post.mean - ref.mean) / radius, post.certificate + rounding)
+        errors.check(f"certificate at {ratio}", post.certificate, tol)
+        errors.check(f"dropped at {ratio}", post.dropped, tol)
+        errors.check(f"work at {ratio}", post.work, 1.0 if tol == 0 else 1.05)
+    errors.close()
+
+
+def test_far_ties_against_60_digits(dtype):
+    """The reference settles ties between far rows exactly, where 53 bits leave nothing of the logits."""
+    rows = problems.problem("gauss").rows.astype(dtype)
+    flow = itf.Field(rows, LINEAR, backend="reference")
+    for ratio in (1e-2, 1e-4):
+        t = 1 / (1 + ratio)
+        c = LINEAR(t)
+        for i, j in ((0, 1), (5, 700)):
+            x = float(c.alpha) * (rows[i].astype(float) + rows[j]) / 2
+            pair = rows[[i, j]]
+            want = oracle.posterior_mp(pair, x, c.alpha, c.sigma)
+            alone = flow.subset([i, j])
+            assert norm(alone.noise(x, t) - want.noise) <= TOLERANCES[dtype].noise * max(1, norm(want.noise))
+            post = alone.posterior(x, t, top=2)
+            assert np.abs(np.sort(post.top_weight) - np.sort(want.weight)).max() < 1e-10
+            assert want.kappa > 1e4
+
+
+def test_oracle_against_60_digits():
+    """The judge judged: extended precision and 60 digits agree on ties, near duplicates and extreme weights."""
+    for name, ratio in (("near_duplicates", 1e-3), ("heavy_weights", 0.5), ("line", 1e-4), ("clump", 1e-2)):
+        p = problems.problem(name)
+        rows = p.rows[:60]
+        weights = None if p.weights is None else p.weights[:60]
+        alpha, sigma = 1 / (1 + ratio), ratio / (1 + ratio)
+        middle = alpha * (rows[0] + rows[1]) / 2
+        x = np.stack([problems.forward(rows, alpha, sigma, 1, 9)[0], middle, alpha * rows[3]])
+        post = oracle.posterior(rows, x, alpha, sigma, weights)
+        for m, q in enumerate(x):
+            want = oracle.posterior_mp(rows, q, alpha, sigma, weights)
+            assert post.index[m] == want.index
+            for output in ("log_norm", "log_density", "gap", "log_rest", "ess", "entropy", "variance"):
+                got, value = getattr(post, output)[m], getattr(want, output)
+                assert got == value or abs(got - value) <= 1e-13 * max(1, abs(value)), (name, m, output)
+            assert norm(post.mean[m] - want.mean) <= 1e-14 * max(1, norm(want.mean))
+
+
+def test_comparison_notices():
+    """The collector itself: a NaN, an excess and a good value."""
+    errors = Errors("context")
+    errors.check("good", np.array([0.1, 0.2]), 0.2)
+    errors.close()
+    errors.check("excess", np.array([0.1, 0.3]), 0.2)
+    errors.check("nan", np.array([np.nan, 0.1]), 0.2)
+    assert [line.partition(":")[0] for line in errors.found] == ["excess[1]", "nan[0]"]
+    with pytest.raises(AssertionError, match="context"):
+        errors.close()
