@@ -63,7 +63,7 @@ def main() -> None:
     warnings.simplefilter("ignore", ConvergenceWarning)
 
     digits = (load_digits().data / 8 - 1)[np.random.default_rng(0).permutation(1797)]
-    print(f"{'rows':>6} {'updates':>8} {'excess at t=0.5':>16} {'bound':>7} {'memorized':>10} {'displaced':>10}  verdict")
+    print("  rows  updates  excess at t=0.5   bound  memorized  displaced  verdict")
     curves = {}
     for size in sizes:
         rows = digits[:size]
@@ -100,7 +100,7 @@ def draw(curves: dict, path: Path) -> None:
         axes[-1].plot(*zip(*[(n, a.memorized) for (s, n), a in curves.items() if s == size], strict=True), marker="o",
                       label=f"{size} rows")  # fmt: skip
     axes[0].set_ylabel("excess loss of the denoiser")
-    axes[-1].set(title="samples within the radius of a training row", xlabel="updates", xscale="log", ylim=(-0.02, 1.02))
+    axes[-1].set(title="samples that copy a training row", xlabel="updates", xscale="log", ylim=(-0.02, 1.02))
     axes[-1].legend(fontsize="x-small")
     figure.savefig(path, dpi=150)
     print(f"figure: {path}")
