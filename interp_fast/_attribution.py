@@ -78,7 +78,7 @@ class Attribution:
         rest = x - alpha * moments.center
         logits = np.empty((len(x), data.n))
         for block in _arrays.blocks(data.rows):
-            rows = _arrays.widen(np.asarray(data.rows[block]), data.scale)
+            rows = data.read(block)
             rows -= moments.center
             squares = np.einsum("ij,ij->i", rows, rows)
             logits[:, block] = (rest @ rows.T - 0.5 * alpha * squares) * (alpha / sigma**2)

@@ -63,9 +63,9 @@ def _pairs(data: TrainingSet, index: Int, toward: Float | None = None, first: in
     lengths, offset = np.einsum("ij,ij->i", anchors, anchors), np.einsum("ij,ij->i", anchors[:, part], toward)
     slack = d * 2.0**-52 * np.linalg.norm(toward, axis=1)  # rounding of a product with a vector of length 1
     size = max(1, _PAIRS // max(d, len(index)))
-    for start in range(first, len(data.rows), size):
-        block = slice(start, min(start + size, len(data.rows)))
-        rows = _arrays.widen(data.rows[block], data.scale)
+    for start in range(first, data.n, size):
+        block = slice(start, min(start + size, data.n))
+        rows = data.read(block)
         rows -= center
         squared = np.einsum("ij,ij->i", rows, rows)[:, None] + lengths - 2.0 * (rows @ anchors.T)
         along = rows[:, part] @ toward.T - offset + slack * (2.0 * reach)
@@ -114,13 +114,13 @@ def cells(data: TrainingSet, index: Int, y: Float, rho: Float, q: float) -> Cell
         ]  # fmt: skip
         return Cells(*(np.concatenate([getattr(p, name) for p in parts]) for name in Cells.__dataclass_fields__))
     inside, nearest, own = np.ones(m, bool), np.full(m, np.inf), np.zeros(m)
-    lowest = np.full(m, len(data.rows))
+    lowest = np.full(m, data.n)
     sums = np.zeros((2, m, rho.shape[1]))
     for block, squared, along in _pairs(data, index, y - data.values(index)):
         w = np.exp(data.log_w[block])[:, None]
         equal, other = (squared == 0) & (w > 0), (squared > 0) & (w > 0)
         own += np.where(equal, w, 0.0).sum(axis=0)
-        j = np.where(equal.any(axis=0), block.start + equal.argmax(axis=0), len(data.rows))
+        j = np.where(equal.any(axis=0), block.start + equal.argmax(axis=0), data.n)
         np.minimum(lowest, j, out=lowest)
         inside &= (~other | (along <= q * (1.0 - SPARE) * squared)).all(axis=0)
         distance = np.sqrt(np.where(other, squared, np.inf))
@@ -393,9 +393,9 @@ def _pools(data: TrainingSet) -> tuple[Float, Float, Float]:
 def points(data: TrainingSet) -> tuple[Int, Float]:
     """Lowest rows of the distinct points, and the logarithm of the weight of each: (N,), -inf for all other rows."""
     first: dict[bytes, int] = {}
-    weight = np.zeros(len(data.rows))
+    weight = np.zeros(data.n)
     for block in _arrays.blocks(data.rows):
-        values = _arrays.widen(data.rows[block], data.scale)
+        values = data.read(block)
         values += 0.0  # -0 and 0 are equal
         for j in np.flatnonzero(data.log_w[block] > -np.inf):
             row = int(block.start + j)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from . import _arrays, _random
 from ._cells import points, reached
-from ._results import Record
+from ._results import Record, axes
 from ._training import TrainingSet
 from .field import Field
 from .schedules import VELinear
@@ -46,7 +46,9 @@ class SpeciationTime(Record):
 
     def plot(self, ax: Any = None) -> Any:
         """The curve and the time on matplotlib axes; returns the axes."""
-        return _plot(ax, self.times, self.signal, self.time, 1.0, "signal in the first principal direction")
+        ax = _plot(ax, self.times, self.signal, self.time, 1.0, "signal over noise, first principal direction")
+        ax.set_yscale("log")
+        return ax
 
 
 def speciation_time(field: Field) -> SpeciationTime:
@@ -81,7 +83,7 @@ def _largest_eigenvalue(data: TrainingSet) -> float:
     def apply(u: Float) -> Float:
         result = np.zeros_like(u)
         for block in _arrays.blocks(data.rows):
-            rows = _arrays.widen(data.rows[block], data.scale) - mean
+            rows = data.read(block) - mean
             result += (rows.T * w[block]) @ (rows @ u)
         return result
 
@@ -104,7 +106,8 @@ class CollapseTime(Record):
         Where the mean entropy falls below ``level`` of the entropy of the weights.
     stderr : float
         Standard error of ``time`` from the finite number of forward samples.
-    level : float
+    threshold : float
+        That entropy in nats: ``level`` times the entropy of the weights.
     times, rhos, entropy, entropy_stderr : (P,)
         The curve the time was read off: mean entropy of the posterior, in nats.
     """
@@ -112,7 +115,7 @@ class CollapseTime(Record):
     time: float
     rho: float
     stderr: float
-    level: float
+    threshold: float
     times: Float
     rhos: Float
     entropy: Float
@@ -120,7 +123,7 @@ class CollapseTime(Record):
 
     def plot(self, ax: Any = None) -> Any:
         """The curve and the time on matplotlib axes; returns the axes."""
-        return _plot(ax, self.times, self.entropy, self.time, None, "mean entropy of the posterior (nats)")
+        return _plot(ax, self.times, self.entropy, self.time, self.threshold, "mean posterior entropy (nats)")
 
 
 def collapse_time(
@@ -169,7 +172,7 @@ def collapse_time(
     within = -float(np.exp(log_w) @ log_w) - whole
     if len(rows) == 1:
         start, empty = reached(field.schedule, -math.inf), np.empty(0)
-        return CollapseTime(start, 0.0, 0.0, level, empty, empty, empty, empty)
+        return CollapseTime(start, 0.0, 0.0, 0.0, empty, empty, empty, empty)
     source = _random.noise_key(rng)
     # The entropy lost is at most rho^2 R^2 / 2: at this rho the mean is still above the level.
     low = 0.5 * math.log((1.0 - level) * whole) - math.log(field.R)
@@ -206,21 +209,15 @@ def collapse_time(
     at = np.array(sorted(curve))
     entropy, errors, _ = np.array([curve[v] for v in sorted(curve)]).T
     return CollapseTime(
-        reached(field.schedule, lam), math.exp(lam), (late - early) / 2, level,
+        reached(field.schedule, lam), math.exp(lam), (late - early) / 2, level * whole,
         np.array([reached(field.schedule, v) for v in at]), np.exp(at), entropy, errors,
     )  # fmt: skip
 
 
-def _plot(ax: Any, times: Float, values: Float, at: float, level: float | None, label: str) -> Any:
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots()[1]
-    ax.plot(times, values, marker="." if level is None else None)
-    if level is not None:
-        ax.axhline(level, linewidth=0.8, color="0.5")
-        ax.set_yscale("log")
+def _plot(ax: Any, times: Float, values: Float, at: float, level: float, label: str) -> Any:
+    ax = axes(ax)
+    ax.plot(times, values)
+    ax.axhline(level, linewidth=0.8, color="0.5")
     ax.axvline(at, linewidth=0.8, color="0.5")
-    ax.set_xlabel("time")
-    ax.set_ylabel(label)
+    ax.set(xlabel="t (0 noise, 1 data)", ylabel=label)
     return ax

@@ -70,6 +70,10 @@ class TrainingSet:
     def n(self) -> int:
         return int(self.rows.shape[0])
 
+    def read(self, block: slice) -> Float:
+        """A slice of the rows, in float64."""
+        return _arrays.widen(np.asarray(self.rows[block]), self.scale)
+
     def stored(self, index: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Rows by number, as they are stored."""
         if _arrays.is_source(self.rows):
