@@ -1,0 +1,60 @@
+#include "data.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "dispatch.h"
+#include "pool.h"
+
+namespace interp_fast {
+
+Data prepare(const Rows& rows, const double* log_w, const double* center, const double* mean, double radius,
+             double reach, double bandwidth, int threads) {
+  Data data{};
+  data.rows = rows;
+  data.log_w = log_w;
+  data.bandwidth = bandwidth;
+  const size_t d = static_cast<size_t>(rows.d);
+  data.mean.assign(mean, mean + d);
+
+  // Stored units: the values divided by a. Scaled by the power of two that brings the reach to between 1/2 and 1.
+  int exponent = 0;
+  if (reach > 0) std::frexp(reach / std::abs(rows.a), &exponent);
+  data.inverse = std::ldexp(1.0, -exponent);
+  data.unit = rows.a * std::ldexp(1.0, exponent);
+  data.center.resize(d), data.shift32.resize(d), data.shift64.resize(d);
+  for (size_t k = 0; k < d; k++) {
+    const double stored = (center[k] - rows.b) / rows.a;
+    // The same origin whatever the type that decodes it.
+    const double rounded = rows.type == RowType::f64 ? stored : static_cast<float>(stored);
+    data.center[k] = rows.a * rounded + rows.b;
+    data.shift64[k] = -rounded * data.inverse;
+    data.shift32[k] = static_cast<float>(data.shift64[k]);
+  }
+
+  data.n2.resize(static_cast<size_t>(rows.n));
+  const ExactKernels& exact = active_kernels().exact;
+  constexpr int64_t kRows = 256;
+  parallel_for((rows.n + kRows - 1) / kRows, threads, [&](int64_t task, int) {
+    const int64_t last = std::min(rows.n, (task + 1) * kRows);
+    for (int64_t i = task * kRows; i < last; i++) {
+      data.n2[static_cast<size_t>(i)] = exact.norm2(rows, i, data.inverse, data.shift64.data());
+    }
+  });
+
+  double longest = 0, heaviest = -INFINITY, lightest = INFINITY;
+  for (int64_t i = 0; i < rows.n; i++) {
+    if (log_w[i] == -INFINITY) continue;
+    data.active++;
+    longest = std::max(longest, data.n2[static_cast<size_t>(i)]);
+    heaviest = std::max(heaviest, log_w[i]);
+    lightest = std::min(lightest, log_w[i]);
+  }
+  data.reach = std::sqrt(longest);
+  data.radius = radius / std::abs(data.unit);
+  data.log_w_max = heaviest;
+  data.log_w_span = heaviest - lightest;
+  return data;
+}
+
+}  // namespace interp_fast

@@ -1,0 +1,45 @@
+// A prepared training set: the rows as given, and what puts them into normal form block by block.
+#pragma once
+
+#include <vector>
+
+#include "kernels.h"
+
+namespace interp_fast {
+
+struct Data {
+  Rows rows;
+  const double* log_w;  // (n,), -inf for weight 0
+  double bandwidth;
+  std::vector<double> mean;  // weighted
+
+  // Normal form X = (x - center) / unit = inverse * stored + shift. `inverse` is a power of two, so that the one
+  // rounding of X is that of the difference; center is what the rounded shift makes it.
+  std::vector<double> center;
+  double unit, inverse;
+  std::vector<float> shift32;
+  std::vector<double> shift64;
+  std::vector<double> n2;  // |X_i|^2
+  // In units of `unit`: weighted rms distance to the mean, and the largest |X| of a row of non-zero weight.
+  double radius, reach;
+  double log_w_max, log_w_span;
+  int64_t active;  // rows of non-zero weight
+
+  template <class T>
+  const T* shift() const;
+};
+
+template <>
+inline const float* Data::shift<float>() const {
+  return shift32.data();
+}
+template <>
+inline const double* Data::shift<double>() const {
+  return shift64.data();
+}
+
+// One parallel pass over the rows, for their norms. `center`, `mean` (d,) and `radius` are those of the values.
+Data prepare(const Rows& rows, const double* log_w, const double* center, const double* mean, double radius,
+             double reach, double bandwidth, int threads);
+
+}  // namespace interp_fast

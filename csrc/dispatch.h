@@ -1,0 +1,16 @@
+// Which instruction set runs: the best that this processor has, unless the environment or a test says otherwise.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "kernels.h"
+
+namespace interp_fast {
+
+// The table in use. First use reads INTERP_FAST_ISA; std::invalid_argument if it names nothing that runs here.
+const KernelTable& active_kernels();
+void set_isa(const std::string& name);
+std::vector<std::string> supported_isas();  // best first
+
+}  // namespace interp_fast

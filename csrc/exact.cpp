@@ -1,0 +1,205 @@
+#include "exact.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "dispatch.h"
+#include "pool.h"
+
+namespace interp_fast {
+namespace {
+
+constexpr int64_t kTogether = 8;  // queries of a task
+
+// visit(query, position in its list) for all lists, a stretch of rows that stays in cache at a time.
+template <class Rows, class Visit>
+void by_stretches(const Data& data, int64_t lists, Rows rows, Visit visit) {
+  const int64_t stretch = std::max<int64_t>(8, (int64_t{1} << 18) / std::max<int64_t>(1, std::abs(data.rows.stride)));
+  std::vector<size_t> cursor(static_cast<size_t>(lists), 0);
+  for (;;) {
+    int64_t first = data.rows.n;
+    for (int64_t q = 0; q < lists; q++) {
+      const std::vector<int64_t>& list = rows(q);
+      const size_t next = cursor[static_cast<size_t>(q)];
+      if (next < list.size()) first = std::min(first, list[next]);
+    }
+    if (first == data.rows.n) return;
+    for (int64_t q = 0; q < lists; q++) {
+      const std::vector<int64_t>& list = rows(q);
+      size_t& next = cursor[static_cast<size_t>(q)];
+      for (; next < list.size() && list[next] < first + stretch; next++) visit(q, next);
+    }
+  }
+}
+
+// Weighted sums about the heaviest row of one query.
+struct Sums {
+  std::vector<int64_t> rows;  // the others of weight above 0
+  std::vector<double> p;
+  std::vector<double> top, shift, along;  // x_top, mean - x_top, sum p <delta, u> delta
+  double spread = 0;                       // sum p |delta|^2
+};
+
+}  // namespace
+
+std::vector<Candidates> measure(const Data& data, const Query* queries, const std::vector<Shortlist>& lists,
+                                int threads) {
+  std::vector<Candidates> out(lists.size());
+  const ExactKernels& exact = active_kernels().exact;
+  const int64_t n = static_cast<int64_t>(lists.size());
+  parallel_for((n + kTogether - 1) / kTogether, threads, [&](int64_t task, int) {
+    const int64_t first = task * kTogether, count = std::min(kTogether, n - first);
+    for (int64_t q = first; q < first + count; q++) {
+      Candidates& to = out[static_cast<size_t>(q)];
+      for (const Shortlist::Entry& entry : lists[static_cast<size_t>(q)].entries()) to.rows.push_back(entry.row);
+      to.c.resize(to.rows.size());
+    }
+    Candidates* const local = out.data() + first;
+    by_stretches(
+        data, count, [&](int64_t q) -> const std::vector<int64_t>& { return local[q].rows; },
+        [&](int64_t q, size_t i) {
+          local[q].c[i] = exact.distance2(data.rows, local[q].rows[i], queries[first + q].x, queries[first + q].alpha);
+        });
+  });
+  return out;
+}
+
+Relative relative_logits(const Data& data, const Query& query, const Candidates& candidates) {
+  const size_t n = candidates.rows.size();
+  Relative out{std::vector<double>(n), 0, -INFINITY};
+  // From the nearest row, so that no digits go into what all have in common.
+  size_t nearest = n;
+  for (size_t i = 0; i < n; i++) {
+    const bool counts = data.log_w[candidates.rows[i]] > -INFINITY;
+    if (counts && (nearest == n || candidates.c[i] < candidates.c[nearest])) nearest = i;
+  }
+  for (size_t i = 0; i < n; i++) {
+    const double log_w = data.log_w[candidates.rows[i]], farther = candidates.c[i] - candidates.c[nearest];
+    out.logits[i] = query.s2 > 0    ? log_w - farther / (2 * query.s2)
+                    : farther == 0 ? log_w
+                                   : -INFINITY;
+  }
+  out.top = static_cast<size_t>(std::max_element(out.logits.begin(), out.logits.end()) - out.logits.begin());
+  const double highest = out.logits[out.top];
+  for (size_t i = 0; i < n; i++) {
+    out.logits[i] -= highest;
+    if (i != out.top) out.runner_up = std::max(out.runner_up, out.logits[i]);
+  }
+  return out;
+}
+
+void fill_top(const Candidates& candidates, const std::vector<double>& logits, double log_weight_top,
+              int64_t top, int64_t* index, double* weight) {
+  std::vector<size_t> order(logits.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  order.erase(std::remove_if(order.begin(), order.end(), [&](size_t i) { return logits[i] == -INFINITY; }), order.end());
+  const size_t first = std::min(static_cast<size_t>(top), order.size());
+  std::partial_sort(order.begin(), order.begin() + static_cast<ptrdiff_t>(first), order.end(), [&](size_t i, size_t j) {
+    return logits[i] != logits[j] ? logits[i] > logits[j] : i < j;
+  });
+  int64_t filled = 0;
+  for (; filled < static_cast<int64_t>(first); filled++) {
+    const size_t i = order[static_cast<size_t>(filled)];
+    index[filled] = candidates.rows[i];
+    weight[filled] = std::exp(log_weight_top + logits[i]);
+  }
+  if (filled == top) return;
+  std::vector<int64_t> taken(index, index + filled);
+  std::sort(taken.begin(), taken.end());
+  for (int64_t row = 0; filled < top; row++) {
+    if (std::binary_search(taken.begin(), taken.end(), row)) continue;
+    index[filled] = row, weight[filled] = 0;
+    filled++;
+  }
+}
+
+void finish_exact(const Data& data, const Query* queries, std::vector<Candidates>& candidates, const double* u,
+                  const Outputs& out, std::vector<int64_t>* left_out, int threads) {
+  const int64_t n = static_cast<int64_t>(candidates.size());
+  const ptrdiff_t d = data.rows.d;
+  const ExactKernels& exact = active_kernels().exact;
+  const bool sums_wanted = out.mean || out.variance || out.jvp;
+  parallel_for((n + kTogether - 1) / kTogether, threads, [&](int64_t task, int) {
+    const int64_t first = task * kTogether, count = std::min(kTogether, n - first);
+    std::vector<Sums> sums(static_cast<size_t>(count));
+    for (int64_t q = 0; q < count; q++) {
+      const Query& query = queries[first + q];
+      const Candidates& from = candidates[static_cast<size_t>(first + q)];
+      const Relative relative = relative_logits(data, query, from);
+      const double runner_up = relative.runner_up;
+      const double floor = (out.off_weights() && runner_up > -INFINITY ? runner_up : 0.0) - query.cut;
+      double others = 0, weighted = 0;  // relative to the runner-up, so that they do not underflow
+      int64_t kept = 0;
+      const size_t rows = from.rows.size();
+      for (size_t i = 0; i < rows; i++) {
+        const double l = relative.logits[i];
+        if (l == -INFINITY || l < floor) continue;
+        kept++;
+        if (i == relative.top) continue;
+        const double weight = std::exp(l - runner_up);
+        others += weight, weighted += weight * l;
+      }
+      const double log_others = others > 0 ? runner_up + std::log(others) : -INFINITY;
+      const double odds = std::exp(log_others), log_total = std::log1p(odds), p_top = 1 / (1 + odds);
+      const double scale = std::exp(runner_up) * p_top;  // weight of the runner-up
+      if (left_out) (*left_out)[static_cast<size_t>(first + q)] = data.active - kept;
+      const int64_t m = query.index;
+      const int64_t top_row = from.rows[relative.top];
+      if (out.log_norm) {
+        out.log_norm[m] = query.s2 > 0
+                              ? data.log_w[top_row] - from.c[relative.top] / (2 * query.s2) + log_total
+                              : -INFINITY;
+      }
+      if (out.index) out.index[m] = top_row;
+      if (out.gap) out.gap[m] = query.s2 == 0 && runner_up > -INFINITY ? 0.0 : -runner_up;
+      if (out.log_rest) out.log_rest[m] = log_others - log_total;
+      if (out.entropy) out.entropy[m] = log_total - (others > 0 ? scale * weighted : 0.0);
+      if (out.top > 0) {
+        fill_top(from, relative.logits, -log_total, out.top, out.top_index + m * out.top,
+                 out.top_weight + m * out.top);
+      }
+      Sums& to = sums[static_cast<size_t>(q)];
+      double squares = p_top * p_top;
+      for (size_t i = 0; i < rows; i++) {
+        if (i == relative.top || relative.logits[i] < floor) continue;
+        const double p = std::exp(relative.logits[i]) * p_top;
+        squares += p * p;
+        if (sums_wanted && p > 0) to.rows.push_back(from.rows[i]), to.p.push_back(p);
+      }
+      if (out.ess) out.ess[m] = 1 / squares;
+      if (!sums_wanted) continue;
+      to.top.resize(static_cast<size_t>(d));
+      exact.values(data.rows, top_row, to.top.data());
+      to.shift.assign(static_cast<size_t>(d), 0.0);
+      if (out.jvp) to.along.assign(static_cast<size_t>(d), 0.0);
+    }
+    if (!sums_wanted) return;
+    by_stretches(
+        data, count, [&](int64_t q) -> const std::vector<int64_t>& { return sums[static_cast<size_t>(q)].rows; },
+        [&](int64_t q, size_t i) {
+          Sums& to = sums[static_cast<size_t>(q)];
+          to.spread += to.p[i] * exact.add(data.rows, to.rows[i], to.top.data(), to.p[i], to.shift.data(),
+                                           out.jvp ? u + queries[first + q].index * d : nullptr, to.along.data());
+        });
+    // About the mean: sum p |delta - shift|^2 = sum p |delta|^2 - |shift|^2, and likewise the matrix. The heaviest row
+    // has delta = 0 and is not lighter than any other, so the difference keeps a share 1 / N of its first term.
+    for (int64_t q = 0; q < count; q++) {
+      const Sums& from = sums[static_cast<size_t>(q)];
+      const int64_t m = queries[first + q].index;
+      double shift2 = 0, along = 0;
+      for (ptrdiff_t k = 0; k < d; k++) {
+        const double shift = from.shift[static_cast<size_t>(k)];
+        if (out.mean) out.mean[m * d + k] = from.top[static_cast<size_t>(k)] + shift;
+        shift2 += shift * shift;
+        if (out.jvp) along += shift * u[m * d + k];
+      }
+      if (out.variance) out.variance[m] = std::max(0.0, from.spread - shift2);
+      for (ptrdiff_t k = 0; out.jvp && k < d; k++) {
+        out.jvp[m * d + k] = from.along[static_cast<size_t>(k)] - along * from.shift[static_cast<size_t>(k)];
+      }
+    }
+  });
+}
+
+}  // namespace interp_fast

@@ -1,0 +1,38 @@
+// Answers from few rows, in float64 and from the rows as given: nothing here is in normal form.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "posterior.h"
+#include "shortlist.h"
+
+namespace interp_fast {
+
+// Rows in increasing order, and |x - alpha x_row|^2 of each.
+struct Candidates {
+  std::vector<int64_t> rows;
+  std::vector<double> c;
+};
+
+// For every query the candidates of its list. Queries are taken together, a stretch of rows at a time.
+std::vector<Candidates> measure(const Data& data, const Query* queries, const std::vector<Shortlist>& lists, int threads);
+
+// Logits l_i = log_w_i - c_i / (2 S) relative to the heaviest candidate, -inf for rows of weight 0.
+struct Relative {
+  std::vector<double> logits;
+  size_t top;        // position of the heaviest
+  double runner_up;  // largest of the other logits
+};
+Relative relative_logits(const Data& data, const Query& query, const Candidates& candidates);
+
+// Rows and weights of the `top` heaviest candidates; rows that are no candidates follow with weight 0.
+void fill_top(const Candidates& candidates, const std::vector<double>& logits, double log_weight_top,
+              int64_t top, int64_t* index, double* weight);
+
+// Everything in `out` but dropped and work for each query, from candidates that hold all rows of weight above exp(-cut).
+// dropped: the number of rows of non-zero weight that were left out.
+void finish_exact(const Data& data, const Query* queries, std::vector<Candidates>& candidates, const double* u,
+                  const Outputs& out, std::vector<int64_t>* left_out, int threads);
+
+}  // namespace interp_fast

@@ -1,0 +1,33 @@
+// One instruction set: ISA names the namespace and the target, and this file ends with its table of kernels. Only C
+// headers and nothing with external linkage but the table: a template of the standard library compiled here could
+// become the copy that the linker keeps for every processor.
+#pragma once
+
+#include "kernels.h"
+#include "posterior-inl.h"
+#include "rows-inl.h"
+
+#define IF_STRING_(x) #x
+#define IF_STRING(x) IF_STRING_(x)
+
+namespace interp_fast {
+namespace ISA {
+
+extern const NormalsKernel normals_kernel;
+
+namespace {
+
+template <class T>
+constexpr TypedKernels<T> kTypedKernels = {decode<T>, kPanelKernels<T, 2, false>, kPanelKernels<T, 1, false>,
+                                           kPanelKernels<T, 1, true>};
+
+}  // namespace
+
+extern const KernelTable kernel_table;
+const KernelTable kernel_table = {
+    IF_STRING(ISA), kTypedKernels<float>, kTypedKernels<double>, {values, distance2, norm2, add},
+    // A pointer: the noise is compiled apart.
+    &normals_kernel};
+
+}  // namespace ISA
+}  // namespace interp_fast

@@ -1,0 +1,109 @@
+// What the block kernels of every instruction set take and give; the whole contract between them and the driver.
+//
+// Inside, rows and queries live in a normal form: with c the centre of the rows and `unit` about the largest distance
+// to it, X_i = (x_i - c) / unit. A panel holds as many queries as a few vectors have lanes. The score of row i under a
+// query is
+//
+//     s_i = <q, X_i> - h |X_i|^2 + w log_w_i,      (q, h, w) proportional to (alpha x~, alpha^2 / 2, S), x~ = (x - alpha c) / unit
+//
+// which is the logit up to a constant of the query, in whatever scale the caller puts into q, h and w.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "normals.h"
+
+namespace interp_fast {
+
+enum class RowType { f32, f64, u8, f16, bf16 };
+
+// The rows as given: N rows of d stored numbers, `stride` bytes apart; value = a * stored + b.
+struct Rows {
+  const char* data;
+  ptrdiff_t stride;
+  int64_t n;
+  ptrdiff_t d;
+  RowType type;
+  double a, b;
+};
+
+constexpr int kTile = 12;                // rows of a block come in multiples of this
+constexpr ptrdiff_t kBlock = 10 * kTile;  // most rows of a block: also the longest chain of additions over rows
+constexpr ptrdiff_t kChunk = 96;         // longest chain of additions over dimensions
+constexpr double kNever = 1e30;          // |X|^2 and -log_w of a row that must never count
+
+// Consecutive rows in normal form, decoded into cache. Rows of weight 0 and those that fill up a tile are all zero.
+template <class T>
+struct Block {
+  const T* x;      // (rows, ld)
+  ptrdiff_t ld, d;
+  ptrdiff_t rows;  // a multiple of kTile
+  const T *n2, *log_w;
+  T reach, span;   // largest |X| and |log_w| of the rows that count
+};
+
+// One panel of queries: everything is an array of `width` lanes unless it says more.
+template <class T>
+struct Panel {
+  // The queries. q is (d, width), or (width, ld) in the `single` kernels.
+  const T *q, *h, *w;
+  const T *slack1, *slack2, *slack3;  // |error of a score| <= slack1 reach + slack2 reach^2 + slack3 span
+  const T* cut;                       // blocks whose scores all lie more than this below the best are dead
+  const T* threshold;                 // `scores` tells whether a row may reach it; nullptr: nobody asks
+  // Of the block at hand: scores, then weights, (rows, width); their maxima.
+  T *s, *peak;
+  // Running: a lower bound on the best score; the score that has weight 1.
+  T *low, *reference;
+  // Running sums of weights p: p, p |X|^2, p^2, p (score - reference), each `width` doubles in one (4, width) array.
+  double* sums;
+  // sum p X, laid out like q: since the last flush, and before it.
+  T* acc;
+  double* total;
+  // For Jacobian products: directions u laid out like q, scratch like s, and sum p <u, X> X.
+  const T* u;
+  T *su, *acc_u;
+  double* total_u;
+  ptrdiff_t ld, d;
+  int lanes;  // queries in the panel; the other lanes never count
+};
+
+template <class T>
+struct PanelKernels {
+  int width;
+  bool single;  // lanes lie over dimensions: for a few queries, at most 8
+  // Fills s and peak; true if some lane has a row whose score may lie above its threshold.
+  bool (*scores)(const Block<T>&, Panel<T>&);
+  // s -> weights, and their sums; false if the block is dead and nothing was done.
+  bool (*weights)(const Block<T>&, Panel<T>&, bool statistics);
+  // acc += sum_n p_n X_n
+  void (*accumulate)(const Block<T>&, Panel<T>&);
+  // acc_u += sum_n p_n <u, X_n> X_n
+  void (*accumulate_u)(const Block<T>&, Panel<T>&);
+};
+
+template <class T>
+struct TypedKernels {
+  // Rows first ... first + count - 1 in normal form: inverse * stored + shift[k].
+  void (*decode)(const Rows&, int64_t first, ptrdiff_t count, T inverse, const T* shift, T* x, ptrdiff_t ld);
+  PanelKernels<T> wide, narrow, single;
+};
+
+// Float64 work on the rows as given.
+struct ExactKernels {
+  void (*values)(const Rows&, int64_t row, double* out);
+  double (*distance2)(const Rows&, int64_t row, const double* x, double alpha);  // |x - alpha x_row|^2
+  double (*norm2)(const Rows&, int64_t row, double inverse, const double* shift);  // |inverse * stored + shift|^2
+  // delta = x_row - ref: sum += t delta, and returns |delta|^2; if u, also sum_u += t <delta, u> delta.
+  double (*add)(const Rows&, int64_t row, const double* ref, double t, double* sum, const double* u, double* sum_u);
+};
+
+struct KernelTable {
+  const char* name;
+  TypedKernels<float> f32;
+  TypedKernels<double> f64;
+  ExactKernels exact;
+  const NormalsKernel* normals;
+};
+
+}  // namespace interp_fast

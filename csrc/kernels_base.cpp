@@ -1,0 +1,2 @@
+#define ISA base
+#include "kernels-inl.h"

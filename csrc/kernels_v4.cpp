@@ -1,0 +1,2 @@
+#define ISA v4
+#include "kernels-inl.h"

@@ -1,0 +1,117 @@
+// Vectors of T as GCC and Clang vector extensions, and 2^x. kVectorBytes is this target's register size.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define IF_INLINE inline __attribute__((always_inline))
+
+namespace interp_fast {
+namespace ISA {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+constexpr bool kManyRegisters = true;
+#elif defined(__AVX__)
+constexpr int kVectorBytes = 32;
+constexpr bool kManyRegisters = false;
+#else
+constexpr int kVectorBytes = 16;
+#if defined(__aarch64__)
+constexpr bool kManyRegisters = true;
+#else
+constexpr bool kManyRegisters = false;
+#endif
+#endif
+
+template <class T>
+struct Lanes {
+  typedef T type __attribute__((vector_size(kVectorBytes)));
+};
+template <class T>
+using Vec = typename Lanes<T>::type;
+template <class T>
+constexpr int kWidth = kVectorBytes / sizeof(T);
+
+template <class T>
+IF_INLINE Vec<T> load(const T* p) {
+  Vec<T> v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+template <class T>
+IF_INLINE void store(T* p, Vec<T> v) {
+  memcpy(p, &v, sizeof v);
+}
+template <class T>
+IF_INLINE Vec<T> fill(T x) {
+  return x - Vec<T>{};
+}
+// b where a is not a number.
+template <class V>
+IF_INLINE V max(V a, V b) {
+  return a > b ? a : b;
+}
+// Whether any lane of a comparison's result holds.
+template <class M>
+IF_INLINE bool any(M mask) {
+  uint64_t parts[sizeof mask / 8];
+  memcpy(parts, &mask, sizeof mask);
+  uint64_t all = 0;
+  for (uint64_t part : parts) all |= part;
+  return all != 0;
+}
+template <class T>
+IF_INLINE T sum(Vec<T> v) {
+  T parts[kWidth<T>];
+  memcpy(parts, &v, sizeof v);
+  for (int half = kWidth<T> / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; i++) parts[i] += parts[i + half];
+  }
+  return parts[0];
+}
+
+// 2^x for x below the overflow threshold, exactly 0 below 2^-126 (2^-1022): x = n + r with |r| <= 1/2 by adding and
+// subtracting a number whose unit in the last place is 1, then a minimax polynomial of 2^r (relative error 9e-8 and
+// 3e-17) times 2^n put together from its bits; n is kept from going below the exponent whose bits are 0.
+IF_INLINE Vec<float> exp2(Vec<float> x) {
+  typedef int32_t Int __attribute__((vector_size(kVectorBytes)));
+  const Vec<float> magic = fill(12582912.0f);
+  x = max(x, fill(-127.0f));
+  const Vec<float> z = x + magic;
+  const Vec<float> r = x - (z - magic);
+  Vec<float> p = fill(0.001326465239f);
+  p = p * r + 0.009671511324f;
+  p = p * r + 0.05550733963f;
+  p = p * r + 0.2402224212f;
+  p = p * r + 0.6931469775f;
+  p = p * r + 1.0f;
+  return p * (Vec<float>)(((Int)z << 23) + 0x3F800000);
+}
+
+IF_INLINE Vec<double> exp2(Vec<double> x) {
+  typedef int64_t Int __attribute__((vector_size(kVectorBytes)));
+  const Vec<double> magic = fill(6755399441055744.0);
+  x = max(x, fill(-1023.0));
+  const Vec<double> z = x + magic;
+  const Vec<double> r = x - (z - magic);
+  Vec<double> p = fill(4.4352818921179420508e-10);
+  p = p * r + 7.0741056134994288393e-9;
+  p = p * r + 1.0178198027112659334e-7;
+  p = p * r + 1.321543308967195582e-6;
+  p = p * r + 1.5252733489975452922e-5;
+  p = p * r + 1.5403530462514451054e-4;
+  p = p * r + 1.3333558146789935436e-3;
+  p = p * r + 9.6181291075883352218e-3;
+  p = p * r + 5.5504108664819921544e-2;
+  p = p * r + 0.24022650695910156204;
+  p = p * r + 0.69314718055994533046;
+  p = p * r + 1.0;
+  return p * (Vec<double>)(((Int)z << 52) + 0x3FF0000000000000);
+}
+
+}  // namespace
+}  // namespace ISA
+}  // namespace interp_fast

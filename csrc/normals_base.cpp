@@ -1,0 +1,3 @@
+#define ISA base
+#include "normals.h"
+#include "normals-inl.h"

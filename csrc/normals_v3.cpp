@@ -1,0 +1,3 @@
+#define ISA v3
+#include "normals.h"
+#include "normals-inl.h"

@@ -1,0 +1,3 @@
+#define ISA v4
+#include "normals.h"
+#include "normals-inl.h"

@@ -1,0 +1,127 @@
+#include "pool.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <new>
+#include <thread>
+
+namespace interp_fast {
+namespace {
+
+// Long enough to catch the next parallel loop of the same call without a wake-up (some microseconds), short enough not
+// to take a core from anybody.
+constexpr int kSpins = 4000;
+
+void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+class Pool {
+ public:
+  void run(int64_t tasks, int threads, const std::function<void(int64_t, int)>& body) {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      for (; workers_ < threads - 1; workers_++) {
+        std::thread([this, id = workers_ + 1, seen = generation_.load()] { loop(id, seen); }).detach();
+      }
+      body_ = &body;
+      tasks_ = tasks;
+      next_ = 0;
+      error_ = nullptr;
+      helpers_ = threads - 1;
+      active_ = helpers_;
+      generation_++;
+    }
+    wake_.notify_all();
+    work(0);
+    for (int k = 0; k < kSpins && active_.load(std::memory_order_acquire) > 0; k++) relax();
+    std::unique_lock<std::mutex> lock(mutex_);
+    done_.wait(lock, [this] { return active_ == 0; });
+    if (error_) std::rethrow_exception(error_);
+  }
+
+ private:
+  void loop(int id, int64_t seen) {
+    for (;;) {
+      for (int k = 0; k < kSpins && generation_.load(std::memory_order_acquire) == seen; k++) relax();
+      {
+        std::unique_lock<std::mutex> lock(mutex_);
+        wake_.wait(lock, [&] { return generation_ != seen; });
+        seen = generation_;
+        if (id > helpers_) continue;
+      }
+      work(id);
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (--active_ == 0) done_.notify_one();
+    }
+  }
+
+  void work(int worker) {
+    for (int64_t task; (task = next_.fetch_add(1)) < tasks_;) {
+      try {
+        (*body_)(task, worker);
+      } catch (...) {
+        std::lock_guard<std::mutex> lock(mutex_);
+        if (!error_) error_ = std::current_exception();
+        next_ = tasks_;
+      }
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable wake_, done_;
+  std::atomic<int64_t> generation_{0}, next_{0};
+  std::atomic<int> active_{0};
+  const std::function<void(int64_t, int)>* body_ = nullptr;
+  int64_t tasks_ = 0;
+  int workers_ = 0, helpers_ = 0;
+  std::exception_ptr error_;
+};
+
+// Never destroyed: its threads sleep until the process ends.
+Pool* pool = nullptr;
+std::mutex pool_mutex;
+std::atomic<int> limit{0};  // 0: none
+
+// The threads do not exist in a forked child, and its copy of the mutex may be locked for ever.
+void forget_pool() {
+  pool = nullptr;
+  new (&pool_mutex) std::mutex;
+}
+
+[[maybe_unused]] const int fork_handler = pthread_atfork(nullptr, nullptr, forget_pool);
+
+}  // namespace
+
+void parallel_for(int64_t tasks, int threads, const std::function<void(int64_t, int)>& body) {
+  if (limit > 0) threads = std::min<int>(threads, limit);
+  threads = static_cast<int>(std::min<int64_t>(threads, tasks));
+  if (threads > 1) {
+    std::unique_lock<std::mutex> lock(pool_mutex, std::try_to_lock);
+    if (lock.owns_lock()) {
+      if (!pool) pool = new Pool;
+      pool->run(tasks, threads, body);
+      return;
+    }
+  }
+  for (int64_t task = 0; task < tasks; task++) body(task, 0);
+}
+
+}  // namespace interp_fast
+
+// For threadpoolctl: an upper limit on the threads of any call.
+extern "C" __attribute__((visibility("default"))) int interp_fast_get_num_threads() {
+  return interp_fast::limit > 0 ? interp_fast::limit.load()
+                                : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+extern "C" __attribute__((visibility("default"))) void interp_fast_set_num_threads(int n) { interp_fast::limit = n; }

@@ -1,0 +1,201 @@
+// Every query ends in one of three ways, each the cheapest that keeps the promised accuracy where it applies:
+//
+//   the prior   alpha = 0, or all rows equal: the posterior is the weights;
+//   sums        all rows, in the arithmetic of the products (sum.h), when rounding a logit does not matter;
+//   few rows    those that rigorous bounds on the scores leave over (collect.h), in float64 from the rows as given.
+//
+// Data stored in less than float64 have one more way between the last two: sums in float64, for queries whose logits
+// need more digits than float32 has while many rows still count.
+#include "posterior.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "collect.h"
+#include "dispatch.h"
+#include "exact.h"
+#include "sum.h"
+
+namespace interp_fast {
+namespace {
+
+// What float32 and float64 results promise, with a margin; in float64 sums of float32 data rounding is no concern.
+constexpr Promise kSingle = {0x1p-13, 0x1p-19, 0x1p-16, 5e-6, 0.5, 0x1p-6};
+constexpr Promise kDouble = {0x1p-32, 0x1p-35, 0x1p-36, 5e-11, 0.5, 0x1p-16};
+constexpr Promise kSingleInDouble = {0x1p-13, 0x1p-19, 0x1p-16, 5e-6, 0x1p-20, 0x1p-26};
+
+constexpr double kListBytes = 0x1p28;  // most memory for lists of rows
+
+// The posterior is the weights, whatever the query.
+void write_prior(const Data& data, const std::vector<Query>& queries, const Outputs& out, int threads) {
+  if (queries.empty()) return;
+  const ptrdiff_t d = data.rows.d;
+  Candidates all;
+  for (int64_t row = 0; row < data.rows.n; row++) {
+    if (data.log_w[row] > -INFINITY) all.rows.push_back(row);
+  }
+  all.c.assign(all.rows.size(), 0.0);
+  std::vector<Candidates> once(1, std::move(all));
+  double gap, log_rest, ess, entropy;
+  int64_t index;
+  std::vector<int64_t> top_index(static_cast<size_t>(out.top));
+  std::vector<double> top_weight(static_cast<size_t>(out.top));
+  Outputs of_weights{};
+  of_weights.gap = &gap, of_weights.log_rest = &log_rest, of_weights.ess = &ess, of_weights.entropy = &entropy;
+  of_weights.index = &index;
+  of_weights.top = out.top, of_weights.top_index = top_index.data(), of_weights.top_weight = top_weight.data();
+  Query any{};
+  any.cut = INFINITY;
+  any.s2 = queries[0].s2;
+  finish_exact(data, &any, once, nullptr, of_weights, nullptr, threads);
+  const double radius = data.radius * data.unit;
+  for (const Query& query : queries) {
+    const int64_t m = query.index;
+    double c = 0;
+    for (ptrdiff_t k = 0; k < d; k++) {
+      const double difference = query.x[k] - query.alpha * data.mean[static_cast<size_t>(k)];
+      c += difference * difference;
+    }
+    if (out.mean) std::copy(data.mean.begin(), data.mean.end(), out.mean + m * d);
+    if (out.log_norm) out.log_norm[m] = query.s2 > 0 ? -c / (2 * query.s2) : -INFINITY;
+    if (out.index) out.index[m] = index;
+    if (out.gap) out.gap[m] = query.s2 == 0 && gap < INFINITY ? 0.0 : gap;
+    if (out.log_rest) out.log_rest[m] = log_rest;
+    if (out.ess) out.ess[m] = ess;
+    if (out.entropy) out.entropy[m] = entropy;
+    if (out.variance) out.variance[m] = radius * radius;
+    if (out.jvp) std::fill_n(out.jvp + m * d, d, 0.0);
+    if (out.dropped) out.dropped[m] = 0;
+    if (out.work) out.work[m] = 0;
+    if (out.top == 0) continue;
+    std::copy(top_index.begin(), top_index.end(), out.top_index + m * out.top);
+    std::copy(top_weight.begin(), top_weight.end(), out.top_weight + m * out.top);
+  }
+}
+
+// Queries by the few rows that count. Those with too many come back, unless `always`.
+template <class T>
+std::vector<Query> few_rows(const Data& data, const std::vector<Query>& queries, const double* u, const Outputs& out,
+                            bool always, int threads) {
+  std::vector<Query> rest;
+  const double row_bytes = sizeof(Shortlist::Entry), n = static_cast<double>(data.rows.n);
+  const int64_t count = static_cast<int64_t>(queries.size());
+  const int64_t wave = always ? std::max<int64_t>(1, static_cast<int64_t>(kListBytes / (row_bytes * n))) : 1 << 13;
+  const size_t k = static_cast<size_t>(std::min(data.active, std::max<int64_t>(out.off_weights() ? 2 : 1, out.top)));
+  for (int64_t first = 0; first < count; first += wave) {
+    const int64_t size = std::min(wave, count - first);
+    // One float64 difference costs some three times what the row costs in a float64 sum of all.
+    const double most = std::min(n / 4 + 64, kListBytes / (row_bytes * static_cast<double>(size)));
+    const size_t capacity = always ? SIZE_MAX : std::max<size_t>(256, static_cast<size_t>(most));
+    const std::vector<Shortlist> lists =
+        collect<T>(data, queries.data() + first, size, k, true, capacity, threads);
+    std::vector<Query> kept;
+    std::vector<Shortlist> kept_lists;
+    for (int64_t q = 0; q < size; q++) {
+      Query query = queries[static_cast<size_t>(first + q)];
+      if (out.work && !query.counted) out.work[query.index] = 0.5;
+      query.counted = true;
+      const Shortlist& list = lists[static_cast<size_t>(q)];
+      if (list.overflowed()) {
+        rest.push_back(query);
+      } else {
+        kept.push_back(query), kept_lists.push_back(list);
+      }
+    }
+    std::vector<Candidates> candidates = measure(data, kept.data(), kept_lists, threads);
+    std::vector<int64_t> left_out(kept.size());
+    finish_exact(data, kept.data(), candidates, u, out, &left_out, threads);
+    for (size_t q = 0; out.dropped && q < kept.size(); q++) {
+      out.dropped[kept[q].index] = std::min(1.0, static_cast<double>(left_out[q]) * std::exp(-kept[q].cut));
+    }
+  }
+  return rest;
+}
+
+}  // namespace
+
+std::vector<Query> normal_form(const Data& data, const double* x, int64_t queries, const double* alpha,
+                               const double* sigma, const double* cut, int threads) {
+  std::vector<Query> out(static_cast<size_t>(queries));
+  const ptrdiff_t d = data.rows.d;
+  parallel_for(queries, queries * d < (1 << 15) ? 1 : threads, [&](int64_t m, int) {
+    Query& query = out[static_cast<size_t>(m)];
+    query.index = m;
+    query.x = x + m * d;
+    query.alpha = alpha[m];
+    query.cut = cut[m];
+    query.s2 = sigma[m] * sigma[m] + (alpha[m] * data.bandwidth) * (alpha[m] * data.bandwidth);
+    query.variance = query.s2 / (data.unit * data.unit);
+    for (ptrdiff_t k = 0; k < d; k++) {
+      const double difference = (query.x[k] - query.alpha * data.center[static_cast<size_t>(k)]) / data.unit;
+      query.x2 += difference * difference;
+    }
+  });
+  return out;
+}
+
+void posterior(const Data& data, const double* x, int64_t queries, const double* alpha, const double* sigma,
+               const double* cut, const double* u, const Outputs& out, int threads) {
+  const bool wide = data.rows.type == RowType::f64;
+  std::vector<Query> prior, dense, late;
+  for (Query& query : normal_form(data, x, queries, alpha, sigma, cut, threads)) {
+    const bool is_prior = data.radius == 0 || (query.alpha == 0 && !out.jvp);
+    const bool sums = wide ? summable<double>(data, query, kDouble) : summable<float>(data, query, kSingle);
+    (is_prior ? prior : sums ? dense : late).push_back(query);
+  }
+  write_prior(data, prior, out, threads);
+  const std::vector<Query> failed =
+      wide ? sum_pass<double>(data, dense, u, out, kDouble, threads) : sum_pass<float>(data, dense, u, out, kSingle, threads);
+  late.insert(late.end(), failed.begin(), failed.end());
+  if (wide) {
+    few_rows<double>(data, few_rows<double>(data, late, u, out, false, threads), u, out, true, threads);
+  } else {
+    std::vector<Query> crowded = few_rows<float>(data, late, u, out, false, threads);
+    crowded = sum_pass<double>(data, crowded, u, out, kSingleInDouble, threads);
+    few_rows<float>(data, crowded, u, out, true, threads);
+  }
+}
+
+void nearest(const Data& data, const double* x, int64_t queries, double alpha, int64_t k, int64_t* index,
+             double* squared_distance, int threads) {
+  const std::vector<double> alphas(static_cast<size_t>(queries), alpha), zeros(static_cast<size_t>(queries), 0.0);
+  std::vector<Query> all = normal_form(data, x, queries, alphas.data(), zeros.data(), zeros.data(), threads);
+  for (Query& query : all) query.s2 = query.variance = 0;
+  const auto pass = [&](const std::vector<Query>& some, bool always) {
+    std::vector<Query> rest;
+    const double bytes = sizeof(Shortlist::Entry) * static_cast<double>(data.rows.n);
+    const int64_t count = static_cast<int64_t>(some.size());
+    const int64_t wave = always ? std::max<int64_t>(1, static_cast<int64_t>(kListBytes / bytes)) : 1 << 13;
+    for (int64_t first = 0; first < count; first += wave) {
+      const int64_t size = std::min(wave, count - first);
+      const size_t capacity = always ? SIZE_MAX
+                                     : std::max<size_t>(static_cast<size_t>(4 * k + 256),
+                                                        static_cast<size_t>(kListBytes / sizeof(Shortlist::Entry)) /
+                                                            static_cast<size_t>(size));
+      const Query* const from = some.data() + first;
+      std::vector<Shortlist> lists =
+          data.rows.type == RowType::f64
+              ? collect<double>(data, from, size, static_cast<size_t>(k), false, capacity, threads)
+              : collect<float>(data, from, size, static_cast<size_t>(k), false, capacity, threads);
+      const std::vector<Candidates> candidates = measure(data, from, lists, threads);
+      for (int64_t q = 0; q < size; q++) {
+        if (lists[static_cast<size_t>(q)].overflowed()) {
+          rest.push_back(from[q]);
+          continue;
+        }
+        const Candidates& found = candidates[static_cast<size_t>(q)];
+        std::vector<std::pair<double, int64_t>> order;
+        for (size_t i = 0; i < found.rows.size(); i++) order.emplace_back(found.c[i], found.rows[i]);
+        std::partial_sort(order.begin(), order.begin() + k, order.end());
+        for (int64_t i = 0; i < k; i++) {
+          squared_distance[from[q].index * k + i] = order[static_cast<size_t>(i)].first;
+          index[from[q].index * k + i] = order[static_cast<size_t>(i)].second;
+        }
+      }
+    }
+    return rest;
+  };
+  pass(pass(all, false), true);
+}
+
+}  // namespace interp_fast

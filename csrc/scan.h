@@ -1,0 +1,232 @@
+// A pass of a list of queries over all rows: queries in groups of panels, rows in slabs of blocks.
+//
+// A task is one group times one slab. It decodes a block of rows into its worker's scratch and shows it to every panel
+// of the group before going on to the next, so that X is read from memory once per group and decoded once for 64 to 128
+// queries. Groups, slabs and blocks follow from shapes alone and a task never looks at another, so that no bit of a
+// result depends on who runs what; what tasks leave behind is merged in the order of the slabs.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "buffer.h"
+#include "data.h"
+#include "pool.h"
+
+namespace interp_fast {
+
+struct Query {
+  int64_t index;    // row of x and of the outputs
+  const double* x;  // (d,), as given
+  double alpha;
+  double s2;        // S = sigma^2 + alpha^2 bandwidth^2
+  double cut;       // nats
+  // In normal form: x~ = (x - alpha center) / unit, |x~|^2 and S / unit^2.
+  double x2, variance;
+  bool counted;     // its share of the work is known
+};
+
+template <class T>
+constexpr double kRoundoff = sizeof(T) == 4 ? 0x1p-24 : 0x1p-53;
+// exp(-this) is 0 in the arithmetic.
+template <class T>
+constexpr double kUnderflow = sizeof(T) == 4 ? 104.0 : 745.0;
+
+template <class T>
+const TypedKernels<T>& typed(const KernelTable& table) {
+  if constexpr (sizeof(T) == 4) {
+    return table.f32;
+  } else {
+    return table.f64;
+  }
+}
+
+// How a pass is cut up; from shapes alone.
+struct Plan {
+  int width;  // lanes of a panel
+  bool single;
+  int64_t queries, panels, groups, slabs, slab_rows;
+  ptrdiff_t block_rows, ld, size;  // rows of a block; numbers between its rows; numbers of a panel's q and acc
+
+  int64_t first_panel(int64_t group) const { return panels * group / groups; }
+  int lanes(int64_t panel) const { return static_cast<int>(std::min<int64_t>(width, queries - panel * width)); }
+};
+
+// The panels' side of a pass: one array per field of Panel, panel after panel.
+template <class T>
+struct Panels {
+  Plan plan;
+  ptrdiff_t d;
+  const PanelKernels<T>* kernels;
+  Buffer<T> q, u, lanes;  // lanes: h, w, slack1, slack2, slack3, cut
+
+  Panel<T> panel(int64_t p) const {
+    Panel<T> out{};
+    out.q = q.get() + p * plan.size;
+    out.u = u.get() ? u.get() + p * plan.size : nullptr;
+    T* const lane = lanes.get() + p * 6 * plan.width;
+    const T** const fields[] = {&out.h, &out.w, &out.slack1, &out.slack2, &out.slack3, &out.cut};
+    for (int i = 0; i < 6; i++) *fields[i] = lane + i * plan.width;
+    out.ld = plan.ld;
+    out.d = d;
+    out.lanes = plan.lanes(p);
+    return out;
+  }
+  // Where dimension k of a lane lies in q and acc.
+  ptrdiff_t at(int lane, ptrdiff_t k) const { return plan.single ? lane * plan.ld + k : k * plan.width + lane; }
+};
+
+constexpr int kFew = 8;             // up to so many queries the rows are read faster than a panel is filled
+constexpr int64_t kTasks = 32;      // enough that the last ones do not leave workers idle for long
+constexpr int64_t kSlabRows = 2048;
+
+template <class T>
+Panels<T> make_panels(const Data& data, const KernelTable& table, int64_t queries, int64_t group_queries) {
+  const TypedKernels<T>& kernels = typed<T>(table);
+  Panels<T> panels{};
+  panels.d = data.rows.d;
+  panels.kernels = queries <= std::min(kFew, kernels.single.width) ? &kernels.single
+                   : queries <= kernels.narrow.width               ? &kernels.narrow
+                                                                   : &kernels.wide;
+  Plan& plan = panels.plan;
+  const int64_t n = data.rows.n, d = data.rows.d;
+  plan.width = panels.kernels->width;
+  plan.single = panels.kernels->single;
+  plan.queries = queries;
+  plan.panels = (queries + plan.width - 1) / plan.width;
+  const int64_t per_group = std::max<int64_t>(1, group_queries / plan.width);
+  plan.groups = (plan.panels + per_group - 1) / per_group;
+  // An odd number of cache lines: rows never fall into few cache sets.
+  const ptrdiff_t lines = static_cast<ptrdiff_t>(round_to_line<T>(d) * sizeof(T) / kLine);
+  plan.ld = (lines | 1) * static_cast<ptrdiff_t>(kLine / sizeof(T));
+  plan.size = plan.single ? plan.width * plan.ld : plan.width * d;
+  plan.block_rows = kBlock;
+  if (plan.single) {  // stays close to the core between decoding and the two products
+    plan.block_rows = std::clamp<ptrdiff_t>(65536 / (plan.ld * static_cast<ptrdiff_t>(sizeof(T)) * kTile), 1, 10) * kTile;
+  }
+  const int64_t slabs = std::clamp<int64_t>((kTasks + plan.groups - 1) / plan.groups, 1, std::max<int64_t>(1, n / kSlabRows));
+  plan.slab_rows = ((n + slabs - 1) / slabs + plan.block_rows - 1) / plan.block_rows * plan.block_rows;
+  plan.slabs = (n + plan.slab_rows - 1) / plan.slab_rows;
+  return panels;
+}
+
+// Fills the panels: scale(query) is the common factor of (q, h, w), `weighted` false leaves log_w out.
+template <class T, class Scale>
+void fill_panels(Panels<T>& panels, const Data& data, const Query* queries, const double* u, bool weighted, int threads,
+                 Scale scale) {
+  const Plan& plan = panels.plan;
+  const ptrdiff_t d = data.rows.d;
+  panels.q = Buffer<T>(static_cast<size_t>(plan.panels * plan.size));
+  if (u) panels.u = Buffer<T>(static_cast<size_t>(plan.panels * plan.size));
+  panels.lanes = Buffer<T>(static_cast<size_t>(plan.panels * 6 * plan.width));
+  // A score is a sum over at most kChunk terms in each of ceil(d / kChunk) chunks, then those; the operands, the norm
+  // and the weight are rounded a few times more. See Higham, Accuracy and Stability of Numerical Algorithms, ch. 3.
+  const double links = static_cast<double>(kChunk + (d + kChunk - 1) / kChunk + 16) * kRoundoff<T>;
+  const double gamma = 1.01 * links / (1 - links);
+  parallel_for(plan.panels, threads, [&](int64_t p, int) {
+    T* const q = panels.q.get() + p * plan.size;
+    std::memset(q, 0, static_cast<size_t>(plan.size) * sizeof(T));
+    T* const lanes = panels.lanes.get() + p * 6 * plan.width;
+    std::memset(lanes, 0, static_cast<size_t>(6 * plan.width) * sizeof(T));
+    for (int lane = 0; lane < plan.lanes(p); lane++) {
+      const Query& query = queries[p * plan.width + lane];
+      const double factor = scale(query), a = query.alpha, length = std::sqrt(query.x2);
+      const double w = weighted ? factor * query.variance : 0.0;
+      for (ptrdiff_t k = 0; k < d; k++) {
+        const double x = (query.x[k] - a * data.center[static_cast<size_t>(k)]) / data.unit;
+        q[panels.at(lane, k)] = static_cast<T>(factor * a * x);
+      }
+      const double fields[] = {0.5 * factor * a * a,  w, gamma * factor * a * length, 0.5 * gamma * factor * a * a,
+                               4.04 * kRoundoff<T> * w, std::min(query.cut, kUnderflow<T>) * factor * query.variance};
+      for (int i = 0; i < 6; i++) lanes[i * plan.width + lane] = static_cast<T>(fields[i]);
+    }
+    if (!u) return;
+    T* const to = panels.u.get() + p * plan.size;
+    std::memset(to, 0, static_cast<size_t>(plan.size) * sizeof(T));
+    for (int lane = 0; lane < plan.lanes(p); lane++) {
+      const double* from = u + queries[p * plan.width + lane].index * d;
+      double largest = 0;
+      for (ptrdiff_t k = 0; k < d; k++) largest = std::max(largest, std::abs(from[k]));
+      for (ptrdiff_t k = 0; largest > 0 && k < d; k++) to[panels.at(lane, k)] = static_cast<T>(from[k] / largest);
+    }
+  });
+}
+
+// One worker's memory for a pass.
+template <class T>
+struct Scratch {
+  Buffer<T> x, rows, s, su;
+
+  explicit Scratch(const Plan& plan)
+      : x(zeros(plan.block_rows * plan.ld)),
+        rows(static_cast<size_t>(2 * plan.block_rows)),
+        s(static_cast<size_t>(plan.block_rows * plan.width)),
+        su(static_cast<size_t>(plan.block_rows * plan.width)) {}
+
+ private:
+  static Buffer<T> zeros(ptrdiff_t count) {
+    Buffer<T> buffer(static_cast<size_t>(count));
+    std::memset(buffer.get(), 0, static_cast<size_t>(count) * sizeof(T));
+    return buffer;
+  }
+};
+
+// Rows first ... first + count - 1 as a block. With `weighted` rows of weight 0 are blank and never count.
+template <class T>
+Block<T> decode_block(const Data& data, const TypedKernels<T>& kernels, const Plan& plan, int64_t first, ptrdiff_t count,
+                      bool weighted, const Scratch<T>& scratch) {
+  Block<T> block{};
+  block.x = scratch.x.get();
+  block.ld = plan.ld;
+  block.d = data.rows.d;
+  block.rows = (count + kTile - 1) / kTile * kTile;
+  T* const n2 = scratch.rows.get();
+  T* const log_w = n2 + plan.block_rows;
+  block.n2 = n2, block.log_w = log_w;
+  kernels.decode(data.rows, first, count, static_cast<T>(data.inverse), data.shift<T>(), scratch.x.get(), plan.ld);
+  double longest = 0, span = 0;
+  for (ptrdiff_t i = 0; i < block.rows; i++) {
+    const int64_t row = first + i;
+    const bool blank = i >= count || (weighted && data.log_w[row] == -INFINITY);
+    if (blank) {
+      n2[i] = static_cast<T>(kNever), log_w[i] = static_cast<T>(-kNever);
+      std::memset(scratch.x.get() + i * plan.ld, 0, static_cast<size_t>(data.rows.d) * sizeof(T));
+      continue;
+    }
+    const double norm = data.n2[static_cast<size_t>(row)], w = weighted ? data.log_w[row] - data.log_w_max : 0.0;
+    n2[i] = static_cast<T>(norm), log_w[i] = static_cast<T>(w);
+    longest = std::max(longest, norm), span = std::max(span, -w);
+  }
+  block.reach = static_cast<T>(1.001 * std::sqrt(longest));
+  block.span = static_cast<T>(1.001 * span);
+  return block;
+}
+
+// Runs a pass: start(group, slab, worker, its scratch), then visit(group, panel, block, first row, count, worker) for
+// every block and panel of the group, then finish(group, slab, worker).
+template <class T, class Start, class Visit, class Finish>
+void scan(const Data& data, const KernelTable& table, const Panels<T>& panels, bool weighted, int threads, Start start,
+          Visit visit, Finish finish) {
+  const Plan& plan = panels.plan;
+  std::vector<std::unique_ptr<Scratch<T>>> scratch(static_cast<size_t>(threads));
+  parallel_for(plan.groups * plan.slabs, threads, [&](int64_t task, int worker) {
+    const int64_t group = task / plan.slabs, slab = task % plan.slabs;
+    std::unique_ptr<Scratch<T>>& memory = scratch[static_cast<size_t>(worker)];
+    if (!memory) memory = std::make_unique<Scratch<T>>(plan);
+    start(group, slab, worker, *memory);
+    const int64_t last = std::min(data.rows.n, (slab + 1) * plan.slab_rows);
+    for (int64_t first = slab * plan.slab_rows; first < last; first += plan.block_rows) {
+      const ptrdiff_t count = std::min<int64_t>(plan.block_rows, last - first);
+      const Block<T> block = decode_block(data, typed<T>(table), plan, first, count, weighted, *memory);
+      for (int64_t p = plan.first_panel(group); p < plan.first_panel(group + 1); p++) {
+        visit(group, p, block, first, count, worker);
+      }
+    }
+    finish(group, slab, worker);
+  });
+}
+
+}  // namespace interp_fast

@@ -1,0 +1,84 @@
+// The rows that may still be among the best of one query, from scores with rigorous error bounds.
+//
+// With lb_(k) the k-th largest lower bound so far, a row whose score is at most `upper` can be left out for good once
+// upper < lb_(k) - cut: k rows are known to lie more than `cut` above it.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+namespace interp_fast {
+
+class Shortlist {
+ public:
+  struct Entry {
+    int64_t row;
+    double upper;
+  };
+
+  Shortlist() = default;
+  Shortlist(size_t k, double cut, size_t capacity) : k_(k), cut_(cut), capacity_(capacity) {}
+
+  double threshold() const { return overflowed_ ? INFINITY : best_.size() < k_ ? -INFINITY : best_.front() - cut_; }
+
+  // Rows come in increasing order. A score that is no number (a row so long that it overflows) stays.
+  void offer(int64_t row, double score, double error) {
+    if (score + error < threshold()) return;
+    entries_.push_back({row, score + error});
+    raise(score - error);
+    if (entries_.size() < next_) return;
+    filter();
+    next_ = std::max(kFirst, 2 * entries_.size());
+    if (entries_.size() > capacity_) overflow();
+  }
+
+  // The lists of consecutive slabs of rows, in order.
+  void append(const Shortlist& later) {
+    for (double lower : later.best_) raise(lower);
+    entries_.insert(entries_.end(), later.entries_.begin(), later.entries_.end());
+    if (later.overflowed_) overflow();
+  }
+
+  // Leaves out what the final threshold excludes.
+  void filter() {
+    const double limit = threshold();
+    entries_.erase(
+        std::remove_if(entries_.begin(), entries_.end(), [limit](const Entry& e) { return e.upper < limit; }),
+        entries_.end());
+  }
+
+  bool overflowed() const { return overflowed_; }
+  const std::vector<Entry>& entries() const { return entries_; }
+
+ private:
+  static constexpr size_t kFirst = 256;
+
+  void raise(double lower) {
+    if (std::isnan(lower)) return;
+    if (best_.size() == k_) {
+      if (lower <= best_.front()) return;
+      std::pop_heap(best_.begin(), best_.end(), std::greater<>());
+      best_.back() = lower;
+    } else {
+      best_.push_back(lower);
+    }
+    std::push_heap(best_.begin(), best_.end(), std::greater<>());
+  }
+
+  void overflow() {
+    overflowed_ = true;
+    entries_ = {};
+  }
+
+  size_t k_ = 1;
+  double cut_ = 0;
+  size_t capacity_ = SIZE_MAX, next_ = kFirst;
+  bool overflowed_ = false;
+  std::vector<double> best_;  // the k largest lower bounds, the smallest first
+  std::vector<Entry> entries_;
+};
+
+}  // namespace interp_fast

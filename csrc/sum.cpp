@@ -1,0 +1,329 @@
+#include "sum.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "collect.h"
+#include "dispatch.h"
+#include "exact.h"
+
+namespace interp_fast {
+namespace {
+
+constexpr double kLog2e = 1.4426950408889634074;
+constexpr int64_t kSumQueries = 64;   // of a group
+constexpr int kFlushBlocks = 32;      // float sums over rows go up a level after so many blocks
+constexpr int64_t kWaveGroups = 64;   // groups whose partial results are held at once
+
+// What a task leaves behind for each of its panels.
+template <class T>
+struct Partial {
+  Buffer<T> running;             // low, reference
+  Buffer<double> sums, total, total_u;
+  std::vector<Shortlist> lists;  // one per lane, where the order of the heaviest rows is wanted
+  int64_t dead_rows = 0;
+};
+
+template <class T>
+Buffer<T> zeros(int64_t count) {
+  Buffer<T> buffer(static_cast<size_t>(count));
+  std::memset(buffer.get(), 0, static_cast<size_t>(count) * sizeof(T));
+  return buffer;
+}
+
+template <class T>
+void flush(T* from, double* to, ptrdiff_t size) {
+  for (ptrdiff_t i = 0; i < size; i++) to[i] += static_cast<double>(from[i]), from[i] = 0;
+}
+
+// rms error of a logit in T: half of e n with e = u |y| / s^2 in normal form (y the query over alpha), where a query
+// near the centre counts as one half way out; and of the stored log-weights.
+template <class T>
+double logit_error(const Data& data, const Query& query) {
+  const double a = query.alpha, r = data.reach;
+  if (query.variance == 0) return INFINITY;
+  const double e = kRoundoff<T> * std::max(a * std::sqrt(query.x2), 0.5 * a * a * r) / query.variance;
+  return 0.5 * e * r + 0.5 * kRoundoff<T> * data.log_w_span;
+}
+
+// All slabs of one panel in one place: relative to the largest reference of each lane.
+template <class T>
+void merge(std::vector<Partial<T>>& slabs, const Plan& plan, ptrdiff_t outer, ptrdiff_t inner) {
+  Partial<T>& to = slabs[0];
+  const int W = plan.width;
+  std::vector<double> factor(static_cast<size_t>(W));
+  std::vector<T> reference(to.running.get() + W, to.running.get() + 2 * W);
+  for (const Partial<T>& slab : slabs) {
+    for (int lane = 0; lane < W; lane++) {
+      reference[static_cast<size_t>(lane)] = std::max(reference[static_cast<size_t>(lane)], slab.running[static_cast<size_t>(W + lane)]);
+      to.running[static_cast<size_t>(lane)] = std::max(to.running[static_cast<size_t>(lane)], slab.running[static_cast<size_t>(lane)]);
+    }
+  }
+  for (size_t s = 0; s < slabs.size(); s++) {
+    Partial<T>& from = slabs[s];
+    for (int lane = 0; lane < W; lane++) {
+      const double up = static_cast<double>(reference[static_cast<size_t>(lane)]) - from.running[static_cast<size_t>(W + lane)];
+      const double f = factor[static_cast<size_t>(lane)] = up == 0 ? 1.0 : std::exp2(-up);
+      double* const sums = from.sums.get() + lane;
+      const double moved[] = {f * sums[0], f * sums[W], f * f * sums[2 * W], f > 0 ? f * (sums[3 * W] - up * sums[0]) : 0.0};
+      for (int i = 0; i < 4; i++) to.sums[static_cast<size_t>(i * W + lane)] = (s ? to.sums[static_cast<size_t>(i * W + lane)] : 0.0) + moved[i];
+    }
+    const auto scaled = [&](const double* add, double* sum) {
+      for (ptrdiff_t i = 0; i < outer; i++) {
+        for (ptrdiff_t j = 0; j < inner; j++) {
+          const double f = factor[static_cast<size_t>(plan.single ? i : j)];
+          const ptrdiff_t at = i * inner + j;
+          sum[at] = (s ? sum[at] : 0.0) + f * add[at];
+        }
+      }
+    };
+    scaled(from.total.get(), to.total.get());
+    if (to.total_u.get()) scaled(from.total_u.get(), to.total_u.get());
+    if (s == 0) continue;
+    to.dead_rows += from.dead_rows;
+    for (size_t lane = 0; lane < to.lists.size(); lane++) to.lists[lane].append(from.lists[lane]);
+  }
+  for (int lane = 0; lane < W; lane++) to.running[static_cast<size_t>(W + lane)] = reference[static_cast<size_t>(lane)];
+  for (Shortlist& list : to.lists) list.filter();
+}
+
+// One query's sums over all rows, in normal form; scores in units of log 2.
+struct Total {
+  double reference, low;
+  double p, p_n2, p_p, p_score;
+  std::vector<double> x, u_x;  // sum p X, sum p <u, X> X (u divided by its largest entry)
+};
+
+template <class T>
+class Finisher {
+ public:
+  Finisher(const Data& data, const Outputs& out, const Promise& promise, const double* u)
+      : data_(data), out_(out), promise_(promise), u_(u) {}
+
+  // False if T was not enough for this query.
+  bool operator()(const Query& query, const Total& total, const Candidates& candidates) const {
+    const double largest = std::exp2(total.low - total.reference) / total.p;
+    double mean2 = 0;
+    for (double x : total.x) mean2 += x * x;
+    mean2 /= total.p * total.p;
+    const double second = total.p_n2 / total.p, variance = std::max(0.0, second - mean2);
+    // Errors of logits reach the mean through the deviation of the rows; where many rows share the weight they average
+    // (first order, checked against float64). The sum itself and the stored rows add their own roundings.
+    const double deviation = std::sqrt(data_.active == 1 ? 0.0 : std::min(1.0, largest) * variance);
+    const double error = logit_error<T>(data_, query);
+    const double mean_error = (largest > 0.25 ? 4 : 1) * error * deviation + 4 * kRoundoff<T> * std::sqrt(second);
+    const double s = std::sqrt(query.variance) / query.alpha;
+    if (!(mean_error <= std::min(promise_.per_radius * data_.radius, promise_.per_deviation * s))) return false;
+    if ((out_.log_rest || out_.entropy || out_.variance || out_.jvp) && largest > 1 - promise_.rest) return false;
+    if ((out_.variance || out_.jvp) && variance < promise_.variance * data_.reach * data_.reach) return false;
+    if (out_.top > 0 && 2 * error * std::min(1.0, largest) > promise_.top_weight) return false;
+    write(query, total, variance, candidates);
+    return true;
+  }
+
+ private:
+  void write(const Query& query, const Total& total, double variance, const Candidates& candidates) const {
+    const int64_t m = query.index;
+    const ptrdiff_t d = data_.rows.d;
+    const double unit = data_.unit;
+    const double log_p = std::log(total.p);
+    const double log_norm =
+        total.reference / kLog2e + log_p + data_.log_w_max - query.x2 / (2 * query.variance);
+    if (out_.log_norm) out_.log_norm[m] = log_norm;
+    if (out_.ess) out_.ess[m] = total.p * total.p / total.p_p;
+    if (out_.entropy) out_.entropy[m] = log_p - total.p_score / kLog2e / total.p;
+    if (out_.variance) out_.variance[m] = unit * unit * variance;
+    for (ptrdiff_t k = 0; out_.mean && k < d; k++) {
+      out_.mean[m * d + k] = data_.center[static_cast<size_t>(k)] + unit * (total.x[static_cast<size_t>(k)] / total.p);
+    }
+    if (out_.jvp) {
+      const double* const u = u_ + m * d;
+      double largest = 0, along = 0;
+      for (ptrdiff_t k = 0; k < d; k++) largest = std::max(largest, std::abs(u[k]));
+      for (ptrdiff_t k = 0; k < d; k++) along += u[k] * (total.x[static_cast<size_t>(k)] / total.p);
+      for (ptrdiff_t k = 0; k < d; k++) {
+        const size_t j = static_cast<size_t>(k);
+        out_.jvp[m * d + k] = unit * unit * (largest * total.u_x[j] - along * total.x[j]) / total.p;
+      }
+    }
+    if (!out_.order()) return;
+    const Relative relative = relative_logits(data_, query, candidates);
+    const int64_t top = candidates.rows[relative.top];
+    const double logit = data_.log_w[top] - candidates.c[relative.top] / (2 * query.s2);
+    const double log_weight = std::min(0.0, logit - log_norm);
+    if (out_.index) out_.index[m] = top;
+    if (out_.gap) out_.gap[m] = -relative.runner_up;
+    if (out_.log_rest) out_.log_rest[m] = std::log(-std::expm1(log_weight));
+    if (out_.top > 0) {
+      fill_top(candidates, relative.logits, log_weight, out_.top, out_.top_index + m * out_.top,
+               out_.top_weight + m * out_.top);
+    }
+  }
+
+  const Data& data_;
+  const Outputs& out_;
+  const Promise& promise_;
+  const double* u_;
+};
+
+template <class T>
+std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t count, const double* u, const Outputs& out,
+                            const Promise& promise, int threads) {
+  const KernelTable& table = active_kernels();
+  Panels<T> panels = make_panels<T>(data, table, count, kSumQueries);
+  const Plan& plan = panels.plan;
+  const ptrdiff_t d = data.rows.d;
+  const int W = plan.width;
+  const double* const directions = out.jvp ? u : nullptr;
+  fill_panels(panels, data, queries, directions, true, threads, [](const Query& q) { return kLog2e / q.variance; });
+  const size_t k = static_cast<size_t>(std::min(data.active, std::max<int64_t>(out.gap ? 2 : 1, out.top)));
+  const size_t capacity = std::max<size_t>(1024, 4 * k);
+  const bool statistics = out.ess || out.entropy;
+
+  std::vector<std::vector<Partial<T>>> partials(static_cast<size_t>(plan.panels));  // [panel][slab]
+  for (auto& slabs : partials) slabs.resize(static_cast<size_t>(plan.slabs));
+  // A worker's task at hand: its panels, with everything that runs.
+  struct Worker {
+    Buffer<T> acc, acc_u, lanes;
+    std::vector<Panel<T>> panels;
+    std::vector<Partial<T>*> partials;
+    std::vector<int> unflushed;
+  };
+  std::vector<Worker> workers(static_cast<size_t>(threads));
+
+  const auto start = [&](int64_t group, int64_t slab, int worker, const Scratch<T>& scratch) {
+    Worker& mine = workers[static_cast<size_t>(worker)];
+    const int64_t first = plan.first_panel(group), open = plan.first_panel(group + 1) - first;
+    mine.acc = zeros<T>(open * plan.size);
+    if (directions) mine.acc_u = zeros<T>(open * plan.size);
+    mine.lanes = Buffer<T>(static_cast<size_t>((open + 1) * W));  // thresholds, and the peak
+    mine.panels.clear(), mine.partials.clear();
+    mine.unflushed.assign(static_cast<size_t>(open), 0);
+    for (int64_t i = 0; i < open; i++) {
+      const int64_t p = first + i;
+      Partial<T>& partial = partials[static_cast<size_t>(p)][static_cast<size_t>(slab)];
+      partial.running = Buffer<T>(static_cast<size_t>(2 * W));
+      for (int lane = 0; lane < W; lane++) {  // lanes that are not in use are dead from the start
+        const T never = static_cast<T>(lane < plan.lanes(p) ? -INFINITY : kNever);
+        partial.running[static_cast<size_t>(lane)] = partial.running[static_cast<size_t>(W + lane)] = never;
+      }
+      partial.sums = zeros<double>(4 * W);
+      partial.total = zeros<double>(plan.size);
+      if (directions) partial.total_u = zeros<double>(plan.size);
+      if (out.order()) partial.lists.assign(static_cast<size_t>(plan.lanes(p)), Shortlist(k, 0.0, capacity));
+      Panel<T> panel = panels.panel(p);
+      panel.s = scratch.s.get();
+      panel.su = scratch.su.get();
+      panel.peak = mine.lanes.get() + open * W;
+      panel.low = partial.running.get(), panel.reference = partial.running.get() + W;
+      panel.sums = partial.sums.get();
+      panel.acc = mine.acc.get() + i * plan.size, panel.total = partial.total.get();
+      if (directions) panel.acc_u = mine.acc_u.get() + i * plan.size, panel.total_u = partial.total_u.get();
+      if (out.order()) {
+        open_thresholds(panel, W, mine.lanes.get() + i * W);
+        panel.threshold = mine.lanes.get() + i * W;
+      }
+      mine.panels.push_back(panel), mine.partials.push_back(&partial);
+    }
+  };
+  const auto flush_panel = [&](Panel<T>& panel) {
+    flush(panel.acc, panel.total, plan.size);
+    if (directions) flush(panel.acc_u, panel.total_u, plan.size);
+  };
+  const auto visit = [&](int64_t group, int64_t p, const Block<T>& block, int64_t first, ptrdiff_t rows, int worker) {
+    Worker& mine = workers[static_cast<size_t>(worker)];
+    const size_t i = static_cast<size_t>(p - plan.first_panel(group));
+    Panel<T>& panel = mine.panels[i];
+    if (panels.kernels->scores(block, panel)) {
+      offer_block(panel, W, block, first, rows, mine.partials[i]->lists.data(), const_cast<T*>(panel.threshold));
+    }
+    if (!panels.kernels->weights(block, panel, statistics)) {
+      mine.partials[i]->dead_rows += rows;
+      return;
+    }
+    panels.kernels->accumulate(block, panel);
+    if (directions) panels.kernels->accumulate_u(block, panel);
+    if (++mine.unflushed[i] == kFlushBlocks) flush_panel(panel), mine.unflushed[i] = 0;
+  };
+  const auto finish = [&](int64_t, int64_t, int worker) {
+    for (Panel<T>& panel : workers[static_cast<size_t>(worker)].panels) flush_panel(panel);
+  };
+  scan(data, table, panels, true, threads, start, visit, finish);
+
+  const ptrdiff_t outer = plan.single ? plan.lanes(0) : d, inner = plan.single ? plan.ld : W;
+  std::vector<Shortlist> lists(static_cast<size_t>(count));
+  parallel_for(plan.panels, threads, [&](int64_t p, int) {
+    std::vector<Partial<T>>& slabs = partials[static_cast<size_t>(p)];
+    merge(slabs, plan, outer, inner);
+    for (size_t lane = 0; lane < slabs[0].lists.size(); lane++) {
+      lists[static_cast<size_t>(p * W) + lane] = std::move(slabs[0].lists[lane]);
+    }
+  });
+  const std::vector<Candidates> candidates =
+      out.order() ? measure(data, queries, lists, threads) : std::vector<Candidates>(static_cast<size_t>(count));
+
+  const Finisher<T> finisher(data, out, promise, u);
+  std::vector<char> passed(static_cast<size_t>(count));
+  parallel_for(count, threads, [&](int64_t q, int) {
+    const Partial<T>& merged = partials[static_cast<size_t>(q / W)][0];
+    const int lane = static_cast<int>(q % W);
+    const auto sum = [&](int i) { return merged.sums[static_cast<size_t>(i * W + lane)]; };
+    const Query& query = queries[q];
+    Total total{static_cast<double>(merged.running[static_cast<size_t>(W + lane)]),
+                static_cast<double>(merged.running[static_cast<size_t>(lane)]),
+                sum(0), sum(1), sum(2), sum(3), {}, {}};
+    total.x.resize(static_cast<size_t>(d));
+    if (directions) total.u_x.resize(static_cast<size_t>(d));
+    for (ptrdiff_t k = 0; k < d; k++) {
+      const size_t at = static_cast<size_t>(panels.at(lane, k));
+      total.x[static_cast<size_t>(k)] = merged.total[at];
+      if (directions) total.u_x[static_cast<size_t>(k)] = merged.total_u[at];
+    }
+    const bool whole = !lists[static_cast<size_t>(q)].overflowed();
+    passed[static_cast<size_t>(q)] = whole && finisher(query, total, candidates[static_cast<size_t>(q)]);
+    if (out.dropped) {
+      const double bound = static_cast<double>(merged.dead_rows) * std::exp(-query.cut);
+      out.dropped[query.index] = std::min(1.0, bound);
+    }
+    if (out.work && !query.counted) {
+      out.work[query.index] = 1 - 0.5 * static_cast<double>(merged.dead_rows) / static_cast<double>(data.rows.n);
+    }
+  });
+  std::vector<Query> rest;
+  for (int64_t q = 0; q < count; q++) {
+    if (passed[static_cast<size_t>(q)]) continue;
+    rest.push_back(queries[q]);
+    rest.back().counted = true;
+  }
+  return rest;
+}
+
+}  // namespace
+
+template <class T>
+bool summable(const Data& data, const Query& query, const Promise& promise) {
+  return logit_error<T>(data, query) <= promise.logit;
+}
+
+template <class T>
+std::vector<Query> sum_pass(const Data& data, const std::vector<Query>& queries, const double* u, const Outputs& out,
+                            const Promise& promise, int threads) {
+  std::vector<Query> rest;
+  const int64_t count = static_cast<int64_t>(queries.size()), wave = kWaveGroups * kSumQueries;
+  for (int64_t first = 0; first < count; first += wave) {
+    const std::vector<Query> failed =
+        sum_wave<T>(data, queries.data() + first, std::min(wave, count - first), u, out, promise, threads);
+    rest.insert(rest.end(), failed.begin(), failed.end());
+  }
+  return rest;
+}
+
+template bool summable<float>(const Data&, const Query&, const Promise&);
+template bool summable<double>(const Data&, const Query&, const Promise&);
+template std::vector<Query> sum_pass<float>(const Data&, const std::vector<Query>&, const double*, const Outputs&,
+                                            const Promise&, int);
+template std::vector<Query> sum_pass<double>(const Data&, const std::vector<Query>&, const double*, const Outputs&,
+                                             const Promise&, int);
+
+}  // namespace interp_fast

@@ -1,0 +1,29 @@
+// The dense pass: weights of all rows in the arithmetic of T, and their sums; then the test whether that was enough.
+#pragma once
+
+#include <vector>
+
+#include "posterior.h"
+
+namespace interp_fast {
+
+// What a sum pass in T has to reach for a result of the promised accuracy.
+struct Promise {
+  double logit;         // rms error of a logit: of log_norm, and small enough that first order is all that matters
+  double per_radius;    // error of the mean in units of the rms radius of the data
+  double per_deviation;  // and in units of s = sqrt(S) / alpha, which is what the score sees
+  double top_weight;    // error of a single weight
+  double rest;          // 1 - the largest weight must exceed this where off-weights are summed
+  double variance;      // and the variance this share of reach^2, where it is a difference of second moments
+};
+
+// Whether the scores of a query may be formed in T at all.
+template <class T>
+bool summable(const Data& data, const Query& query, const Promise& promise);
+
+// Fills the outputs of the queries that pass the test, and returns the others.
+template <class T>
+std::vector<Query> sum_pass(const Data& data, const std::vector<Query>& queries, const double* u, const Outputs& out,
+                            const Promise& promise, int threads);
+
+}  // namespace interp_fast

@@ -1,0 +1,72 @@
+"""The compiled backend: thin calls into ``_core``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _core
+from . import Float, Moments, State
+
+__all__ = ["nearest", "normals", "posterior", "prepare", "run_steps"]
+
+
+def prepare(
+    rows: npt.NDArray[Any],
+    log_w: Float,
+    *,
+    moments: Moments,
+    scale: tuple[float, float] | None,
+    bandwidth: float,
+    low_memory: bool,
+    threads: int,
+) -> _core.Data:
+    # No copy of the rows is ever kept, so that low_memory has nothing to leave out.
+    return _core.Data(
+        rows, log_w, moments.center, moments.mean, moments.radius, moments.reach, scale, bandwidth, threads
+    )  # fmt: skip
+
+
+def posterior(
+    x: Float,
+    data: _core.Data,
+    alpha: Float,
+    sigma: Float,
+    *,
+    u: Float | None = None,
+    cut: Float,
+    out: dict[str, Any],
+    threads: int,
+) -> None:
+    _core.posterior(x, data, alpha, sigma, cut, u, out, threads)
+
+
+def run_steps(
+    state: State,
+    data: _core.Data,
+    table: Any,
+    first: int,
+    last: int,
+    *,
+    key: int | None,
+    first_sample: int,
+    error: Float | None,
+    cut: float,
+    threads: int,
+) -> None:
+    columns = (table.alpha, table.sigma, table.A, table.B, table.C, table.S)
+    _core.run_steps(
+        state.base, state.cur, state.previous, state.index, state.since, state.dropped, state.work, state.terms,
+        state.previous_error, data, *(np.ascontiguousarray(c, np.float64) for c in columns),
+        np.ascontiguousarray(table.commit, np.bool_), first, last, key or 0, first_sample, error, cut, threads,
+    )  # fmt: skip
+
+
+def nearest(x: Float, data: _core.Data, *, alpha: float, out: dict[str, Any], threads: int) -> None:
+    _core.nearest(x, data, alpha, out["index"], out["squared_distance"], threads)
+
+
+def normals(key: int, first_sample: int, row: int, out: Float, *, threads: int) -> None:
+    _core.normals(key, first_sample, row, out, threads)
