@@ -114,12 +114,13 @@ void fill_top(const Candidates& candidates, const std::vector<double>& logits, d
   }
 }
 
-void finish_exact(const Data& data, const Query* queries, std::vector<Candidates>& candidates, const double* u,
-                  const Outputs& out, std::vector<int64_t>* left_out, int threads) {
+std::vector<Used> finish_exact(const Data& data, const Query* queries, const std::vector<Candidates>& candidates,
+                               const double* u, const Outputs& out, int threads) {
   const int64_t n = static_cast<int64_t>(candidates.size());
   const ptrdiff_t d = data.rows.d;
   const ExactKernels& exact = active_kernels().exact;
   const bool sums_wanted = out.mean || out.variance || out.jvp;
+  std::vector<Used> used(candidates.size());
   parallel_for((n + kTogether - 1) / kTogether, threads, [&](int64_t task, int) {
     const int64_t first = task * kTogether, count = std::min(kTogether, n - first);
     std::vector<Sums> sums(static_cast<size_t>(count));
@@ -128,7 +129,13 @@ void finish_exact(const Data& data, const Query* queries, std::vector<Candidates
       const Candidates& from = candidates[static_cast<size_t>(first + q)];
       const Relative relative = relative_logits(data, query, from);
       const double runner_up = relative.runner_up;
-      const double floor = (out.off_weights() && runner_up > -INFINITY ? runner_up : 0.0) - query.cut;
+      // Copies of the heaviest row say nothing about the variance, which is made of the first row that differs.
+      double differing = -INFINITY;
+      for (size_t i = 0; i < from.rows.size(); i++) {
+        if (from.c[i] != from.c[relative.top]) differing = std::max(differing, relative.logits[i]);
+      }
+      const double counted_from = out.variance || out.jvp ? differing : out.off_weights() ? runner_up : 0.0;
+      const double floor = (counted_from > -INFINITY ? counted_from : 0.0) - query.cut;
       double others = 0, weighted = 0;  // relative to the runner-up, so that they do not underflow
       int64_t kept = 0;
       const size_t rows = from.rows.size();
@@ -143,7 +150,7 @@ void finish_exact(const Data& data, const Query* queries, std::vector<Candidates
       const double log_others = others > 0 ? runner_up + std::log(others) : -INFINITY;
       const double odds = std::exp(log_others), log_total = std::log1p(odds), p_top = 1 / (1 + odds);
       const double scale = std::exp(runner_up) * p_top;  // weight of the runner-up
-      if (left_out) (*left_out)[static_cast<size_t>(first + q)] = data.active - kept;
+      used[static_cast<size_t>(first + q)] = {kept, differing > -INFINITY};
       const int64_t m = query.index;
       const int64_t top_row = from.rows[relative.top];
       if (out.log_norm) {
@@ -200,6 +207,7 @@ void finish_exact(const Data& data, const Query* queries, std::vector<Candidates
       }
     }
   });
+  return used;
 }
 
 }  // namespace interp_fast

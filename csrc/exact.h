@@ -30,9 +30,15 @@ Relative relative_logits(const Data& data, const Query& query, const Candidates&
 void fill_top(const Candidates& candidates, const std::vector<double>& logits, double log_weight_top,
               int64_t top, int64_t* index, double* weight);
 
-// Everything in `out` but dropped and work for each query, from candidates that hold all rows of weight above exp(-cut).
-// dropped: the number of rows of non-zero weight that were left out.
-void finish_exact(const Data& data, const Query* queries, std::vector<Candidates>& candidates, const double* u,
-                  const Outputs& out, std::vector<int64_t>* left_out, int threads);
+// What became of the rows of one query.
+struct Used {
+  int64_t rows;  // of weight above exp(-cut), counted
+  bool spread;   // not all of them equally far: enough for a variance
+};
+
+// Everything in `out` but dropped and work, for each query, from candidates that hold every row of weight above
+// exp(-cut), relative to the heaviest row, or where off-weights count to the second.
+std::vector<Used> finish_exact(const Data& data, const Query* queries, const std::vector<Candidates>& candidates,
+                               const double* u, const Outputs& out, int threads);
 
 }  // namespace interp_fast

@@ -35,7 +35,7 @@ void write_prior(const Data& data, const std::vector<Query>& queries, const Outp
     if (data.log_w[row] > -INFINITY) all.rows.push_back(row);
   }
   all.c.assign(all.rows.size(), 0.0);
-  std::vector<Candidates> once(1, std::move(all));
+  const std::vector<Candidates> once(1, std::move(all));
   double gap, log_rest, ess, entropy;
   int64_t index;
   std::vector<int64_t> top_index(static_cast<size_t>(out.top));
@@ -47,7 +47,7 @@ void write_prior(const Data& data, const std::vector<Query>& queries, const Outp
   Query any{};
   any.cut = INFINITY;
   any.s2 = queries[0].s2;
-  finish_exact(data, &any, once, nullptr, of_weights, nullptr, threads);
+  finish_exact(data, &any, once, nullptr, of_weights, threads);
   const double radius = data.radius * data.unit;
   for (const Query& query : queries) {
     const int64_t m = query.index;
@@ -73,22 +73,22 @@ void write_prior(const Data& data, const std::vector<Query>& queries, const Outp
   }
 }
 
-// Queries by the few rows that count. Those with too many come back, unless `always`.
+// Queries by the few rows that count: within the cut of the `depth` heaviest, and the top rows asked for. Those with too
+// many come back, unless `always`.
 template <class T>
 std::vector<Query> few_rows(const Data& data, const std::vector<Query>& queries, const double* u, const Outputs& out,
-                            bool always, int threads) {
+                            int64_t depth, bool always, int threads) {
   std::vector<Query> rest;
   const double row_bytes = sizeof(Shortlist::Entry), n = static_cast<double>(data.rows.n);
   const int64_t count = static_cast<int64_t>(queries.size());
   const int64_t wave = always ? std::max<int64_t>(1, static_cast<int64_t>(kListBytes / (row_bytes * n))) : 1 << 13;
-  const size_t k = static_cast<size_t>(std::min(data.active, std::max<int64_t>(out.off_weights() ? 2 : 1, out.top)));
+  const size_t k = static_cast<size_t>(std::min(data.active, std::max(depth, out.top)));
   for (int64_t first = 0; first < count; first += wave) {
     const int64_t size = std::min(wave, count - first);
     // One float64 difference costs some three times what the row costs in a float64 sum of all.
     const double most = std::min(n / 4 + 64, kListBytes / (row_bytes * static_cast<double>(size)));
     const size_t capacity = always ? SIZE_MAX : std::max<size_t>(256, static_cast<size_t>(most));
-    const std::vector<Shortlist> lists =
-        collect<T>(data, queries.data() + first, size, k, true, capacity, threads);
+    const std::vector<Shortlist> lists = collect<T>(data, queries.data() + first, size, k, true, capacity, threads);
     std::vector<Query> kept;
     std::vector<Shortlist> kept_lists;
     for (int64_t q = 0; q < size; q++) {
@@ -102,12 +102,19 @@ std::vector<Query> few_rows(const Data& data, const std::vector<Query>& queries,
         kept.push_back(query), kept_lists.push_back(list);
       }
     }
-    std::vector<Candidates> candidates = measure(data, kept.data(), kept_lists, threads);
-    std::vector<int64_t> left_out(kept.size());
-    finish_exact(data, kept.data(), candidates, u, out, &left_out, threads);
-    for (size_t q = 0; out.dropped && q < kept.size(); q++) {
-      out.dropped[kept[q].index] = std::min(1.0, static_cast<double>(left_out[q]) * std::exp(-kept[q].cut));
+    const std::vector<Candidates> candidates = measure(data, kept.data(), kept_lists, threads);
+    const std::vector<Used> used = finish_exact(data, kept.data(), candidates, u, out, threads);
+    std::vector<Query> flat;
+    int64_t copies = 0;
+    for (size_t q = 0; q < kept.size(); q++) {
+      const double left_out = static_cast<double>(data.active - used[q].rows);
+      if (out.dropped) out.dropped[kept[q].index] = std::min(1.0, left_out * std::exp(-kept[q].cut));
+      if ((out.variance || out.jvp) && !used[q].spread && left_out > 0 && kept[q].s2 > 0) {
+        flat.push_back(kept[q]), copies = std::max(copies, used[q].rows);
+      }
     }
+    // Copies of the heaviest row hid the rows that make the variance: look beyond them.
+    if (!flat.empty()) few_rows<T>(data, flat, u, out, copies + 1, true, threads);
   }
   return rest;
 }
@@ -147,12 +154,14 @@ void posterior(const Data& data, const double* x, int64_t queries, const double*
   const std::vector<Query> failed =
       wide ? sum_pass<double>(data, dense, u, out, kDouble, threads) : sum_pass<float>(data, dense, u, out, kSingle, threads);
   late.insert(late.end(), failed.begin(), failed.end());
+  const int64_t depth = out.off_weights() ? 2 : 1;
   if (wide) {
-    few_rows<double>(data, few_rows<double>(data, late, u, out, false, threads), u, out, true, threads);
+    const std::vector<Query> crowded = few_rows<double>(data, late, u, out, depth, false, threads);
+    few_rows<double>(data, crowded, u, out, depth, true, threads);
   } else {
-    std::vector<Query> crowded = few_rows<float>(data, late, u, out, false, threads);
+    std::vector<Query> crowded = few_rows<float>(data, late, u, out, depth, false, threads);
     crowded = sum_pass<double>(data, crowded, u, out, kSingleInDouble, threads);
-    few_rows<float>(data, crowded, u, out, true, threads);
+    few_rows<float>(data, crowded, u, out, depth, true, threads);
   }
 }
 

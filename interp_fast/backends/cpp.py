@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from .. import _core
 from . import Float, Moments, State
 
-__all__ = ["nearest", "normals", "posterior", "prepare", "run_steps"]
+__all__ = ["isa", "nearest", "normals", "posterior", "prepare", "run_steps"]
+
+isa = _core.isa
 
 
 def prepare(
@@ -56,11 +57,10 @@ def run_steps(
     cut: float,
     threads: int,
 ) -> None:
-    columns = (table.alpha, table.sigma, table.A, table.B, table.C, table.S)
     _core.run_steps(
         state.base, state.cur, state.previous, state.index, state.since, state.dropped, state.work, state.terms,
-        state.previous_error, data, *(np.ascontiguousarray(c, np.float64) for c in columns),
-        np.ascontiguousarray(table.commit, np.bool_), first, last, key or 0, first_sample, error, cut, threads,
+        state.previous_error, data, table.alpha, table.sigma, table.A, table.B, table.C, table.S, table.commit,
+        first, last, key or 0, first_sample, error, cut, threads,
     )  # fmt: skip
 
 

@@ -1,0 +1,65 @@
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__version__: str
+
+_Float = npt.NDArray[np.float64]
+_Int = npt.NDArray[np.int64]
+
+class Data:
+    def __init__(
+        self,
+        rows: npt.NDArray[Any],
+        log_w: _Float,
+        center: _Float,
+        mean: _Float,
+        radius: float,
+        reach: float,
+        scale: tuple[float, float] | None,
+        bandwidth: float,
+        threads: int,
+    ) -> None: ...
+
+def isa() -> str: ...
+def set_isa(name: str) -> None: ...
+def supported() -> list[str]: ...
+def posterior(
+    x: _Float,
+    data: Data,
+    alpha: _Float,
+    sigma: _Float,
+    cut: _Float,
+    u: _Float | None,
+    out: dict[str, Any],
+    threads: int,
+) -> None: ...
+def nearest(x: _Float, data: Data, alpha: float, index: _Int, squared_distance: _Float, threads: int) -> None: ...
+def normals(key: int, first_sample: int, row: int, out: _Float, threads: int) -> None: ...
+def run_steps(
+    base: _Float,
+    cur: _Float,
+    previous: _Float,
+    index: _Int,
+    since: _Int,
+    dropped: _Float,
+    work: _Float,
+    terms: _Float | None,
+    previous_error: _Float | None,
+    data: Data,
+    alpha: _Float,
+    sigma: _Float,
+    a: _Float,
+    b: _Float,
+    c: _Float,
+    s: _Float,
+    commit: npt.NDArray[np.bool_],
+    first: int,
+    last: int,
+    key: int,
+    first_sample: int,
+    error: _Float | None,
+    cut: float,
+    threads: int,
+) -> None: ...
