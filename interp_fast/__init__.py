@@ -6,6 +6,8 @@ Time runs from t = 0 (noise) to t = 1 (data); x_t = alpha_t x_1 + sigma_t z. Sta
 
 from __future__ import annotations
 
+from typing import Any
+
 from . import grid, perturb, theory
 from ._random import NoiseKey
 from .auditing import Audit, OptimalLoss, audit, optimal_loss
@@ -68,6 +70,7 @@ __all__ = [
     "ddpm",
     "euler",
     "euler_maruyama",
+    "experiments",
     "exponential",
     "exponential_heun",
     "grid",
@@ -80,3 +83,12 @@ __all__ = [
     "schedule",
     "theory",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "experiments":  # loaded when it is first used
+        import importlib
+
+        return importlib.import_module(".experiments", __name__)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

@@ -115,6 +115,15 @@ def _parser() -> argparse.ArgumentParser:
     memorization.add_argument(
         "--ratio", type=float, default=1 / 3, help="of the distances to the nearest two rows (default 1/3)"
     )
+
+    experiments = add("experiments", _experiments, [common])
+    experiments.add_argument(
+        "name", nargs="?", choices=itf.experiments.NAMES, metavar="NAME",
+        help=f"one of {', '.join(itf.experiments.NAMES)} (default: all of them)",
+    )  # fmt: skip
+    experiments.add_argument(
+        "--out", type=Path, default=Path("experiments"), metavar="DIR", help="folder to write (default: experiments)"
+    )
     return parser
 
 
@@ -207,6 +216,23 @@ def _memorization(arguments: Any) -> int:
         samples, data.rows, holdout=data.holdout, radius=arguments.radius, ratio=arguments.ratio, rng=arguments.seed
     )
     _show(arguments, result.to_dict(), repr(result))
+    return OK
+
+
+def _experiments(arguments: Any) -> int:
+    """Run the paper's experiments, or one of them; writes a table, the numbers and a picture of each."""
+    names = itf.experiments.NAMES if arguments.name is None else (arguments.name,)
+    with _written(arguments.out, folder=True) as folder:
+        results = [
+            itf.experiments.run(
+                name, folder, seed=arguments.seed, backend=arguments.backend, threads=arguments.threads,
+                progress=_Progress(),
+            )
+            for name in names
+        ]  # fmt: skip
+    text = "\n\n".join(map(repr, results))
+    files = ", ".join(str(arguments.out / f"{name}.*") for name in names)
+    _show(arguments, {result.name: result.to_dict() for result in results}, f"{text}\n\nWritten: {files}")
     return OK
 
 

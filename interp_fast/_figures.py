@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ._datasets import InputError, Shape
 
-__all__ = ["COLOURS", "INK", "chart", "picture", "plain_log", "require_matplotlib"]
+__all__ = ["COLOURS", "INK", "STYLE", "chart", "picture", "plain_log", "require_matplotlib"]
 
 Float = npt.NDArray[np.float64]
 
@@ -22,7 +22,7 @@ Float = npt.NDArray[np.float64]
 INK = "#000000"
 COLOURS = ("#3a7fc1", "#dd7a2f", "#2f9e77", "#c5528f", "#8f74d1", "#8a8f98")
 
-_STYLE: Any = {
+STYLE: Any = {
     "axes.grid": True,
     "axes.linewidth": 0.8,
     "axes.prop_cycle": "cycler('color', " + repr(list(COLOURS)) + ")",
@@ -44,7 +44,7 @@ def require_matplotlib() -> None:
         import matplotlib.figure  # noqa: F401
         import PIL.Image  # noqa: F401
     except ImportError as exc:
-        msg = f"the report draws with matplotlib, which is not installed ({exc}): pip install 'interp_fast[report]'."
+        msg = f"pictures need matplotlib, which is not installed ({exc}): pip install 'interp_fast[report]'."
         raise InputError(msg) from None
 
 
@@ -55,7 +55,7 @@ def chart(draw: Callable[..., None], label: str, *, size: tuple[float, float] = 
 
     buffer = io.StringIO()
     # The salt keeps the ids of two charts on one page apart, and makes them the same in every run.
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": label}):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": label}):
         figure = Figure(figsize=size, layout="constrained")
         draw(*figure.subplots(1, columns, squeeze=False)[0])
         figure.savefig(

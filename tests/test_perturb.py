@@ -69,7 +69,7 @@ def test_velocity_error_displaces_by_h_under_euler():
 
 
 def test_velocity_passes_times_without_data():
-    """Encoder-decoder has no data in the velocity up to t = 1/2: Euler does not use D there, the last DDIM step does."""
+    """Encoder-decoder has no data in the velocity up to t = 1/2; Euler does not use D there, a longer step would."""
     field = itf.Field(SQUARE, itf.EncoderDecoder())
     error = itf.perturb.velocity(0.1)
     assert np.isfinite(itf.sample(field, itf.euler(field.schedule, 20), 5, rng=0, error=error).x).all()
