@@ -21,7 +21,7 @@ Int = npt.NDArray[np.int64]
 Interval = tuple[float, float]
 
 # Rows used where a cost would grow with the square of the data (precision and recall) or repeat passes (k-means).
-_MOST_ROWS = 10_000
+_MOST_ROWS = 5_000
 _LLOYD_ROUNDS = 30
 
 
@@ -137,15 +137,15 @@ def memorization(
     Notes
     -----
     ``precision`` is the share of samples in any ball around a row, ``recall`` the share of rows in any ball around a
-    sample. At most 10 000 rows and 10 000 samples, chosen by ``rng``, make balls, and those rows alone count in recall;
+    sample. At most 5 000 rows and 5 000 samples, chosen by ``rng``, make balls, and those rows alone count in recall;
     both depend on the numbers of rows and samples, so compare values for equal sizes only.
 
     ``c_t`` is the Mann-Whitney z, with midranks and tie correction, of the samples' distances to the data against those
     of the held-out rows. With several cells it is the mean over the cells that hold both, weighted by their shares of
-    the data; at most 10 000 rows place the centres.
+    the data; at most 5 000 rows place the centres.
 
     Costs 2 N d flops for each sample and held-out row, as many again for each copied-from row with a holdout, and at
-    most 6e8 d for precision and recall. Nothing of size n x N is allocated.
+    most 2e8 d for precision and recall. Nothing of size n x N is allocated.
 
     References
     ----------

@@ -142,6 +142,21 @@ def test_excess_loss_is_the_squared_error(rng):
     assert excess > 3 * math.hypot(loss.std() / math.sqrt(n), best.stderr[0])
 
 
+def test_integral_over_the_signal_to_noise_ratio_is_the_entropy():
+    """I-MMSE: the integral of L* rho d rho is log N. Queries go where they serve the integral best."""
+    field = itf.Field(np.arange(4.0)[:, None])
+    lam = np.linspace(-4.2, 2.3, 18)
+    times, weight = field.schedule.time_at(lam), np.exp(2 * lam) * (lam[1] - lam[0])  # rho d rho = rho^2 d lambda
+    pilot = itf.optimal_loss(field, times, 20_000, rng=0)
+    spread = weight * pilot.stderr * np.sqrt(pilot.queries)
+    queries = np.maximum(20_000, 2e6 * spread / spread.sum()).astype(int).tolist()
+    parts = [itf.optimal_loss(field, t, n, rng=k + 1) for k, (t, n) in enumerate(zip(times, queries, strict=True))]
+    integral = sum(w * p.loss[0] for w, p in zip(weight, parts, strict=True))
+    stderr = math.sqrt(sum((w * p.stderr[0]) ** 2 for w, p in zip(weight, parts, strict=True)))
+    assert stderr < 0.6e-3 * math.log(4)
+    assert integral == pytest.approx(math.log(4), rel=1e-3)
+
+
 def test_blocks_of_queries_change_nothing(monkeypatch):
     field = itf.Field(PENTAGON)
     whole = itf.optimal_loss(field, [0.3, 0.6], 101, rng=5)
@@ -277,8 +292,7 @@ def test_discretization_noise_is_not_underfitting():
     assert rep.memorized < 0.5
     assert rep.displaced == 0
     assert rep.verdict == "undetermined"
-    assert rep.excess.tolist() == [0] * 5
-    assert rep.concentrability.tolist() == [1] * 5
+    assert rep.excess.max() < 1e-25
 
 
 def test_bound_alone_decides_with_few_trajectories():
