@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import importlib.util
 import json
 import math
 import sys
 import tempfile
+import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,6 +109,16 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--out", type=Path, required=True, metavar="FILE.npz", help="where the samples go")
     sample.add_argument("--samples", "-n", type=_count(1), default=64, metavar="N", help="how many (default 64)")
     sample.add_argument("--solver", choices=_SOLVERS, default="euler", help="default: euler")
+
+    audit = add("audit", _audit, [common, training])
+    audit.add_argument("model", metavar="MODEL.py:fn", help="a function fn(x, t) -> array in a Python file")
+    audit.add_argument("data", metavar="DATA", help=data)
+    audit.add_argument(
+        "--predicts", choices=("velocity", "score", "noise", "denoiser"), default="velocity", help="default: velocity"
+    )
+    audit.add_argument("--samples", "-n", type=_count(2), default=256, metavar="N", help="trajectories (default 256)")
+    audit.add_argument("--radius", type=float, help="a sample this near to a row is memorized")
+    audit.add_argument("--level", type=float, default=0.9, help="share to be shown (default 0.9)")
 
     memorization = add("memorization", _memorization, [common])
     memorization.add_argument("samples", metavar="SAMPLES", help="a .npy, .npz or idx file, or a folder of images")
@@ -206,6 +220,60 @@ def _sample(arguments: Any) -> int:
         f"{out!r}\n\nWritten: {arguments.out}",
     )
     return OK
+
+
+def _audit(arguments: Any) -> int:
+    """Judge a model of a training set: overfitting, underfitting or undetermined, from its loss and its samples."""
+    path, colon, name = arguments.model.rpartition(":")
+    if not colon:
+        msg = f"MODEL must be a Python file and the name of a function in it, as model.py:fn; got {arguments.model}."
+        raise InputError(msg)
+    data = _load(arguments, holdout="0")
+    field = itf.Field(data.rows, itf.schedule(arguments.schedule), backend=arguments.backend, threads=arguments.threads)
+    model = itf.Model(_function(Path(path), name), field.schedule, predicts=arguments.predicts)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        result = itf.audit(
+            model, field, arguments.steps, arguments.samples, radius=arguments.radius, level=arguments.level,
+            rng=arguments.seed,
+        )  # fmt: skip
+    for warning in said:
+        print(f"interp-fast: warning: {warning.message}", file=sys.stderr)
+    _show(arguments, result.to_dict(), repr(result))
+    return OK
+
+
+def _function(path: Path, name: str) -> Callable[..., Any]:
+    """A function of a Python file that may import its neighbours; errors in it name their line."""
+    if not path.is_file():
+        msg = f"there is no file {path}."
+        raise InputError(msg)
+
+    def guard(call: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return call(*arguments)
+        except Exception as exc:
+            frames = traceback.extract_tb(exc.__traceback__)
+            lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
+            where = f" in line {lines[-1]}" if lines else ""
+            msg = f"{path}{where} raised {type(exc).__name__}: {exc}"
+            raise InputError(msg) from exc
+
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        msg = f"{path} is not a Python file: its name must end in .py."
+        raise InputError(msg)
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        guard(spec.loader.exec_module, module)
+    finally:
+        sys.path.remove(str(path.resolve().parent))
+    function = getattr(module, name, None)
+    if not callable(function):
+        msg = f"{path} has no function {name!r}."
+        raise InputError(msg)
+    return functools.partial(guard, function)
 
 
 def _memorization(arguments: Any) -> int:

@@ -36,7 +36,7 @@ ul { padding-left: 1.2rem; } li { margin: .45rem 0; }
 table { border-collapse: collapse; margin: 1.1rem 0; font-size: .9rem; font-variant-numeric: tabular-nums; }
 caption { caption-side: bottom; text-align: left; padding-top: .5rem; max-width: 46rem; }
 th, td { text-align: right; padding: .32rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { font-weight: 600; color: var(--soft); vertical-align: bottom; }
+th { font-weight: 600; color: var(--soft); vertical-align: bottom; white-space: normal; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 table.facts td:last-child { text-align: left; white-space: normal; }
 .summary { background: var(--tint); border-left: 3px solid var(--mark); border-radius: 0 6px 6px 0;

@@ -15,6 +15,7 @@ import interp_fast as itf
 
 from . import _figures, _html
 from . import _report_curves as curves
+from . import _report_errors as errors
 from . import _report_samples as generated
 from . import _report_steps as step_sizes
 from ._datasets import Dataset, InputError
@@ -29,6 +30,8 @@ PARTS = (
     generated.samples,
     generated.memorization,
     step_sizes.step_study,
+    errors.certificates,
+    errors.error_injection,
 )
 
 _NEIGHBOURS = 2000  # rows, and held-out rows, whose nearest training rows are looked up

@@ -84,8 +84,18 @@ def optimal_loss(study: Study) -> Part:
     square, lam = study.oracle.R**2, -np.log(ratio)
     # The integral of L* rho d rho over rho = alpha/sigma from 0 is the entropy of the row's number (Guo, Shamai and
     # Verdu 2005); before the first node L* is nearly R^2, after the last it is nearly 0.
-    area = 0.5 * square / ratio[0] ** 2 + float(np.trapezoid(best.loss / ratio**2, lam))
-    numbers = best.to_dict() | {"sigma_over_alpha": ratio, "area": area, "log_N": math.log(study.oracle.N)}
+    weight = np.gradient(lam) / ratio**2
+    weight[[0, -1]] /= 2.0
+    area, area_stderr = (
+        float(weight @ best.loss) + 0.5 * square / ratio[0] ** 2,
+        float(np.linalg.norm(weight * best.stderr)),
+    )
+    numbers = best.to_dict() | {
+        "sigma_over_alpha": ratio,
+        "area": area,
+        "area_stderr": area_stderr,
+        "log_N": math.log(study.oracle.N),
+    }
 
     def draw(ax: Any) -> None:
         ax.errorbar(ratio, best.loss / square, 2 * best.stderr / square, fmt="o-", color=COLOURS[0], capsize=2)
@@ -99,8 +109,8 @@ def optimal_loss(study: Study) -> Part:
     )
     caption = (
         "The smallest denoiser loss in units of R², from noise (left) to data (right), with two standard errors of "
-        f"{number(int(best.queries.sum()))} forward samples. Check: the area ∫ L* ρ dρ over ρ = α/σ is {area:.3g} "
-        f"nats; the exact value, for rows that differ, is log N = {math.log(study.oracle.N):.3g}."
+        f"{number(int(best.queries.sum()))} forward samples. Check: the area ∫ L* ρ dρ over ρ = α/σ is {area:.4g} ± "
+        f"{2 * area_stderr:.1g} nats; the exact value, for rows that differ, is log N = {math.log(study.oracle.N):.4g}."
     )
     nodes = list(zip(times, ratio, best.loss, best.stderr, strict=True))[::3]
     lines = [
@@ -126,7 +136,7 @@ def posterior(study: Study) -> Part:
     times, ratio = study.noise_levels()
     columns: dict[str, list[Any]] = {name: [] for name in ("ess", "gap", "entropy", "entropy_stderr", "own_row")}
     for k, t in enumerate(times.tolist()):
-        study.progress("posterior", k / len(times))
+        study.progress("posterior", 0.8 * k / len(times))
         x, index = study.oracle.draw(study.n, t, rng=study.seed)
         post = study.oracle.posterior(x, t)
         columns["ess"].append(quantiles(post.ess))
@@ -134,15 +144,23 @@ def posterior(study: Study) -> Part:
         columns["entropy"].append(float(np.mean(post.entropy)))
         columns["entropy_stderr"].append(float(np.std(post.entropy, ddof=1) / math.sqrt(study.n)))
         columns["own_row"].append(float(np.mean(post.index == index)))
-    lam = crossing(-np.log(ratio), np.array(columns["entropy"]) / math.log(study.oracle.N), _COLLAPSED)
-    study.collapse = None if lam is None else float(study.oracle.schedule.time_at(lam))
+    study.progress("collapse time", 0.8)
+    try:
+        collapse = itf.theory.collapse_time(study.oracle, study.n, level=_COLLAPSED, rng=study.seed)
+    except ValueError:  # rows too near to each other to be told apart
+        collapse = None
+    speciation = itf.theory.speciation_time(study.oracle)
+    study.speciation, study.collapse = speciation.time, None if collapse is None else collapse.time
     numbers = columns | {
         "times": times,
         "sigma_over_alpha": ratio,
         "n": study.n,
         "quantiles": (0.1, 0.5, 0.9),
-        "collapse_time": study.collapse,
         "collapse_level": _COLLAPSED,
+        "collapse_time": study.collapse,
+        "collapse_stderr": None if collapse is None else collapse.stderr,
+        "speciation_time": study.speciation,
+        "largest_eigenvalue": speciation.eigenvalue,
     }
 
     def draw(*axes: Any) -> None:
@@ -153,9 +171,10 @@ def posterior(study: Study) -> Part:
             ax.plot(ratio, middle, color=colour)
             ax.set(yscale="log", ylabel=title)
             _figures.plain_log(ax.yaxis)
-            _noise_axis(ax, study.oracle.schedule, ratio)
-            if lam is not None:
-                ax.axvline(math.exp(-lam), color=COLOURS[-1], linestyle=":", linewidth=1.4)
+            _noise_axis(ax, study.oracle.schedule, ratio, 5)
+            for time in (speciation, collapse):
+                if time is not None:
+                    ax.axvline(1.0 / time.rho, color=COLOURS[-1], linestyle=":", linewidth=1.4)
 
     text = (
         "Given x_t, each training row has a posterior probability of being the one that was noised. Early it is "
@@ -167,21 +186,24 @@ def posterior(study: Study) -> Part:
         "and the logarithm of the heaviest row's weight over the second heaviest's."
     )
     level = share(_COLLAPSED)
-    if study.collapse is not None and lam is not None:
-        caption += f" Dotted: the mean entropy falls below {level} of log N."
-        where = f"t = {study.collapse:.3f} (σ/α = {math.exp(-lam):.3g})"
-        conclusion = (
-            f"From {where} on a noisy sample belongs to one training row: the posterior over the "
-            f"{number(study.oracle.N)} rows has lost all but {level} of its entropy."
-        )
+    caption += " Dotted: speciation (α/σ)² Λ₁ = 1, Λ₁ the largest eigenvalue of the covariance"
+    spoken = (
+        f"The main direction of the data stands out of the noise at t = {speciation.time:.3f} "
+        f"(σ/α = {1.0 / speciation.rho:.3g})"
+    )
+    if collapse is None:
+        where = "never: some rows differ by rounding only"
+        conclusion = f"{spoken}; the posterior never settles on one row, as some rows differ by rounding only."
     else:
-        where = "no noise level evaluated"
+        caption += f", and collapse, where the mean entropy falls below {level} of its initial value"
+        where = f"t = {collapse.time:.3f} ± {2 * collapse.stderr:.1g} (σ/α = {1.0 / collapse.rho:.3g})"
         conclusion = (
-            f"At none of the noise levels evaluated has the posterior over rows lost all but {level} of its entropy, "
-            f"as when rows are repeated ({share(float(np.mean(study.near == 0)))} of them have an exact duplicate)."
+            f"{spoken}. From t = {collapse.time:.3f} (σ/α = {1.0 / collapse.rho:.3g}) on a noisy sample belongs to one "
+            f"training row: the posterior over the {number(study.oracle.N)} rows has lost all but {level} of its "
+            "entropy."
         )
     chart = _figures.chart(draw, "Posterior concentration against time", size=(8.6, 3.5), columns=2)
-    fragments = [_html.paragraph(text), _html.figure(chart, caption)]
+    fragments = [_html.paragraph(text), _html.figure(chart, caption + ".")]
     return Part(
         "posterior",
         numbers,
@@ -191,14 +213,14 @@ def posterior(study: Study) -> Part:
     )
 
 
-def _noise_axis(ax: Any, schedule: itf.Schedule, ratio: Float) -> None:
+def _noise_axis(ax: Any, schedule: itf.Schedule, ratio: Float, count: int = 8) -> None:
     """A horizontal axis in sigma/alpha, noise at the left, with times above."""
     ax.set_xscale("log")
     ax.set_xlim(ratio[0] * 1.05, ratio[-1] / 1.05)
     ax.set_xlabel("σ/α")
     _figures.plain_log(ax.xaxis, (1, 2, 5))
     top = ax.secondary_xaxis("top")
-    nodes = ratio[:: max(1, len(ratio) // 8)]
+    nodes = ratio[:: len(ratio) // count]
     top.set_xticks(nodes, [f"{t:.3g}" for t in np.atleast_1d(schedule.time_at(-np.log(nodes)))])
     top.minorticks_off()
     top.set_xlabel("t")

@@ -13,7 +13,7 @@ import interp_fast as itf
 
 from . import _figures, _html
 from ._figures import COLOURS
-from ._study import Part, Study
+from ._study import Part, Study, distance
 
 __all__ = ["step_study"]
 
@@ -79,8 +79,8 @@ def step_study(study: Study) -> Part:
     lines = []
     for result in results:
         for h, measured, law in list(zip(result["h"], result["measured"], result["law"], strict=True))[::2]:
-            cells = [f"{result['solver']}, {result['case']}", f"1/{round(1 / h)}", f"{measured:.3g}"]
-            cells += [f"{law:.3g}", f"{measured / law:.3f}"] if law > floor else ["< rounding", "–"]
+            cells = [f"{result['solver']}, {result['case']}", f"1/{round(1 / h)}", distance(measured, floor)]
+            cells += [f"{law:.3g}", f"{measured / law:.3f}"] if law > floor else ["0", "–"]
             cells.append(f"{measured / math.sqrt(h / math.pi):.3f}" if result["case"] == _BRIDGE else "–")
             lines.append(cells)
     chart = _figures.chart(draw, "Residual against step size", size=(8.6, 3.7), columns=2)

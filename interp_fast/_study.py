@@ -53,8 +53,8 @@ class Study:
         The samplers, and why others have no table.
     progress : callable
         Told what is being done and which share of the current part is.
-    collapse : float or None
-        Time at which the posterior has collapsed, once it is known.
+    speciation, collapse : float or None
+        Times at which the principal direction shows and one row is left, once they are known.
     runs : dict
         Samples by sampler, once they are there.
     """
@@ -69,6 +69,7 @@ class Study:
     left_out: dict[str, str]
     progress: Callable[[str, float], None]
     unseen: Any = None
+    speciation: float | None = None
     collapse: float | None = None
     runs: dict[str, itf.Samples] = field(default_factory=dict)
 
@@ -85,7 +86,7 @@ class Study:
 
     def noise_levels(self) -> tuple[Float, Float]:
         """Times, and sigma/alpha there: even in its logarithm, from 2 R to well below the distance of nearest rows."""
-        least = 0.15 * self.radius or 1e-3 * self.oracle.R
+        least = max(0.15 * self.radius, 1e-4 * self.oracle.R)
         first, last = self.oracle.schedule.lam(np.array([0.0, 1.0]))
         lam = np.linspace(max(-math.log(2.0 * self.oracle.R), first), min(-math.log(least), last), _NODES)
         return np.asarray(self.oracle.schedule.time_at(lam)), np.exp(-lam)

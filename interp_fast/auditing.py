@@ -32,6 +32,7 @@ _KINDS = ("denoiser", "velocity", "noise", "score")
 # Limits that enter a verdict are one-sided; a loss below its limit is reported at this level over all times together.
 _CONFIDENCE, _FALSE_ALARM = 0.95, 0.01
 _Z = NormalDist().inv_cdf(_CONFIDENCE)
+_ROUNDING = 1e-6  # an error of the model smaller than this share of R is rounding
 # One query in 16 finds out where the others are needed; half of those go to all times alike.
 _PILOT, _EQUAL = 16, 0.5
 
@@ -340,6 +341,7 @@ def audit(
         np.array([mean(values[q]) for values in compared]).T for q in range(4)
     )
     below = gain < -NormalDist().inv_cdf(1 - _FALSE_ALARM / max(1, len(at))) * gain_stderr
+    below &= excess > (_ROUNDING * oracle.R) ** 2
     if below.any():
         msg = (
             f"the loss at t = {at[below][0]:g} is below its lower limit, {loss[below][0]:g} < {optimal[below][0]:g}: "

@@ -299,6 +299,84 @@ def test_memorization(here, capsys):
     assert "copied" in capsys.readouterr().out
 
 
+MODEL = """
+import numpy as np
+import interp_fast as itf
+from helper import rows
+
+oracle = itf.Field(rows)
+not_a_function = 3
+
+def exact(x, t):
+    return oracle.velocity(x, t)
+
+def nothing(x, t):
+    return np.zeros_like(x)
+
+def wrong_shape(x, t):
+    return x[:, :2]
+
+def broken(x, t):
+    return x + undefined
+"""
+
+
+def test_audit(here, capsys):
+    """The exact field overfits; a model that does nothing underfits; both as the function says, key by key."""
+    (here / "helper.py").write_text("import numpy as np\nrows = np.load('rows.npy')\n")
+    (here / "model.py").write_text(MODEL)
+    options = ["rows.npy", "--steps", "10", "-n", "64", "--json"]
+    assert main(["audit", "model.py:exact", *options]) == 0
+    got = strict(capsys.readouterr().out)
+    oracle = itf.Field(ROWS)
+    want = itf.audit(itf.Model(oracle.velocity, itf.Linear()), oracle, 10, 64, rng=0).to_dict()
+    assert got.keys() == want.keys()
+    np.testing.assert_allclose(got["loss"], want["loss"])
+    assert got["verdict"] == want["verdict"] == "overfitting"
+    assert got["memorized"] > 0.9
+    assert main(["audit", "model.py:nothing", *options]) == 0
+    assert strict(capsys.readouterr().out)["verdict"] == "underfitting"
+    assert main(["audit", "model.py:nothing", *options[:-1]]) == 0
+    assert "underfitting" in capsys.readouterr().out
+
+
+def test_audit_says_what_is_wrong_with_the_model(here, capsys):
+    (here / "helper.py").write_text("import numpy as np\nrows = np.load('rows.npy')\n")
+    (here / "model.py").write_text(MODEL)
+    (here / "raises.py").write_text("x = 1\nimport no_such_module\n")
+    (here / "syntax.py").write_text("def f(:\n")
+    (here / "model.txt").write_text(MODEL)
+    for model, words in {
+        "model.py": ["model.py:fn"],
+        "none.py:exact": ["no file none.py"],
+        "model.txt:exact": ["model.txt", "end in .py"],
+        "model.py:absent": ["model.py", "no function 'absent'"],
+        "model.py:not_a_function": ["no function 'not_a_function'"],
+        "raises.py:f": ["raises.py in line 2", "no_such_module"],
+        "syntax.py:f": ["syntax.py", "SyntaxError"],
+        "model.py:wrong_shape": ["the model's output", "(64, 2)"],
+        "model.py:broken": ["model.py in line 19", "NameError", "undefined"],
+    }.items():
+        fails(capsys, ["audit", model, "rows.npy", "--steps", "5", "-n", "64"], *words)
+    assert not [path for path in sys.path if path == str(here)]
+
+
+def test_a_leaking_model_is_a_warning(here, capsys, monkeypatch):
+    """What the library warns of goes to stderr in one line; stdout stays JSON."""
+    import warnings
+
+    def leaks(*_, **__):
+        warnings.warn("the loss is below its lower limit", UserWarning, stacklevel=1)
+        return itf.memorization(ROWS, ROWS)
+
+    monkeypatch.setattr(itf, "audit", leaks)
+    (here / "model.py").write_text("def f(x, t):\n    return x\n")
+    assert main(["audit", "model.py:f", "rows.npy", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "interp-fast: warning: the loss is below its lower limit\n"
+    strict(captured.out)
+
+
 def test_check(capsys):
     """Every backend that loads here keeps its promises."""
     assert main(["check", "--json"]) == 0
@@ -376,7 +454,7 @@ def test_module_and_help(here):
     """``python -m interp_fast`` is the command; --help lists the commands, --version the version."""
     run = subprocess.run([sys.executable, "-m", "interp_fast", "--help"], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    for command in ("check", "report", "sample", "memorization"):
+    for command in ("check", "report", "sample", "audit", "memorization"):
         assert command in run.stdout
     bad = subprocess.run(
         [sys.executable, "-m", "interp_fast", "report", "x"], capture_output=True, text=True, check=False
