@@ -345,6 +345,9 @@ def dominance(field: Field, tol: float) -> Dominance:
     if not 0 < tol < 1:
         msg = f"tol must be a probability in (0, 1); got {tol}."
         raise ValueError(msg)
+    always = Dominance(0.0, reached(field.schedule, -math.inf), tol)
+    if field.R == 0:
+        return always
     amount, distance, log_ratio = _pools(field._set)
 
     def excess(log_rho: float) -> float:
@@ -353,9 +356,9 @@ def dominance(field: Field, tol: float) -> Dominance:
         wrong += np.exp(0.5 * log_ratio) * ndtr(-0.5 * far - log_ratio / far)
         return float(amount @ wrong) - tol
 
-    low, high = -math.log(2.0 * field._set.moments.reach or 1.0) - 20.0, 0.0
-    if len(amount) == 0 or excess(low) <= 0:
-        return Dominance(0.0, reached(field.schedule, -math.inf), tol)
+    low = -math.log(2.0 * field._set.moments.reach) - 20.0
+    if excess(low) <= 0:
+        return always
     high = -math.log(distance.min()) + 5.0  # rho D = 148: P < 1e-1000
     log_rho = float(brentq(excess, low, high, xtol=1e-12))
     return Dominance(math.exp(log_rho), reached(field.schedule, log_rho), tol)
@@ -369,23 +372,26 @@ _PER_NAT, _NATS = 2, 40
 def _pools(data: TrainingSet) -> tuple[Float, Float, Float]:
     """All pairs of points, pooled: sqrt(pi_i pi_j) summed, mean distance and mean |log(pi_j / pi_i)| of each pool."""
     chosen, log_pi = points(data)
-    size, ratios = 1024, np.ptp(log_pi[chosen]) > 0
+    root, level = np.exp(0.5 * log_pi), np.where(log_pi > -np.inf, log_pi, 0.0)  # a row that is no point weighs 0
+    size, last = 1024, _PER_OCTAVE * _OCTAVES - 1
+    ratios = np.ptp(log_pi[chosen]) > 0
     columns = _PER_NAT * _NATS + 1 if ratios else 1
-    sums = np.zeros((3, _PER_OCTAVE * _OCTAVES * columns))
+    sums = np.zeros((3, (last + 1) * columns))
     top = 4.0 * data.moments.reach**2
     for first in range(0, len(chosen), size):
         index = chosen[first : first + size]
         for block, squared, _ in _pairs(data, index, first=int(index[0])):
-            j = np.arange(block.start, block.stop)[:, None]
-            pick = (j > index) & (log_pi[j] > -np.inf)
-            square, other, one = squared[pick], *(np.broadcast_to(log_pi[k], pick.shape)[pick] for k in (j, index))
-            amount, ratio = np.exp(0.5 * (other + one)), np.abs(other - one)
-            pool = np.clip(_PER_OCTAVE * np.log2(top / square), 0, _PER_OCTAVE * _OCTAVES - 1).astype(np.int64)
-            pool *= columns
+            amount = root[block, None] * root[index]
+            if block.start <= index[-1]:
+                amount *= np.arange(block.start, block.stop)[:, None] > index
+            nearness = np.log2(np.maximum(squared / top, 1e-30).astype(np.float32))
+            pool = np.clip(-_PER_OCTAVE * nearness, 0, last).astype(np.int64)
+            values = [np.sqrt(squared)]
             if ratios:
-                pool += np.minimum(_PER_NAT * ratio, columns - 1).astype(np.int64)
-            for k, value in enumerate((1.0, np.sqrt(square), ratio)):
-                sums[k] += np.bincount(pool, amount * value, minlength=sums.shape[1])
+                values.append(np.abs(level[block, None] - level[index]))
+                pool = pool * columns + np.minimum(_PER_NAT * values[1], columns - 1).astype(np.int64)
+            for k, value in enumerate((1.0, *values)):
+                sums[k] += np.bincount(pool.ravel(), (amount * value).ravel(), minlength=sums.shape[1])
     amount, distance, ratio = sums[:, sums[0] > 0]
     return amount, distance / amount, ratio / amount
 
