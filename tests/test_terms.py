@@ -7,7 +7,6 @@ import pytest
 from scipy import sparse
 
 import interp_fast as itf
-from interp_fast import backends
 
 ANGLES = 2 * np.pi * np.arange(5) / 5
 PENTAGON = 2.0 * np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1)
@@ -38,7 +37,6 @@ def errors(kind, steps, n, d):
 
 @pytest.mark.parametrize("kind", ["none", "array", "callable", "kind"])
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("backend", backends.available())
 def test_terms_sum_to_the_deviation(backend, solver, kind):
     for schedule in SCHEDULES:
         field = itf.Field(PENTAGON, schedule, weights=WEIGHTS, backend=backend)
@@ -85,7 +83,6 @@ def test_terms_follow_their_definitions(solver):
     np.testing.assert_allclose(out.terms.estimation, by_weights, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("backend", backends.available())
 def test_terms_do_not_change_the_samples(backend):
     field = itf.Field(PENTAGON, itf.VP(), backend=backend)
     steps = itf.ddpm(field.schedule, 20)

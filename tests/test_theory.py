@@ -131,6 +131,17 @@ def test_fields_convert_into_each_other(schedule):
         np.testing.assert_allclose(by_velocity, s, rtol=0, atol=1e-12 * np.abs(s).max() / c.sigma)
 
 
+def test_only_the_noise_ratio_counts():
+    """On one grid of lambda = log(alpha / sigma) the runs of all schedules are the same in x / alpha."""
+    lam, z, found = np.linspace(-3, 5, 41), np.random.default_rng(0).normal(size=(50, 2)), []
+    for schedule in (itf.Linear(), itf.Trigonometric(), itf.VELinear(30.0), BRIDGE):
+        steps = itf.ddim(schedule, schedule.time_at(lam))
+        out = itf.sample(itf.Field(PENTAGON, schedule), steps, x0=z * steps.sigma[0])
+        found.append(out.x / steps.alpha[-1])
+    for other in found[1:]:
+        np.testing.assert_allclose(other, found[0], atol=1e-11)
+
+
 # Exact recovery and the law of the endpoint
 
 
