@@ -12,11 +12,6 @@ import interp_fast as itf
 PENTAGON = 2 * np.array([[math.cos(a), math.sin(a)] for a in 2 * math.pi / 5 * np.arange(5)])
 
 
-@pytest.fixture(name="rng")
-def _rng():
-    return np.random.default_rng(0)
-
-
 def two_points(distance, rho):
     """(distance^2 / 4) E sech^2(rho^2 distance^2 / 4 + rho distance xi / 2) by quadrature."""
     xi = np.linspace(-12, 12, 200_001)

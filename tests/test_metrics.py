@@ -14,11 +14,6 @@ import interp_fast as itf
 from interp_fast import metrics
 
 
-@pytest.fixture(name="rng")
-def _rng():
-    return np.random.default_rng(0)
-
-
 @pytest.fixture(name="problem")
 def _problem(rng):
     """Clustered data, a hold-out from the same law, and samples: 30 near copies among 120."""

@@ -108,7 +108,8 @@ class Moments:
         # them makes every sum exactly 0 when all rows are equal.
         start = int(np.argmax(used))
         head = widen(np.asarray(rows[start : start + blocks(rows)[0].stop]), scale)
-        origin = head[0] + np.mean(head - head[0], axis=0)
+        with np.errstate(invalid="ignore", over="ignore"):
+            origin = head[0] + np.mean(head - head[0], axis=0)
         if not np.isfinite(origin).all():
             origin = np.zeros_like(origin)
         total, weighted, second, farthest = np.zeros_like(origin), np.zeros_like(origin), 0.0, 0.0
