@@ -142,9 +142,8 @@ def _states(
     slabs = max(1, min(-(-_TASKS // -(-m // _TILE)), n // _SLAB, _STATE_NUMBERS // (m * d)))
     rows = -(-n // (slabs * sweep.LANES)) * sweep.LANES
     starts = range(0, n, rows)
-    x, alpha, directions = (
-        np.require(a, requirements=("C", "W")) for a in (x, alpha, np.zeros((m, 0)) if u is None else u)
-    )
+    directions = np.zeros((m, 0)) if u is None else u
+    x, alpha, directions = (np.require(a, requirements=("C", "W")) for a in (x, alpha, directions))
     cuts = np.full(m, sweep.DENSE) if cut is None else np.minimum(cut, sweep.DENSE)
     states = sweep.empty_states(len(starts) * m, d if vectors else 0, directions.shape[1], k)
 
