@@ -96,7 +96,7 @@ def _posterior(
     )  # fmt: skip
     scalars = states.scalars.T
     top, score, log_w, next_score, next_log_w, rest, rest2, heat, spread, along, dropped, live = scalars
-    lead = _leads(next_score, next_log_w, score, log_w, h)  # of the runner-up, <= 0
+    lead = _leads(next_score, next_log_w, score, log_w, h[one])  # of the runner-up, <= 0
     ratio = np.exp(lead)
     total = 1.0 + ratio * rest  # 1 / w_max
     scale = ratio / total
@@ -109,18 +109,19 @@ def _posterior(
         answer["entropy"] = np.log1p(ratio * rest) + np.where(ratio > 0, scale * (heat - lead * rest), 0.0)
     answer["dropped"] = np.minimum(dropped / total, 1.0)
     answer["work"] = (1.0 + live / len(data.rows)) / (2.0 * len(x) if shared else 2.0)
-    if "mean" in wanted:
-        answer["mean"] = states.top + scale[:, None] * states.shift
+    shift = states.shift
+    shift *= scale[:, None]  # mean - x_top
     if "variance" in wanted:
-        square = np.einsum("ij,ij->i", states.shift, states.shift)
-        answer["variance"] = scale * np.maximum(spread - scale * square, 0.0)
+        answer["variance"] = np.maximum(scale * spread - np.einsum("ij,ij->i", shift, shift), 0.0)
     if "jvp" in wanted:
-        answer["jvp"] = scale[:, None] * (states.pull - (scale * along)[:, None] * states.shift)
+        answer["jvp"] = scale[:, None] * states.pull - (scale * along)[:, None] * shift
+    if "mean" in wanted:
+        answer["mean"] = np.add(states.top, shift, out=shift)
     if "top_index" in wanted:
-        near = _leads(states.near_score, states.near_log_w, score[:, None], log_w[:, None], h[:, None])
+        near = _leads(states.near_score, states.near_log_w, score[:, None], log_w[:, None], h[one, None])
         answer["top_weight"] = np.exp(near) / total[:, None]
-        answer["top_index"] = index = np.broadcast_to(states.near_index, near.shape).copy()
-        for m in np.flatnonzero(s2 == 0):  # all but the nearest weigh nothing: the lowest rows, not the next nearest
+        answer["top_index"] = index = states.near_index
+        for m in np.flatnonzero(s2[one] == 0):  # all but the nearest weigh 0: the lowest rows, not the next nearest
             tied = index[m, near[m] > -np.inf]
             index[m, len(tied) :] = np.setdiff1d(np.arange(k), tied)[: k - len(tied)]
     for name, array in out.items():

@@ -30,8 +30,8 @@ _FMA = {"contract"}
 _FASTMATH = {"nsz", "contract", "reassoc"}
 
 LANES = 64  # rows of a block
-DENSE = 709.0  # nats: the cut below which _exp gives 0
-_NEGLIGIBLE = 708.0  # exp(-708) is about the smallest normal float64
+DENSE = 651.0  # nats: the cut below which _exp gives 0
+_NEGLIGIBLE = 650.0  # exp(-650) vanishes beside 1, and its products with differences of rows are no slow subnormals
 _CHUNK = 4096  # columns widened at once
 _PIECE = 32  # columns summed before they are added to a score
 
@@ -192,6 +192,31 @@ def _lead(score: Any, log_w: Any, score0: Any, log_w0: Any, h: Any) -> Any:
     return (log_w - log_w0) - apart if log_w > -math.inf else -math.inf
 
 
+@jit(fastmath=_FMA)
+def _exp(x: Any) -> Any:
+    """exp(x) for x <= 0, 0 below -650: without a branch or a call, so that a loop over it is vectorised."""
+    y = max(x, -_NEGLIGIBLE)
+    shifted = y * 1.4426950408889634 + 6755399441055744.0  # the nearest integer n in the low bits
+    n = shifted - 6755399441055744.0
+    r = (y - n * 0.6931471803691238) - n * 1.9082149292705877e-10
+    p = 1.0 / 6227020800.0
+    p = p * r + 1.0 / 479001600.0
+    p = p * r + 1.0 / 39916800.0
+    p = p * r + 1.0 / 3628800.0
+    p = p * r + 1.0 / 362880.0
+    p = p * r + 1.0 / 40320.0
+    p = p * r + 1.0 / 5040.0
+    p = p * r + 1.0 / 720.0
+    p = p * r + 1.0 / 120.0
+    p = p * r + 1.0 / 24.0
+    p = p * r + 1.0 / 6.0
+    p = p * r + 0.5
+    p = p * r + 1.0
+    p = p * r + 1.0
+    power = np.int64((np.float64(shifted).view(np.int64) + 1023) << 52).view(np.float64)
+    return p * power if x >= -_NEGLIGIBLE else 0.0
+
+
 @jit()
 def _list(state: Any, score: Any, log_w: Any, index: Any, h: Any) -> None:
     """Put a row into the list of the best; rows come in index order, free places hold index -1."""
@@ -213,7 +238,7 @@ def _rescale(state: Any, score: Any, log_w: Any, h: Any) -> None:
     head[_NEXT_SCORE], head[_NEXT_LOG_W] = score, log_w
     if gain in (0.0, -math.inf):
         return
-    s = math.exp(-gain)
+    s = _exp(-gain)
     head[_HEAT] = (head[_HEAT] + gain * head[_REST]) * s if s > 0.0 else 0.0
     head[_REST] *= s
     head[_REST2] *= s * s
@@ -230,7 +255,7 @@ def _move_top(state: Any, row: Any, score: Any, log_w: Any, index: Any, u: Any, 
     """Change the top row: the old one joins the rest as its runner-up, and the sums are now about the new one."""
     head, top, shift, pull = state.scalars, state.top, state.shift, state.pull
     if head[_INDEX] >= 0:
-        head[_DROPPED] *= math.exp(-max(0.0, _lead(score, log_w, head[_SCORE], head[_LOG_W], h)))
+        head[_DROPPED] *= _exp(-max(0.0, _lead(score, log_w, head[_SCORE], head[_LOG_W], h)))
         _rescale(state, head[_SCORE], head[_LOG_W], h)
         head[_REST] += 1.0
         head[_REST2] += 1.0
@@ -250,31 +275,6 @@ def _move_top(state: Any, row: Any, score: Any, log_w: Any, index: Any, u: Any, 
     for k in range(len(top)):
         top[k] = row[k]
     head[_SCORE], head[_LOG_W], head[_INDEX] = score, log_w, index
-
-
-@jit(fastmath=_FMA)
-def _exp(x: Any) -> Any:
-    """exp(x) for x <= 0, 0 below -708: without a branch or a call, so that a loop over it is vectorised."""
-    y = max(x, -_NEGLIGIBLE)
-    shifted = y * 1.4426950408889634 + 6755399441055744.0  # the nearest integer n in the low bits
-    n = shifted - 6755399441055744.0
-    r = (y - n * 0.6931471803691238) - n * 1.9082149292705877e-10
-    p = 1.0 / 6227020800.0
-    p = p * r + 1.0 / 479001600.0
-    p = p * r + 1.0 / 39916800.0
-    p = p * r + 1.0 / 3628800.0
-    p = p * r + 1.0 / 362880.0
-    p = p * r + 1.0 / 40320.0
-    p = p * r + 1.0 / 5040.0
-    p = p * r + 1.0 / 720.0
-    p = p * r + 1.0 / 120.0
-    p = p * r + 1.0 / 24.0
-    p = p * r + 1.0 / 6.0
-    p = p * r + 0.5
-    p = p * r + 1.0
-    p = p * r + 1.0
-    power = np.int64((np.float64(shifted).view(np.int64) + 1023) << 52).view(np.float64)
-    return p * power if x >= -_NEGLIGIBLE else 0.0
 
 
 @jit()
