@@ -9,6 +9,7 @@
 
 #include "data.h"
 #include "dispatch.h"
+#include "limits.h"
 #include "posterior.h"
 #include "steps.h"
 
@@ -96,6 +97,13 @@ void py_normals(uint64_t key, uint64_t first_sample, uint32_t row, Doubles& out,
   normals(key, first_sample, row, n, d, to, threads);
 }
 
+std::map<std::string, double> py_limits(const py::array_t<uint8_t, py::array::c_style>& memory, int threads) {
+  const char* p = reinterpret_cast<const char*>(memory.data());
+  const int64_t bytes = memory.size();
+  py::gil_scoped_release release;
+  return limits(p, bytes, threads);
+}
+
 // Looks for Ctrl-C now and then; taking the lock for it at every row would cost more than a short row does.
 class Poll {
  public:
@@ -154,6 +162,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.def("nearest", &py_nearest, arg("x").noconvert(), arg("data"), arg("alpha"), arg("index").noconvert(),
         arg("squared_distance").noconvert(), arg("threads"));
   m.def("normals", &py_normals, arg("key"), arg("first_sample"), arg("row"), arg("out").noconvert(), arg("threads"));
+  m.def("limits", &py_limits, arg("memory").noconvert(), arg("threads"));
   m.def("run_steps", &py_run_steps, arg("base").noconvert(), arg("cur").noconvert(), arg("previous").noconvert(),
         arg("index").noconvert(), arg("since").noconvert(), arg("dropped").noconvert(), arg("work").noconvert(),
         arg("terms").noconvert(), arg("previous_error").noconvert(), arg("data"), arg("alpha").noconvert(),

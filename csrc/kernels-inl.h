@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels.h"
+#include "limits-inl.h"
 #include "posterior-inl.h"
 #include "rows-inl.h"
 
@@ -26,6 +27,7 @@ constexpr TypedKernels<T> kTypedKernels = {decode<T>, kPanelKernels<T, 2, false>
 extern const KernelTable kernel_table;
 const KernelTable kernel_table = {
     IF_STRING(ISA), kTypedKernels<float>, kTypedKernels<double>, {values, distance2, norm2, add},
+    {limit_fma<float>, limit_fma<double>, limit_exp<float>, limit_exp<double>, limit_read},
     // A pointer: the noise is compiled apart.
     &normals_kernel};
 

@@ -98,11 +98,21 @@ struct ExactKernels {
   double (*add)(const Rows&, int64_t row, const double* ref, double t, double* sum, const double* u, double* sum_u);
 };
 
+// What the instructions can do at best; each returns the operations done. See limits-inl.h.
+struct LimitKernels {
+  double (*fma_f32)(int64_t rounds);
+  double (*fma_f64)(int64_t rounds);
+  double (*exp_f32)(int64_t rounds);
+  double (*exp_f64)(int64_t rounds);
+  double (*read)(const char* memory, int64_t bytes);
+};
+
 struct KernelTable {
   const char* name;
   TypedKernels<float> f32;
   TypedKernels<double> f64;
   ExactKernels exact;
+  LimitKernels limits;
   const NormalsKernel* normals;
 };
 
