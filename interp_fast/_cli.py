@@ -12,7 +12,7 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -62,11 +62,14 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    common = _Parser(add_help=False)
-    group = common.add_argument_group("common options")
+    basic = _Parser(add_help=False)
+    group = basic.add_argument_group("common options")
     group.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else, on stdout")
-    group.add_argument("--backend", default="auto", help="cpp, numba, reference or auto (default)")
     group.add_argument("--threads", type=_count(1), metavar="N", help="default: all processors this process may use")
+
+    common = _Parser(add_help=False, parents=[basic])
+    group = common.add_argument_group("computation")
+    group.add_argument("--backend", default="auto", help="cpp, numba, reference or auto (default)")
     group.add_argument("--seed", type=_count(0), default=0, metavar="N", help="of every random number (default 0)")
 
     training = _Parser(add_help=False)
@@ -138,6 +141,16 @@ def _parser() -> argparse.ArgumentParser:
     experiments.add_argument(
         "--out", type=Path, default=Path("experiments"), metavar="DIR", help="folder to write (default: experiments)"
     )
+
+    bench = add("bench", _bench, [basic])
+    bench.add_argument("--quick", action="store_true", help="small sizes: a minute instead of half an hour")
+    bench.add_argument("--regime", nargs="+", metavar="NAME", help="some of the regimes (default: all)")
+    bench.add_argument(
+        "--types", nargs="+", default=["float32", "float64", "uint8"], metavar="TYPE", help="of the rows"
+    )
+    bench.add_argument("--peers", nargs="+", metavar="NAME", help="some of our backends and libraries (default: all)")
+    bench.add_argument("--out", type=Path, metavar="DIR", help="folder for bench.json, bench.txt, bench.md, bench.png")
+    bench.add_argument("--markdown", action="store_true", help="print the table of the README")
     return parser
 
 
@@ -302,6 +315,32 @@ def _experiments(arguments: Any) -> int:
     files = ", ".join(str(arguments.out / f"{name}.*") for name in names)
     _show(arguments, {result.name: result.to_dict() for result in results}, f"{text}\n\nWritten: {files}")
     return OK
+
+
+def _bench(arguments: Any) -> int:
+    """Time this machine's limits, every backend and the other libraries that are installed, side by side."""
+    from ._bench import QUICK, REGIMES, run
+    from ._figures import require_matplotlib
+
+    sizes = QUICK if arguments.quick else REGIMES
+    for name in arguments.regime or ():
+        if name not in sizes:
+            msg = f"--regime must be among {', '.join(sizes)}; got {name!r}."
+            raise InputError(msg)
+    regimes = {name: sizes[name] for name in arguments.regime or sizes}
+    if arguments.out is not None:
+        require_matplotlib()
+    with nullcontext() if arguments.out is None else _written(arguments.out, folder=True) as folder:
+        result = run(
+            regimes, peers=arguments.peers, types=arguments.types, threads=arguments.threads, progress=_Progress()
+        )
+        if folder is not None:
+            (folder / "bench.json").write_text(_dumps(result.to_dict()), encoding="utf-8")
+            (folder / "bench.txt").write_text(f"{result}\n", encoding="utf-8")
+            (folder / "bench.md").write_text(f"{result.markdown()}\n", encoding="utf-8")
+            result.plot(folder / "bench.png")
+    _show(arguments, result.to_dict(), result.markdown() if arguments.markdown else str(result))
+    return OK if result.ok else FAILED
 
 
 def _load(arguments: Any, **options: Any) -> Dataset:

@@ -1,0 +1,166 @@
+"""The result of ``interp-fast bench``: as plain data, as tables, as a picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ._arrays import result_type
+from ._peers import OURS, PEERS
+
+__all__ = ["PROMISE", "Benchmark"]
+
+PROMISE = {"float32": {"noise": 1e-4, "denoiser": 5e-6}, "float64": {"noise": 1e-10, "denoiser": 1e-10}}
+_LEGEND = """\
+Times in milliseconds. of limit: time of the dense work at the machine's limits over the minimum; it passes 1 where work
+is skipped (work: share of the dense work done). ratio: of minima. noise, denoiser: largest errors against float64
+direct differences, over max(|z|, 1) and max(|D|, R); endpoint: over R. *: timed on a few queries and scaled."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What was measured.
+
+    Attributes
+    ----------
+    machine : dict
+        Processor, threads, versions.
+    cells : list of dict
+        One for each regime, type and sigma / alpha: its shape; ``limits``, the best rates of the machine (operations a
+        second); ``bound``, the seconds that dense work takes at these; ``peers``, by name, ``median`` and ``minimum``
+        seconds, the errors ``noise`` and ``denoiser`` (of a trajectory ``endpoint``, in units of R), ``work`` (the
+        share of the dense work done, ours only), ``scaled`` (timed on a few queries); ``failed``, reasons by name.
+    """
+
+    machine: dict[str, Any]
+    cells: list[dict[str, Any]]
+
+    @property
+    def ok(self) -> bool:
+        """Whether our backends ran and kept to the promised accuracy in everything that was timed."""
+        return all(
+            name not in cell["failed"] and (name not in cell["peers"] or _kept(cell, cell["peers"][name]))
+            for cell in self.cells
+            for name in OURS
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"ok": self.ok, "machine": self.machine, "cells": self.cells}
+
+    def __str__(self) -> str:
+        lines = [_machine_line(self.machine)]
+        for cell in self.cells:
+            lines += ["", _title(cell), *_columns(_entries(cell))]
+            lines += [f"{name}: failed ({reason})" for name, reason in cell["failed"].items()]
+        lines += [
+            "",
+            *(f"{name}: {peer.label}" for name, peer in PEERS.items() if any(name in c["peers"] for c in self.cells)),
+        ]
+        return "\n".join([*lines, "", _LEGEND])
+
+    def markdown(self) -> str:
+        """One table: a row for each cell, a column for each contestant."""
+        names = [name for name in PEERS if any(name in cell["peers"] for cell in self.cells)]
+        rows = [["M, N, d", "rows", "σ/α", "limit, ms", *names], ["---"] * (4 + len(names))]
+        for cell in self.cells:
+            shape = f"{cell['M']}, {cell['N']}, {cell['d']}" + (f", {cell['steps']} steps" if cell["steps"] else "")
+            ratio = "1 ... 0" if cell["ratio"] is None else f"{cell['ratio']:g}"
+            ours = _first(cell)
+            shown = []
+            for name in names:
+                entry = cell["peers"].get(name)
+                if entry is None:
+                    shown.append("")
+                    continue
+                star = "*" if entry["scaled"] else ""
+                error = f"{entry['endpoint' if cell['steps'] else 'noise']:.0e}"
+                if name == ours:
+                    share = f" ({cell['bound'] / entry['minimum']:.2f})" if cell["bound"] else ""
+                    shown.append(f"**{_ms(entry['minimum'])}**{share}, {error}")
+                else:
+                    shown.append(f"×{entry['minimum'] / cell['peers'][ours]['minimum']:.1f}{star}, {error}")
+            rows.append([shape, cell["dtype"], ratio, _ms(cell["bound"]) if cell["bound"] else "", *shown])
+        return "\n".join([_machine_line(self.machine), "", *("| " + " | ".join(row) + " |" for row in rows)])
+
+    def plot(self, path: str | Path) -> None:
+        """A picture: milliseconds on a logarithmic scale, a panel for each regime and type, the limit as a line."""
+        from matplotlib.figure import Figure
+
+        panels: dict[str, list[dict[str, Any]]] = {}
+        for cell in self.cells:
+            panels.setdefault(f"{cell['regime']}, {cell['dtype']}", []).append(cell)
+        names = [name for name in PEERS if any(name in cell["peers"] for cell in self.cells)]
+        columns = min(3, len(panels))
+        figure = Figure(figsize=(4.6 * columns, 2.9 * -(-len(panels) // columns) + 0.5), layout="constrained")
+        axes = figure.subplots(-(-len(panels) // columns), columns, squeeze=False).ravel()
+        width = 0.84 / len(names)
+        for ax, (title, cells) in zip(axes, panels.items(), strict=False):
+            for j, name in enumerate(names):
+                at = [(k, cell["peers"][name]["minimum"]) for k, cell in enumerate(cells) if name in cell["peers"]]
+                ax.bar(
+                    [k - 0.42 + (j + 0.5) * width for k, _ in at], [1e3 * seconds for _, seconds in at], 0.9 * width,
+                    color=f"C{j}", label=name,
+                )  # fmt: skip
+            for k, cell in enumerate(cells):
+                if cell["bound"]:
+                    ax.hlines(1e3 * cell["bound"], k - 0.45, k + 0.45, color="black", linestyle="--", linewidth=1)
+            ax.set_yscale("log")
+            ax.set_ylabel("ms")
+            ax.set_title(f"{title}: {cells[0]['M']} × {cells[0]['N']} × {cells[0]['d']}", fontsize=9)
+            labels = ["trajectory" if cell["ratio"] is None else f"σ/α = {cell['ratio']:g}" for cell in cells]
+            ax.set_xticks(range(len(cells)), labels)
+        for ax in axes[len(panels) :]:
+            ax.set_axis_off()
+        handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=len(names), fontsize=8)
+        figure.suptitle(f"{_machine_line(self.machine)}; dashed: dense work at the machine's limits", fontsize=8)
+        figure.savefig(path, dpi=120)
+
+
+def _kept(cell: dict[str, Any], entry: dict[str, Any]) -> bool:
+    promised = PROMISE[result_type(cell["dtype"]).name]
+    return all(entry[key] <= promised[key] for key in promised if key in entry)
+
+
+def _first(cell: dict[str, Any]) -> str:
+    """The contestant that ratios refer to: our best, which is the first of the table."""
+    return next(name for name in PEERS if name in cell["peers"])
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.3g}"
+
+
+def _machine_line(machine: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    return f"{machine['cpu']} ({machine['isa'] or 'no compiled kernels'}), {machine['threads']} threads; {versions}"
+
+
+def _title(cell: dict[str, Any]) -> str:
+    kind = f"{cell['steps']} Euler steps" if cell["steps"] else f"sigma/alpha = {cell['ratio']:g}"
+    limit = ""
+    if cell["limits"]:
+        result = result_type(cell["dtype"]).name
+        fma, exp, read = (cell["limits"][key] / 1e9 for key in (f"fma_{result}", f"exp_{result}", "read"))
+        limit = f"; limit {_ms(cell['bound'])} ms ({fma:.0f} GFLOP/s, {exp:.1f} G exp/s, {read:.0f} GB/s)"
+    return f"{cell['regime']}: M = {cell['M']}, N = {cell['N']}, d = {cell['d']}, {cell['dtype']}, {kind}{limit}"
+
+
+def _entries(cell: dict[str, Any]) -> list[list[str]]:
+    errors = ["endpoint"] if cell["steps"] else ["noise", "denoiser"]
+    rows = [["", "median", "minimum", "of limit", "ratio", "work", *errors]]
+    for name, entry in sorted(cell["peers"].items(), key=lambda item: item[1]["minimum"]):
+        share = f"{cell['bound'] / entry['minimum']:.2f}" if cell["bound"] else ""
+        ratio = f"{entry['minimum'] / cell['peers'][_first(cell)]['minimum']:.2f}"
+        work = "" if entry["work"] is None else f"{entry['work']:.3f}"
+        star = "*" if entry["scaled"] else ""
+        label = name + star + " (NOT AS PROMISED)" * (name in OURS and not _kept(cell, entry))
+        times = [_ms(entry["median"]), _ms(entry["minimum"])]
+        rows.append([label, *times, share, ratio, work, *(f"{entry[key]:.0e}" for key in errors)])
+    return rows
+
+
+def _columns(rows: list[list[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
