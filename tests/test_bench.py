@@ -12,6 +12,7 @@ from scipy.special import softmax
 
 from interp_fast import backends
 from interp_fast._bench import RATIOS, Problem, Regime, bound, run
+from interp_fast._cli import main
 from interp_fast._peers import OURS, PEERS, Contestant, installed
 
 REGIMES = {
@@ -119,6 +120,31 @@ def test_output(result, tmp_path):
     assert len({line.count("|") for line in table[2:]}) == 1
     result.plot(tmp_path / "bench.png")
     assert (tmp_path / "bench.png").stat().st_size > 10_000
+
+
+def test_command(tmp_path, capsys):
+    command = [
+        "bench",
+        "--quick",
+        "--regime",
+        "one-query",
+        "--types",
+        "uint8",
+        "--peers",
+        "numpy",
+        backends.available()[0],
+    ]
+    assert main([*command, "--threads", "1", "--json", "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert [cell["dtype"] for cell in json.loads(printed)["cells"]] == ["uint8"] * 3
+    assert (tmp_path / "out" / "bench.json").read_text().strip() == printed.strip()
+    assert (tmp_path / "out" / "bench.md").read_text().count("\n") == 7
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"bench.json", "bench.txt", "bench.md", "bench.png"}
+
+
+def test_unknown_regime(capsys):
+    assert main(["bench", "--regime", "nonesuch"]) == 2
+    assert "--regime must be among images" in capsys.readouterr().err
 
 
 def test_unknown_peer():

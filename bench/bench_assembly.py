@@ -1,0 +1,65 @@
+"""The inner loops of the compiled kernels as the compiler left them: wide vectors, and nothing spilled to the stack.
+
+A spilled accumulator halves the speed of a product, and no test of results would tell. Needs objdump and x86-64.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from interp_fast import _core
+
+_FUNCTION = re.compile(r"^([0-9a-f]+) <(.*)>:$")
+_INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+(\S+)\s*(.*)$")
+_JUMP = re.compile(r"^([0-9a-f]+) <")
+_PRODUCT = re.compile(r"::(multiply|add_rows)")
+_REGISTER = {"v4": "%zmm", "v3": "%ymm"}
+
+
+def _loops(isa: str) -> Iterator[tuple[str, list[str]]]:
+    """Innermost loops of the functions of one instruction set, as (function, instructions)."""
+    command = ["objdump", "--disassemble", "--demangle", "--no-show-raw-insn", "--section=.text", str(_core.__file__)]
+    name, body = "", list[tuple[int, str]]()
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    for line in [*lines, "0 <end>:"]:
+        if match := _FUNCTION.match(line):
+            if f"interp_fast::{isa}::" in name:
+                yield from ((name, loop) for loop in _innermost(body))
+            name, body = match[2], []
+        elif match := _INSTRUCTION.match(line):
+            body.append((int(match[1], 16), f"{match[2]} {match[3]}"))
+
+
+def _innermost(body: list[tuple[int, str]]) -> list[list[str]]:
+    position = {address: k for k, (address, _) in enumerate(body)}
+    spans = []
+    for k, (_, text) in enumerate(body):
+        operation, _, target = text.partition(" ")
+        if operation.startswith("j") and (match := _JUMP.match(target)):
+            start = position.get(int(match[1], 16), k + 1)
+            if start <= k:
+                spans.append((start, k))
+    inner = [s for s in spans if not any(s != o and s[0] <= o[0] and o[1] <= s[1] for o in spans)]
+    return [[text for _, text in body[first : last + 1]] for first, last in inner]
+
+
+if shutil.which("objdump") and platform.machine() == "x86_64":
+
+    @pytest.mark.parametrize("isa", list(_REGISTER))
+    def test_products_keep_their_accumulators_in_registers(isa):
+        products = 0
+        for name, loop in _loops(isa):
+            fused = [text for text in loop if text.startswith("vfmadd")]
+            if not _PRODUCT.search(name) or len(fused) < 8:
+                continue
+            products += 1
+            stack = [text for text in loop if "(%rsp" in text or "(%rbp" in text]
+            assert not stack, f"{name} spills: {stack}"
+            assert all(_REGISTER[isa] in text for text in fused), f"{name} is not vectorised: {fused}"
+        assert products >= 8  # two types, two products, two widths of a panel
