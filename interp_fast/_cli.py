@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, default=Path("report"), metavar="DIR", help="folder to write (default: report)"
     )
     report.add_argument(
-        "--samples", "-n", type=_count(2), default=256, metavar="N", help="samples of each sampler (default 256)"
+        "--samples", "-n", type=_count(2), default=128, metavar="N", help="samples of each sampler (default 128)"
     )
     report.add_argument("--holdout", metavar="X", help="a file of unseen rows, or the share of the rows to set aside")
     report.add_argument("--shape", type=_shape, metavar="HxW", help="draw rows as pictures of this size")

@@ -18,7 +18,6 @@ from ._study import Part, Study, distance
 __all__ = ["step_study"]
 
 _COUNTS = (10, 20, 40, 80, 160)
-_SAMPLES = 32
 _AGREES = 0.1
 
 
@@ -49,7 +48,7 @@ def step_study(study: Study) -> Part:
         for j, K in enumerate(_COUNTS):
             study.progress(f"step sizes: {case.title}", (i + j / len(_COUNTS)) / len(_CASES))
             steps = case.table(case.schedule, K)
-            run = itf.sample(oracle, steps, _SAMPLES, rng=study.seed)
+            run = itf.sample(oracle, steps, study.few, rng=study.seed)
             size = float(np.sqrt(np.mean(study.data.rows[run.index].astype(np.float64) ** 2)))
             columns["h"].append(1.0 / K)
             columns["measured"].append(study.residual(run))
@@ -92,10 +91,10 @@ def step_study(study: Study) -> Part:
         _html.table(
             lines,
             ("", "h", "measured", "law", "measured / law", "measured / √(h/π)"),
-            f"Root mean square difference to the nearest training row per coordinate, over {_SAMPLES} samples.",
+            f"Root mean square difference to the nearest training row per coordinate, over {study.few} samples.",
         ),
     ]
-    numbers = {"n": _SAMPLES, "cases": results}
+    numbers = {"n": study.few, "cases": results}
     conclusions = [
         f"With steps of 1/{_COUNTS[-1]}, {solver} misses the nearest row "
         + ", ".join(_miss(result, floor) for result in results if result["solver"] == solver)

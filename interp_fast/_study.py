@@ -20,7 +20,7 @@ __all__ = ["Part", "Study", "crossing", "distance", "interval", "number", "quant
 Array = npt.NDArray[Any]
 Float = npt.NDArray[np.float64]
 
-_NODES = 25
+_NODES = 21
 _DEVIATES = 1e-5
 
 
@@ -78,6 +78,11 @@ class Study:
         """A third of the median distance between nearest different rows; 0 when all of them are equal."""
         apart = self.near[self.near > 0]
         return float(np.median(apart)) / 3.0 if len(apart) else 0.0
+
+    @property
+    def few(self) -> int:
+        """Samples that give averages over their coordinates to a per cent."""
+        return min(max(2**14 // self.oracle.d, 16), 64)
 
     @property
     def floor(self) -> float:
