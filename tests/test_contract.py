@@ -343,7 +343,7 @@ def test_run_steps_is_the_table(kernel, dtype, bandwidth):
     np.testing.assert_allclose(state.cur, cur, **close)
     np.testing.assert_allclose(state.previous, previous, **close)
     np.testing.assert_allclose(state.terms, terms, **close)
-    np.testing.assert_allclose(state.terms.sum(0), base, rtol=0, atol=1e-13 * 10)
+    np.testing.assert_allclose(state.terms.sum(0), state.base, rtol=0, atol=1e-12)
     np.testing.assert_array_equal(state.index, index)
     np.testing.assert_array_equal(state.since, since)
     assert np.all(state.work <= 5 * 1.05)
