@@ -33,8 +33,8 @@ _KINDS = ("denoiser", "velocity", "noise", "score")
 _CONFIDENCE, _FALSE_ALARM = 0.95, 0.01
 _Z = NormalDist().inv_cdf(_CONFIDENCE)
 _ROUNDING = 1e-6  # an error of the model smaller than this share of R is rounding
-# One query in 16 finds out where the others are needed; half of those go to all times alike.
-_PILOT, _EQUAL = 16, 0.5
+# One query in 16 finds out where the others are needed; a quarter of those go to all times alike.
+_PILOT, _EQUAL = 16, 0.25
 
 
 @dataclass(frozen=True, repr=False, eq=False)
