@@ -200,8 +200,8 @@ class Field:
 
     @property
     def isa(self) -> str | None:
-        isa = getattr(self._set.backend, "isa", None)
-        return None if isa is None else str(isa())
+        isa: str | None = getattr(self._set.backend, "isa", lambda: None)()
+        return isa
 
     @property
     def threads(self) -> int:
@@ -240,14 +240,22 @@ class Field:
         A class-conditional oracle is ``field.subset(labels == c)``. Copies the chosen rows.
         """
         chosen = np.asarray(rows)
-        if chosen.dtype == bool and chosen.shape == (self.N,):
-            chosen = np.flatnonzero(chosen)
-        elif chosen.dtype.kind not in "iu" or chosen.ndim != 1:
-            msg = f"rows must be a boolean mask ({self.N},) or row numbers; got {chosen.dtype} {chosen.shape}."
+        if chosen.size > 0 and chosen.dtype.kind not in "iub":
+            msg = f"rows must be a boolean mask or row numbers; got {chosen.dtype}."
             raise TypeError(msg)
-        if len(chosen) == 0 or chosen.min() < -self.N or chosen.max() >= self.N:
-            msg = f"rows must name at least one row, all within [0, {self.N}); got {rows!r}."
+        mask = chosen.dtype == bool
+        if chosen.ndim != 1 or (mask and len(chosen) != self.N):
+            msg = f"rows must be a boolean mask ({self.N},) or a vector of row numbers; got shape {chosen.shape}."
             raise ValueError(msg)
+        if mask:
+            chosen = np.flatnonzero(chosen)
+        if len(chosen) == 0:
+            msg = "rows must name at least one row."
+            raise ValueError(msg)
+        if chosen.min() < -self.N or chosen.max() >= self.N:
+            msg = f"rows must lie in [-{self.N}, {self.N}); got {chosen.min()} to {chosen.max()}."
+            raise ValueError(msg)
+        chosen = np.arange(self.N)[chosen]  # a row source knows no numbers that count from the end
         s = self._set
         log_w = s.log_w[chosen]
         if log_w.max() == -math.inf:

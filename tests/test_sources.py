@@ -68,6 +68,16 @@ def test_fields_samples_and_neighbours_are_those_of_the_rows_in_memory(small_blo
     np.testing.assert_allclose(first[0], second[0], rtol=1e-12)
 
 
+def test_subset_and_isa_are_those_of_the_rows_in_memory(backend):
+    rows, _, x = _problem(np.float64)
+    streamed, memory = itf.Field(Source(rows), backend=backend), itf.Field(rows, backend=backend)
+    assert streamed.isa == memory.isa
+    chosen = [-1, 3, -40]
+    np.testing.assert_array_equal(
+        streamed.subset(chosen).denoiser(x, 0.9), itf.Field(rows[chosen], backend=backend).denoiser(x, 0.9)
+    )
+
+
 def test_bad_rows_in_a_source_are_named(small_blocks):
     rows, _, _ = _problem(np.float32)
     rows[17, 3] = np.nan
