@@ -18,7 +18,7 @@ import numpy.typing as npt
 from . import _arrays
 from ._results import Record
 from ._training import TrainingSet
-from .field import Field
+from .field import Field, check_field
 from .schedules import Schedule
 
 __all__ = [
@@ -39,7 +39,7 @@ _CLOSE = 1e-3
 
 def needs_points(field: Field, name: str) -> None:
     """ValueError unless the target of the field is a set of points."""
-    if field.bandwidth > 0:
+    if check_field(field).bandwidth > 0:
         msg = (
             f"{name} needs a field of bandwidth 0, whose target is a set of points; got bandwidth {field.bandwidth:g}."
         )
@@ -278,7 +278,7 @@ def margin_condition(field: Field, x: Any, t: Any, h: float) -> MarginCondition:
     if step <= 0:
         msg = f"h must lie in (0, 1], the size of a step; got {h}."
         raise ValueError(msg)
-    post = field.posterior(x, t)
+    post = check_field(field).posterior(x, t)
     c = field.schedule(np.asarray(t, np.float64))
     s2 = np.asarray(c.sigma) ** 2 + (np.asarray(c.alpha) * field.bandwidth) ** 2
     required = -0.5 * math.log(step)

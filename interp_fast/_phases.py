@@ -13,7 +13,7 @@ from . import _arrays, _random
 from ._cells import points, reached
 from ._results import Record, axes
 from ._training import TrainingSet
-from .field import Field
+from .field import Field, check_field
 from .schedules import VELinear
 
 __all__ = ["CollapseTime", "SpeciationTime", "collapse_time", "speciation_time"]
@@ -67,7 +67,7 @@ def speciation_time(field: Field) -> SpeciationTime:
     >>> itf.theory.speciation_time(field).rho
     0.5
     """
-    eigenvalue = _largest_eigenvalue(field._set) + field.bandwidth**2
+    eigenvalue = _largest_eigenvalue(check_field(field)._set) + field.bandwidth**2
     rho = 1.0 / math.sqrt(eigenvalue) if eigenvalue > 0 else math.inf
     times = np.linspace(0.0, 1.0, 101)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -165,7 +165,7 @@ def collapse_time(
     if not 0 < level < 1:
         msg = f"level must lie in (0, 1), a share of the entropy of the weights; got {level}."
         raise ValueError(msg)
-    rows, log_pi = points(field._set)
+    rows, log_pi = points(check_field(field)._set)
     pi, log_w = np.exp(log_pi[rows]), field._set.log_w[field._set.log_w > -np.inf]
     whole = -float(pi @ log_pi[rows])
     # The entropy within a point is the same number whatever x is: what equal rows add to the entropy over rows.

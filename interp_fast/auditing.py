@@ -17,11 +17,11 @@ from ._montecarlo import draws, mean
 from ._results import Record, axes
 from ._trajectory import Trajectory
 from .backends import State
-from .field import Field, _forbid, _Point
+from .field import Field, _forbid, _Point, check_field
 from .metrics import wilson
 from .model import Model
 from .sampling import Terms
-from .steps import StepTable, ddim
+from .steps import StepTable, check_steps, ddim
 
 __all__ = ["Audit", "OptimalLoss", "audit", "optimal_loss"]
 
@@ -126,12 +126,15 @@ def optimal_loss(
     >>> bool(best.loss[0] == 1 and best.loss[2] == 0 and abs(best.loss[1] - 0.4496) < 4 * best.stderr[1])
     True
     """
-    _check_field(field)
+    check_field(field)
     if kind not in _KINDS:
         msg = f"kind must be one of {', '.join(_KINDS)}; got {kind!r}."
         raise ValueError(msg)
     n = _arrays.count(n, "n", 2)
-    t = np.atleast_1d(_arrays.times(times, np.size(times), "times")[0])
+    t = np.atleast_1d(_arrays.times(times, None, "times")[0])
+    if t.ndim > 1 or t.size == 0:
+        msg = f"times must be a number or a vector of at least one time; got an array of shape {t.shape}."
+        raise ValueError(msg)
     point = field._point(t, False, len(t))
     factor = _factor(point, kind)
     loss, stderr, queries = np.zeros(len(t)), np.zeros(len(t)), np.zeros(len(t), np.int64)
@@ -153,12 +156,6 @@ def _factor(p: _Point, kind: str) -> Float:
         _forbid(p, ~np.isfinite(p.alpha_dot), "velocity is infinite")
         return (p.alpha_dot - p.alpha * p.sigma_dot / p.sigma) ** 2
     return (p.alpha / p.sigma if kind == "noise" else p.alpha / p.sigma**2) ** 2
-
-
-def _check_field(field: Any) -> None:
-    if not isinstance(field, Field):
-        msg = f"field must be a Field; got {type(field).__name__}. Build one as itf.Field(data, schedule)."
-        raise TypeError(msg)
 
 
 def _allocate(field: Field, t: Float, at: Int, n: int, source: _random.NoiseKey) -> Int:
@@ -329,16 +326,16 @@ def audit(
     if not isinstance(model, Model):
         msg = f"model must be a Model; got {type(model).__name__}. Wrap a network as itf.Model(fn, schedule)."
         raise TypeError(msg)
-    _check_field(field)
+    check_field(field)
     n = _arrays.count(n, "n", 2)
     radius = None if radius is None else _arrays.number(radius, "radius", least=0.0)
     if not 0 < _arrays.number(level, "level") < 1:
         msg = f"level must lie in (0, 1); got {level}."
         raise ValueError(msg)
-    steps = solver(model.schedule, times)
-    if not isinstance(steps, StepTable):
-        msg = f"solver must return a StepTable, as itf.ddim does; got {type(steps).__name__}."
+    if not callable(solver):
+        msg = f"solver must be a function such as itf.ddim; got {solver!r}."
         raise TypeError(msg)
+    steps = check_steps(solver(model.schedule, times), "the value of solver(schedule, times)")
     oracle, source = field.with_schedule(model.schedule), _random.noise_key(rng)
 
     used = np.flatnonzero((steps.B != 0) | (np.append(steps.C[1:], 0.0) != 0))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from . import _arrays, _random, backends
 from ._results import Record
 from ._training import TrainingSet
-from .schedules import Linear, Schedule
+from .schedules import Linear, Schedule, check_schedule
 
 __all__ = ["Field", "Posterior"]
 
@@ -163,7 +163,7 @@ class Field:
         low_memory: bool = False,
     ) -> None:
         self._tol = None if tol is None else _arrays.number(tol, "tol", least=0.0)
-        self._schedule = _check_schedule(Linear() if schedule is None else schedule)
+        self._schedule = check_schedule(Linear() if schedule is None else schedule)
         rows, scale, kind = _arrays.rows(data, "data", scale)
         self._set = TrainingSet(
             rows,
@@ -231,7 +231,7 @@ class Field:
         """The same training set under another schedule; shares what was prepared."""
         other = object.__new__(Field)
         other._tol, other._set = self._tol, self._set
-        other._schedule = _check_schedule(schedule)
+        other._schedule = check_schedule(schedule)
         return other
 
     def subset(self, rows: Any) -> Field:
@@ -449,11 +449,12 @@ class Field:
         return result.astype(self._set.type, copy=False)
 
 
-def _check_schedule(schedule: Any) -> Schedule:
-    if not isinstance(schedule, Schedule):
-        msg = f"schedule must be a Schedule such as interp_fast.Linear(); got {schedule!r}."
+def check_field(field: Any) -> Field:
+    """``field`` itself; TypeError unless it is a Field."""
+    if not isinstance(field, Field):
+        msg = f"field must be a Field; got {type(field).__name__}. Build one as itf.Field(data, schedule)."
         raise TypeError(msg)
-    return schedule
+    return field
 
 
 def _forbid(p: _Point, where: npt.NDArray[np.bool_], what: str) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays
-from .schedules import Schedule
+from .schedules import Schedule, check_schedule
 
 __all__ = ["karras", "log_snr", "uniform"]
 
@@ -25,7 +25,7 @@ def log_snr(schedule: Schedule, K: int) -> Float:
     (``EncoderDecoder``), the first of them lies 1e-3 after it: nothing is learnt before.
     """
     _arrays.count(K, "K", 1)
-    start = schedule.time_at(schedule.lam(0.0)) + 1e-3
+    start = check_schedule(schedule).time_at(schedule.lam(0.0)) + 1e-3
     low, high = schedule.lam(np.array([start, 1.0 - 1e-3]))
     position = np.linspace(0.0, 1.0, K - 1) if K > 2 else np.full(K - 1, 0.5)
     return np.concatenate([[0.0], schedule.time_at(low + position * (high - low)), [1.0]])
@@ -47,7 +47,7 @@ def karras(schedule: Schedule, K: int, rho: float = 7.0, *, sigma_max: float = 8
     _arrays.number(rho, "rho", above=0.0)
     _arrays.number(sigma_min, "sigma_min", above=0.0)
     _arrays.number(sigma_max, "sigma_max", above=sigma_min)
-    first, last = schedule.lam(np.array([0.0, 1.0]))
+    first, last = check_schedule(schedule).lam(np.array([0.0, 1.0]))
     low, high = max(first, -np.log(sigma_max)), min(last, -np.log(sigma_min))
     if low >= high:
         msg = (

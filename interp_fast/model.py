@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays
-from .schedules import Schedule
+from .schedules import Schedule, check_schedule
 
 __all__ = ["Model"]
 
@@ -48,13 +48,10 @@ class Model:
         if not callable(fn):
             msg = f"fn must be callable as fn(x, t); got {fn!r}."
             raise TypeError(msg)
-        if not isinstance(schedule, Schedule):
-            msg = f"schedule must be a Schedule such as interp_fast.Linear(); got {schedule!r}."
-            raise TypeError(msg)
         if predicts not in _PREDICTS:
             msg = f"predicts must be one of {', '.join(_PREDICTS)}; got {predicts!r}."
             raise ValueError(msg)
-        self.fn, self.schedule, self.predicts = fn, schedule, predicts
+        self.fn, self.schedule, self.predicts = fn, check_schedule(schedule), predicts
 
     def __repr__(self) -> str:
         return f"Model({self.fn!r}, {self.schedule!r}, predicts={self.predicts!r})"

@@ -19,7 +19,7 @@ from .backends import State
 from .field import Field
 from .model import Model
 from .perturb import Perturbation
-from .steps import StepTable
+from .steps import StepTable, check_steps
 
 __all__ = ["Samples", "Terms", "sample"]
 
@@ -174,9 +174,7 @@ def sample(
             f"field must be a Field or a Model; got {type(field).__name__}. Wrap a network as itf.Model(fn, schedule)."
         )
         raise TypeError(msg)
-    if not isinstance(steps, StepTable):
-        msg = f"steps must be a StepTable, e.g. itf.euler(field.schedule, 64); got {type(steps).__name__}."
-        raise TypeError(msg)
+    check_steps(steps)
     model = isinstance(field, Model)
     oracle = _check_oracle(field, oracle, terms=terms, attribution=attribution)
     source = _random.noise_key(rng)
@@ -301,6 +299,9 @@ def _start(
 def _result(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     if out is None:
         return np.empty(shape, dtype)
+    if not hasattr(out, "__dlpack__"):
+        msg = f"out must be an array; got {type(out).__name__}."
+        raise TypeError(msg)
     array, _ = _arrays.as_array(out, "out")
     if array.shape != shape or array.dtype != dtype or not array.flags.writeable:
         msg = f"out must be a writeable {dtype} array of shape {shape}; got {array.dtype} {array.shape}."
@@ -344,6 +345,9 @@ def _reporter(progress: Any, rows: int) -> Callable[[int, int], None] | None:
         return None
     if callable(progress):
         return progress  # type: ignore[no-any-return]
+    if progress is not True:
+        msg = f"progress must be True, False or a callable as progress(done, rows); got {progress!r}."
+        raise TypeError(msg)
 
     def line(done: int, total: int) -> None:
         sys.stderr.write(f"\rsampling: row {done} of {total}" + ("\n" if done == total else ""))

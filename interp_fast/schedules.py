@@ -150,6 +150,14 @@ class Schedule(ABC):
         return low.view(np.float64)
 
 
+def check_schedule(schedule: Any) -> Schedule:
+    """``schedule`` itself; TypeError unless it is a Schedule."""
+    if not isinstance(schedule, Schedule):
+        msg = f"schedule must be a Schedule such as interp_fast.Linear(); got {schedule!r}."
+        raise TypeError(msg)
+    return schedule
+
+
 @final
 @dataclass(frozen=True)
 class Linear(Schedule):
@@ -447,6 +455,9 @@ def schedule(name: str) -> Schedule:
     >>> schedule("linear")
     Linear()
     """
+    if not isinstance(name, str):
+        msg = f"name must be one of {', '.join(_NAMES)}; got {name!r}."
+        raise TypeError(msg)
     for known, make in _NAMES.items():
         if known.replace("-", "") == name.lower().replace("-", "").replace("_", ""):
             return make()

@@ -37,7 +37,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays, grid
-from .schedules import Coefficients, Schedule
+from .schedules import Coefficients, Schedule, check_schedule
 
 __all__ = [
     "StepTable",
@@ -186,6 +186,14 @@ class StepTable:
             end = f"  {bool(self.commit[r])}" if r < len(self) else ""
             lines.append(f"{r:6d}" + "".join(cells) + end)
         return "\n".join(lines)
+
+
+def check_steps(steps: Any, name: str = "steps") -> StepTable:
+    """``steps`` itself; TypeError unless it is a StepTable."""
+    if not isinstance(steps, StepTable):
+        msg = f"{name} must be a StepTable, e.g. itf.euler(field.schedule, 64); got {type(steps).__name__}."
+        raise TypeError(msg)
+    return steps
 
 
 def euler(schedule: Schedule, times: Times) -> StepTable:
@@ -380,7 +388,7 @@ class _Path:
                 k = int(np.argmax(falls))
                 msg = f"times must increase from noise (0) to data (1); got {t[k]:g} followed by {t[k + 1]:g}."
                 raise ValueError(msg)
-        return cls(schedule, t, schedule(t))
+        return cls(schedule, t, check_schedule(schedule)(t))
 
     def points(self, where: Any) -> Coefficients:
         return Coefficients(*(value[where] for value in self.at))

@@ -31,11 +31,11 @@ from ._cells import (
 from ._phases import CollapseTime, SpeciationTime, collapse_time, speciation_time
 from ._results import Record
 from .backends import State
-from .field import Field
+from .field import Field, check_field
 from .model import Model
 from .sampling import sample
-from .schedules import Schedule
-from .steps import StepTable
+from .schedules import Schedule, check_schedule
+from .steps import StepTable, check_steps
 
 __all__ = [
     "Amplification",
@@ -99,7 +99,8 @@ def endpoint_law(schedule: Schedule, steps: StepTable) -> EndpointLaw:
     >>> round(itf.theory.endpoint_law(bridge, itf.euler(bridge, 100)).std, 4)  # sqrt(0.01 / pi) = 0.0564
     0.0563
     """
-    factor = float(np.prod(steps.A[steps.commit]))
+    check_schedule(schedule)
+    factor = float(np.prod(check_steps(steps).A[steps.commit]))
     std = math.hypot(factor * float(steps.sigma[0]), float(steps.noise_std()[-1]))
     bias = float(steps.propagator() @ steps.curvature_defect())
     before = 2.0**-26  # near enough for the limit, far enough for schedules that know t only
@@ -162,7 +163,7 @@ def discretization_bound(field: Field, steps: StepTable, x: Any, q: float = 0.25
     needs_points(field, "discretization_bound")
     q = shrinkage(q)
     wide, single, _, _ = _arrays.queries(x, field.d)
-    data, rows, n = field._set, len(steps), len(wide)
+    data, rows, n = field._set, len(check_steps(steps)), len(wide)
     rho = np.divide(steps.alpha, steps.sigma, out=np.full(rows + 1, np.inf), where=steps.sigma > 0)
     strain = _strain(steps)
     bound, time, index = np.full(n, np.inf), np.full(n, np.nan), np.full(n, -1)
@@ -252,13 +253,15 @@ def estimation_bound(field: Field, steps: StepTable, errors: Any) -> EstimationB
     >>> itf.theory.estimation_bound(field, steps, np.full((10, 1, 2), 0.3)).theta  # only the last error counts
     array([1.])
     """
+    check_field(field)
     array, _ = _arrays.as_array(errors, "errors")
-    if array.ndim != 3 or array.shape[::2] != (len(steps), field.d) or array.dtype.kind != "f":
+    if array.ndim != 3 or array.shape[::2] != (len(check_steps(steps)), field.d) or array.dtype.kind != "f":
         msg = (
             f"errors must be a float array of shape ({len(steps)}, n, {field.d}), one error for each row of the table "
             f"and sample; got {array.dtype} {array.shape}."
         )
         raise ValueError(msg)
+    _arrays.check_finite(array, "errors")
     weights = steps.error_weights()
     upper, total = np.zeros(array.shape[1]), np.zeros(array.shape[1:])
     for w, e in zip(weights, array, strict=True):
@@ -315,7 +318,7 @@ def amplification(field: Field, steps: StepTable, x: Any, q: float = 0.25) -> Am
     needs_points(field, "amplification")
     q = shrinkage(q)
     wide, _, _, _ = _arrays.queries(x, field.d)
-    data, rows, n = field._set, len(steps), len(wide)
+    data, rows, n = field._set, len(check_steps(steps)), len(wide)
     scale = steps.alpha[:-1] / steps.sigma[:-1] ** 2
     state, cut = State.start(wide), data.cut(field.tol)
     local = np.empty((rows, n))
@@ -403,15 +406,22 @@ def concentrability(
         Samples, and draws at every row.
     rng : None, int, SeedSequence, Generator or NoiseKey
     """
+    if not isinstance(model, Model) and not callable(model):
+        msg = f"model must be a Model or a function e(x, t); got {model!r}."
+        raise TypeError(msg)
     n = _arrays.count(n, "n", 2)
-    source = _random.noise_key(rng)
-    error: Any = model
-    if isinstance(model, Model):
-        error = lambda x, t: model.denoiser(x, t).astype(np.float64) - field.denoiser(x, t)  # noqa: E731
-    found = np.zeros((2, len(steps), n))
+    source, data = _random.noise_key(rng), check_field(field)._set
+    found = np.zeros((2, len(check_steps(steps)), n))
+
+    def error(x: Float, t: float) -> Float:
+        if isinstance(model, Model):
+            prediction = model.predict(x, t, data.type, data.kind)
+            difference: Float = model.to_denoiser(prediction, x, t, model.schedule(t)) - field.denoiser(x, t)
+            return difference
+        return np.asarray(model(x, t), np.float64)
 
     def watch(x: Float, t: float, r: int) -> Float:
-        e = np.asarray(error(x, t), np.float64)
+        e = error(x, t)
         found[0, r] = np.einsum("ij,ij->i", e, e)
         return e
 
@@ -419,7 +429,7 @@ def concentrability(
     for r, t in enumerate(steps.times[:-1].tolist()):
         key = _random.NoiseKey((_random.subkey(source.key, "queries") + r) % 2**64, source.first_sample)
         x = np.asarray(field.draw(n, t, key)[0], np.float64)
-        found[1, r] = np.einsum("ij,ij->i", *[np.asarray(error(x, t), np.float64)] * 2)
+        found[1, r] = np.einsum("ij,ij->i", *[error(x, t)] * 2)
     generated, drawn = found.mean(axis=2)
     spread = found.std(axis=2, ddof=1) / math.sqrt(n)
     with np.errstate(divide="ignore", invalid="ignore"):

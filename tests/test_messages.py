@@ -49,6 +49,7 @@ FIELD_OPTIONS = {
     "scale zero": (lambda: itf.Field(X.astype(np.uint8), scale=(0, 1)), ValueError, r"scale"),
     "scale kind": (lambda: itf.Field(X.astype(np.uint8), scale=3), TypeError, r"scale .*3"),
     "backend": (lambda: itf.Field(X, backend="cuda"), ValueError, r"backend .*auto.*reference.*'cuda'"),
+    "backend kind": (lambda: itf.Field(X, backend=["cpp"]), TypeError, r"backend .*'cpp'"),
     "threads zero": (lambda: itf.Field(X, threads=0), ValueError, r"threads .*0"),
     "threads kind": (lambda: itf.Field(X, threads=1.5), TypeError, r"threads .*1\.5"),
     "tol negative": (lambda: itf.Field(X, tol=-1e-3), ValueError, r"tol .*-0\.001"),
@@ -120,6 +121,8 @@ SAMPLE = {
     "tol": (lambda: itf.sample(FIELD, STEPS, 3, tol=-1), ValueError, r"tol .*-1"),
     "out shape": (lambda: itf.sample(FIELD, STEPS, 3, out=np.empty((2, 2))), ValueError, r"out .*\(3, 2\).*\(2, 2\)"),
     "out type": (lambda: itf.sample(FIELD, STEPS, 3, out=Q.astype("f4")), ValueError, r"out .*float64.*float32"),
+    "out kind": (lambda: itf.sample(FIELD, STEPS, 3, out=[[0.0, 0.0]] * 3), TypeError, r"out .*list"),
+    "progress": (lambda: itf.sample(FIELD, STEPS, 3, progress=3), TypeError, r"progress .*3"),
     "model without x0": (lambda: itf.sample(itf.Model(lambda x, t: x, itf.Linear()), STEPS, 3), ValueError, r"x0 "),
     "model of another schedule": (
         lambda: itf.sample(itf.Model(lambda x, t: x, itf.VP()), STEPS, x0=Q), ValueError, r"steps .*VP"
@@ -140,7 +143,43 @@ SAMPLE = {
         lambda: itf.Model(lambda x, t: x, itf.Linear(), predicts="denoiser").score(Q, 1.0), ValueError, r"\bt .*1"
     ),
 }  # fmt: skip
+MODEL = itf.Model(lambda x, t: x, itf.Linear())
+STUDIES = {
+    "trapping": (lambda: itf.theory.trapping(MODEL, Q, 0.5), TypeError, r"field .*Model"),
+    "margin_condition": (lambda: itf.theory.margin_condition(MODEL, Q, 0.5, 0.1), TypeError, r"field .*Model"),
+    "dominance": (lambda: itf.theory.dominance(X, 0.1), TypeError, r"field .*ndarray"),
+    "speciation_time": (lambda: itf.theory.speciation_time(X), TypeError, r"field .*ndarray"),
+    "collapse_time": (lambda: itf.theory.collapse_time(X), TypeError, r"field .*ndarray"),
+    "endpoint_law schedule": (lambda: itf.theory.endpoint_law("linear", STEPS), TypeError, r"schedule .*'linear'"),
+    "endpoint_law steps": (lambda: itf.theory.endpoint_law(itf.Linear(), 4), TypeError, r"steps .*int"),
+    "discretization_bound field": (
+        lambda: itf.theory.discretization_bound(MODEL, STEPS, Q), TypeError, r"field .*Model"
+    ),
+    "discretization_bound steps": (lambda: itf.theory.discretization_bound(FIELD, 4, Q), TypeError, r"steps .*int"),
+    "estimation_bound field": (
+        lambda: itf.theory.estimation_bound(MODEL, STEPS, np.ones((3, 1, 2))), TypeError, r"field .*Model"
+    ),
+    "estimation_bound steps": (
+        lambda: itf.theory.estimation_bound(FIELD, 3, np.ones((3, 1, 2))), TypeError, r"steps .*int"
+    ),
+    "estimation_bound nan": (
+        lambda: itf.theory.estimation_bound(FIELD, STEPS, np.full((3, 1, 2), np.nan)), ValueError, r"errors .*nan"
+    ),
+    "amplification field": (lambda: itf.theory.amplification(MODEL, STEPS, Q), TypeError, r"field .*Model"),
+    "amplification steps": (lambda: itf.theory.amplification(FIELD, None, Q), TypeError, r"steps .*None"),
+    "concentrability model": (lambda: itf.theory.concentrability(3, FIELD, STEPS, 5), TypeError, r"model .*3"),
+    "concentrability field": (lambda: itf.theory.concentrability(MODEL, MODEL, STEPS, 5), TypeError, r"field .*Model"),
+    "concentrability steps": (lambda: itf.theory.concentrability(MODEL, FIELD, 5, 5), TypeError, r"steps .*int"),
+    "optimal_loss times": (lambda: itf.optimal_loss(FIELD, [], 5), ValueError, r"times .*\(0,\)"),
+    "optimal_loss times axes": (lambda: itf.optimal_loss(FIELD, [[0.5, 0.6]], 5), ValueError, r"times .*\(1, 2\)"),
+    "audit solver": (lambda: itf.audit(MODEL, FIELD, 4, 5, solver="ddim"), TypeError, r"solver .*itf\.ddim.*'ddim'"),
+    "audit solver value": (lambda: itf.audit(MODEL, FIELD, 4, 5, solver=lambda s, t: 3), TypeError, r"solver.* int"),
+}  # fmt: skip
 TABLES = {
+    "schedule kind": (lambda: itf.schedule(3), TypeError, r"linear.*got 3"),
+    "solver of a name": (lambda: itf.euler("linear", 4), TypeError, r"schedule .*'linear'"),
+    "log_snr of a name": (lambda: itf.grid.log_snr("linear", 4), TypeError, r"schedule .*'linear'"),
+    "karras of a name": (lambda: itf.grid.karras("linear", 4), TypeError, r"schedule .*'linear'"),
     "schedule name": (lambda: itf.schedule("cubic"), ValueError, r"linear.*'cubic'"),
     "schedule call": (lambda: itf.Linear()(1.5), ValueError, r"\bt .*1\.5"),
     "no steps": (lambda: itf.euler(itf.Linear(), 0), ValueError, r"times .*0"),
@@ -155,7 +194,7 @@ TABLES = {
 CASES = {
     f"{group}: {name}": case
     for group, cases in {
-        "data": DATA, "field": FIELD_OPTIONS, "call": CALLS, "sample": SAMPLE, "table": TABLES,
+        "data": DATA, "field": FIELD_OPTIONS, "call": CALLS, "sample": SAMPLE, "study": STUDIES, "table": TABLES,
     }.items()
     for name, case in cases.items()
 }  # fmt: skip

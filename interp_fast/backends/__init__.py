@@ -193,6 +193,8 @@ def get(name: str) -> tuple[str, Any]:
 
     Raises
     ------
+    TypeError
+        The name is no string.
     ValueError
         The name is unknown, or that backend does not load here; the message lists what is available.
     """
@@ -202,6 +204,9 @@ def get(name: str) -> tuple[str, Any]:
                 return candidate, _load(candidate)
             except ImportError:
                 continue
+    if not isinstance(name, str):
+        msg = f"backend must be a name; got {name!r}."
+        raise TypeError(msg)
     if name in _MODULES:
         try:
             return name, _load(name)
