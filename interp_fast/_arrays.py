@@ -69,6 +69,9 @@ def as_array(obj: Any, name: str, *, bits: bool = False) -> tuple[Array, Callabl
 def _from_torch(tensor: Any, name: str, bits: bool) -> tuple[Array, Callable[[Array], Any]]:
     import torch
 
+    def back(a: Array) -> Any:
+        return torch.from_numpy(np.asarray(a))
+
     if tensor.requires_grad:
         msg = f"{name} is a tensor that requires grad, which the closed form does not track; pass {name}.detach()."
         raise TypeError(msg)
@@ -79,8 +82,8 @@ def _from_torch(tensor: Any, name: str, bits: bool) -> tuple[Array, Callable[[Ar
         if not bits:
             msg = f"{name} is bfloat16, which queries cannot be; pass {name}.float()."
             raise TypeError(msg)
-        return tensor.view(torch.int16).numpy().view(np.uint16), torch.from_numpy
-    return tensor.numpy(), torch.from_numpy
+        return tensor.view(torch.int16).numpy().view(np.uint16), back
+    return tensor.numpy(), back
 
 
 def _native(a: Array, name: str) -> Array:

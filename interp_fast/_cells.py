@@ -278,7 +278,7 @@ def margin_condition(field: Field, x: Any, t: Any, h: float) -> MarginCondition:
     if step <= 0:
         msg = f"h must lie in (0, 1], the size of a step; got {h}."
         raise ValueError(msg)
-    post = check_field(field).posterior(x, t)
+    post = check_field(field).posterior(_arrays.as_array(x, "x")[0], t)
     c = field.schedule(np.asarray(t, np.float64))
     s2 = np.asarray(c.sigma) ** 2 + (np.asarray(c.alpha) * field.bandwidth) ** 2
     required = -0.5 * math.log(step)

@@ -183,10 +183,10 @@ def collapse_time(
     def excess(lam: float) -> float:
         t = proxy.schedule.time_at(lam)
         x, _ = proxy.draw(n, t, source)
-        post = proxy.posterior(x, t)
+        post = proxy.posterior(np.asarray(x), t)
         s2 = math.exp(-2.0 * lam)
         slope = -s2 / (s2 + field.bandwidth**2) ** 2 * float(np.mean(post.variance))
-        entropy = np.asarray(post.entropy)
+        entropy = post.entropy
         curve[lam] = (float(entropy.mean()) - within, float(entropy.std(ddof=1)) / math.sqrt(n), slope)
         return curve[lam][0] - level * whole
 

@@ -26,6 +26,12 @@ def plain(value: Any) -> Any:
 
 
 def _cell(value: Any) -> str:
+    if hasattr(value, "__array__"):
+        value = np.asarray(value)[()]
+    if isinstance(value, tuple):
+        return "(" + ", ".join(map(_cell, value)) + ")"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_cell(item)}" for name, item in value.items())
     if isinstance(value, Record):
         return ", ".join(f.name for f in fields(value))
     if isinstance(value, (float, np.floating)):

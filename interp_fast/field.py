@@ -310,24 +310,24 @@ class Field:
 
     def log_density(self, x: Any, t: Any) -> Any:
         """log p_t(x), (M,) float64. At t = 1 without bandwidth +inf on a training row and -inf elsewhere."""
-        point, wide, single, _, _ = self._queries(x, t)
+        point, wide, single, _, kind = self._queries(x, t)
         out = self._evaluate(point, wide, ("log_norm", "index"))
         density = self._log_density(point, wide, out)
-        return density[0] if single else density
+        return kind(density[0] if single else density)
 
     def divergence(self, x: Any, t: Any) -> Any:
         """Divergence of the velocity, exact: d eta + kappa (alpha / sigma^2) tr C, (M,) float64.
 
         eta = sigma_dot / sigma and kappa = alpha_dot - alpha eta.
         """
-        p, wide, single, _, _ = self._queries(x, t)
+        p, wide, single, _, kind = self._queries(x, t)
         _forbid(p, p.s2 == 0, "divergence does not exist where sigma = 0")
         _forbid(p, ~np.isfinite(p.alpha_dot), "divergence is infinite")
         variance = self._evaluate(p, wide, ("variance",))["variance"]
         # With S = sigma^2 + alpha^2 delta^2 and (dS/dt)/2 = rate; sigma rate' is written without dividing by sigma.
         slope = p.alpha_dot * p.s2 - p.alpha * p.rate
         divergence = self.d * p.rate / p.s2 + p.alpha * slope * (variance / p.s2) / p.s2
-        return divergence[0] if single else divergence
+        return kind(divergence[0] if single else divergence)
 
     def jvp(self, x: Any, t: Any, u: Any) -> Any:
         """The denoiser's Jacobian times ``u``: (alpha / sigma^2) C u, (M, d). Symmetric: also the vjp."""
@@ -350,17 +350,10 @@ class Field:
         top = _arrays.count(top, "top", 0, self.N)
         point, wide, single, _, kind = self._queries(x, t)
         out = self._evaluate(point, wide, ("mean", "index", *_STATISTICS), top=top)
-        density = self._log_density(point, wide, out)
-
-        def hand_out(name: str) -> Any:
-            return out[name][0] if single else out[name]
-
-        return Posterior(
-            mean=kind(self._round(hand_out("mean"))),
-            log_density=density[0] if single else density,
-            certificate=self._set.certificate(hand_out("dropped")),
-            **{name: hand_out(name) for name in ("index", "top_index", "top_weight", *_STATISTICS)},
-        )
+        out["mean"] = self._round(out["mean"])
+        out["log_density"] = self._log_density(point, wide, out)
+        out["certificate"] = self._set.certificate(out["dropped"])
+        return Posterior(**{name: kind(values[0] if single else values) for name, values in out.items()})
 
     def draw(self, n: int, t: Any, rng: _random.RandomSource = None) -> tuple[Any, npt.NDArray[np.int64]]:
         """n exact draws of x_t = alpha x_index + sigma z, index drawn by the weights; t in [0, 1].
@@ -382,7 +375,7 @@ class Field:
         x = self._set.normals(n, key, source.first_sample)
         x *= np.sqrt(point.s2)[:, None]
         x += point.alpha[:, None] * self._set.values(index)
-        return self._set.kind(self._round(x)), index.astype(np.int64)
+        return self._set.kind(self._round(x)), self._set.kind(index.astype(np.int64))
 
     # Private
 

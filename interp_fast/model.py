@@ -25,7 +25,7 @@ class Model:
     ----------
     fn : callable
         ``fn(x, t)`` -> array of x's shape. It gets x (M, d) as float32 when the queries or starting points are, else
-        float64 (as a tensor when they are tensors), and t as a float, or (M,) when t was. t = 0 is noise, t = 1 data.
+        float64, and t as a float, or (M,) when t was; tensors when the queries are. t = 0 is noise, t = 1 data.
     schedule : Schedule
         The one the model was trained with.
     predicts : {"velocity", "score", "noise", "denoiser"}
@@ -112,13 +112,12 @@ class Model:
     def _answer(self, x: Any, t: Any, formula: Callable[[Float, Float, Any], Float], what: str = "denoiser") -> Any:
         wide, single, dtype, kind = _arrays.queries(x, None)
         times, scalar = _arrays.times(t, len(wide))
-        passed = float(times) if scalar else times
-        result = self.predict(wide, passed, dtype, kind)
+        result = self.predict(wide, float(times) if scalar else kind(times), dtype, kind)
         if self.predicts != what:
             c = self.schedule(times if scalar else times[:, None])
             if what != "denoiser" and np.any(c.sigma == 0):
                 msg = f"t must avoid 1: the {what} does not exist where sigma = 0. Evaluate next to it or use denoiser."
                 raise ValueError(msg)
-            result = formula(wide, self.to_denoiser(result, wide, passed, c), c)
+            result = formula(wide, self.to_denoiser(result, wide, times, c), c)
         result = result.astype(dtype)
         return kind(result[0] if single else result)

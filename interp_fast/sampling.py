@@ -213,17 +213,19 @@ def sample(
         "evaluations": len(steps),
         "work": float(state.work.mean() / len(steps)) if oracle else None,
     }
-    index = oracle._set.nearest(state.base, alpha=float(steps.alpha[-1]))[0][:, 0] if oracle else None
+    alpha = float(steps.alpha[-1])
+    index = oracle._set.nearest(state.base, alpha=alpha)[0][:, 0] if oracle else None
+    sums = None if index is None or oracle is None else _terms(state.terms, alpha, oracle, index)
     return Samples(
         x=kind(x) if out is None else out,
-        index=index,
+        index=None if index is None else kind(index),
         path=None if path is None else kind(path),
-        path_times=None if path is None else steps.times[kept],
-        terms=None if index is None or oracle is None else _terms(state.terms, float(steps.alpha[-1]), oracle, index),
+        path_times=None if path is None else kind(steps.times[kept]),
+        terms=None if sums is None else Terms(*map(kind, sums)),
         attribution=None if shares is None else shares.omega,
-        attribution_dropped=None if shares is None else shares.dropped,
-        commit_time=steps.times[state.since] if oracle else None,
-        certificate=oracle._set.certificate(state.dropped) if oracle else None,
+        attribution_dropped=None if shares is None else kind(shares.dropped),
+        commit_time=kind(steps.times[state.since]) if oracle else None,
+        certificate=kind(oracle._set.certificate(state.dropped)) if oracle else None,
         stats=stats | {"seconds": time.perf_counter() - began},
     )
 
@@ -263,12 +265,14 @@ def _check_error(error: Any, shape: tuple[int, int, int]) -> Any:
     return wide
 
 
-def _terms(sums: Float | None, alpha: float, oracle: Field, index: npt.NDArray[np.int64]) -> Terms | None:
-    """The sums of a run, kept with 0 in place of the row, made relative to rows ``index``."""
+def _terms(
+    sums: Float | None, alpha: float, oracle: Field, index: npt.NDArray[np.int64]
+) -> tuple[Float, Float, Float, Float] | None:
+    """The sums of a run, kept with 0 in place of the row, relative to rows ``index``; and their total."""
     if sums is None:
         return None
     selection = sums[0] - alpha * oracle._set.values(index)
-    return Terms(selection, sums[1], sums[2], selection + sums[1] + sums[2])
+    return selection, sums[1], sums[2], selection + sums[1] + sums[2]
 
 
 def _start(
