@@ -23,6 +23,7 @@ from . import _arrays
 from ._experiment import Experiment, ExperimentResult, Tools
 from ._experiments_images import Classification, Memorization
 from ._experiments_plane import ErrorInjection, FivePoints, NoiseSchedules, StepSize
+from ._results import plain
 
 __all__ = ["NAMES", "ExperimentResult", "run"]
 
@@ -85,7 +86,7 @@ def run(
     table, findings, draw = experiment.run(Tools(backend, threads, seed, tell))
     tell("done", 1.0)
     result = ExperimentResult(
-        name, experiment.title, asdict(experiment), seed, table.rows, findings, draw
+        name, experiment.title, asdict(experiment), seed, table.rows, plain(findings), draw
     )  # fmt: skip
     if out is not None:
         folder = Path(out)

@@ -346,6 +346,14 @@ class Field:
         """One pass over the rows, every output; see :class:`Posterior`. ``top``: how many of the heaviest rows to list.
 
         The posterior stays that of the training rows when there is a bandwidth.
+
+        Examples
+        --------
+        >>> import numpy as np, interp_fast as itf
+        >>> field = itf.Field(np.array([[0.0, 0.0], [1.0, 0.0], [9.0, 9.0]]))
+        >>> post = field.posterior(np.array([[0.5, 0.1]]), 0.8, top=2)
+        >>> post.top_index, post.top_weight.round(4), post.ess.round(4)
+        (array([[1, 0]]), array([[0.8808, 0.1192]]), array([1.2658]))
         """
         top = _arrays.count(top, "top", 0, self.N)
         point, wide, single, _, kind = self._queries(x, t)
@@ -363,6 +371,14 @@ class Field:
         x : (n, d)
             With a bandwidth the rows are smoothed: the standard deviation is sqrt(sigma^2 + alpha^2 bandwidth^2).
         index : (n,) int64
+
+        Examples
+        --------
+        >>> import numpy as np, interp_fast as itf
+        >>> X = np.array([[0.0, 0.0], [4.0, 0.0]])
+        >>> x, index = itf.Field(X).draw(100, 0.9, rng=0)
+        >>> bool(np.abs(x - 0.9 * X[index]).max() < 0.5)
+        True
         """
         n = _arrays.count(n, "n", 1)
         point = self._point(*_arrays.times(t, n), n)

@@ -14,7 +14,13 @@ Float = npt.NDArray[np.float64]
 
 
 def uniform(K: int) -> Float:
-    """The times k / K for k = 0 ... K."""
+    """The times k / K for k = 0 ... K.
+
+    Examples
+    --------
+    >>> uniform(4)
+    array([0.  , 0.25, 0.5 , 0.75, 1.  ])
+    """
     return np.arange(_arrays.count(K, "K", 1) + 1) / K
 
 
@@ -23,6 +29,12 @@ def log_snr(schedule: Schedule, K: int) -> Float:
 
     With K = 2 the one time between is the middle of that range of lambda. Where alpha = 0 up to some time
     (``EncoderDecoder``), the first of them lies 1e-3 after it: nothing is learnt before.
+
+    Examples
+    --------
+    >>> from interp_fast.schedules import Linear
+    >>> log_snr(Linear(), 4)
+    array([0.   , 0.001, 0.5  , 0.999, 1.   ])
     """
     _arrays.count(K, "K", 1)
     start = check_schedule(schedule).time_at(schedule.lam(0.0)) + 1e-3
@@ -42,6 +54,12 @@ def karras(schedule: Schedule, K: int, rho: float = 7.0, *, sigma_max: float = 8
     ------
     ValueError
         rho is not positive, or no ratio of the schedule lies between sigma_min and sigma_max.
+
+    Examples
+    --------
+    >>> from interp_fast.schedules import Linear
+    >>> karras(Linear(), 4).round(3)
+    array([0.012, 0.093, 0.68 , 0.998, 1.   ])
     """
     _arrays.count(K, "K", 1)
     _arrays.number(rho, "rho", above=0.0)

@@ -140,6 +140,15 @@ def smooth(norm: float, scale: float) -> Perturbation:
     """The fixed field e^D(x) = norm tanh(x / scale) / sqrt(d), of norm at most ``norm``: its errors do not average out.
 
     ``scale`` is the distance over which it varies, in the units of the data. Draws nothing.
+
+    Examples
+    --------
+    >>> import numpy as np, interp_fast as itf
+    >>> X = np.array([[0.0, 0.0], [4.0, 0.0]])
+    >>> field = itf.Field(X)
+    >>> out = itf.sample(field, itf.ddim(field.schedule, 20), 3, rng=0, error=itf.perturb.smooth(0.5, scale=1.0))
+    >>> bool(np.linalg.norm(out.x - X[out.index], axis=1).max() <= 0.5)
+    True
     """
     return _Smooth(_arrays.number(norm, "norm", least=0.0), _positive(scale, "scale"))
 
@@ -149,6 +158,15 @@ def velocity(norm: float) -> Perturbation:
 
     It vanishes towards the data, where kappa is infinite: such an error displaces no sample in continuous time. The
     table must be one of the field's schedule, whose kappa = alpha_dot - alpha sigma_dot / sigma enters.
+
+    Examples
+    --------
+    >>> import numpy as np, interp_fast as itf
+    >>> X = np.array([[0.0, 0.0], [4.0, 0.0]])
+    >>> field = itf.Field(X)
+    >>> out = itf.sample(field, itf.ddim(field.schedule, 20), 3, rng=0, error=itf.perturb.velocity(0.5))
+    >>> np.linalg.norm(out.x - X[out.index], axis=1).round(6)  # the last error alone counts, and sigma is 1/20 there
+    array([0.025, 0.025, 0.025])
     """
     return _Velocity(_arrays.number(norm, "norm", least=0.0))
 
@@ -158,5 +176,15 @@ def inverse_density(norm: float, cap: float) -> Perturbation:
 
     p_t is the density of x_t = alpha x_1 + sigma z. ``cap`` is in the units of the data; ``norm`` is in those times the
     density's.
+
+    Examples
+    --------
+    >>> import numpy as np, interp_fast as itf
+    >>> X = np.array([[0.0, 0.0], [4.0, 0.0]])
+    >>> field = itf.Field(X)
+    >>> error = itf.perturb.inverse_density(0.01, cap=0.5)
+    >>> out = itf.sample(field, itf.ddim(field.schedule, 20), 3, rng=0, error=error)
+    >>> np.linalg.norm(out.x - X[out.index], axis=1).round(4)
+    array([0.03  , 0.5   , 0.0015])
     """
     return _InverseDensity(_positive(norm, "norm"), _positive(cap, "cap"))

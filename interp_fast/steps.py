@@ -77,6 +77,17 @@ class StepTable:
     ValueError
         Lengths differ; something is not finite; sigma <= 0 where a row evaluates; alpha/sigma or time falls; C[0] is
         not 0; S is negative, or not 0 on an uncommitted row; the last row is not committed.
+
+    Examples
+    --------
+    One step of Euler's method, from the noise onto the mean of the data:
+
+    >>> import interp_fast as itf
+    >>> itf.StepTable([0, 1], alpha=[0, 1], sigma=[1, 0], A=[0], B=[1], C=[0], S=[0], commit=[True], name="one step")
+    StepTable one step: 1 rows, 1 committed
+       row       times       alpha       sigma           A           B           C           S  commit
+         0           0           0           1           0           1           0           0  True
+         1           1           1           0
     """
 
     times: Float
@@ -249,6 +260,12 @@ def euler_maruyama(schedule: Schedule, times: Times, diffusion: Diffusion) -> St
     -----
     UserWarning
         The rows of the last quarter multiply an error by more than 2: the diffusion is too strong for the grid.
+
+    Examples
+    --------
+    >>> import interp_fast as itf
+    >>> itf.euler_maruyama(itf.Linear(), 4, "sigma").S.round(3)
+    array([0.707, 0.612, 0.5  , 0.354])
     """
     path = _Path.of(schedule, times)
     epsilon = _diffusion(diffusion, path)
@@ -281,6 +298,12 @@ def ddim(schedule: Schedule, times: Times, eta: float = 0.0) -> StepTable:
     ------
     ValueError
         The times do not increase or leave [0, 1]; eta is outside [0, 1].
+
+    Examples
+    --------
+    >>> import interp_fast as itf
+    >>> itf.ddim(itf.Linear(), 4).A.round(3)
+    array([0.75 , 0.667, 0.5  , 0.   ])
     """
     _arrays.number(eta, "eta", least=0.0, most=1.0)
     path = _Path.of(schedule, times)
@@ -294,6 +317,12 @@ def ddpm(schedule: Schedule, times: Times) -> StepTable:
 
     It is :func:`exponential` with churn 1, the exact step of the time-reversed noising diffusion for constant D.
     Parameters and errors are those of :func:`ddim`.
+
+    Examples
+    --------
+    >>> import interp_fast as itf
+    >>> itf.ddpm(itf.Linear(), 4).S.round(3)
+    array([0.75 , 0.471, 0.236, 0.   ])
     """
     return replace(exponential(schedule, times, 1.0), name="ddpm")
 
@@ -316,6 +345,12 @@ def exponential(schedule: Schedule, times: Times, churn: float = 0.0) -> StepTab
     ------
     ValueError
         The times do not increase or leave [0, 1]; churn is negative or not finite.
+
+    Examples
+    --------
+    >>> import interp_fast as itf
+    >>> itf.exponential(itf.Linear(), 4, churn=2.0).noise_std().round(3)
+    array([0.75, 0.5 , 0.25, 0.  ])
     """
     _arrays.number(churn, "churn", least=0.0)
     path = _Path.of(schedule, times)
@@ -328,6 +363,12 @@ def heun(schedule: Schedule, times: Times) -> StepTable:
 
     Second order. Two rows a step; a step onto sigma = 0 is one exponential row, so K steps to the data are 2K - 1 rows
     (Karras et al. 2022). Parameters and errors are those of :func:`euler`.
+
+    Examples
+    --------
+    >>> import interp_fast as itf
+    >>> itf.heun(itf.Linear(), 4).commit
+    array([False,  True, False,  True, False,  True,  True])
     """
     path = _Path.of(schedule, times)
     A, B = _velocity(path.h, path.start)
@@ -344,6 +385,12 @@ def exponential_heun(schedule: Schedule, times: Times) -> StepTable:
     Predictor A = sigma'/sigma, B = alpha' - alpha A (uncommitted); corrector with half of B on each of the two D.
     Second order, and exact while D is constant. Two rows a step; a step onto sigma = 0 is one row. Parameters and
     errors are those of :func:`ddim`.
+
+    Examples
+    --------
+    >>> import interp_fast as itf
+    >>> len(itf.exponential_heun(itf.VP(), 8))
+    15
     """
     path = _Path.of(schedule, times)
     A, B = _exact(path)
@@ -356,6 +403,12 @@ def multistep(schedule: Schedule, times: Times) -> StepTable:
     With r = (lambda - lambda_previous)/(lambda' - lambda) and b = alpha' - alpha A: A = sigma'/sigma, B = (1 + 1/2r) b,
     C = -b/2r. The first step, a step onto sigma = 0 and those that touch alpha = 0 are DDIM's (B = b, C = 0).
     Parameters and errors are those of :func:`ddim`.
+
+    Examples
+    --------
+    >>> import interp_fast as itf
+    >>> itf.multistep(itf.VP(), 4).C[1:3].round(3)
+    array([-0.082, -0.207])
     """
     path = _Path.of(schedule, times)
     A, b = _exact(path)
