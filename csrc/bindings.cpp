@@ -151,6 +151,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
 #ifdef IF_VERSION
   m.attr("__version__") = IF_VERSION;
 #endif
+  m.attr("build") = IF_BUILD;
   m.def("isa", [] { return std::string(active_kernels().name); }, "Name of the instruction set in use.");
   m.def("set_isa", &set_isa, arg("name"), "Use another instruction set of this processor from now on.");
   m.def("supported", &supported_isas, "Instruction sets that run here, best first.");

@@ -26,8 +26,6 @@ from ._arrays import blocks, result_type, widen
 from ._benchmark import Benchmark
 from ._peers import BYTE_SCALE, LIMITS, PEERS, Contestant, euler_loop, installed
 from .backends import available, default_threads
-from .field import Field
-from .schedules import Linear
 
 __all__ = ["QUICK", "RATIOS", "REGIMES", "Problem", "Regime", "bound", "machine", "run"]
 
@@ -162,10 +160,15 @@ def machine(threads: int) -> dict[str, Any]:
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
-    isa = Field(np.zeros((1, 1)), Linear(), backend="cpp").isa if "cpp" in available() else None
+    isa = build = None
+    if "cpp" in available():
+        from . import _core
+
+        isa, build = _core.isa(), _core.build
     return {
         "cpu": model,
         "isa": isa,
+        "build": build,
         "threads": threads,
         "system": platform.platform(),
         "python": platform.python_version(),
@@ -312,6 +315,8 @@ def _cell(
                 }
             entry |= {key: max(error, entry.get(key, 0.0)) for key, error in errors.items()}
             entry |= {"scaled": factor > 1, "work": checked[name].get("work") if regime.steps == 0 else None}
+            if "blas" in checked[name]:
+                entry["blas"] = checked[name]["blas"]
     for name, entry in list(entries.items()):
         if name in company.failed:
             del entries[name]

@@ -53,15 +53,12 @@ class Benchmark:
         for cell in self.cells:
             lines += ["", _title(cell), *_columns(_entries(cell))]
             lines += [f"{name}: failed ({reason})" for name, reason in cell["failed"].items()]
-        lines += [
-            "",
-            *(f"{name}: {peer.label}" for name, peer in PEERS.items() if any(name in c["peers"] for c in self.cells)),
-        ]
+        lines += ["", *(f"{name}: {_label(name, self.cells)}" for name in _names(self.cells))]
         return "\n".join([*lines, "", _LEGEND])
 
     def markdown(self) -> str:
         """One table: a row for each cell, a column for each contestant."""
-        names = [name for name in PEERS if any(name in cell["peers"] for cell in self.cells)]
+        names = _names(self.cells)
         rows = [["M, N, d", "rows", "σ/α", "limit, ms", *names], ["---"] * (4 + len(names))]
         for cell in self.cells:
             shape = f"{cell['M']}, {cell['N']}, {cell['d']}" + (f", {cell['steps']} steps" if cell["steps"] else "")
@@ -90,7 +87,7 @@ class Benchmark:
         panels: dict[str, list[dict[str, Any]]] = {}
         for cell in self.cells:
             panels.setdefault(f"{cell['regime']}, {cell['dtype']}", []).append(cell)
-        names = [name for name in PEERS if any(name in cell["peers"] for cell in self.cells)]
+        names = _names(self.cells)
         columns = min(3, len(panels))
         figure = Figure(figsize=(4.6 * columns, 2.9 * -(-len(panels) // columns) + 0.5), layout="constrained")
         axes = figure.subplots(-(-len(panels) // columns), columns, squeeze=False).ravel()
@@ -116,6 +113,16 @@ class Benchmark:
         figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=len(names), fontsize=8)
         figure.suptitle(f"{_machine_line(self.machine)}; dashed: dense work at the machine's limits", fontsize=8)
         figure.savefig(path, dpi=120)
+
+
+def _names(cells: list[dict[str, Any]]) -> list[str]:
+    """Contestants that were timed, in the order of the table."""
+    return [name for name in PEERS if any(name in cell["peers"] for cell in cells)]
+
+
+def _label(name: str, cells: list[dict[str, Any]]) -> str:
+    blas = {cell["peers"][name].get("blas") for cell in cells if name in cell["peers"]} - {None}
+    return PEERS[name].label + "".join(f" ({kernels})" for kernels in blas)
 
 
 def _kept(cell: dict[str, Any], entry: dict[str, Any]) -> bool:

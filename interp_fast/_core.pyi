@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 __version__: str
+build: str
 
 _Float = npt.NDArray[np.float64]
 _Int = npt.NDArray[np.int64]

@@ -49,7 +49,8 @@ class Calls:
     ----------
     denoiser : (x, t) -> (M, d)
     check : (x, t) -> dict, or None
-        Ours only: ``noise`` (M, d) as the field returns it, and ``work``, the mean share of the dense work done.
+        Ours: ``noise`` (M, d) as the field returns it, and ``work``, the mean share of the dense work done. NumPy:
+        ``blas``, the kernels that its BLAS chose.
     sample : (x0, K) -> (M, d), or None
         Ours only: the endpoint of K Euler steps. The others are called in a loop.
     """
@@ -153,7 +154,18 @@ def _numpy(rows: Array, threads: int) -> Calls:
             mean[first : first + _QUERIES] = (p @ rows) / p.sum(axis=1, keepdims=True)
         return mean
 
-    return Calls(denoiser)
+    return Calls(denoiser, lambda x, t: {"blas": _blas()})
+
+
+def _blas() -> str | None:
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        return None
+    kernels = {
+        f"{lib['internal_api']} {lib.get('architecture', '')}" for lib in threadpool_info() if lib["user_api"] == "blas"
+    }
+    return ", ".join(sorted(kernels))
 
 
 def _scipy(rows: Array, threads: int) -> Calls:
