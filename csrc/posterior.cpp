@@ -109,8 +109,9 @@ std::vector<Query> few_rows(const Data& data, const std::vector<Query>& queries,
     for (size_t q = 0; q < kept.size(); q++) {
       const double left_out = static_cast<double>(data.active - used[q].rows);
       if (out.dropped) out.dropped[kept[q].index] = std::min(1.0, left_out * std::exp(-kept[q].cut));
-      if ((out.variance || out.jvp) && !used[q].spread && left_out > 0 && kept[q].s2 > 0) {
-        flat.push_back(kept[q]), copies = std::max(copies, used[q].rows);
+      const int64_t seen = static_cast<int64_t>(candidates[q].rows.size());
+      if ((out.variance || out.jvp) && !used[q].spread && seen < data.active && kept[q].s2 > 0) {
+        flat.push_back(kept[q]), copies = std::max(copies, seen);
       }
     }
     // Copies of the heaviest row hid the rows that make the variance: look beyond them.
