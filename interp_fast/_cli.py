@@ -36,6 +36,7 @@ _SOLVERS: dict[str, Callable[..., itf.StepTable]] = {
     "exponential-heun": itf.exponential_heun,
     "multistep": itf.multistep,
 }
+_TYPES = ("float32", "float64", "uint8")  # that bench times
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterp-fast: interrupted; nothing was written.", file=sys.stderr)
         return INTERRUPTED
-    except (ValueError, OSError, MemoryError) as exc:
+    except (TypeError, ValueError, OSError, MemoryError) as exc:
         print(f"interp-fast: error: {' '.join(str(exc).split()) or type(exc).__name__}", file=sys.stderr)
         return BAD_INPUT
 
@@ -63,21 +64,27 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     basic = _Parser(add_help=False)
-    group = basic.add_argument_group("common options")
-    group.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else, on stdout")
-    group.add_argument("--threads", type=_count(1), metavar="N", help="default: all processors this process may use")
+    basic.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else, on stdout")
 
-    common = _Parser(add_help=False, parents=[basic])
-    group = common.add_argument_group("computation")
-    group.add_argument("--backend", default="auto", help="cpp, numba, reference or auto (default)")
-    group.add_argument("--seed", type=_count(0), default=0, metavar="N", help="of every random number (default 0)")
+    seeded = _Parser(add_help=False)
+    seeded.add_argument("--seed", type=_count(0), default=0, metavar="N", help="of every random number (default 0)")
+
+    threaded = _Parser(add_help=False)
+    threaded.add_argument("--threads", type=_count(1), metavar="N", help="default: all this process may use")
+
+    common = _Parser(add_help=False, parents=[basic, seeded, threaded])
+    common.add_argument("--backend", default="auto", help="cpp, numba, reference or auto (default)")
 
     training = _Parser(add_help=False)
     group = training.add_argument_group("training set")
     group.add_argument("--data-dir", metavar="DIR", help="where the idx files of fashion-mnist are")
     group.add_argument("--rows", type=_count(1), metavar="N", help="use N of its rows, drawn at random")
     group.add_argument(
-        "--schedule", default="linear", help="linear (default), trigonometric, sqrt-vp, latent-bridge, vp, ..."
+        "--schedule",
+        type=_schedule,
+        default="linear",
+        metavar="NAME",
+        help="linear (default), trigonometric, sqrt-vp, latent-bridge, vp, ...",
     )
     group.add_argument("--steps", type=_count(1), default=50, metavar="K", help="steps of a sampler (default 50)")
 
@@ -123,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("--radius", type=float, help="a sample this near to a row is memorized")
     audit.add_argument("--level", type=float, default=0.9, help="share to be shown (default 0.9)")
 
-    memorization = add("memorization", _memorization, [common])
+    memorization = add("memorization", _memorization, [basic, seeded])
     memorization.add_argument("samples", metavar="SAMPLES", help="a .npy, .npz or idx file, or a folder of images")
     memorization.add_argument("data", metavar="DATA", help=data)
     memorization.add_argument("--data-dir", metavar="DIR", help="where the idx files of fashion-mnist are")
@@ -142,11 +149,16 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, default=Path("experiments"), metavar="DIR", help="folder to write (default: experiments)"
     )
 
-    bench = add("bench", _bench, [basic])
+    bench = add("bench", _bench, [basic, threaded])
     bench.add_argument("--quick", action="store_true", help="small sizes: a minute instead of half an hour")
     bench.add_argument("--regime", nargs="+", metavar="NAME", help="some of the regimes (default: all)")
     bench.add_argument(
-        "--types", nargs="+", default=["float32", "float64", "uint8"], metavar="TYPE", help="of the rows"
+        "--types",
+        nargs="+",
+        choices=_TYPES,
+        default=_TYPES,
+        metavar="TYPE",
+        help=f"of the rows: some of {', '.join(_TYPES)} (default: all)",
     )
     bench.add_argument("--peers", nargs="+", metavar="NAME", help="some of our backends and libraries (default: all)")
     bench.add_argument("--out", type=Path, metavar="DIR", help="folder for bench.json, bench.txt, bench.md, bench.png")
@@ -162,6 +174,13 @@ def _count(least: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _schedule(text: str) -> itf.Schedule:
+    try:
+        return itf.schedule(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc).rstrip(".")) from None
 
 
 def _shape(text: str) -> Shape:
@@ -191,7 +210,7 @@ def _report(arguments: Any) -> int:
     with _written(arguments.out, folder=True) as folder:
         report = study(
             _load(arguments, shape=arguments.shape, holdout=arguments.holdout),
-            itf.schedule(arguments.schedule),
+            arguments.schedule,
             n=arguments.samples,
             steps=arguments.steps,
             backend=arguments.backend,
@@ -214,9 +233,7 @@ def _sample(arguments: Any) -> int:
         raise InputError(msg)
     with _written(arguments.out) as path:
         data = _load(arguments, holdout="0")
-        field = itf.Field(
-            data.rows, itf.schedule(arguments.schedule), backend=arguments.backend, threads=arguments.threads
-        )
+        field = itf.Field(data.rows, arguments.schedule, backend=arguments.backend, threads=arguments.threads)
         steps = _SOLVERS[arguments.solver](field.schedule, arguments.steps)
         show = _Progress()
         out = itf.sample(
@@ -242,8 +259,16 @@ def _audit(arguments: Any) -> int:
         msg = f"MODEL must be a Python file and the name of a function in it, as model.py:fn; got {arguments.model}."
         raise InputError(msg)
     data = _load(arguments, holdout="0")
-    field = itf.Field(data.rows, itf.schedule(arguments.schedule), backend=arguments.backend, threads=arguments.threads)
-    model = itf.Model(_function(Path(path), name), field.schedule, predicts=arguments.predicts)
+    field = itf.Field(data.rows, arguments.schedule, backend=arguments.backend, threads=arguments.threads)
+    function, show, done = _function(Path(path), name), _Progress(), 0
+
+    def counted(x: Any, t: float) -> Any:
+        nonlocal done
+        done += len(x)
+        show("audit", min(1.0, done / (2 * arguments.samples * arguments.steps)))  # draws of x_t, then trajectories
+        return function(x, t)
+
+    model = itf.Model(counted, field.schedule, predicts=arguments.predicts)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         result = itf.audit(
@@ -293,9 +318,12 @@ def _memorization(arguments: Any) -> int:
     """Compare samples with a training set: nearest rows, share of copies, precision and recall."""
     samples, data = read_rows(arguments.samples)[0], _load(arguments, holdout=arguments.holdout or "0")
     check_columns(samples, arguments.samples, data.rows, arguments.data)
+    show = _Progress()
+    show(f"{len(samples)} samples against {len(data.rows)} rows", 0.0)
     result = itf.memorization(
         samples, data.rows, holdout=data.holdout, radius=arguments.radius, ratio=arguments.ratio, rng=arguments.seed
     )
+    show("", 1.0)
     _show(arguments, result.to_dict(), repr(result))
     return OK
 

@@ -219,7 +219,7 @@ def _read(path: Path, member: str = "") -> Array:
     except InputError:
         raise
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as exc:
-        msg = f"{path} could not be read as a {kind} file: {exc}."
+        msg = f"{path} could not be read as {kind}: {str(exc).rstrip('.')}."
         raise InputError(msg) from None
 
 
@@ -272,7 +272,7 @@ def _read_pictures(folder: Path) -> Array:
                 grey = image.mode in ("1", "L", "LA", "I;16")
                 pictures.append(np.asarray(image.convert("L" if grey else "RGB")))
         except (OSError, SyntaxError, ValueError) as exc:
-            msg = f"{path} could not be read as a picture: {exc}."
+            msg = f"{path} could not be read as a picture: {str(exc).rstrip('.')}."
             raise InputError(msg) from None
         if pictures[-1].shape[:2] != pictures[0].shape[:2]:
             sizes = [f"{p.shape[1]}x{p.shape[0]}" for p in (pictures[0], pictures[-1])]

@@ -201,7 +201,7 @@ def test_broken_pictures(here, capsys):
     [
         ([], ["COMMAND"]),
         (["paint"], ["paint"]),
-        (["report", "rows.npy", "--schedule", "cubic"], ["linear", "cubic"]),
+        (["report", "rows.npy", "--schedule", "cubic"], ["--schedule", "linear", "cubic"]),
         (["report", "rows.npy", "--backend", "fortran"], ["backend", "reference", "fortran"]),
         (["report", "rows.npy", "--shape", "2x2"], ["--shape", "product of 6", "2x2"]),
         (["report", "rows.npy", "--shape", "wide"], ["--shape", "HEIGHTxWIDTH"]),
@@ -219,6 +219,8 @@ def test_broken_pictures(here, capsys):
         (["sample", "rows.npy", "--out", "folder/x.npz"], ["folder"]),
         (["memorization", "rows.npy", "narrow.npy"], ["rows.npy", "rows of 6 numbers", "rows of 5"]),
         (["memorization", "rows.npy", "rows.npy", "--radius", "-1"], ["radius", "-1"]),
+        (["memorization", "rows.npy", "rows.npy", "--backend", "reference"], ["--backend"]),
+        (["bench", "--types", "int4"], ["--types", "int4", "uint8"]),
     ],
 )  # fmt: skip
 def test_bad_arguments(here, capsys, arguments, words):
@@ -318,6 +320,9 @@ def wrong_shape(x, t):
 
 def broken(x, t):
     return x + undefined
+
+def ragged(x, t):
+    return [[1.0], [2.0, 3.0]]
 """
 
 
@@ -355,6 +360,7 @@ def test_audit_says_what_is_wrong_with_the_model(here, capsys):
         "raises.py:f": ["raises.py in line 2", "no_such_module"],
         "syntax.py:f": ["syntax.py", "SyntaxError"],
         "model.py:wrong_shape": ["the model's output", "(64, 2)"],
+        "model.py:ragged": ["the model's output", "could not be read as an array"],
         "model.py:broken": ["model.py in line 19", "NameError", "undefined"],
     }.items():
         fails(capsys, ["audit", model, "rows.npy", "--steps", "5", "-n", "64"], *words)
@@ -441,11 +447,22 @@ def test_interruption_leaves_nothing(here, capsys, monkeypatch):
     assert [p.name for p in here.iterdir()] == ["rows.npy"]
 
 
-def test_progress_only_on_a_terminal(here, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["sample", "rows.npy", "--out", "s.npz", "-n", "2"], "euler"),
+        (["memorization", "rows.npy", "rows.npy"], "30 samples against 30 rows"),
+        (["audit", "model.py:nothing", "rows.npy", "--steps", "3", "-n", "4"], "########] audit"),
+    ],
+)
+def test_progress_only_on_a_terminal(here, capsys, monkeypatch, arguments, shown):
+    (here / "model.py").write_text("def nothing(x, t):\n    return 0 * x\n")
+    assert main([*arguments, "--json"]) == 0
+    assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    assert main(["sample", "rows.npy", "--out", "s.npz", "-n", "2", "--json"]) == 0
+    assert main([*arguments, "--json"]) == 0
     captured = capsys.readouterr()
-    assert "euler" in captured.err
+    assert shown in captured.err
     assert captured.err.endswith("\r")
     strict(captured.out)
 
