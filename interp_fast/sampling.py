@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from . import _arrays, _random
 from ._attribution import Attribution
-from ._results import Record
+from ._results import Record, axes
 from ._trajectory import Trajectory
 from .backends import State
 from .field import Field
@@ -52,6 +52,16 @@ class Terms(Record):
     noise: Float
     total: Float
 
+    def plot(self, ax: Any = None) -> Any:
+        """How large each term is: the share of samples up to a norm; returns the axes. Needs matplotlib."""
+        ax = axes(ax)
+        for name in ("selection", "estimation", "noise"):
+            norms = np.sort(np.linalg.norm(np.asarray(getattr(self, name)), axis=1))
+            ax.plot(norms, np.arange(1, len(norms) + 1) / len(norms), label=name)
+        ax.set(xlabel="norm of the term", ylabel="share of samples")
+        ax.legend()
+        return ax
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Samples(Record):
@@ -89,6 +99,17 @@ class Samples(Record):
     commit_time: Float | None
     certificate: Float | None
     stats: dict[str, Any]
+
+    def plot(self, ax: Any = None) -> Any:
+        """First two coordinates of the samples, with the paths that were kept; returns the axes. Needs matplotlib."""
+        ax = axes(ax)
+        pair = [0, min(1, self.x.shape[1] - 1)]
+        if self.path is not None:
+            for path in np.asarray(self.path):
+                ax.plot(*path[:, pair].T, color="0.7", linewidth=0.8)
+        ax.plot(*np.asarray(self.x)[:, pair].T, ".")
+        ax.set(xlabel=f"coordinate {pair[0]}", ylabel=f"coordinate {pair[1]}")
+        return ax
 
 
 def sample(

@@ -29,7 +29,7 @@ from ._cells import (
     trapping,
 )
 from ._phases import CollapseTime, SpeciationTime, collapse_time, speciation_time
-from ._results import Record
+from ._results import Record, axes
 from .backends import State
 from .field import Field, check_field
 from .model import Model
@@ -303,6 +303,15 @@ class Amplification(Record):
     path: Float
     cell: Float
 
+    def plot(self, ax: Any = None) -> Any:
+        """The three over time, medians over the runs; returns the axes. Needs matplotlib."""
+        ax = axes(ax)
+        for name, values in (("overall", self.overall), ("path", self.path), ("cell", self.cell)):
+            ax.plot(self.times, np.median(np.atleast_2d(values.T), axis=0), marker=".", label=name)
+        ax.set(xlabel="t (0 noise, 1 data)", ylabel="displacement per unit of error", yscale="log")
+        ax.legend()
+        return ax
+
 
 def amplification(field: Field, steps: StepTable, x: Any, q: float = 0.25) -> Amplification:
     """How much an error of the denoiser at one row can move the endpoint, by Groenwall's inequality for the same noise.
@@ -399,6 +408,14 @@ class Concentrability(Record):
     stderr: Float
     generated: Float
     drawn: Float
+
+    def plot(self, ax: Any = None) -> Any:
+        """The ratio over time with two standard errors; returns the axes. Needs matplotlib."""
+        ax = axes(ax)
+        ax.errorbar(self.times, self.ratio, 2 * self.stderr, marker=".")
+        ax.axhline(1.0, linewidth=0.8, color="0.5")
+        ax.set(xlabel="t (0 noise, 1 data)", ylabel="mean squared error: own / exact states")
+        return ax
 
 
 def concentrability(

@@ -297,3 +297,22 @@ def test_where_a_prediction_says_nothing():
     unused = itf.StepTable(grid, grid, 1 - grid, [0.5, 0.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0], [True, True])
     out = itf.sample(model, unused, x0=x0)
     np.testing.assert_allclose(out.x, flow.denoiser(0.5 * x0, 0.5), rtol=1e-9)
+
+
+@pytest.mark.parametrize("rows", [PENTAGON, PENTAGON[:, :1]], ids=["d2", "d1"])
+def test_samples_print_export_and_plot(rows):
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    out = itf.sample(itf.Field(rows), itf.ddpm(LINEAR, 6), 4, rng=0, keep="path", terms=True)
+    assert repr(out).startswith("Samples\n  x ")
+    assert "evaluations 6," in repr(out)
+    assert set(out.to_dict()) == set(out.__dataclass_fields__)
+    ax = out.plot()
+    assert len(ax.lines) == 5  # four paths and the samples
+    np.testing.assert_array_equal(ax.lines[-1].get_xdata(), out.x[:, 0])
+    sizes = out.terms.plot()
+    np.testing.assert_allclose(sizes.lines[2].get_xdata()[-1], np.linalg.norm(out.terms.noise, axis=1).max())
+    assert out.plot(ax) is ax
+    for axes in (ax, sizes):
+        mpl.pyplot.close(axes.figure)

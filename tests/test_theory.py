@@ -873,9 +873,13 @@ def test_results_print_export_and_plot():
         theory.collapse_time(field, 20, rng=0), theory.margin_condition(field, PENTAGON, 0.5, 0.1),
         theory.endpoint_law(field.schedule, STEPS), theory.discretization_bound(field, STEPS, PENTAGON),
         theory.estimation_bound(field, STEPS, np.zeros((5, 2, 2))), theory.amplification(field, STEPS, PENTAGON),
+        theory.concentrability(lambda x, t: 0.1 + 0 * x, field, STEPS, 20, rng=0),
     ]  # fmt: skip
     for result in results:
         assert type(result).__name__ in repr(result)
         assert set(result.to_dict()) == set(result.__dataclass_fields__)
-    for result in results[2:4]:
-        assert result.plot().lines
+    for result in (*results[2:4], *results[-2:]):
+        ax = result.plot()
+        assert ax.lines
+        assert result.plot(ax) is ax
+        mpl.pyplot.close(ax.figure)
