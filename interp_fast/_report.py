@@ -90,7 +90,8 @@ def study(
         parts.append(make(context))
     progress("", 1.0)
     seconds = time.perf_counter() - began
-    conclusions = [sentence for part in parts for sentence in part.conclusions]
+    # What the report is about comes first.
+    conclusions = [s for part in sorted(parts, key=lambda p: p.key != "memorization") for s in part.conclusions]
     made_by = f"{oracle.backend}{f' ({oracle.isa})' if oracle.isa else ''}, {oracle.threads} threads, {seconds:.0f} s"
     verdict = [line for part in parts for line in part.verdict] + [("computed by", made_by)]
     body = [

@@ -80,7 +80,7 @@ def optimal_loss(study: Study) -> Part:
     """L*(t), the loss that no model can beat, over the noise levels."""
     times, ratio = study.noise_levels()
     study.progress("smallest loss", 0.0)
-    best = itf.optimal_loss(study.oracle, times, study.n, rng=study.seed)
+    best = itf.optimal_loss(study.oracle, times, 2 * study.n, rng=study.seed)
     square, lam = study.oracle.R**2, -np.log(ratio)
     # The integral of L* rho d rho over rho = alpha/sigma from 0 is the entropy of the row's number (Guo, Shamai and
     # Verdu 2005); before the first node L* is nearly R^2, after the last it is nearly 0.

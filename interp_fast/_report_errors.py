@@ -75,7 +75,7 @@ def certificates(study: Study) -> Part:
     if certain:
         sentence += (
             f" (half of these by t = {np.median(proof.time[valid]):.3f}) and that they end within "
-            f"{distance(float(np.max(proof.bound[valid])), study.floor)} of it"
+            f"{number(max(float(np.max(proof.bound[valid])), study.floor))} of it"
         )
     fragments = [
         _html.paragraph(text),
@@ -165,12 +165,12 @@ def error_injection(study: Study) -> Part:
         kept = [r["norm"] for r in mine if r["memorized"] >= 0.9]
         lost = [r["norm"] for r in mine if r["memorized"] <= 0.1]
         if kept and lost:
-            sentences.append(f"up to {number(kept[-1])} against {number(lost[0])} ({kind})")
+            sentences.append(f"{number(kept[-1])} and {number(lost[0])} ({kind})")
     conclusions = []
     if sentences:
         conclusions.append(
-            f"Norm of an error of the denoiser that leaves 90 % of the samples within {number(unit)} of a row, against "
-            f"one that leaves 10 %: {'; '.join(sentences)}."
+            f"Errors of the denoiser end memorization (from at least 90 % of samples within {number(unit)} of a row to "
+            f"at most 10 %) between norms {'; '.join(sentences)}."
         )
     numbers = {"n": study.few, "radius": unit, "cases": results}
     return Part("error_injection", numbers, _html.section("Errors in the field", fragments), conclusions)

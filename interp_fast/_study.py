@@ -81,8 +81,8 @@ class Study:
 
     @property
     def few(self) -> int:
-        """Samples that give averages over their coordinates to a per cent."""
-        return min(max(2**14 // self.oracle.d, 16), 64)
+        """Samples that give averages over their coordinates to a per cent, as far as 64 can."""
+        return min(max(2**13 // self.oracle.d, 16), 64)
 
     @property
     def floor(self) -> float:
