@@ -269,8 +269,9 @@ def _read_pictures(folder: Path) -> Array:
     for path in paths:
         try:
             with Image.open(path) as image:
-                grey = image.mode in ("1", "L", "LA", "I;16")
-                pictures.append(np.asarray(image.convert("L" if grey else "RGB")))
+                deep = image.mode.startswith(("I", "F"))  # more than 8 bits: no conversion that loses some
+                grey = image.mode in ("1", "L", "LA")
+                pictures.append(np.asarray(image if deep else image.convert("L" if grey else "RGB")))
         except (OSError, SyntaxError, ValueError) as exc:
             msg = f"{path} could not be read as a picture: {str(exc).rstrip('.')}."
             raise InputError(msg) from None
