@@ -11,25 +11,50 @@ namespace interp_fast {
 
 constexpr int64_t kCollectQueries = 128;  // of a group: there is no second product to share the cache with
 
+// One worker's memory for showing blocks to shortlists.
+template <class T>
+struct OfferScratch {
+  Buffer<T> second;
+  Buffer<int32_t> hits;
+  explicit OfferScratch(const Plan& plan)
+      : second(static_cast<size_t>(plan.width)), hits(static_cast<size_t>(plan.width * plan.block_rows)) {}
+};
+
 // Shows the rows of a block to the shortlists (one per lane) and renews the thresholds of the panel.
 template <class T>
-void offer_block(const Panel<T>& panel, int width, const Block<T>& block, int64_t first, ptrdiff_t count,
-                 Shortlist* lists, T* thresholds) {
-  for (int lane = 0; lane < panel.lanes; lane++) {
-    const double error =
-        (static_cast<double>(panel.slack1[lane]) + panel.slack2[lane] * block.reach) * block.reach +
-        panel.slack3[lane] * block.span;
-    Shortlist& list = lists[lane];
-    if (panel.peak[lane] + error < list.threshold()) continue;
-    for (ptrdiff_t i = 0; i < count; i++) {
-      if (block.n2[i] == static_cast<T>(kNever)) continue;
-      list.offer(first + i, static_cast<double>(panel.s[i * width + lane]), error);
+void offer_block(const PanelKernels<T>& kernels, const Panel<T>& panel, const Block<T>& block, int64_t first,
+                 const OfferScratch<T>& scratch, Shortlist* lists, T* thresholds) {
+  const int width = kernels.width;
+  const auto error = [&](int lane) {
+    return (static_cast<double>(panel.slack1[lane]) + panel.slack2[lane] * block.reach) * block.reach +
+           panel.slack3[lane] * block.span;
+  };
+  const auto renew = [&] {
+    for (int lane = 0; lane < panel.lanes; lane++) {
+      const double limit = lists[lane].threshold();
+      T rounded = static_cast<T>(limit);
+      if (rounded > limit) rounded = std::nextafter(rounded, static_cast<T>(-INFINITY));
+      thresholds[lane] = rounded;
     }
-    const double limit = list.threshold();
-    T rounded = static_cast<T>(limit);
-    if (rounded > limit) rounded = std::nextafter(rounded, static_cast<T>(-INFINITY));
-    thresholds[lane] = rounded;
+  };
+  // Up to two bounds come from the block at large, before any of its rows is taken.
+  const size_t k = lists[0].k();
+  if (k == 2) kernels.second_best(block, panel, scratch.second.get());
+  for (int lane = 0; k <= 2 && lane < panel.lanes; lane++) {
+    lists[lane].raise(panel.peak[lane] - error(lane));
+    if (k == 2) lists[lane].raise(scratch.second[static_cast<size_t>(lane)] - error(lane));
   }
+  if (k <= 2) renew();
+  const ptrdiff_t count = kernels.hits(block, panel, scratch.hits.get());
+  for (ptrdiff_t i = 0; i < count; i++) {
+    const int32_t at = scratch.hits[static_cast<size_t>(i)];
+    const int row = at / width, lane = at % width;
+    if (lane >= panel.lanes || block.n2[row] == static_cast<T>(kNever)) continue;
+    const double score = panel.s[at];
+    if (k > 2) lists[lane].raise(score - error(lane));
+    lists[lane].add(first + row, score + error(lane));
+  }
+  if (k > 2) renew();
 }
 
 // Thresholds that let every lane in use pass at first, and no other.
@@ -58,12 +83,14 @@ std::vector<Shortlist> collect(const Data& data, const Query* queries, int64_t c
     int64_t slab;
     T* s;
     Buffer<T> peak, thresholds;
+    std::unique_ptr<OfferScratch<T>> offer;
   };
   std::vector<Worker> workers(static_cast<size_t>(threads));
   const auto start = [&](int64_t group, int64_t slab, int worker, const Scratch<T>& scratch) {
     Worker& mine = workers[static_cast<size_t>(worker)];
     mine.slab = slab, mine.s = scratch.s.get();
     const int64_t first = plan.first_panel(group), open = plan.first_panel(group + 1) - first;
+    if (!mine.offer) mine.offer = std::make_unique<OfferScratch<T>>(plan);
     mine.peak = Buffer<T>(static_cast<size_t>(plan.width));
     mine.thresholds = Buffer<T>(static_cast<size_t>(open * plan.width));
     for (int64_t p = first; p < first + open; p++) {
@@ -75,7 +102,7 @@ std::vector<Shortlist> collect(const Data& data, const Query* queries, int64_t c
       }
     }
   };
-  const auto visit = [&](int64_t group, int64_t p, const Block<T>& block, int64_t first, ptrdiff_t rows, int worker) {
+  const auto visit = [&](int64_t group, int64_t p, const Block<T>& block, int64_t first, ptrdiff_t, int worker) {
     Worker& mine = workers[static_cast<size_t>(worker)];
     T* const thresholds = mine.thresholds.get() + (p - plan.first_panel(group)) * plan.width;
     Panel<T> panel = panels.panel(p);
@@ -83,7 +110,7 @@ std::vector<Shortlist> collect(const Data& data, const Query* queries, int64_t c
     panel.peak = mine.peak.get();
     panel.threshold = thresholds;
     if (!panels.kernels->scores(block, panel)) return;
-    offer_block(panel, plan.width, block, first, rows,
+    offer_block(*panels.kernels, panel, block, first, *mine.offer,
                 &lists[static_cast<size_t>(mine.slab)][static_cast<size_t>(p * plan.width)], thresholds);
   };
   scan(data, table, panels, weighted, threads, start, visit, [](int64_t, int64_t, int) {});

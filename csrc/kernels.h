@@ -30,15 +30,18 @@ struct Rows {
 
 constexpr int kTile = 12;                // rows of a block come in multiples of this
 constexpr ptrdiff_t kBlock = 10 * kTile;  // most rows of a block: also the longest chain of additions over rows
-constexpr ptrdiff_t kChunk = 96;         // longest chain of additions over dimensions
+constexpr ptrdiff_t kChunk = 112;        // longest chain of additions over dimensions
 constexpr double kNever = 1e30;          // |X|^2 and -log_w of a row that must never count
 
-// Consecutive rows in normal form, decoded into cache. Rows of weight 0 and those that fill up a tile are all zero.
+// Consecutive rows in normal form, decoded into cache: chunk after chunk of dimensions, so that what is used together
+// lies together. Rows of weight 0 and those that fill up a tile are all zero.
 template <class T>
 struct Block {
-  const T* x;      // (rows, ld)
-  ptrdiff_t ld, d;
-  ptrdiff_t rows;  // a multiple of kTile
+  const T* x;             // x[c * chunk_stride + n * ld + j] is dimension c * chunk + j of row n
+  ptrdiff_t chunk, chunk_stride, ld, d;
+  ptrdiff_t rows;         // a multiple of kTile
+  const char* ahead;      // what will be decoded next: `ahead_bytes` to be fetched while this block is worked on
+  ptrdiff_t ahead_bytes;
   const T *n2, *log_w;
   T reach, span;   // largest |X| and |log_w| of the rows that count
 };
@@ -65,27 +68,30 @@ struct Panel {
   T *su, *acc_u;
   double* total_u;
   ptrdiff_t ld, d;
-  int lanes;  // queries in the panel; the other lanes never count
+  int lanes;       // queries in the panel; the other lanes never count
+  int number, of;  // its place among the panels that share a block
 };
 
 template <class T>
 struct PanelKernels {
   int width;
   bool single;  // lanes lie over dimensions: for a few queries, at most 8
-  // Fills s and peak; true if some lane has a row whose score may lie above its threshold.
+  // Fills s and peak; true if some lane has a row whose score may reach its threshold.
   bool (*scores)(const Block<T>&, Panel<T>&);
-  // s -> weights, and their sums; false if the block is dead and nothing was done.
-  bool (*weights)(const Block<T>&, Panel<T>&, bool statistics);
-  // acc += sum_n p_n X_n
-  void (*accumulate)(const Block<T>&, Panel<T>&);
-  // acc_u += sum_n p_n <u, X_n> X_n
-  void (*accumulate_u)(const Block<T>&, Panel<T>&);
+  // The second largest score of each lane.
+  void (*second_best)(const Block<T>&, const Panel<T>&, T* out);
+  // Positions in s of the scores that may reach their thresholds; returns how many.
+  ptrdiff_t (*hits)(const Block<T>&, const Panel<T>&, int32_t* found);
+  // s -> weights p, their sums, and acc += sum_n p_n X_n; false if the block is dead and nothing was done.
+  bool (*add)(const Block<T>&, Panel<T>&, bool statistics);
+  // After add: acc_u += sum_n p_n <u, X_n> X_n.
+  void (*add_along)(const Block<T>&, Panel<T>&);
 };
 
 template <class T>
 struct TypedKernels {
-  // Rows first ... first + count - 1 in normal form: inverse * stored + shift[k].
-  void (*decode)(const Rows&, int64_t first, ptrdiff_t count, T inverse, const T* shift, T* x, ptrdiff_t ld);
+  // Rows first ... first + count - 1 in normal form, inverse * stored + shift[k], into x laid out as `block` says.
+  void (*decode)(const Rows&, int64_t first, ptrdiff_t count, T inverse, const T* shift, const Block<T>& block, T* x);
   PanelKernels<T> wide, narrow, single;
 };
 

@@ -5,7 +5,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#define IF_INLINE inline __attribute__((always_inline))
+#define IF_INLINED __attribute__((always_inline))
+#define IF_INLINE inline IF_INLINED
 
 namespace interp_fast {
 namespace ISA {

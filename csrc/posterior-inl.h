@@ -12,6 +12,7 @@
 #include "kernels.h"
 #include "math-inl.h"
 #include "product-inl.h"
+#include "shortlist-inl.h"
 
 namespace interp_fast {
 namespace ISA {
@@ -19,48 +20,24 @@ namespace {
 
 constexpr int kSlack = 8;  // weights stay below 2^8
 
-// s <- s - h |X|^2 + w log_w; peak = maxima over the block.
-template <class T, int V>
-void finish_scores(const Block<T>& block, Panel<T>& panel) {
-  constexpr int W = kWidth<T>;
-  Vec<T> h[V], w[V], peak[V];
-  for (int v = 0; v < V; v++) {
-    h[v] = load(panel.h + v * W), w[v] = load(panel.w + v * W);
-    peak[v] = fill(-static_cast<T>(__builtin_inf()));
-  }
-  for (ptrdiff_t n = 0; n < block.rows; n++) {
-    for (int v = 0; v < V; v++) {
-      T* to = panel.s + (n * V + v) * W;
-      const Vec<T> s = load(to) - h[v] * block.n2[n] + w[v] * block.log_w[n];
-      store(to, s);
-      peak[v] = max(s, peak[v]);
-    }
-  }
-  for (int v = 0; v < V; v++) store(panel.peak + v * W, peak[v]);
-}
-
-// The bound on the rounding error of a score of this block, for the lanes of one vector.
-template <class T>
-IF_INLINE Vec<T> score_error(const Block<T>& block, const Panel<T>& panel, int lane) {
-  const Vec<T> by_reach = load(panel.slack1 + lane) + load(panel.slack2 + lane) * block.reach;
-  return by_reach * block.reach + load(panel.slack3 + lane) * block.span;
-}
-
-template <class T, int V>
-bool reaches_threshold(const Block<T>& block, const Panel<T>& panel) {
-  if (!panel.threshold) return false;
-  auto found = Vec<T>{} != Vec<T>{};
-  for (int lane = 0; lane < V * kWidth<T>; lane += kWidth<T>) {
-    const Vec<T> highest = load(panel.peak + lane) + score_error(block, panel, lane);
-    found |= ~(highest < load(panel.threshold + lane));  // also where a row so long that it overflows gave no number
-  }
-  return any(found);
-}
-
+// s = <q, X> - h |X|^2 + w log_w, and its largest value of each lane.
 template <class T, int V, bool Single>
 bool scores(const Block<T>& block, Panel<T>& panel) {
-  Single ? multiply_few(block, panel, panel.q, panel.s) : multiply<T, V>(block, panel.q, panel.s);
-  finish_scores<T, V>(block, panel);
+  constexpr int W = kWidth<T>;
+  Vec<T> peak[V];
+  for (int v = 0; v < V; v++) peak[v] = fill(-static_cast<T>(__builtin_inf()));
+  const auto finish = [&](ptrdiff_t n, int v, Vec<T> product) IF_INLINED {
+    const Vec<T> s = product - load(panel.h + v * W) * block.n2[n] + load(panel.w + v * W) * block.log_w[n];
+    store(panel.s + (n * V + v) * W, s);
+    peak[v] = max(s, peak[v]);
+  };
+  if (Single) {
+    multiply_few(block, panel, panel.q, panel.s);
+    for (ptrdiff_t n = 0; n < block.rows; n++) finish(n, 0, load(panel.s + n * W));
+  } else {
+    multiply<T, V>(block, panel.q, panel.s, panel.number, panel.of, finish);
+  }
+  for (int v = 0; v < V; v++) store(panel.peak + v * W, peak[v]);
   return reaches_threshold<T, V>(block, panel);
 }
 
@@ -86,23 +63,32 @@ void rescale(Panel<T>& panel, const T* factor) {
   }
 }
 
-template <class T, int V, bool Statistics>
+// s -> p = 2^(s - reference), and the sums of the lanes. With Dims > 0, also acc += sum_n p_n X_n for rows of so many
+// dimensions, where a product of its own would take longer than the exponentials.
+template <class T, int V, bool Statistics, int Dims>
 void exponentiate(const Block<T>& block, Panel<T>& panel) {
   constexpr int W = kWidth<T>;
-  Vec<T> reference[V], total[V][4] = {};
+  Vec<T> reference[V], total[V][4] = {}, acc[Dims + 1][V] = {};
   for (int v = 0; v < V; v++) reference[v] = load(panel.reference + v * W);
   for (ptrdiff_t n = 0; n < block.rows; n++) {
     for (int v = 0; v < V; v++) {
       T* at = panel.s + (n * V + v) * W;
       const Vec<T> score = load(at) - reference[v];
       const Vec<T> p = exp2(score);
-      store(at, p);
+      if (Dims == 0 || panel.u) store(at, p);
       total[v][0] += p;
       total[v][1] += p * block.n2[n];
       if (Statistics) {
         total[v][2] += p * p;
         total[v][3] += p * score;
       }
+      for (int k = 0; k < Dims; k++) acc[k][v] += p * block.x[n * block.ld + k];
+    }
+  }
+  for (int k = 0; k < Dims; k++) {
+    for (int v = 0; v < V; v++) {
+      T* const to = panel.acc + (k * V + v) * W;
+      store(to, load(to) + acc[k][v]);
     }
   }
   for (int i = 0; i < (Statistics ? 4 : 2); i++) {
@@ -114,8 +100,21 @@ void exponentiate(const Block<T>& block, Panel<T>& panel) {
   }
 }
 
+template <class T, int V, bool Single, bool Statistics>
+void add_weighted(const Block<T>& block, Panel<T>& panel) {
+  if (!Single) {
+    switch (block.d) {
+      case 1: return exponentiate<T, V, Statistics, 1>(block, panel);
+      case 2: return exponentiate<T, V, Statistics, 2>(block, panel);
+      case 3: return exponentiate<T, V, Statistics, 3>(block, panel);
+    }
+  }
+  exponentiate<T, V, Statistics, 0>(block, panel);
+  Single ? add_few(block, panel, panel.s, panel.acc) : multiply_transposed<T, V>(block, panel.s, panel.acc);
+}
+
 template <class T, int V, bool Single>
-bool weights(const Block<T>& block, Panel<T>& panel, bool statistics) {
+bool add(const Block<T>& block, Panel<T>& panel, bool statistics) {
   constexpr int W = kWidth<T>;
   auto alive = Vec<T>{} != Vec<T>{}, moved = alive;
   for (int lane = 0; lane < V * W; lane += W) {
@@ -135,27 +134,30 @@ bool weights(const Block<T>& block, Panel<T>& panel, bool statistics) {
     }
     rescale<T, V, Single>(panel, factor);
   }
-  statistics ? exponentiate<T, V, true>(block, panel) : exponentiate<T, V, false>(block, panel);
+  statistics ? add_weighted<T, V, Single, true>(block, panel) : add_weighted<T, V, Single, false>(block, panel);
   return true;
 }
 
 template <class T, int V, bool Single>
-void accumulate(const Block<T>& block, Panel<T>& panel) {
-  Single ? add_few(block, panel, panel.s, panel.acc) : multiply_transposed<T, V>(block, panel.s, panel.acc);
-}
-
-template <class T, int V, bool Single>
-void accumulate_u(const Block<T>& block, Panel<T>& panel) {
+void add_along(const Block<T>& block, Panel<T>& panel) {
   constexpr int W = kWidth<T>;
-  Single ? multiply_few(block, panel, panel.u, panel.su) : multiply<T, V>(block, panel.u, panel.su);
-  for (ptrdiff_t i = 0; i < block.rows * V * W; i += W) store(panel.su + i, load(panel.su + i) * load(panel.s + i));
-  Single ? add_few(block, panel, panel.su, panel.acc_u) : multiply_transposed<T, V>(block, panel.su, panel.acc_u);
+  const auto finish = [&](ptrdiff_t n, int v, Vec<T> along) IF_INLINED {
+    const ptrdiff_t at = (n * V + v) * W;
+    store(panel.su + at, along * load(panel.s + at));
+  };
+  if (Single) {
+    multiply_few(block, panel, panel.u, panel.su);
+    for (ptrdiff_t n = 0; n < block.rows; n++) finish(n, 0, load(panel.su + n * W));
+    add_few(block, panel, panel.su, panel.acc_u);
+  } else {
+    multiply<T, V>(block, panel.u, panel.su, 0, 1, finish);
+    multiply_transposed<T, V>(block, panel.su, panel.acc_u);
+  }
 }
 
 template <class T, int V, bool Single>
-constexpr PanelKernels<T> kPanelKernels = {V * kWidth<T>,           Single,
-                                           scores<T, V, Single>,     weights<T, V, Single>,
-                                           accumulate<T, V, Single>, accumulate_u<T, V, Single>};
+constexpr PanelKernels<T> kPanelKernels = {
+    V * kWidth<T>, Single, scores<T, V, Single>, second_best<T, V>, hits<T, V>, add<T, V, Single>, add_along<T, V, Single>};
 
 }  // namespace
 }  // namespace ISA

@@ -135,9 +135,10 @@ std::vector<Query> normal_form(const Data& data, const double* x, int64_t querie
     query.s2 = sigma[m] * sigma[m] + (alpha[m] * data.bandwidth) * (alpha[m] * data.bandwidth);
     query.variance = query.s2 / (data.unit * data.unit);
     for (ptrdiff_t k = 0; k < d; k++) {
-      const double difference = (query.x[k] - query.alpha * data.center[static_cast<size_t>(k)]) / data.unit;
+      const double difference = query.x[k] - query.alpha * data.center[static_cast<size_t>(k)];
       query.x2 += difference * difference;
     }
+    query.x2 /= data.unit * data.unit;
   });
   return out;
 }

@@ -8,9 +8,9 @@
 // blocks of at most kBlock, each with fresh accumulators that are then added to memory: two levels of summation, on
 // which the error bounds of the driver rely.
 //
-// Loop order: chunk of k, tile of rows, k. The chunk of q (a dozen kB) and the scores stay in the first-level cache and
-// X comes from the second, `width` multiply-adds for each number of it; per block q and acc pass by once.
-#pragma once
+// Loop order: chunk of dimensions, tile of rows, k. A chunk of X (50 kB) and of q (14 kB) and the scores stay in the
+// first two levels of cache; per block q and acc pass by once, and X once per panel and product. While the scores are
+// formed, the rows that come next are fetched from memory, a little with every k.
 
 #include "kernels.h"
 #include "math-inl.h"
@@ -19,10 +19,16 @@ namespace interp_fast {
 namespace ISA {
 namespace {
 
-// c[i][lane] (+)= sum_{k < K} a[i * row + k * col] b[k][lane] for i < R; b and c have V vectors per row.
-template <class T, int R, int V>
-IF_INLINE void tile(ptrdiff_t K, const T* a, ptrdiff_t row, ptrdiff_t col, const T* b, T* c, bool fresh) {
-  constexpr int W = kWidth<T>;
+// Memory to be fetched in equal steps.
+struct Ahead {
+  const char* at;
+  ptrdiff_t step;
+};
+
+// finish(i, v, sum) for each i < R, v < V, with sum[lane] = sum_{k < K} a[i * row + k * col] b[k][lane], lanes of vector v;
+// b has V vectors per row.
+template <class T, int R, int V, bool Fetch, class Finish>
+IF_INLINE void tile(ptrdiff_t K, const T* a, ptrdiff_t row, ptrdiff_t col, const T* b, Ahead* ahead, Finish finish) {
   Vec<T> sum[R][V];
 #pragma GCC unroll 12
   for (int i = 0; i < R; i++) {
@@ -34,9 +40,13 @@ IF_INLINE void tile(ptrdiff_t K, const T* a, ptrdiff_t row, ptrdiff_t col, const
 #pragma GCC unroll 4
   for (int i = 0; i < (R + 2) / 3; i++) pointer[i] = a + 3 * i * row;
   for (ptrdiff_t k = 0; k < K; k++) {
+    if (Fetch) {
+      __builtin_prefetch(ahead->at, 0, 2);
+      ahead->at += ahead->step;
+    }
     Vec<T> x[V];
 #pragma GCC unroll 2
-    for (int v = 0; v < V; v++) x[v] = load(b + k * V * W + v * W);
+    for (int v = 0; v < V; v++) x[v] = load(b + (k * V + v) * kWidth<T>);
 #pragma GCC unroll 12
     for (int i = 0; i < R; i++) {
       const Vec<T> y = fill(pointer[i / 3][(i % 3) * row]);
@@ -49,10 +59,7 @@ IF_INLINE void tile(ptrdiff_t K, const T* a, ptrdiff_t row, ptrdiff_t col, const
 #pragma GCC unroll 12
   for (int i = 0; i < R; i++) {
 #pragma GCC unroll 2
-    for (int v = 0; v < V; v++) {
-      T* to = c + (i * V + v) * W;
-      store(to, fresh ? sum[i][v] : load(to) + sum[i][v]);
-    }
+    for (int v = 0; v < V; v++) finish(i, v, sum[i][v]);
   }
 }
 
@@ -60,46 +67,71 @@ IF_INLINE void tile(ptrdiff_t K, const T* a, ptrdiff_t row, ptrdiff_t col, const
 template <int V>
 constexpr int kTileRows = V == 1 || kManyRegisters ? 12 : 6;
 
-// s[n][lane] = sum_k x[n][k] q[k][lane]
-template <class T, int V>
-void multiply(const Block<T>& block, const T* q, T* s) {
-  constexpr int R = kTileRows<V>, W = V * kWidth<T>;
-  const ptrdiff_t chunks = (block.d + kChunk - 1) / kChunk, chunk = (block.d + chunks - 1) / chunks;
-  for (ptrdiff_t k = 0; k < block.d; k += chunk) {
-    const ptrdiff_t terms = block.d - k < chunk ? block.d - k : chunk;
+// s[n][lane] = sum_k x[n][k] q[k][lane], and then finish(n, v, s) in place of storing the last chunk's sums; `part` of
+// `parts` of what is ahead is fetched meanwhile.
+template <class T, int V, class Finish>
+IF_INLINE void multiply(const Block<T>& block, const T* q, T* s, int part, int parts, Finish finish) {
+  constexpr int R = kTileRows<V>, W = kWidth<T>;
+  const ptrdiff_t share = block.ahead_bytes / parts, steps = block.d * (block.rows / R);
+  Ahead ahead = {block.ahead + part * share, share / steps + 1};
+  const T* x = block.x;
+  for (ptrdiff_t k = 0; k < block.d; k += block.chunk, x += block.chunk_stride, q += block.chunk * V * W) {
+    const ptrdiff_t left = block.d - k;
     for (ptrdiff_t n = 0; n < block.rows; n += R) {
-      tile<T, R, V>(terms, block.x + n * block.ld + k, block.ld, 1, q + k * W, s + n * W, k == 0);
+      T* const to = s + n * V * W;
+      const T* const from = x + n * block.ld;
+      if (left > block.chunk) {
+        tile<T, R, V, true>(block.chunk, from, block.ld, 1, q, &ahead, [&](int i, int v, Vec<T> sum) IF_INLINED {
+          T* const at = to + (i * V + v) * W;
+          store(at, k == 0 ? sum : load(at) + sum);
+        });
+      } else {
+        tile<T, R, V, true>(left, from, block.ld, 1, q, &ahead, [&](int i, int v, Vec<T> sum) IF_INLINED {
+          finish(n + i, v, k == 0 ? sum : load(to + (i * V + v) * W) + sum);
+        });
+      }
     }
   }
 }
 
 template <class T, int R, int V>
-void add_rows(const Block<T>& block, ptrdiff_t k, const T* p, T* acc) {
-  tile<T, R, V>(block.rows, block.x + k, 1, block.ld, p, acc + k * V * kWidth<T>, false);
+void add_rows(const Block<T>& block, const T* x, const T* p, T* acc) {
+  tile<T, R, V, false>(block.rows, x, 1, block.ld, p, nullptr, [&](int i, int v, Vec<T> sum) IF_INLINED {
+    T* const at = acc + (i * V + v) * kWidth<T>;
+    store(at, load(at) + sum);
+  });
 }
 
 // acc[k][lane] += sum_n x[n][k] p[n][lane]
 template <class T, int V>
 void multiply_transposed(const Block<T>& block, const T* p, T* acc) {
-  constexpr int R = kTileRows<V>;
-  using AddRows = void (*)(const Block<T>&, ptrdiff_t, const T*, T*);
-  constexpr AddRows some[] = {nullptr,           add_rows<T, 1, V>, add_rows<T, 2, V>,  add_rows<T, 3, V>,
-                              add_rows<T, 4, V>, add_rows<T, 5, V>, add_rows<T, 6, V>,  add_rows<T, R == 12 ? 7 : 1, V>,
-                              add_rows<T, R == 12 ? 8 : 1, V>, add_rows<T, R == 12 ? 9 : 1, V>,
-                              add_rows<T, R == 12 ? 10 : 1, V>, add_rows<T, R == 12 ? 11 : 1, V>};
-  ptrdiff_t k = 0;
-  for (; k + 2 * R <= block.d; k += R) add_rows<T, R, V>(block, k, p, acc);
-  // Fewer than two tiles are left: in two equal parts, so that neither is too small to fill the pipelines.
-  const ptrdiff_t left = block.d - k;
-  if (left == R) return add_rows<T, R, V>(block, k, p, acc);
-  if (left > R) {
-    const ptrdiff_t half = left / 2;
-    some[half](block, k, p, acc);
-    k += half;
+  constexpr int R = kTileRows<V>, W = V * kWidth<T>;
+  using AddRows = void (*)(const Block<T>&, const T*, const T*, T*);
+  constexpr AddRows by_height[] = {
+      nullptr,
+      add_rows<T, 1, V>,
+      add_rows<T, 2, V>,
+      add_rows<T, 3, V>,
+      add_rows<T, 4, V>,
+      add_rows<T, 5, V>,
+      add_rows<T, 6, V>,
+      add_rows<T, R == 12 ? 7 : 1, V>,
+      add_rows<T, R == 12 ? 8 : 1, V>,
+      add_rows<T, R == 12 ? 9 : 1, V>,
+      add_rows<T, R == 12 ? 10 : 1, V>,
+      add_rows<T, R == 12 ? 11 : 1, V>,
+      add_rows<T, R == 12 ? 12 : 1, V>,
+  };
+  const T* x = block.x;
+  for (ptrdiff_t k = 0; k < block.d; k += block.chunk, x += block.chunk_stride) {
+    ptrdiff_t left = block.d - k < block.chunk ? block.d - k : block.chunk;
+    for (ptrdiff_t j = 0; left > 0;) {
+      // Whole tiles; the last two are made equal, so that none is too small to fill the pipelines.
+      const ptrdiff_t height = left >= 2 * R || left == R ? R : left > R ? left / 2 : left;
+      by_height[height](block, x + j, p, acc + (k + j) * W);
+      j += height, left -= height;
+    }
   }
-  const ptrdiff_t rest = block.d - k;
-  if (rest == R) return add_rows<T, R, V>(block, k, p, acc);
-  if (rest > 0) some[rest](block, k, p, acc);
 }
 
 }  // namespace

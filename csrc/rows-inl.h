@@ -1,6 +1,7 @@
 // Reading rows as given: into normal form for the block kernels, and in float64 for everything that decides an answer.
 //
-// decode streams count * d stored numbers once from memory and writes them to cache; the float64 kernels read one row.
+// decode streams count * d stored numbers from memory, or from cache when they were fetched ahead, and writes them to
+// cache; the float64 kernels read one row.
 // All differences are one fused multiply-add where the target has it.
 #pragma once
 
@@ -39,23 +40,28 @@ IF_INLINE const S* row_of(const Rows& rows, int64_t row) {
 }
 
 template <class S, class T>
-void decode_as(const Rows& rows, int64_t first, ptrdiff_t count, T inverse, const T* __restrict shift, T* x,
-               ptrdiff_t ld) {
+void decode_as(const Rows& rows, int64_t first, ptrdiff_t count, T inverse, const T* shift, const Block<T>& block,
+               T* x) {
   for (ptrdiff_t i = 0; i < count; i++) {
     const S* __restrict in = row_of<S>(rows, first + i);
-    T* __restrict out = x + i * ld;
-    for (ptrdiff_t k = 0; k < rows.d; k++) out[k] = inverse * static_cast<T>(widen(in[k])) + shift[k];
+    T* out = x + i * block.ld;
+    for (ptrdiff_t k = 0; k < rows.d; k += block.chunk, out += block.chunk_stride) {
+      const ptrdiff_t width = rows.d - k < block.chunk ? rows.d - k : block.chunk;
+      const T* __restrict by = shift + k;
+      T* __restrict to = out;
+      for (ptrdiff_t j = 0; j < width; j++) to[j] = inverse * static_cast<T>(widen(in[k + j])) + by[j];
+    }
   }
 }
 
 template <class T>
-void decode(const Rows& rows, int64_t first, ptrdiff_t count, T inverse, const T* shift, T* x, ptrdiff_t ld) {
+void decode(const Rows& rows, int64_t first, ptrdiff_t count, T inverse, const T* shift, const Block<T>& block, T* x) {
   switch (rows.type) {
-    case RowType::f32: return decode_as<float>(rows, first, count, inverse, shift, x, ld);
-    case RowType::f64: return decode_as<double>(rows, first, count, inverse, shift, x, ld);
-    case RowType::u8: return decode_as<uint8_t>(rows, first, count, inverse, shift, x, ld);
-    case RowType::f16: return decode_as<Half>(rows, first, count, inverse, shift, x, ld);
-    case RowType::bf16: return decode_as<Brain>(rows, first, count, inverse, shift, x, ld);
+    case RowType::f32: return decode_as<float>(rows, first, count, inverse, shift, block, x);
+    case RowType::f64: return decode_as<double>(rows, first, count, inverse, shift, block, x);
+    case RowType::u8: return decode_as<uint8_t>(rows, first, count, inverse, shift, block, x);
+    case RowType::f16: return decode_as<Half>(rows, first, count, inverse, shift, block, x);
+    case RowType::bf16: return decode_as<Brain>(rows, first, count, inverse, shift, block, x);
   }
 }
 

@@ -49,9 +49,11 @@ struct Plan {
   int width;  // lanes of a panel
   bool single;
   int64_t queries, panels, groups, slabs, slab_rows;
-  ptrdiff_t block_rows, ld, size;  // rows of a block; numbers between its rows; numbers of a panel's q and acc
+  ptrdiff_t block_rows, chunk, ld;  // of a block: rows, dimensions of a chunk, numbers between rows of a chunk
+  ptrdiff_t size;                   // numbers of a panel's q and acc
 
   int64_t first_panel(int64_t group) const { return panels * group / groups; }
+  int64_t group_of(int64_t panel) const { return ((panel + 1) * groups - 1) / panels; }
   int lanes(int64_t panel) const { return static_cast<int>(std::min<int64_t>(width, queries - panel * width)); }
 };
 
@@ -73,6 +75,9 @@ struct Panels {
     out.ld = plan.ld;
     out.d = d;
     out.lanes = plan.lanes(p);
+    const int64_t group = plan.group_of(p);
+    out.number = static_cast<int>(p - plan.first_panel(group));
+    out.of = static_cast<int>(plan.first_panel(group + 1) - plan.first_panel(group));
     return out;
   }
   // Where dimension k of a lane lies in q and acc.
@@ -99,8 +104,10 @@ Panels<T> make_panels(const Data& data, const KernelTable& table, int64_t querie
   plan.panels = (queries + plan.width - 1) / plan.width;
   const int64_t per_group = std::max<int64_t>(1, group_queries / plan.width);
   plan.groups = (plan.panels + per_group - 1) / per_group;
+  const int64_t chunks = plan.single ? 1 : (d + kChunk - 1) / kChunk;
+  plan.chunk = (d + chunks - 1) / chunks;
   // An odd number of cache lines: rows never fall into few cache sets.
-  const ptrdiff_t lines = static_cast<ptrdiff_t>(round_to_line<T>(d) * sizeof(T) / kLine);
+  const ptrdiff_t lines = static_cast<ptrdiff_t>(round_to_line<T>(plan.chunk) * sizeof(T) / kLine);
   plan.ld = (lines | 1) * static_cast<ptrdiff_t>(kLine / sizeof(T));
   plan.size = plan.single ? plan.width * plan.ld : plan.width * d;
   plan.block_rows = kBlock;
@@ -135,13 +142,20 @@ void fill_panels(Panels<T>& panels, const Data& data, const Query* queries, cons
       const Query& query = queries[p * plan.width + lane];
       const double factor = scale(query), a = query.alpha, length = std::sqrt(query.x2);
       const double w = weighted ? factor * query.variance : 0.0;
-      for (ptrdiff_t k = 0; k < d; k++) {
-        const double x = (query.x[k] - a * data.center[static_cast<size_t>(k)]) / data.unit;
-        q[panels.at(lane, k)] = static_cast<T>(factor * a * x);
-      }
       const double fields[] = {0.5 * factor * a * a,  w, gamma * factor * a * length, 0.5 * gamma * factor * a * a,
                                4.04 * kRoundoff<T> * w, std::min(query.cut, kUnderflow<T>) * factor * query.variance};
       for (int i = 0; i < 6; i++) lanes[i * plan.width + lane] = static_cast<T>(fields[i]);
+    }
+    constexpr ptrdiff_t kStretch = 64;  // of dimensions: what is written stays in cache for all lanes
+    for (ptrdiff_t k = 0; k < d; k += kStretch) {
+      for (int lane = 0; lane < plan.lanes(p); lane++) {
+        const Query& query = queries[p * plan.width + lane];
+        const double factor = scale(query) * query.alpha / data.unit;
+        for (ptrdiff_t j = k; j < std::min(d, k + kStretch); j++) {
+          const double x = query.x[j] - query.alpha * data.center[static_cast<size_t>(j)];
+          q[panels.at(lane, j)] = static_cast<T>(factor * x);
+        }
+      }
     }
     if (!u) return;
     T* const to = panels.u.get() + p * plan.size;
@@ -160,8 +174,8 @@ template <class T>
 struct Scratch {
   Buffer<T> x, rows, s, su;
 
-  explicit Scratch(const Plan& plan)
-      : x(zeros(plan.block_rows * plan.ld)),
+  Scratch(const Plan& plan, ptrdiff_t d)
+      : x(zeros((d + plan.chunk - 1) / plan.chunk * plan.block_rows * plan.ld)),
         rows(static_cast<size_t>(2 * plan.block_rows)),
         s(static_cast<size_t>(plan.block_rows * plan.width)),
         su(static_cast<size_t>(plan.block_rows * plan.width)) {}
@@ -180,26 +194,33 @@ Block<T> decode_block(const Data& data, const TypedKernels<T>& kernels, const Pl
                       bool weighted, const Scratch<T>& scratch) {
   Block<T> block{};
   block.x = scratch.x.get();
-  block.ld = plan.ld;
+  block.chunk = plan.chunk, block.chunk_stride = plan.block_rows * plan.ld, block.ld = plan.ld;
   block.d = data.rows.d;
   block.rows = (count + kTile - 1) / kTile * kTile;
   T* const n2 = scratch.rows.get();
   T* const log_w = n2 + plan.block_rows;
   block.n2 = n2, block.log_w = log_w;
-  kernels.decode(data.rows, first, count, static_cast<T>(data.inverse), data.shift<T>(), scratch.x.get(), plan.ld);
+  kernels.decode(data.rows, first, count, static_cast<T>(data.inverse), data.shift<T>(), block, scratch.x.get());
   double longest = 0, span = 0;
   for (ptrdiff_t i = 0; i < block.rows; i++) {
     const int64_t row = first + i;
     const bool blank = i >= count || (weighted && data.log_w[row] == -INFINITY);
     if (blank) {
       n2[i] = static_cast<T>(kNever), log_w[i] = static_cast<T>(-kNever);
-      std::memset(scratch.x.get() + i * plan.ld, 0, static_cast<size_t>(data.rows.d) * sizeof(T));
+      for (ptrdiff_t k = 0; k < data.rows.d; k += plan.chunk) {
+        T* const part = scratch.x.get() + k / plan.chunk * block.chunk_stride + i * plan.ld;
+        std::memset(part, 0, static_cast<size_t>(plan.chunk) * sizeof(T));
+      }
       continue;
     }
     const double norm = data.n2[static_cast<size_t>(row)], w = weighted ? data.log_w[row] - data.log_w_max : 0.0;
     n2[i] = static_cast<T>(norm), log_w[i] = static_cast<T>(w);
     longest = std::max(longest, norm), span = std::max(span, -w);
   }
+  // The next block follows this one in memory; beyond the last row of all there is nothing to fetch.
+  const int64_t next = std::min(data.rows.n, first + count + plan.block_rows);
+  block.ahead = data.rows.data + (first + count) * data.rows.stride;
+  block.ahead_bytes = std::max<ptrdiff_t>(0, (next - first - count) * data.rows.stride);
   block.reach = static_cast<T>(1.001 * std::sqrt(longest));
   block.span = static_cast<T>(1.001 * span);
   return block;
@@ -215,7 +236,7 @@ void scan(const Data& data, const KernelTable& table, const Panels<T>& panels, b
   parallel_for(plan.groups * plan.slabs, threads, [&](int64_t task, int worker) {
     const int64_t group = task / plan.slabs, slab = task % plan.slabs;
     std::unique_ptr<Scratch<T>>& memory = scratch[static_cast<size_t>(worker)];
-    if (!memory) memory = std::make_unique<Scratch<T>>(plan);
+    if (!memory) memory = std::make_unique<Scratch<T>>(plan, data.rows.d);
     start(group, slab, worker, *memory);
     const int64_t last = std::min(data.rows.n, (slab + 1) * plan.slab_rows);
     for (int64_t first = slab * plan.slab_rows; first < last; first += plan.block_rows) {

@@ -22,13 +22,27 @@ class Shortlist {
   Shortlist() = default;
   Shortlist(size_t k, double cut, size_t capacity) : k_(k), cut_(cut), capacity_(capacity) {}
 
+  size_t k() const { return k_; }
   double threshold() const { return overflowed_ ? INFINITY : best_.size() < k_ ? -INFINITY : best_.front() - cut_; }
 
-  // Rows come in increasing order. A score that is no number (a row so long that it overflows) stays.
-  void offer(int64_t row, double score, double error) {
-    if (score + error < threshold()) return;
-    entries_.push_back({row, score + error});
-    raise(score - error);
+  // A lower bound on the score of a row; each row at most once.
+  void raise(double lower) {
+    if (std::isnan(lower)) return;
+    if (best_.size() == k_) {
+      if (lower <= best_.front()) return;
+      std::pop_heap(best_.begin(), best_.end(), std::greater<>());
+      best_.back() = lower;
+    } else {
+      best_.push_back(lower);
+    }
+    std::push_heap(best_.begin(), best_.end(), std::greater<>());
+  }
+
+  // A row and an upper bound on its score; rows in increasing order. One that is no number (of a row so long that its
+  // score overflows) stays.
+  void add(int64_t row, double upper) {
+    if (overflowed_ || upper < threshold()) return;
+    entries_.push_back({row, upper});
     if (entries_.size() < next_) return;
     filter();
     next_ = std::max(kFirst, 2 * entries_.size());
@@ -55,18 +69,6 @@ class Shortlist {
 
  private:
   static constexpr size_t kFirst = 256;
-
-  void raise(double lower) {
-    if (std::isnan(lower)) return;
-    if (best_.size() == k_) {
-      if (lower <= best_.front()) return;
-      std::pop_heap(best_.begin(), best_.end(), std::greater<>());
-      best_.back() = lower;
-    } else {
-      best_.push_back(lower);
-    }
-    std::push_heap(best_.begin(), best_.end(), std::greater<>());
-  }
 
   void overflow() {
     overflowed_ = true;

@@ -189,6 +189,7 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
     std::vector<Panel<T>> panels;
     std::vector<Partial<T>*> partials;
     std::vector<int> unflushed;
+    std::unique_ptr<OfferScratch<T>> offer;
   };
   std::vector<Worker> workers(static_cast<size_t>(threads));
 
@@ -198,6 +199,7 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
     mine.acc = zeros<T>(open * plan.size);
     if (directions) mine.acc_u = zeros<T>(open * plan.size);
     mine.lanes = Buffer<T>(static_cast<size_t>((open + 1) * W));  // thresholds, and the peak
+    if (out.order() && !mine.offer) mine.offer = std::make_unique<OfferScratch<T>>(plan);
     mine.panels.clear(), mine.partials.clear();
     mine.unflushed.assign(static_cast<size_t>(open), 0);
     for (int64_t i = 0; i < open; i++) {
@@ -236,14 +238,14 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
     const size_t i = static_cast<size_t>(p - plan.first_panel(group));
     Panel<T>& panel = mine.panels[i];
     if (panels.kernels->scores(block, panel)) {
-      offer_block(panel, W, block, first, rows, mine.partials[i]->lists.data(), const_cast<T*>(panel.threshold));
+      offer_block(*panels.kernels, panel, block, first, *mine.offer, mine.partials[i]->lists.data(),
+                  mine.lanes.get() + static_cast<ptrdiff_t>(i) * W);
     }
-    if (!panels.kernels->weights(block, panel, statistics)) {
+    if (!panels.kernels->add(block, panel, statistics)) {
       mine.partials[i]->dead_rows += rows;
       return;
     }
-    panels.kernels->accumulate(block, panel);
-    if (directions) panels.kernels->accumulate_u(block, panel);
+    if (directions) panels.kernels->add_along(block, panel);
     if (++mine.unflushed[i] == kFlushBlocks) flush_panel(panel), mine.unflushed[i] = 0;
   };
   const auto finish = [&](int64_t, int64_t, int worker) {
