@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import oracle
 import pytest
@@ -69,3 +72,46 @@ def test_a_long_run(engine):
     out = itf.sample(flow, table, 9, rng=4)
     np.testing.assert_array_equal(out.x, rows[out.index])
     np.testing.assert_array_equal(itf.sample(flow, table, 9, rng=4).x, out.x)
+
+
+MEMORY = """
+import resource, sys
+import numpy as np, interp_fast as itf
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)  # MiB
+
+def use(rows, m=1, **options):
+    field = itf.Field(rows, backend="{backend}", threads=2, **options)
+    x = np.zeros((m, rows.shape[1]))
+    field.denoiser(x, 0.5)
+    field.denoiser(x, 0.999)
+
+use(np.random.default_rng(0).standard_normal((3000, 64), dtype="f4"))
+rows = np.random.default_rng(0).standard_normal({shape}, dtype="f4")
+before = peak()
+use(rows, {m}, low_memory={low_memory})
+print(peak() - before)
+"""
+
+
+def growth(backend, shape, m=1, *, low_memory=False):
+    """MiB that a new process grows by at its first field of float32 rows of this shape."""
+    code = MEMORY.format(backend=backend, shape=shape, m=m, low_memory=low_memory)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return float(run.stdout)
+
+
+@pytest.mark.parametrize("backend", ["cpp", "numba"])
+def test_memory_of_what_is_prepared(backend):
+    """At most 2.5 times the stored bytes and 64 bytes a row; a tenth with low_memory; 40 MiB for blocks in work."""
+    stored = 600_000 * 64 * 4 / 2**20
+    assert growth(backend, (600_000, 64)) <= 2.5 * stored + 64 * 600_000 / 2**20 + 40
+    assert growth(backend, (600_000, 64), low_memory=True) <= 0.1 * stored + 40
+
+
+@pytest.mark.parametrize("backend", ["cpp", "numba"])
+def test_no_array_of_queries_by_rows(backend):
+    """3000 queries of 60 000 rows would be 1.3 GiB of weights in float64."""
+    assert growth(backend, (60_000, 8), 3000) <= 100

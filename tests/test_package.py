@@ -1,0 +1,195 @@
+"""The package as a whole: its names, who imports whom, what importing it loads, and which instruction set ran."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import interp_fast as itf
+from interp_fast import backends
+
+PACKAGE = Path(itf.__file__).parent
+ROOT = Path(__file__).parent.parent
+HEAVY = {"numba", "scipy", "matplotlib", "sklearn", "tqdm", "torch", "ml_dtypes"}
+
+# from the ground up: a module imports from the layers below its own, and nothing from beside or above
+LAYERS = (
+    ("_arrays", "_random", "_results"),
+    ("schedules", "backends"),
+    ("backends.*", "grid", "perturb"),  # the backends may also share among themselves
+    ("steps", "model", "_training"),
+    ("field", "_attribution"),
+    ("_trajectory", "_cells", "_montecarlo"),
+    ("sampling", "metrics", "_phases"),
+    ("theory", "auditing"),
+    ("experiments", "_bench", "_report"),
+    ("__init__", "_cli"),
+    ("__main__",),
+)
+
+NAMES = {
+    "Linear", "Trigonometric", "SqrtVP", "LatentBridge", "VP", "VEGeometric", "VELinear", "EncoderDecoder", "Custom",
+    "Schedule", "Coefficients", "schedule", "Field", "Posterior", "Model", "NoiseKey", "StepTable", "Samples", "sample",
+    "grid", "euler", "euler_maruyama", "ddim", "ddpm", "exponential", "heun", "exponential_heun", "multistep",
+}  # fmt: skip
+
+
+def modules():
+    """Dotted name without the package -> file."""
+    parts = {path: list(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py")}
+    return {".".join(p[:-1] if len(p) > 1 and p[-1] == "__init__" else p): path for path, p in parts.items()}
+
+
+def imports(name, path, known):
+    """What a file imports from the package, at its top or inside a function."""
+    package = ["backends"] if path.parent != PACKAGE else []
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            module = (node.module or "").split(".") if node.module else []
+            if node.level:
+                module = package[: len(package) - node.level + 1] + module
+            elif module[0] == "interp_fast":
+                module = module[1:]
+            else:
+                continue
+            for alias in node.names:
+                full = ".".join([*module, alias.name])
+                found.add(full if full in known or full == "_core" else ".".join(module))
+        elif isinstance(node, ast.Import):
+            inside = [alias.name for alias in node.names if alias.name.split(".")[0] == "interp_fast"]
+            found |= {full.partition(".")[2] for full in inside}
+    return found - {"", name}
+
+
+def layer(name):
+    name = "backends.*" if name.startswith("backends.") else name
+    return next(level for level, names in enumerate(LAYERS) if name in names)
+
+
+def test_layers():
+    """Every import inside the package goes down, and compiled kernels see nothing but the contract."""
+    known = modules()
+    for name, path in known.items():
+        for other in imports(name, path, known) - {"_core"}:
+            beside = name.startswith("backends.") and other.startswith("backends.")
+            assert beside or layer(other) < layer(name), f"{name} may not import {other}"
+    assert [name for name, path in known.items() if "_core" in imports(name, path, known)] == ["backends.cpp"]
+
+
+def test_imports_are_seen():
+    """The reader of imports itself."""
+    known = modules()
+    assert imports("backends.cpp", known["backends.cpp"], known) >= {"_core"}
+    assert imports("backends.reference", known["backends.reference"], known) >= {"_random", "_arrays", "backends"}
+    assert imports("sampling", known["sampling"], known) >= {"field", "steps", "_random"}
+
+
+def test_public_names():
+    """``__all__`` is complete, without repeats, and every name is there and documented."""
+    assert set(itf.__all__) >= NAMES
+    assert len(itf.__all__) == len(set(itf.__all__))
+    for name in itf.__all__:
+        assert getattr(itf, name).__doc__, name
+    assert set(dir(itf)) >= NAMES
+
+
+def fresh(code, **environment):
+    """stdout of a new process that runs ``code``."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("INTERP_FAST_", "OMP_NUM"))}
+    env |= {"PYTHONPATH": str(PACKAGE.parent)} | environment
+    return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+
+
+def test_import_is_light():
+    """Importing loads NumPy and nothing heavy; neither does making a field."""
+    code = f"import sys, interp_fast; print(sorted(set(sys.modules) & {HEAVY!r}))"
+    run = fresh(code)
+    assert run.stdout.strip() == "[]", run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("name", sorted(n for n in modules() if n not in {"__main__", "__init__"}))
+def test_every_module_imports_alone(name):
+    run = fresh(f"import interp_fast.{name}")
+    assert run.returncode == 0, run.stderr
+
+
+def test_all_backends_are_here():
+    """A wheel without its compiled part, or a broken numba, must not pass by testing less."""
+    assert backends.available() == ["cpp", "numba", "reference"]
+    assert itf.Field(np.ones((1, 1))).backend == "cpp"
+
+
+def test_forced_isa_is_the_one_that_runs(engine):
+    """The name in the environment reaches the kernels: ``isa`` is asked of the table that runs, not of the request."""
+    if engine.backend != "cpp":
+        assert itf.Field(np.ones((1, 1)), backend=engine.backend).isa is None
+        return
+    code = """
+import numpy as np, interp_fast as itf
+flow = itf.Field(np.arange(12.0, dtype="f4").reshape(6, 2), backend="cpp")
+out = itf.sample(flow, itf.ddim(flow.schedule, 3), 4, rng=1)
+print(flow.isa, out.stats["isa"], np.abs(out.x).max() < 100)
+"""
+    run = fresh(code, INTERP_FAST_ISA=engine.isa)
+    assert run.stdout.split() == [engine.isa, engine.isa, "True"], run.stderr
+
+
+def test_unknown_isa_is_an_error():
+    """At first use, by name, with what there is; never a fallback."""
+    code = """
+import numpy as np, interp_fast as itf
+print("imported")
+itf.Field(np.ones((1, 1)), backend="cpp").denoiser(np.ones(1), 0.5)
+"""
+    run = fresh(code, INTERP_FAST_ISA="v9")
+    assert run.stdout.strip() == "imported"
+    last = run.stderr.strip().splitlines()[-1]
+    assert last.startswith("ValueError")
+    for word in ("INTERP_FAST_ISA", "v9", "base"):
+        assert word in last
+
+
+@pytest.mark.parametrize(("value", "expected"), [("1", "1"), ("3", "3"), ("0", "ValueError"), ("many", "ValueError")])
+def test_threads_from_the_environment(value, expected):
+    run = fresh(
+        "import numpy as np, interp_fast as itf; print(itf.Field(np.ones((1, 1))).threads)",
+        INTERP_FAST_NUM_THREADS=value,
+    )
+    last = (run.stdout + run.stderr).strip().splitlines()[-1]
+    assert last.startswith(expected)
+    assert expected.isdecimal() or ("INTERP_FAST_NUM_THREADS" in last and value in last)
+
+
+@pytest.mark.parametrize("backend", ["cpp", "reference"])
+def test_fork(backend):
+    """A child process after a threaded call works, and gives the same bits (not so with numba: it is documented)."""
+    code = f"""
+import os, numpy as np, interp_fast as itf
+rng = np.random.default_rng(0)
+flow = itf.Field(rng.standard_normal((500, 20)), backend="{backend}", threads=2)
+x = rng.standard_normal((100, 20))
+here = flow.denoiser(x, 0.5)
+pid = os.fork()
+if pid == 0:
+    os._exit(0 if np.array_equal(flow.denoiser(x, 0.5), here) else 3)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    assert fresh(code).stdout.strip() == "0"
+
+
+def test_kernel_objects_share_no_symbols():
+    """A weak symbol compiled for one instruction set could be linked into all: there must be none."""
+    tool = shutil.which("nm")
+    objects = sorted(ROOT.glob("build/**/kernels_*.o")) if tool else []
+    for path in objects:
+        listed = subprocess.run([tool, "-C", str(path)], capture_output=True, text=True, check=True).stdout
+        shared = [line for line in listed.splitlines() if line[17:18] in "WuVvw"]
+        assert not shared, f"{path.name}: {shared}"

@@ -1,0 +1,111 @@
+"""Things that went wrong once, here or in trial code, each with the smallest case that shows it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import oracle
+import pytest
+
+import interp_fast as itf
+
+
+@pytest.mark.parametrize("place", ["first", "middle", "last", "all but one"])
+def test_blocks_of_rows_without_weight(engine, dtype, place):
+    """The partial sum of a block in which no row weighs anything is empty: merging two of them made exp(-inf + inf)."""
+    n = 6000
+    rows = np.random.default_rng(1).standard_normal((n, 3)).astype(dtype)
+    weights = np.ones(n)
+    weights[
+        {"first": slice(0, 4500), "middle": slice(500, 5000), "last": slice(1500, n), "all but one": slice(1, n)}[place]
+    ] = 0
+    flow = itf.Field(rows, weights=weights, backend=engine.backend)
+    kept = weights > 0
+    x = np.random.default_rng(2).standard_normal((3, 3))
+    for t in (0.0, 0.5, 0.999):
+        post = flow.posterior(x, t)
+        ref = oracle.posterior(rows[kept], x, t, 1 - t)
+        np.testing.assert_array_equal(post.index, np.flatnonzero(kept)[ref.index])
+        np.testing.assert_allclose(post.mean, ref.mean, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(post.ess, ref.ess, rtol=1e-3)
+    out = itf.sample(flow, itf.ddim(flow.schedule, 5), 4, rng=1)
+    assert np.all(np.isfinite(out.x))
+
+
+def test_rest_is_summed_and_not_subtracted(engine):
+    """1 - w_max was 0 where the other weights sum to 4e-18."""
+    rows = np.array([[0.0], [1.0], [1.01]])
+    sigma = 1 / np.sqrt(2 * 40)
+    t = 1 / (1 + sigma)
+    post = itf.Field(rows, backend=engine.backend).posterior(np.zeros((1, 1)), t)
+    want = np.log(np.exp(-40) + np.exp(-40 * 1.01**2))
+    np.testing.assert_allclose(post.log_rest, want, rtol=1e-10)
+    np.testing.assert_allclose(post.entropy, np.exp(-40) * 41 + np.exp(-40 * 1.01**2) * (1 + 40 * 1.01**2), rtol=1e-9)
+
+
+def test_log_of_minus_infinity_and_large_logits(engine):
+    """Fast arithmetic that assumes no infinities made the sum of (-inf, -1000, -1001) -inf."""
+    flow = itf.Field(np.array([[0.0], [1.0], [2.0]]), weights=[0, 1, np.exp(-1.0)], backend=engine.backend)
+    x = np.array([[1.5 - np.sqrt(2000)]])
+    post = flow.posterior(x, 0.5)
+    ref = oracle.posterior([[0.0], [1.0], [2.0]], x, 0.5, 0.5, [0, 1, np.exp(-1.0)])
+    np.testing.assert_allclose(post.log_norm, ref.log_norm, rtol=1e-12)
+    np.testing.assert_allclose(post.log_rest, ref.log_rest, rtol=1e-9)
+
+
+def test_ties_at_the_data_end_have_no_gap():
+    """The gap of tied rows of unequal weight was the logarithm of their ratio."""
+    post = itf.Field(np.array([[1.0], [-1.0]]), weights=[1, 3], backend="reference").posterior(np.zeros(1), 1)
+    assert post.gap == 0
+
+
+def test_subset_without_weight_is_an_error():
+    """It was a NaN and a warning."""
+    with pytest.raises(ValueError, match="weight"):
+        itf.Field(np.ones((3, 1)), weights=[1, 0, 0]).subset([1, 2])
+
+
+def test_subnormal_numbers_survive():
+    """A library linked with fast-math start-up code flushed them to 0 in the whole process."""
+    code = """
+import numpy as np, interp_fast as itf
+for backend in ("cpp", "numba", "reference"):
+    field = itf.Field(np.ones((300, 70), np.float32), backend=backend, threads=2)
+    field.denoiser(np.ones((200, 70)), 0.5)
+    assert np.float64(1e-310) / np.array([2.0])[0] > 0 and np.float32(1e-40) * np.ones(1, np.float32)[0] > 0, backend
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+def test_concurrent_calls(engine):
+    """One field from several Python threads, prepared by whoever comes first: the answers of calls one by one."""
+    rng = np.random.default_rng(3)
+    rows, x = rng.standard_normal((800, 30)), rng.standard_normal((8, 60, 30))
+    alone = itf.Field(rows, backend=engine.backend, threads=2)
+    want = [alone.velocity(q, 0.6) for q in x]
+    shared = itf.Field(rows, backend=engine.backend, threads=2)
+    with ThreadPoolExecutor(4) as pool:
+        got = list(pool.map(lambda q: shared.velocity(q, 0.6), x))
+    np.testing.assert_array_equal(got, want)
+
+
+def test_data_changed_after_the_call(engine):
+    """Rows are kept by reference, weights are not: a caller's weights may change afterwards."""
+    rows, weights = np.random.default_rng(4).standard_normal((20, 3)), np.ones(20)
+    flow = itf.Field(rows, weights=weights, backend=engine.backend)
+    before = flow.denoiser(np.zeros((1, 3)), 0.3)
+    weights[:] = 0
+    np.testing.assert_array_equal(flow.denoiser(np.zeros((1, 3)), 0.3), before)
+
+
+def test_bytes_with_a_falling_scale(engine):
+    """scale = (a, b) with a < 0 is a scale like any other."""
+    stored = np.random.default_rng(5).integers(0, 256, (50, 6)).astype(np.uint8)
+    flow = itf.Field(stored, scale=(-0.5, 3.0), backend=engine.backend)
+    values = -0.5 * stored.astype(float) + 3
+    x = 0.5 * values[:3]
+    np.testing.assert_allclose(flow.denoiser(x, 0.5), oracle.posterior(values, x, 0.5, 0.5).mean, rtol=1e-5)
