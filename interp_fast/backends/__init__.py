@@ -105,27 +105,35 @@ class Moments:
         """One pass over the rows in float64; ValueError naming the first row that is not finite."""
         used = log_w > -np.inf
         # Sums are taken about the mean of the first rows: no cancellation on shifted data; the detour over one of
-        # them makes every sum exactly 0 when all rows are equal.
-        start = int(np.argmax(used))
+        # them makes every sum exactly 0 when all rows are equal. Weighted sums are taken about the heaviest row: as
+        # R^2 >= w_max sum w |x|^2 there, no weights cost more than a factor N, and with equal ones neither does the mean.
+        start = int(np.argmax(log_w))
+        even = bool((log_w == log_w[start]).all())
         head = widen(np.asarray(rows[start : start + blocks(rows)[0].stop]), scale)
         with np.errstate(invalid="ignore", over="ignore"):
             origin = head[0] + np.mean(head - head[0], axis=0)
         if not np.isfinite(origin).all():
             origin = np.zeros_like(origin)
+        heaviest = origin if even else head[0]
         total, weighted, second, farthest = np.zeros_like(origin), np.zeros_like(origin), 0.0, 0.0
         for block in blocks(rows):
             values = widen(np.asarray(rows[block]), scale)
             check_finite(values, "data", block.start)
-            values -= origin
             w, used_here = np.exp(log_w[block]), used[block]
-            total += used_here.astype(np.float64) @ values
-            weighted += w @ values
-            squares = np.einsum("ij,ij->i", values, values)
-            second += float(w @ squares)
+            away = values - origin
+            squares = np.einsum("ij,ij->i", away, away)
+            total += used_here.astype(np.float64) @ away
             farthest = max(farthest, float(np.max(squares[used_here], initial=0.0)))
+            if not even:
+                np.subtract(values, heaviest, out=away)
+                squares = np.einsum("ij,ij->i", away, away)
+            weighted += w @ away
+            second += float(w @ squares)
         shift = total / np.count_nonzero(used)
-        radius = math.sqrt(max(0.0, second - float(weighted @ weighted)))
-        return cls(origin + shift, origin + weighted, radius, math.sqrt(farthest) + math.sqrt(float(shift @ shift)))
+        reach = math.sqrt(farthest) + math.sqrt(float(shift @ shift))
+        # Rows that differ differ, also when the weights of all but one are too small for the sum.
+        radius = max(math.sqrt(max(0.0, second - float(weighted @ weighted))), 2.0**-530 * reach)
+        return cls(origin + shift, heaviest + weighted, radius, reach)
 
 
 @dataclass
