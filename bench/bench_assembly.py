@@ -5,11 +5,13 @@ A spilled accumulator halves the speed of a product, and no test of results woul
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -22,9 +24,15 @@ _PRODUCT = re.compile(r"::(multiply|add_rows)")
 _REGISTER = {"v4": "%zmm", "v3": "%ymm"}
 
 
+def _module() -> Path:
+    """The module as it was linked: an installed one has lost its symbols, the build folder of a checkout keeps them."""
+    installed = Path(_core.__file__)
+    return max(Path(__file__).parents[1].glob(f"build/*/{installed.name}"), key=os.path.getmtime, default=installed)
+
+
 def _loops(isa: str) -> Iterator[tuple[str, list[str]]]:
     """Innermost loops of the functions of one instruction set, as (function, instructions)."""
-    command = ["objdump", "--disassemble", "--demangle", "--no-show-raw-insn", "--section=.text", str(_core.__file__)]
+    command = ["objdump", "--disassemble", "--demangle", "--no-show-raw-insn", "--section=.text", str(_module())]
     name, body = "", list[tuple[int, str]]()
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     for line in [*lines, "0 <end>:"]:

@@ -106,7 +106,7 @@ class Moments:
         used = log_w > -np.inf
         # Sums are taken about the mean of the first rows: no cancellation on shifted data; the detour over one of
         # them makes every sum exactly 0 when all rows are equal. Weighted sums are taken about the heaviest row: as
-        # R^2 >= w_max sum w |x|^2 there, no weights cost more than a factor N, and with equal ones neither does the mean.
+        # R^2 >= w_max sum w |x|^2 there, no weights cost more than a factor N, and neither does the mean.
         start = int(np.argmax(log_w))
         even = bool((log_w == log_w[start]).all())
         head = widen(np.asarray(rows[start : start + blocks(rows)[0].stop]), scale)
