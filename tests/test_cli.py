@@ -472,12 +472,14 @@ def test_progress_only_on_a_terminal(here, capsys, monkeypatch, arguments, shown
 
 def test_module_and_help(here):
     """``python -m interp_fast`` is the command; --help lists the commands, --version the version."""
-    run = subprocess.run([sys.executable, "-m", "interp_fast", "--help"], capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [sys.executable, "-P", "-m", "interp_fast", "--help"], capture_output=True, text=True, check=False
+    )
     assert run.returncode == 0, run.stderr
     for command in ("check", "report", "sample", "audit", "memorization"):
         assert command in run.stdout
     bad = subprocess.run(
-        [sys.executable, "-m", "interp_fast", "report", "x"], capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-m", "interp_fast", "report", "x"], capture_output=True, text=True, check=False
     )
     assert bad.returncode == 2
     assert bad.stderr.startswith("interp-fast: error: there is no 'x'")

@@ -109,7 +109,7 @@ def fresh(code, **environment):
     """stdout of a new process that runs ``code``."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("INTERP_FAST_", "OMP_NUM"))}
     env |= {"PYTHONPATH": str(PACKAGE.parent)} | environment
-    return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    return subprocess.run([sys.executable, "-P", "-c", code], env=env, capture_output=True, text=True, check=False)
 
 
 def test_import_is_light():

@@ -77,7 +77,7 @@ for backend in ("cpp", "numba", "reference"):
     field.denoiser(np.ones((200, 70)), 0.5)
     assert np.float64(1e-310) / np.array([2.0])[0] > 0 and np.float32(1e-40) * np.ones(1, np.float32)[0] > 0, backend
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    run = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
 
 

@@ -98,7 +98,7 @@ print(peak() - before)
 def growth(backend, shape, m=1, *, low_memory=False):
     """MiB that a new process grows by at its first field of float32 rows of this shape."""
     code = MEMORY.format(backend=backend, shape=shape, m=m, low_memory=low_memory)
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    run = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     return float(run.stdout)
 
