@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib.util
-import json
-import math
 import sys
 import tempfile
 import traceback
@@ -21,6 +19,7 @@ import numpy as np
 import interp_fast as itf
 
 from ._datasets import Dataset, InputError, Shape, check_columns, load, read_rows
+from ._results import to_json
 
 __all__ = ["main"]
 
@@ -219,7 +218,7 @@ def _report(arguments: Any) -> int:
             progress=_Progress(),
         )
         (folder / "report.html").write_text(report.page, encoding="utf-8")
-        (folder / "report.json").write_text(_dumps(report.results), encoding="utf-8")
+        (folder / "report.json").write_text(to_json(report.results), encoding="utf-8")
         np.savez(folder / "samples.npz", **report.samples)  # type: ignore[arg-type]
     verdict = _columns(report.verdict) + f"\n\nWritten: {arguments.out / 'report.html'}, report.json, samples.npz"
     _show(arguments, report.results, verdict)
@@ -363,7 +362,7 @@ def _bench(arguments: Any) -> int:
             regimes, peers=arguments.peers, types=arguments.types, threads=arguments.threads, progress=_Progress()
         )
         if folder is not None:
-            (folder / "bench.json").write_text(_dumps(result.to_dict()), encoding="utf-8")
+            (folder / "bench.json").write_text(to_json(result.to_dict()), encoding="utf-8")
             (folder / "bench.txt").write_text(f"{result}\n", encoding="utf-8")
             (folder / "bench.md").write_text(f"{result.markdown()}\n", encoding="utf-8")
             result.plot(folder / "bench.png")
@@ -420,22 +419,7 @@ def _written(target: Path, *, folder: bool = False) -> Iterator[Path]:
 
 
 def _show(arguments: Any, result: dict[str, Any], text: str) -> None:
-    print(_dumps(result) if arguments.json else text)
-
-
-def _dumps(result: dict[str, Any]) -> str:
-    return json.dumps(_finite(result), indent=1, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    """Plain values that JSON knows: what is infinite or not a number becomes null."""
-    if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, (np.ndarray, np.generic)):
-        return _finite(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    print(to_json(result) if arguments.json else text)
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> str:

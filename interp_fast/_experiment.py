@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _figures
-from ._results import Record, plain
+from ._results import Record, plain, to_json
 from .field import Field
 from .schedules import Schedule
 
@@ -100,7 +99,7 @@ class ExperimentResult(Record):
     def save(self, folder: Path) -> list[Path]:
         """Write NAME.json, NAME.csv and NAME.png into ``folder``; returns their paths."""
         paths = [folder / f"{self.name}.{ending}" for ending in ("json", "csv", "png")]
-        paths[0].write_text(json.dumps(_finite(self.to_dict()), indent=1, allow_nan=False), encoding="utf-8")
+        paths[0].write_text(to_json(self.to_dict()), encoding="utf-8")
         with paths[1].open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, list(self.table[0]))
             writer.writeheader()
@@ -128,12 +127,3 @@ def regular_polygon(n: int, radius: float) -> Float:
 
 def _cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinities: they become null."""
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -24,18 +24,15 @@ def draws(
     Draw i belongs to stratum i of :func:`_strata`; within it rows are drawn by weight. Streams are independent.
     """
     key = _random.subkey(source.key, "queries")
-    cumulative = np.cumsum(field.weights)
     stratum, strata = _strata(n)
     u = (stratum + _random.uniforms(key, source.first_sample, n, row=2 * stream + 1)) / strata
     u = np.minimum(u, 1 - 2.0**-53)  # the sum may have been rounded up to 1, past the last row
-    index = np.searchsorted(cumulative, u * cumulative[-1], side="right")
+    index = field._set.chosen(u)
     for block in _arrays.blocks(np.broadcast_to(np.float64(0), (n, field.d))):
         m = block.stop - block.start
         point = field._point(np.full(m, t), False, m)
-        x = field._set.normals(m, key, source.first_sample + block.start, row=2 * stream)
-        x *= np.sqrt(point.s2)[:, None]
-        x += point.alpha[:, None] * field._set.values(index[block])
-        yield block, x, index[block], point
+        z = field._set.normals(m, key, source.first_sample + block.start, row=2 * stream)
+        yield block, field._interpolate(point, index[block], z), index[block], point
 
 
 def _strata(n: int) -> tuple[Int, int]:

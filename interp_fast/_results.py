@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Record", "axes", "plain"]
+__all__ = ["Record", "axes", "plain", "to_json"]
 
 
 def plain(value: Any) -> Any:
@@ -23,6 +25,19 @@ def plain(value: Any) -> Any:
     if hasattr(value, "tocsr"):
         return {name: plain(getattr(value, name)) for name in ("shape", "indptr", "indices", "data")}
     return value.tolist() if hasattr(value, "tolist") else value
+
+
+def to_json(value: Any) -> str:
+    """``value`` as JSON, which has no infinities: what is not finite becomes null."""
+    return json.dumps(_finite(plain(value)), indent=1, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell(value: Any) -> str:

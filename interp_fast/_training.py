@@ -101,6 +101,12 @@ class TrainingSet:
         self.backend.nearest(x, self.prepared, alpha=alpha, out=out, threads=self.threads)
         return index, squared
 
+    def chosen(self, u: Float) -> npt.NDArray[np.int64]:
+        """Rows drawn by weight, from uniforms in (0, 1)."""
+        cumulative = np.cumsum(np.exp(self.log_w))
+        index: npt.NDArray[np.int64] = np.searchsorted(cumulative, u * cumulative[-1], side="right")
+        return index
+
     def normals(self, n: int, key: int, first_sample: int, row: int = 0) -> Float:
         """Standard normals (n, d) float64 from the counter-based stream of ``key``."""
         out = np.empty((n, self.d))

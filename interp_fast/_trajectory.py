@@ -13,7 +13,7 @@ import numpy.typing as npt
 from . import _arrays, _random
 from ._attribution import Attribution
 from .backends import State
-from .backends.reference import advance, observe, smoothed
+from .backends.reference import advance, smoothed
 from .field import Field
 from .model import Model
 from .perturb import Perturbation, Visit
@@ -83,7 +83,7 @@ class Trajectory:
         x, out, n = self._state.cur, self._out, len(self._state.cur)
         alpha, sigma = float(self._steps.alpha[r]), float(self._steps.sigma[r])
         oracle._set.posterior(x, np.full(n, alpha), np.full(n, sigma), self._cut, out)
-        observe(self._state, r, out)
+        self._state.observe(r, out)
         if self._attribution is not None:
             self._attribution.add(r, x, out["mean"])
         return smoothed(out["mean"], x, alpha, sigma, oracle.bandwidth)

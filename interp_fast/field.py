@@ -384,14 +384,9 @@ class Field:
         point = self._point(*_arrays.times(t, n), n)
         source = _random.noise_key(rng)
         key = _random.subkey(source.key, "draw")
-        cumulative = np.cumsum(self.weights)
-        index = np.searchsorted(
-            cumulative, _random.uniforms(key, source.first_sample, n, row=1) * cumulative[-1], side="right"
-        )
-        x = self._set.normals(n, key, source.first_sample)
-        x *= np.sqrt(point.s2)[:, None]
-        x += point.alpha[:, None] * self._set.values(index)
-        return self._set.kind(self._round(x)), self._set.kind(index.astype(np.int64))
+        index = self._set.chosen(_random.uniforms(key, source.first_sample, n, row=1))
+        x = self._interpolate(point, index, self._set.normals(n, key, source.first_sample))
+        return self._set.kind(self._round(x)), self._set.kind(index)
 
     # Private
 
@@ -411,6 +406,12 @@ class Field:
         if self.bandwidth > 0:
             rate += alpha * alpha_dot * self.bandwidth**2
         return _Point(t, alpha, sigma, alpha_dot, sigma_dot, s2, rate)
+
+    def _interpolate(self, p: _Point, index: npt.NDArray[np.int64], z: Float) -> Float:
+        """x_t of rows ``index``, in place of the normals ``z``."""
+        z *= np.sqrt(p.s2)[:, None]
+        z += p.alpha[:, None] * self._set.values(index)
+        return z
 
     def _queries(self, x: Any, t: Any) -> tuple[_Point, Float, bool, np.dtype[Any], Callable[[Any], Any]]:
         wide, single, given, kind = _arrays.queries(x, self.d)

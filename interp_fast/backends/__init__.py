@@ -179,6 +179,13 @@ class State:
             np.zeros(n), sums, np.zeros_like(base) if terms else None,
         )  # fmt: skip
 
+    def observe(self, r: int, out: dict[str, Any]) -> None:
+        """What the posterior at row r says about the run: since when its argmax stays, mass dropped, work done."""
+        self.since[out["index"] != self.index] = r
+        self.index[:] = out["index"]
+        np.maximum(self.dropped, out["dropped"], out=self.dropped)
+        self.work += out["work"]
+
 
 def _load(name: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{_MODULES[name]}")

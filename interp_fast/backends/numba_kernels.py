@@ -195,8 +195,8 @@ def run_steps(
     threads: int,
 ) -> None:
     n, d = state.cur.shape
-    mean, index, dropped, work = np.empty((n, d)), np.empty(n, np.int64), np.empty(n), np.empty(n)
-    out = {"mean": mean, "index": index, "dropped": dropped, "work": work}
+    mean = np.empty((n, d))
+    out = {"mean": mean, "index": np.empty(n, np.int64), "dropped": np.empty(n), "work": np.empty(n)}
 
     def advance(r: int, numbers: tuple[float, ...], some: slice) -> None:
         _advance(
@@ -209,10 +209,7 @@ def run_steps(
     for r in range(first, last):
         alpha, sigma = float(table.alpha[r]), float(table.sigma[r])
         posterior(state.cur, data, np.full(n, alpha), np.full(n, sigma), cut=np.full(n, cut), out=out, threads=threads)
-        state.since[index != state.index] = r
-        state.index[:] = index
-        np.maximum(state.dropped, dropped, out=state.dropped)
-        state.work += work
+        state.observe(r, out)
         s2 = sigma**2 + (alpha * data.bandwidth) ** 2
         coefficients = tuple(float(column[r]) for column in (table.A, table.B, table.C, table.S))
         numbers = (*coefficients, sigma**2 / s2, alpha * data.bandwidth**2 / s2)

@@ -210,21 +210,13 @@ def run_rows(
     for r in range(first, last):
         alpha, sigma = float(table.alpha[r]), float(table.sigma[r])
         posterior(state.cur, data, np.full(n, alpha), np.full(n, sigma), cut=np.full(n, cut), out=out, threads=threads)
-        observe(state, r, out)
+        state.observe(r, out)
         used = smoothed(out["mean"], state.cur, alpha, sigma, data.bandwidth)
         if error is not None:
             used += error[r]
         if xi is not None and table.S[r] > 0:
             normals(key, first_sample, r, xi, threads=threads)
         advance(state, table, r, used, None if error is None else error[r], xi if table.S[r] > 0 else None)
-
-
-def observe(state: State, r: int, out: dict[str, Any]) -> None:
-    """What the posterior at row r says about the run: since when its argmax stays, mass dropped, work done."""
-    state.since[out["index"] != state.index] = r
-    state.index[:] = out["index"]
-    np.maximum(state.dropped, out["dropped"], out=state.dropped)
-    state.work += out["work"]
 
 
 def smoothed(mean: Float, x: Float, alpha: float, sigma: float, bandwidth: float) -> Float:
