@@ -184,7 +184,7 @@ def run(
     types: Sequence[str] = ("float32", "float64", "uint8"),
     threads: int | None = None,
     rounds: int = 7,
-    budget: float = 20.0,
+    budget: float = 8.0,
     progress: Callable[[str, float], None] = lambda what, share: None,
 ) -> Benchmark:
     """Time every regime with every contestant.
@@ -202,7 +202,8 @@ def run(
     threads
         For everybody; None: :func:`interp_fast.backends.default_threads`.
     rounds, budget
-        At most ``rounds`` rounds a cell; after the third no new one once ``budget`` seconds have passed.
+        At most ``rounds`` rounds a cell, and no new one once ``budget`` seconds have passed; but at least three of
+        evaluations, and one of trajectories, which are averages over their steps already.
     progress
         Called with what is being timed and the share of the whole that is done.
     """
@@ -290,7 +291,7 @@ def _cell(
     limits: dict[str, float] = {}
     order, start = np.random.default_rng(0), time.perf_counter()
     for k in range(rounds):
-        if k >= 3 and time.perf_counter() - start > budget:
+        if k >= (1 if regime.steps else 3) and time.perf_counter() - start > budget:
             break
         for name in order.permutation([*checked, LIMITS]):
             if name not in company:
