@@ -24,7 +24,7 @@ import numpy.typing as npt
 from . import __version__
 from ._arrays import blocks, result_type, widen
 from ._benchmark import Benchmark
-from ._peers import BYTE_SCALE, LIMITS, PEERS, Contestant, euler_loop, installed
+from ._peers import BYTE_SCALE, LIMITS, OURS, PEERS, Contestant, euler_loop, installed
 from .backends import available, default_threads
 
 __all__ = ["QUICK", "RATIOS", "REGIMES", "Problem", "Regime", "bound", "machine", "run"]
@@ -150,12 +150,13 @@ def bound(limits: Mapping[str, float], regime: Regime, dtype: str) -> float:
     return max(1, regime.steps) * max(arithmetic, memory)
 
 
-def machine(threads: int) -> dict[str, Any]:
-    """Facts that a time means nothing without."""
+def machine(threads: int, names: Sequence[str] = ()) -> dict[str, Any]:
+    """Facts that a time means nothing without; ``names`` are the peers whose versions count."""
     versions = {"interp_fast": __version__}
-    for name in ("numpy", "scipy", "numba", "torch", "jax", "pykeops", "faiss-cpu"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
+    packages = metadata.packages_distributions()
+    for module in ("numpy", "scipy", "numba", *(PEERS[name].module for name in names if name not in OURS)):
+        for package in packages.get(module, [])[:1]:
+            versions[package] = metadata.version(package)
     model = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -226,7 +227,7 @@ def run(
                 cell = _cell(regimes[name], problem, ratio, present, company, rounds, budget)
                 cells.append({"regime": name, **cell})
     progress("done", 1.0)
-    return Benchmark(machine(threads), cells)
+    return Benchmark(machine(threads, names), cells)
 
 
 class _Company:

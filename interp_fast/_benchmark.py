@@ -59,7 +59,8 @@ class Benchmark:
     def markdown(self) -> str:
         """One table: a row for each cell, a column for each contestant."""
         names = _names(self.cells)
-        rows = [["M, N, d", "rows", "σ/α", "limit, ms", *names], ["---"] * (4 + len(names))]
+        heads = [name + " (approximate)" * (not PEERS[name].exact) for name in names]
+        rows = [["M, N, d", "rows", "σ/α", "limit, ms", *heads], ["---"] * (4 + len(names))]
         for cell in self.cells:
             shape = f"{cell['M']}, {cell['N']}, {cell['d']}" + (f", {cell['steps']} steps" if cell["steps"] else "")
             ratio = "1 ... 0" if cell["ratio"] is None else f"{cell['ratio']:g}"
