@@ -101,6 +101,11 @@ class TrainingSet:
         self.backend.nearest(x, self.prepared, alpha=alpha, out=out, threads=self.threads)
         return index, squared
 
+    def log_density(self, log_norm: Float, s2: Any) -> Float:
+        """log p_t from logsumexp of the logits: log_norm - (d/2) log(2 pi S), for S > 0."""
+        density: Float = log_norm - 0.5 * self.d * np.log(2 * math.pi * s2)
+        return density
+
     def chosen(self, u: Float) -> npt.NDArray[np.int64]:
         """Rows drawn by weight, from uniforms in (0, 1)."""
         cumulative = np.cumsum(np.exp(self.log_w))

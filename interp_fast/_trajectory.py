@@ -113,8 +113,7 @@ class Trajectory:
 
     def _log_density(self, oracle: Field, r: int) -> Float:
         s2 = self._steps.sigma[r] ** 2 + (self._steps.alpha[r] * oracle.bandwidth) ** 2
-        density: Float = self._out["log_norm"] - 0.5 * oracle.d * np.log(2 * np.pi * s2)
-        return density
+        return oracle._set.log_density(self._out["log_norm"], s2)
 
     def _normals(self, key: int, r: int) -> Float:
         n, d = self._state.cur.shape

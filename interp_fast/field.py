@@ -449,7 +449,7 @@ class Field:
     def _log_density(self, p: _Point, x: Float, out: dict[str, Any]) -> Float:
         density: Float = np.empty(len(x))
         smooth = p.s2 > 0
-        density[smooth] = out["log_norm"][smooth] - 0.5 * self.d * np.log(2 * math.pi * p.s2[smooth])
+        density[smooth] = self._set.log_density(out["log_norm"][smooth], p.s2[smooth])
         for m in np.flatnonzero(~smooth):
             on_row = np.array_equal(p.alpha[m] * self._set.values(out["index"][[m]])[0], x[m])
             density[m] = math.inf if on_row else -math.inf

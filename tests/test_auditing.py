@@ -179,7 +179,8 @@ def test_optimal_loss_names_the_argument():
 
 
 def test_optimal_loss_prints_becomes_a_dict_and_is_drawn():
-    matplotlib = pytest.importorskip("matplotlib")
+    import matplotlib
+
     matplotlib.use("Agg")
     best = itf.optimal_loss(itf.Field(PENTAGON), [0.2, 0.5], 40, rng=0)
     assert "stderr" in repr(best)
@@ -362,7 +363,8 @@ def test_audit_names_the_argument():
 
 
 def test_audit_prints_becomes_a_dict_and_is_drawn():
-    matplotlib = pytest.importorskip("matplotlib")
+    import matplotlib
+
     matplotlib.use("Agg")
     field = itf.Field(PENTAGON)
     rep = itf.audit(planted(field, 0.1), field, 4, 30, rng=0)

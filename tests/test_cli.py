@@ -81,7 +81,8 @@ def test_floats_of_an_idx_file_are_native(here, dtype, kind):
 
 def test_pictures_of_a_folder(here):
     """Sorted by name, subfolders too; grey unless one of them has colours."""
-    image = pytest.importorskip("PIL.Image")
+    from PIL import Image as image
+
     grey = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
     (here / "pictures" / "b").mkdir(parents=True)
     image.fromarray(grey).save("pictures/a.png")
@@ -187,7 +188,8 @@ def test_bad_files(here, capsys, name):
 
 
 def test_broken_pictures(here, capsys):
-    image = pytest.importorskip("PIL.Image")
+    from PIL import Image as image
+
     (here / "p").mkdir()
     image.fromarray(np.zeros((3, 4), np.uint8)).save("p/a.png")
     image.fromarray(np.zeros((4, 3), np.uint8)).save("p/b.png")

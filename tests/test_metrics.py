@@ -196,7 +196,8 @@ def test_intervals_are_wilson(rng, copies):
 
 
 def test_record_prints_becomes_a_dict_and_is_drawn(problem):
-    matplotlib = pytest.importorskip("matplotlib")
+    import matplotlib
+
     matplotlib.use("Agg")
     samples, data, holdout = problem
     rep = itf.memorization(samples, data, holdout=holdout)

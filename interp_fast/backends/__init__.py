@@ -114,13 +114,14 @@ class Moments:
             origin = head[0] + np.mean(head - head[0], axis=0)
         if not np.isfinite(origin).all():
             origin = np.zeros_like(origin)
-        heaviest = origin if even else head[0]
+        heaviest = origin if even else head[0].copy()
+        del head  # here and below: two blocks at a time, not five, is what a field costs when it is made
         total, weighted, second, farthest = np.zeros_like(origin), np.zeros_like(origin), 0.0, 0.0
         for block in blocks(rows):
             values = widen(np.asarray(rows[block]), scale)
             check_finite(values, "data", block.start)
             w, used_here = np.exp(log_w[block]), used[block]
-            away = values - origin
+            away = np.subtract(values, origin, out=values if even else None)
             squares = np.einsum("ij,ij->i", away, away)
             total += used_here.astype(np.float64) @ away
             farthest = max(farthest, float(np.max(squares[used_here], initial=0.0)))
@@ -129,6 +130,7 @@ class Moments:
                 squares = np.einsum("ij,ij->i", away, away)
             weighted += w @ away
             second += float(w @ squares)
+            del values, away
         shift = total / np.count_nonzero(used)
         reach = math.sqrt(farthest) + math.sqrt(float(shift @ shift))
         # Rows that differ differ, also when the weights of all but one are too small for the sum.
