@@ -208,6 +208,8 @@ class Audit(Record):
     level : float
     memorized, memorized_interval : float, (float, float)
         Share of samples within the radius of a row, and its 90 % interval.
+    memorized_bound : float
+        What ``bound`` alone says this share is at least: 1 - (bound / radius)^2 for one radius, never below 0.
     displaced, displaced_interval : float, (float, float)
         Share of samples that the model's error alone keeps off every row, and its 90 % interval.
     terms : Terms
@@ -227,6 +229,7 @@ class Audit(Record):
     level: float
     memorized: float
     memorized_interval: tuple[float, float]
+    memorized_bound: float
     displaced: float
     displaced_interval: tuple[float, float]
     terms: Terms
@@ -372,8 +375,9 @@ def audit(
     # Radii differ between samples: P(distance > radius) <= P(distance > r) + P(radius < r), for the best r.
     with np.errstate(divide="ignore"):
         missed = float(np.min((bound / np.sort(reach)) ** 2 + np.arange(n) / n))
+    proved = max(0.0, 1.0 - missed)
     verdict = "undetermined"
-    if missed <= 1 - level or intervals[0][0] >= level:
+    if proved >= level or intervals[0][0] >= level:
         verdict = "overfitting"
     elif intervals[1][0] >= level:
         verdict = "underfitting"
@@ -390,6 +394,7 @@ def audit(
         level=level,
         memorized=memorized,
         memorized_interval=intervals[0],
+        memorized_bound=proved,
         displaced=kept_off,
         displaced_interval=intervals[1],
         terms=terms,

@@ -7,6 +7,7 @@ noise-schedules   the noise Euler-Maruyama leaves, with latent noise and diffusi
 error-injection   how large an error of the denoiser must be before samples are no copies
 memorization      copies among samples of image sets as the training set grows
 classification    what generated digits teach a classifier
+certificates      what is proved about runs, and skipped work, on image sets: none may fail
 ================  =====================================================================================================
 
 ``interp-fast experiments [NAME]`` runs them from the command line.
@@ -21,6 +22,7 @@ from typing import Any
 
 from . import _arrays
 from ._experiment import Experiment, ExperimentResult, Tools
+from ._experiments_certificates import Certificates
 from ._experiments_images import Classification, Memorization
 from ._experiments_plane import ErrorInjection, FivePoints, NoiseSchedules, StepSize
 from ._results import plain
@@ -28,7 +30,8 @@ from ._results import plain
 __all__ = ["NAMES", "ExperimentResult", "run"]
 
 _ALL: dict[str, type[Experiment]] = {
-    kind.name: kind for kind in (FivePoints, StepSize, NoiseSchedules, ErrorInjection, Memorization, Classification)
+    kind.name: kind
+    for kind in (FivePoints, StepSize, NoiseSchedules, ErrorInjection, Memorization, Classification, Certificates)
 }
 NAMES = tuple(_ALL)
 

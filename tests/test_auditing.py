@@ -220,6 +220,9 @@ def test_planted_errors_are_classified(norm, kind):
     # The last row of ddim lands on D itself: only its error counts, and the other terms are leakage.
     if norm <= 1:
         assert rep.bound == pytest.approx(norm, rel=1e-6)
+        third = 4 * math.sin(math.pi / 5) / 3
+        assert rep.memorized_bound == pytest.approx(max(0, 1 - (norm / third) ** 2), abs=1e-6)
+    assert rep.memorized_bound <= rep.memorized
 
 
 def test_loss_is_the_lowest_loss_plus_the_excess():

@@ -83,6 +83,14 @@ def test_what_generated_digits_teach():
     assert column(result, "generated", classifier="linear", error=0.5, samples=800)[0] > 0.8
 
 
+def test_certificates_hold():
+    result = experiments.run("certificates", samples=16, steps=20)
+    assert result.findings["certificates broken"] == 0
+    assert result.findings["of these beyond their certificate"] == 0
+    assert (column(result, "runs", run="ddim") == 16).all()
+    assert result.findings["certificates given"] > 200
+
+
 def test_files_and_repeats(tmp_path):
     first = experiments.run("five-points", tmp_path / "new", samples=40, steps=10, paths=3)
     again = experiments.run("five-points", samples=40, steps=10, paths=3, backend="reference")
@@ -108,6 +116,7 @@ def test_every_experiment_draws(name):
         "noise-schedules": {"samples": 10, "counts": (10, 20)},
         "error-injection": {"samples": 20, "steps": 10},
         "memorization": {"sizes": (10, 20), "samples": 10, "steps": 5, "queries": 8},
+        "certificates": {"samples": 6, "steps": 8},
         "classification": {"samples": (20,), "errors": (0.0, 1.0), "tests": 50, "steps": 5},
     }[name]
     told = []
