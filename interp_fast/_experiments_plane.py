@@ -13,6 +13,8 @@ import numpy as np
 from . import perturb, theory
 from ._experiment import Experiment, Table, Tools, regular_polygon
 from ._figures import COLOURS, plain_log
+from .auditing import fate
+from .field import Field
 from .metrics import memorization
 from .perturb import Perturbation
 from .sampling import Samples, sample
@@ -232,7 +234,7 @@ class ErrorInjection(Experiment):
             for j, level in enumerate(self.levels):
                 tools.progress(f"{title} error {level:g}", (i + j / len(self.levels)) / len(kinds))
                 out = sample(field, steps, self.samples, rng=tools.seed, error=kind(level), terms=True)
-                table.add(kind=title, level=level, **_fate(out, rows, limit, self.share))
+                table.add(kind=title, level=level, **_fate(field, out, limit, self.share))
                 if title == "constant":
                     pictures[level] = out.x
         findings = {
@@ -259,19 +261,17 @@ class ErrorInjection(Experiment):
         return table, findings, draw
 
 
-def _fate(out: Samples, rows: Any, limit: float, share: float) -> dict[str, Any]:
+def _fate(field: Field, out: Samples, limit: float, share: float) -> dict[str, Any]:
     """What became of the samples, and the verdict on the error: the terms decide, not the size that was planted."""
     assert out.terms is not None
-    distance, terms = _deviation(out, rows), out.terms
+    assert out.index is not None
+    selected = out.terms.selection + field._set.values(out.index)
+    sums = np.stack([selected, out.terms.estimation, out.terms.noise])
+    terms, distance, _, displaced = fate(field, out.x, sums, 1.0, limit)
     rms = [math.sqrt(np.mean(np.sum(t**2, axis=1))) for t in (terms.selection, terms.estimation, terms.noise)]
-    # About the row that the run had selected before its errors were added.
-    clean = out.x - terms.estimation
-    chosen = np.linalg.norm(clean[:, None] - rows, axis=2).argmin(axis=1)
-    rest = np.linalg.norm(clean - terms.noise - rows[chosen], axis=1) + np.linalg.norm(terms.noise, axis=1)
-    displaced = (distance > limit) & (np.linalg.norm(terms.estimation, axis=1) > limit + rest)
     memorized = np.mean(distance <= limit)
     verdict = "overfitting" if memorized >= share else "underfitting" if np.mean(displaced) >= share else "undetermined"
     return {
-        "mean_distance": distance.mean(), "bound": sum(rms), "copied": memorization(out.x, rows).copied,
+        "mean_distance": distance.mean(), "bound": sum(rms), "copied": memorization(out.x, field._set.rows).copied,
         "memorized": memorized, "displaced": np.mean(displaced), "verdict": verdict,
     }  # fmt: skip

@@ -364,7 +364,7 @@ def audit(
     squared = np.maximum(_upper(visited[used]), (excess + _Z * excess_stderr)[when])
 
     alpha = float(steps.alpha[-1])
-    terms, distance, reach, displaced = _fate(oracle, final, sums, alpha, radius)
+    terms, distance, reach, displaced = fate(oracle, final, sums, alpha, radius)
     bound = (
         math.sqrt(_upper(np.sum(terms.selection**2, axis=1)))
         + float(np.abs(steps.error_weights()[used]) @ np.sqrt(squared))
@@ -438,10 +438,13 @@ def _run(model: Model, oracle: Field, steps: StepTable, n: int, source: _random.
     return state.base, sums, visited
 
 
-def _fate(
+def fate(
     oracle: Field, x: Float, sums: Float, alpha: float, radius: float | None
 ) -> tuple[Terms, Float, Float, npt.NDArray[np.bool_]]:
-    """Terms about the nearest row, distance to it, its radius, and whether the error alone keeps the sample off."""
+    """Terms about the nearest row, distance to it, its radius, and whether the error alone keeps the sample off.
+
+    ``sums`` are the three terms about the origin, (3, n, d): alpha x_* not yet taken from the first.
+    """
     selected, estimation, noise = sums
     (index, squared), (aimed, _) = (oracle._set.nearest(v, alpha=alpha) for v in (x, x - estimation))
     selection, off = (selected - alpha * oracle._set.values(rows[:, 0]) for rows in (index, aimed))

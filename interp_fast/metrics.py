@@ -121,7 +121,8 @@ def memorization(
     cells : int, default 1
         c_t compares samples and held-out rows within each of so many k-means cells of the data.
     confidence : float, default 0.95
-        Of the intervals (Wilson 1927), which do not degenerate when no or all samples are copied.
+        Of the intervals (Wilson 1927). To resample a share is to draw a binomial number, so a bootstrap would say the
+        same, but for a width of 0 when none or all of the samples are copied.
     rng : None, int, SeedSequence, Generator or NoiseKey
         Chooses the rows where not all are used, and the first centres of the cells.
 
