@@ -66,6 +66,7 @@ void py_posterior(const Doubles& x, const PyData& data, const Doubles& alpha, co
   to.ess = entry<double>(out, "ess");
   to.entropy = entry<double>(out, "entropy");
   to.variance = entry<double>(out, "variance");
+  to.scatter = entry<double>(out, "scatter");
   to.jvp = entry<double>(out, "jvp");
   to.dropped = entry<double>(out, "dropped");
   to.work = entry<double>(out, "work");

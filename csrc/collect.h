@@ -52,7 +52,7 @@ void offer_block(const PanelKernels<T>& kernels, const Panel<T>& panel, const Bl
     if (lane >= panel.lanes || block.n2[row] == static_cast<T>(kNever)) continue;
     const double score = panel.s[at];
     if (k > 2) lists[lane].raise(score - error(lane));
-    lists[lane].add(first + row, score + error(lane));
+    lists[lane].add(first + row, score, score + error(lane));
   }
   if (k > 2) renew();
 }

@@ -119,7 +119,7 @@ std::vector<Used> finish_exact(const Data& data, const Query* queries, const std
   const int64_t n = static_cast<int64_t>(candidates.size());
   const ptrdiff_t d = data.rows.d;
   const ExactKernels& exact = active_kernels().exact;
-  const bool sums_wanted = out.mean || out.variance || out.jvp;
+  const bool sums_wanted = out.mean || out.variance || out.scatter || out.jvp;
   std::vector<Used> used(candidates.size());
   parallel_for((n + kTogether - 1) / kTogether, threads, [&](int64_t task, int) {
     const int64_t first = task * kTogether, count = std::min(kTogether, n - first);
@@ -202,6 +202,7 @@ std::vector<Used> finish_exact(const Data& data, const Query* queries, const std
         if (out.jvp) along += shift * u[m * d + k];
       }
       if (out.variance) out.variance[m] = std::max(0.0, from.spread - shift2);
+      if (out.scatter) out.scatter[m] = std::max(0.0, from.spread - shift2);
       for (ptrdiff_t k = 0; out.jvp && k < d; k++) {
         out.jvp[m * d + k] = from.along[static_cast<size_t>(k)] - along * from.shift[static_cast<size_t>(k)];
       }

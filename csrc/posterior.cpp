@@ -1,7 +1,8 @@
 // Every query ends in one of three ways, each the cheapest that keeps the promised accuracy where it applies:
 //
 //   the prior   alpha = 0, or all rows equal: the posterior is the weights;
-//   sums        all rows, in the arithmetic of the products (sum.h), when rounding a logit does not matter;
+//   sums        all rows, in the arithmetic of the products (sum.h), when rounding a logit does not matter but for the
+//               heaviest rows, whose weights are then corrected;
 //   few rows    those that rigorous bounds on the scores leave over (collect.h), in float64 from the rows as given.
 //
 // Data stored in less than float64 have one more way between the last two: sums in float64, for queries whose logits
@@ -20,9 +21,9 @@ namespace interp_fast {
 namespace {
 
 // What float32 and float64 results promise, with a margin; in float64 sums of float32 data rounding is no concern.
-constexpr Promise kSingle = {0x1p-13, 0x1p-19, 0x1p-16, 5e-6, 0.5, 0x1p-6};
-constexpr Promise kDouble = {0x1p-32, 0x1p-35, 0x1p-36, 5e-11, 0.5, 0x1p-16};
-constexpr Promise kSingleInDouble = {0x1p-13, 0x1p-19, 0x1p-16, 5e-6, 0x1p-20, 0x1p-26};
+constexpr Promise kSingle = {0x1p-13, 0x1p-19, 0x1p-16, 5e-6, 0x1p-8, 0x1p-8, 0x1p-16};
+constexpr Promise kDouble = {0x1p-32, 0x1p-35, 0x1p-36, 5e-11, 0x1p-16, 0x1p-16, 0x1p-36};
+constexpr Promise kSingleInDouble = {0x1p-13, 0x1p-19, 0x1p-16, 5e-6, 0x1p-20, 0x1p-26, 0x1p-16};
 
 constexpr double kListBytes = 0x1p28;  // most memory for lists of rows
 
@@ -64,6 +65,7 @@ void write_prior(const Data& data, const std::vector<Query>& queries, const Outp
     if (out.ess) out.ess[m] = ess;
     if (out.entropy) out.entropy[m] = entropy;
     if (out.variance) out.variance[m] = radius * radius;
+    if (out.scatter) out.scatter[m] = radius * radius;
     if (out.jvp) std::fill_n(out.jvp + m * d, d, 0.0);
     if (out.dropped) out.dropped[m] = 0;
     if (out.work) out.work[m] = 0;

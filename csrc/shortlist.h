@@ -1,7 +1,8 @@
 // The rows that may still be among the best of one query, from scores with rigorous error bounds.
 //
 // With lb_(k) the k-th largest lower bound so far, a row whose score is at most `upper` can be left out for good once
-// upper < lb_(k) - cut: k rows are known to lie more than `cut` above it.
+// upper < lb_(k) - cut: k rows are known to lie more than `cut` above it. A list that would rather be short than complete
+// lets `cut` shrink, as far as `least`, whenever it holds more than `crowd` rows.
 #pragma once
 
 #include <algorithm>
@@ -16,13 +17,16 @@ class Shortlist {
  public:
   struct Entry {
     int64_t row;
-    double upper;
+    double score, upper;
   };
 
   Shortlist() = default;
-  Shortlist(size_t k, double cut, size_t capacity) : k_(k), cut_(cut), capacity_(capacity) {}
+  Shortlist(size_t k, double cut, size_t capacity) : Shortlist(k, cut, cut, SIZE_MAX, capacity) {}
+  Shortlist(size_t k, double cut, double least, size_t crowd, size_t capacity)
+      : k_(k), cut_(cut), least_(least), crowd_(crowd), capacity_(capacity) {}
 
   size_t k() const { return k_; }
+  // Every row whose score reaches this is in the list.
   double threshold() const { return overflowed_ ? INFINITY : best_.size() < k_ ? -INFINITY : best_.front() - cut_; }
 
   // A lower bound on the score of a row; each row at most once.
@@ -38,22 +42,30 @@ class Shortlist {
     std::push_heap(best_.begin(), best_.end(), std::greater<>());
   }
 
-  // A row and an upper bound on its score; rows in increasing order. One that is no number (of a row so long that its
-  // score overflows) stays.
-  void add(int64_t row, double upper) {
+  // A row, its score and an upper bound on that; rows in increasing order. One that is no number (of a row so long that
+  // its score overflows) stays.
+  void add(int64_t row, double score, double upper) {
     if (overflowed_ || upper < threshold()) return;
-    entries_.push_back({row, upper});
+    entries_.push_back({row, score, upper});
     if (entries_.size() < next_) return;
     filter();
-    next_ = std::max(kFirst, 2 * entries_.size());
+    if (entries_.size() > crowd_) shrink();
+    next_ = std::max(std::min(kFirst, crowd_), 2 * entries_.size());
     if (entries_.size() > capacity_) overflow();
   }
 
   // The lists of consecutive slabs of rows, in order.
   void append(const Shortlist& later) {
     for (double lower : later.best_) raise(lower);
+    cut_ = std::min(cut_, later.cut_);
     entries_.insert(entries_.end(), later.entries_.begin(), later.entries_.end());
     if (later.overflowed_) overflow();
+  }
+
+  // From now on only as much as `least` asks for.
+  void shorten() {
+    cut_ = least_;
+    filter();
   }
 
   // Leaves out what the final threshold excludes.
@@ -70,14 +82,24 @@ class Shortlist {
  private:
   static constexpr size_t kFirst = 256;
 
+  // To half of a crowd, if `least` lets it.
+  void shrink() {
+    std::vector<double> upper;
+    for (const Entry& entry : entries_) upper.push_back(entry.upper);
+    const auto middle = upper.begin() + static_cast<ptrdiff_t>(crowd_ / 2);
+    std::nth_element(upper.begin(), middle, upper.end(), std::greater<>());
+    cut_ = std::min(cut_, std::max(least_, best_.front() - *middle));
+    filter();
+  }
+
   void overflow() {
     overflowed_ = true;
     entries_ = {};
   }
 
   size_t k_ = 1;
-  double cut_ = 0;
-  size_t capacity_ = SIZE_MAX, next_ = kFirst;
+  double cut_ = 0, least_ = 0;
+  size_t crowd_ = SIZE_MAX, capacity_ = SIZE_MAX, next_ = std::min(kFirst, crowd_);
   bool overflowed_ = false;
   std::vector<double> best_;  // the k largest lower bounds, the smallest first
   std::vector<Entry> entries_;

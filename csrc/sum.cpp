@@ -15,6 +15,8 @@ constexpr double kLog2e = 1.4426950408889634074;
 constexpr int64_t kSumQueries = 64;   // of a group
 constexpr int kFlushBlocks = 32;      // float sums over rows go up a level after so many blocks
 constexpr int64_t kWaveGroups = 64;   // groups whose partial results are held at once
+constexpr double kHeavy = 8;          // nats below the best score: rows whose weights may be corrected
+constexpr size_t kMostHeavy = 64;     // of them, about
 
 // What a task leaves behind for each of its panels.
 template <class T>
@@ -93,6 +95,13 @@ struct Total {
   double reference, low;
   double p, p_n2, p_p, p_score;
   std::vector<double> x, u_x;  // sum p X, sum p <u, X> X (u divided by its largest entry)
+
+  double largest() const { return std::exp2(low - reference) / p; }
+  double variance() const {
+    double mean2 = 0;
+    for (double mean : x) mean2 += mean * mean;
+    return std::max(0.0, p_n2 / p - mean2 / (p * p));
+  }
 };
 
 template <class T>
@@ -101,29 +110,69 @@ class Finisher {
   Finisher(const Data& data, const Outputs& out, const Promise& promise, const double* u)
       : data_(data), out_(out), promise_(promise), u_(u) {}
 
-  // False if T was not enough for this query.
-  bool operator()(const Query& query, const Total& total, const Candidates& candidates) const {
-    const double largest = std::exp2(total.low - total.reference) / total.p;
-    double mean2 = 0;
-    for (double x : total.x) mean2 += x * x;
-    mean2 /= total.p * total.p;
-    const double second = total.p_n2 / total.p, variance = std::max(0.0, second - mean2);
+  // Whether sums in T are enough for this query. `unsure` is the largest weight whose logit was formed in T: the heavier
+  // ones are exact, and with `exact` the heaviest is among them.
+  bool enough(const Query& query, const Total& total, double unsure, bool exact) const {
+    const double largest = total.largest();
+    const double second = total.p_n2 / total.p, variance = total.variance();
     // Errors of logits reach the mean through the deviation of the rows; where many rows share the weight they average
     // (first order, checked against float64). The sum itself and the stored rows add their own roundings.
-    const double deviation = std::sqrt(data_.active == 1 ? 0.0 : std::min(1.0, largest) * variance);
-    const double error = logit_error<T>(data_, query);
-    const double mean_error = (largest > 0.25 ? 4 : 1) * error * deviation + 4 * kRoundoff<T> * std::sqrt(second);
+    const double deviation = std::sqrt(data_.active == 1 ? 0.0 : std::min(1.0, unsure) * variance);
+    const double error = (unsure > 0.25 ? 4 : 1) * logit_error<T>(data_, query) * deviation;
+    const double rounding = 4 * kRoundoff<T> * std::sqrt(second), reach2 = data_.reach * data_.reach;
     const double s = std::sqrt(query.variance) / query.alpha;
-    if (!(mean_error <= std::min(promise_.per_radius * data_.radius, promise_.per_deviation * s))) return false;
-    if ((out_.log_rest || out_.entropy || out_.variance || out_.jvp) && largest > 1 - promise_.rest) return false;
-    if ((out_.variance || out_.jvp) && variance < promise_.variance * data_.reach * data_.reach) return false;
-    if (out_.top > 0 && 2 * error * std::min(1.0, largest) > promise_.top_weight) return false;
-    write(query, total, variance, candidates);
-    return true;
+    const bool mean = out_.mean || out_.jvp || out_.variance;
+    if (mean && !(error + rounding <= std::min(promise_.per_radius * data_.radius, promise_.per_deviation * s))) return false;
+    if (out_.scatter &&
+        !(2 * (error + rounding) * data_.reach <= promise_.scatter * data_.radius * data_.radius)) return false;
+    if ((out_.log_rest || out_.entropy || out_.variance || out_.jvp) && largest > 1 - (exact ? promise_.rest : 0.5)) return false;
+    if ((out_.variance || out_.jvp) && variance < promise_.variance * reach2) return false;
+    const double known = exact ? std::sqrt(unsure) : 1.0;
+    return out_.top == 0 || 2 * logit_error<T>(data_, query) * known * std::min(1.0, largest) <= promise_.top_weight;
   }
 
- private:
-  void write(const Query& query, const Total& total, double variance, const Candidates& candidates) const {
+  // Whether there is a posterior for which sums in T are not enough.
+  bool doubtful(const Query& query) const {
+    const double worst = (4 * logit_error<T>(data_, query) + 4 * kRoundoff<T>) * data_.reach;
+    const double s = std::sqrt(query.variance) / query.alpha;
+    return out_.log_rest || out_.entropy || out_.variance || out_.jvp || out_.top > 0 || out_.scatter ||
+           !(worst <= std::min(promise_.per_radius * data_.radius, promise_.per_deviation * s));
+  }
+
+  // Gives the rows of a list the weights that they have in float64.
+  void correct(const Query& query, const Shortlist& list, const Candidates& candidates, Total& total) const {
+    const ExactKernels& exact = active_kernels().exact;
+    const ptrdiff_t d = data_.rows.d;
+    std::vector<double> row(static_cast<size_t>(d));
+    const double* const u = u_ ? u_ + query.index * d : nullptr;
+    double scale = 0;
+    for (ptrdiff_t k = 0; u && k < d; k++) scale = std::max(scale, std::abs(u[k]));
+    total.low = -INFINITY;
+    for (size_t i = 0; i < candidates.rows.size(); i++) {
+      const int64_t n = candidates.rows[i];
+      if (data_.log_w[n] == -INFINITY) continue;
+      const double farther = candidates.c[i] / (data_.unit * data_.unit) - query.x2;
+      const double score = kLog2e * (data_.log_w[n] - data_.log_w_max - farther / (2 * query.variance)) - total.reference;
+      const double was = list.entries()[i].score - total.reference;
+      const double p = std::exp2(score), old = std::exp2(was), change = p - old;
+      total.low = std::max(total.low, score + total.reference);
+      total.p += change, total.p_n2 += change * data_.n2[static_cast<size_t>(n)];
+      total.p_p += p * p - old * old, total.p_score += p * score - old * was;
+      exact.values(data_.rows, n, row.data());
+      double along = 0;
+      for (ptrdiff_t k = 0; k < d; k++) {
+        const size_t j = static_cast<size_t>(k);
+        row[j] = (row[j] - data_.center[j]) / data_.unit;
+        total.x[j] += change * row[j];
+        if (scale > 0) along += u[k] / scale * row[j];
+      }
+      for (ptrdiff_t k = 0; scale > 0 && k < d; k++) {
+        total.u_x[static_cast<size_t>(k)] += change * along * row[static_cast<size_t>(k)];
+      }
+    }
+  }
+
+  void write(const Query& query, const Total& total, const Candidates& candidates) const {
     const int64_t m = query.index;
     const ptrdiff_t d = data_.rows.d;
     const double unit = data_.unit;
@@ -133,7 +182,8 @@ class Finisher {
     if (out_.log_norm) out_.log_norm[m] = log_norm;
     if (out_.ess) out_.ess[m] = total.p * total.p / total.p_p;
     if (out_.entropy) out_.entropy[m] = log_p - total.p_score / kLog2e / total.p;
-    if (out_.variance) out_.variance[m] = unit * unit * variance;
+    if (out_.variance) out_.variance[m] = unit * unit * total.variance();
+    if (out_.scatter) out_.scatter[m] = unit * unit * total.variance();
     for (ptrdiff_t k = 0; out_.mean && k < d; k++) {
       out_.mean[m * d + k] = data_.center[static_cast<size_t>(k)] + unit * (total.x[static_cast<size_t>(k)] / total.p);
     }
@@ -161,6 +211,7 @@ class Finisher {
     }
   }
 
+ private:
   const Data& data_;
   const Outputs& out_;
   const Promise& promise_;
@@ -180,6 +231,9 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
   const size_t k = static_cast<size_t>(std::min(data.active, std::max<int64_t>(out.gap ? 2 : 1, out.top)));
   const size_t capacity = std::max<size_t>(1024, 4 * k);
   const bool statistics = out.ess || out.entropy;
+  const Finisher<T> finisher(data, out, promise, u);
+  const bool doubts = std::any_of(queries, queries + count, [&](const Query& q) { return finisher.doubtful(q); });
+  const bool listed = out.order() || doubts;
 
   std::vector<std::vector<Partial<T>>> partials(static_cast<size_t>(plan.panels));  // [panel][slab]
   for (auto& slabs : partials) slabs.resize(static_cast<size_t>(plan.slabs));
@@ -199,7 +253,7 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
     mine.acc = zeros<T>(open * plan.size);
     if (directions) mine.acc_u = zeros<T>(open * plan.size);
     mine.lanes = Buffer<T>(static_cast<size_t>((open + 1) * W));  // thresholds, and the peak
-    if (out.order() && !mine.offer) mine.offer = std::make_unique<OfferScratch<T>>(plan);
+    if (listed && !mine.offer) mine.offer = std::make_unique<OfferScratch<T>>(plan);
     mine.panels.clear(), mine.partials.clear();
     mine.unflushed.assign(static_cast<size_t>(open), 0);
     for (int64_t i = 0; i < open; i++) {
@@ -213,7 +267,11 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
       partial.sums = zeros<double>(4 * W);
       partial.total = zeros<double>(plan.size);
       if (directions) partial.total_u = zeros<double>(plan.size);
-      if (out.order()) partial.lists.assign(static_cast<size_t>(plan.lanes(p)), Shortlist(k, 0.0, capacity));
+      for (int lane = 0; listed && lane < plan.lanes(p); lane++) {
+        const Query& query = queries[p * W + lane];
+        const double heavy = finisher.doubtful(query) ? kLog2e * std::min(kHeavy, query.cut) : 0.0;
+        partial.lists.emplace_back(k, heavy, 0.0, std::max(kMostHeavy, k), capacity);
+      }
       Panel<T> panel = panels.panel(p);
       panel.s = scratch.s.get();
       panel.su = scratch.su.get();
@@ -222,7 +280,7 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
       panel.sums = partial.sums.get();
       panel.acc = mine.acc.get() + i * plan.size, panel.total = partial.total.get();
       if (directions) panel.acc_u = mine.acc_u.get() + i * plan.size, panel.total_u = partial.total_u.get();
-      if (out.order()) {
+      if (listed) {
         open_thresholds(panel, W, mine.lanes.get() + i * W);
         panel.threshold = mine.lanes.get() + i * W;
       }
@@ -262,19 +320,16 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
       lists[static_cast<size_t>(p * W) + lane] = std::move(slabs[0].lists[lane]);
     }
   });
-  const std::vector<Candidates> candidates =
-      out.order() ? measure(data, queries, lists, threads) : std::vector<Candidates>(static_cast<size_t>(count));
-
-  const Finisher<T> finisher(data, out, promise, u);
-  std::vector<char> passed(static_cast<size_t>(count));
+  std::vector<Total> totals(static_cast<size_t>(count));
+  std::vector<char> unsettled(static_cast<size_t>(count));
   parallel_for(count, threads, [&](int64_t q, int) {
     const Partial<T>& merged = partials[static_cast<size_t>(q / W)][0];
     const int lane = static_cast<int>(q % W);
     const auto sum = [&](int i) { return merged.sums[static_cast<size_t>(i * W + lane)]; };
-    const Query& query = queries[q];
-    Total total{static_cast<double>(merged.running[static_cast<size_t>(W + lane)]),
-                static_cast<double>(merged.running[static_cast<size_t>(lane)]),
-                sum(0), sum(1), sum(2), sum(3), {}, {}};
+    Total& total = totals[static_cast<size_t>(q)];
+    total = {static_cast<double>(merged.running[static_cast<size_t>(W + lane)]),
+             static_cast<double>(merged.running[static_cast<size_t>(lane)]),
+             sum(0), sum(1), sum(2), sum(3), {}, {}};
     total.x.resize(static_cast<size_t>(d));
     if (directions) total.u_x.resize(static_cast<size_t>(d));
     for (ptrdiff_t k = 0; k < d; k++) {
@@ -282,8 +337,26 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
       total.x[static_cast<size_t>(k)] = merged.total[at];
       if (directions) total.u_x[static_cast<size_t>(k)] = merged.total_u[at];
     }
-    const bool whole = !lists[static_cast<size_t>(q)].overflowed();
-    passed[static_cast<size_t>(q)] = whole && finisher(query, total, candidates[static_cast<size_t>(q)]);
+    unsettled[static_cast<size_t>(q)] = !finisher.enough(queries[q], total, total.largest(), false);
+    if (!unsettled[static_cast<size_t>(q)]) lists[static_cast<size_t>(q)].shorten();
+  });
+  const std::vector<Candidates> candidates =
+      listed ? measure(data, queries, lists, threads) : std::vector<Candidates>(static_cast<size_t>(count));
+
+  std::vector<char> passed(static_cast<size_t>(count));
+  parallel_for(count, threads, [&](int64_t q, int) {
+    const Partial<T>& merged = partials[static_cast<size_t>(q / W)][0];
+    const Query& query = queries[q];
+    const Shortlist& list = lists[static_cast<size_t>(q)];
+    Total& total = totals[static_cast<size_t>(q)];
+    bool settled = !unsettled[static_cast<size_t>(q)];
+    if (!settled && listed && !list.overflowed()) {
+      const double unsure = std::exp2(list.threshold() - total.reference) / total.p;
+      finisher.correct(query, list, candidates[static_cast<size_t>(q)], total);
+      settled = finisher.enough(query, total, unsure, true);
+    }
+    passed[static_cast<size_t>(q)] = settled && !list.overflowed();
+    if (passed[static_cast<size_t>(q)]) finisher.write(query, total, candidates[static_cast<size_t>(q)]);
     if (out.dropped) {
       const double bound = static_cast<double>(merged.dead_rows) * std::exp(-query.cut);
       out.dropped[query.index] = std::min(1.0, bound);

@@ -1,4 +1,6 @@
-// The dense pass: weights of all rows in the arithmetic of T, and their sums; then the test whether that was enough.
+// The dense pass: weights of all rows in the arithmetic of T, and their sums; then the test whether that was enough. Where
+// it was not, the weights of the few heaviest rows are replaced by those of float64 distances, and the test is made
+// again: the errors of the others average out.
 #pragma once
 
 #include <vector>
@@ -15,6 +17,7 @@ struct Promise {
   double top_weight;    // error of a single weight
   double rest;          // 1 - the largest weight must exceed this where off-weights are summed
   double variance;      // and the variance this share of reach^2, where it is a difference of second moments
+  double scatter;       // error of the scatter in units of the squared rms radius
 };
 
 // Whether the scores of a query may be formed in T at all.

@@ -172,7 +172,7 @@ def _variances(field: Field, t: float, n: int, source: _random.NoiseKey, stream:
     variance = np.empty(n)
     for block, x, _, point in draws(field, t, n, source, stream):
         own, spread = _smoothing(field, point)
-        variance[block] = own**2 * _posterior(field, point, x, "variance")["variance"] + spread
+        variance[block] = own**2 * _posterior(field, point, x, "scatter")["scatter"] + spread
     return variance
 
 
@@ -409,13 +409,13 @@ def _compare(model: Model, oracle: Field, t: float, n: int, source: _random.Nois
     for block, x, index, point in draws(oracle, t, n, source, stream):
         x = x.astype(s.type).astype(np.float64)  # what the model gets
         predicted = model.to_denoiser(model.predict(x, t, s.type, s.kind), x, t, c)
-        found = _posterior(oracle, point, x, "mean", "variance")
+        found = _posterior(oracle, point, x, "mean", "scatter")
         exact = oracle._denoise(point, x, found["mean"])
         # Given x and its row a smoothed row is normal: its mean stands for it, its variance is the spread.
         target = oracle._denoise(point, x, s.values(index))
         own, spread = _smoothing(oracle, point)
         out[0, block] = np.sum((predicted - target) ** 2, axis=1) + spread
-        out[1, block] = own**2 * found["variance"] + spread
+        out[1, block] = own**2 * found["scatter"] + spread
         out[2, block] = np.sum((predicted - exact) ** 2, axis=1)
         out[3, block] = np.sum((predicted - exact) * (predicted + exact - 2 * target), axis=1)
     return out

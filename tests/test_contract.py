@@ -12,7 +12,7 @@ from interp_fast import backends
 from interp_fast.backends import Moments, State
 
 INF = np.inf
-PER_QUERY = ("log_norm", "gap", "log_rest", "ess", "entropy", "variance", "dropped", "work")
+PER_QUERY = ("log_norm", "gap", "log_rest", "ess", "entropy", "variance", "scatter", "dropped", "work")
 
 
 def prepare(kernel, rows, weights=None, *, scale=None, bandwidth=0.0, low_memory=False, threads=1):
@@ -59,6 +59,12 @@ def assert_close(post, ref, *, rel, scale, context):
         got, want = getattr(post, name), getattr(ref, name)
         allowed = rel * want + 1e-300 + (rel * rel * scale**2 if name == "variance" else 0)
         assert np.all(np.abs(got - want) <= allowed), (context, name, got, want)
+    assert np.all(np.abs(post.scatter - ref.variance) <= rel * scale**2), (
+        context,
+        "scatter",
+        post.scatter,
+        ref.variance,
+    )
     for name in ("log_norm", "gap", "log_rest"):
         got, want = getattr(post, name), getattr(ref, name)
         allowed = rel * np.maximum(1, np.abs(want))

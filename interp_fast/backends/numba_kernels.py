@@ -91,7 +91,7 @@ def _posterior(
     one = slice(0, 1 if shared else len(x))
     states = _states(
         x[one], data, data.log_w, alpha[one], h[one], threads, u=u, cut=cut[one], k=k,
-        vectors=bool(wanted & {"mean", "variance", "jvp"}), spread="variance" in wanted,
+        vectors=bool(wanted & {"mean", "variance", "scatter", "jvp"}), spread=bool(wanted & {"variance", "scatter"}),
         off=bool(wanted & {"gap", "log_rest", "ess", "entropy", "variance", "jvp"}),
     )  # fmt: skip
     scalars = states.scalars.T
@@ -111,8 +111,8 @@ def _posterior(
     answer["work"] = (1.0 + live / len(data.rows)) / (2.0 * len(x) if shared else 2.0)
     shift = states.shift
     shift *= scale[:, None]  # mean - x_top
-    if "variance" in wanted:
-        answer["variance"] = np.maximum(scale * spread - np.einsum("ij,ij->i", shift, shift), 0.0)
+    if wanted & {"variance", "scatter"}:
+        answer["variance"] = answer["scatter"] = np.maximum(scale * spread - np.einsum("ij,ij->i", shift, shift), 0.0)
     if "jvp" in wanted:
         answer["jvp"] = scale[:, None] * states.pull - (scale * along)[:, None] * shift
     if "mean" in wanted:

@@ -95,7 +95,7 @@ def _query(x: Float, data: Data, alpha: float, sigma: float, u: Float | None, ou
         full[others], full[top] = logits, 0.0
         order = np.argsort(-full, kind="stable")[:k]
         answer["top_index"], answer["top_weight"] = order, weight[order]
-    if not out.keys() & {"mean", "variance", "jvp"}:
+    if not out.keys() & {"mean", "variance", "scatter", "jvp"}:
         return answer
     x_top = data.values([top])[0]
     keep = p > 0
@@ -108,13 +108,14 @@ def _query(x: Float, data: Data, alpha: float, sigma: float, u: Float | None, ou
     variance, jvp = p_top * float(shift @ shift), np.zeros_like(x)
     if u is not None:
         jvp += p_top * float(shift @ u) * shift
-    if out.keys() & {"variance", "jvp"}:
+    if out.keys() & {"variance", "scatter", "jvp"}:
         for piece in pieces:
             spread = data.values(kept[piece]) - x_top - shift
             variance += float(p[piece] @ np.einsum("ij,ij->i", spread, spread))
             if u is not None:
                 jvp += (p[piece] * (spread @ u)) @ spread
-    answer["variance"], answer["jvp"] = variance, jvp
+    answer["variance"] = answer["scatter"] = variance
+    answer["jvp"] = jvp
     return answer
 
 

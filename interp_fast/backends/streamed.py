@@ -154,7 +154,7 @@ def _empty(out: dict[str, Any], x: Float, k: int) -> dict[str, Any]:
     part = {name: np.empty_like(array) for name, array in out.items()}
     part["top_index"], part["top_weight"] = np.empty((m, k), np.int64), np.empty((m, k))
     part |= {name: np.empty(m, np.int64 if name == "index" else np.float64) for name in _NEEDED}
-    if part.keys() & {"variance", "jvp"}:
+    if part.keys() & {"variance", "scatter", "jvp"}:
         part["mean"] = np.empty_like(x)
     return part
 
@@ -195,9 +195,8 @@ def _merge(
         apart = b["mean"] - a["mean"]
         heavy = (w_a >= w_b)[:, None]
         out["mean"] = np.where(heavy, a["mean"] + w_b[:, None] * apart, b["mean"] - w_a[:, None] * apart)
-        if "variance" in a:
-            across = w_a * w_b * np.einsum("ij,ij->i", apart, apart)
-            out["variance"] = w_a * a["variance"] + w_b * b["variance"] + across
+        for name in a.keys() & {"variance", "scatter"}:
+            out[name] = w_a * a[name] + w_b * b[name] + w_a * w_b * np.einsum("ij,ij->i", apart, apart)
         if "jvp" in a and u is not None:
             across = (w_a * w_b * np.einsum("ij,ij->i", apart, u))[:, None] * apart
             out["jvp"] = w_a[:, None] * a["jvp"] + w_b[:, None] * b["jvp"] + across
