@@ -82,8 +82,8 @@ struct PanelKernels {
   void (*second_best)(const Block<T>&, const Panel<T>&, T* out);
   // Positions in s of the scores that may reach their thresholds; returns how many.
   ptrdiff_t (*hits)(const Block<T>&, const Panel<T>&, int32_t* found);
-  // s -> weights p, their sums, and acc += sum_n p_n X_n; false if the block is dead and nothing was done.
-  bool (*add)(const Block<T>&, Panel<T>&, bool statistics);
+  // s -> weights p, their sums, and acc += sum_n p_n X_n; returns for how many rows, 0 if the block is dead.
+  ptrdiff_t (*add)(const Block<T>&, Panel<T>&, bool statistics);
   // After add: acc_u += sum_n p_n <u, X_n> X_n.
   void (*add_along)(const Block<T>&, Panel<T>&);
 };

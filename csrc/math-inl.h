@@ -5,6 +5,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#if defined(__SSE4_1__)
+#include <immintrin.h>
+#endif
+
 #define IF_INLINED __attribute__((always_inline))
 #define IF_INLINE inline IF_INLINED
 
@@ -58,11 +62,19 @@ IF_INLINE V max(V a, V b) {
 // Whether any lane of a comparison's result holds.
 template <class M>
 IF_INLINE bool any(M mask) {
+#if defined(__AVX512DQ__)
+  return _mm512_movepi32_mask((__m512i)mask) != 0;
+#elif defined(__AVX__)
+  return !_mm256_testz_si256((__m256i)mask, (__m256i)mask);
+#elif defined(__SSE4_1__)
+  return !_mm_testz_si128((__m128i)mask, (__m128i)mask);
+#else
   uint64_t parts[sizeof mask / 8];
   memcpy(parts, &mask, sizeof mask);
   uint64_t all = 0;
   for (uint64_t part : parts) all |= part;
   return all != 0;
+#endif
 }
 template <class T>
 IF_INLINE T sum(Vec<T> v) {

@@ -2,8 +2,8 @@
 //
 // The running state of a lane is a reference score r (weight 1 means score r), the sums of weights and the weighted sum
 // of rows, all relative to r. r follows the best score only when that has moved by more than kSlack, so that the sums
-// are rescaled a few times in a whole pass. A block is dead when every score in it, with its rounding bound, lies more
-// than `cut` below a lower bound on the best: then neither exponentials nor the second product are done.
+// are rescaled a few times in a whole pass. A row is dead when its scores in all lanes, with their rounding bounds, lie
+// more than `cut` below a lower bound on the best: it gets neither exponentials nor a share in the second product.
 //
 // Scores are in units of log 2 here. Traffic: s (15 kB) is written, read, rewritten and read in the first-level cache.
 #pragma once
@@ -63,19 +63,30 @@ void rescale(Panel<T>& panel, const T* factor) {
   }
 }
 
-// s -> p = 2^(s - reference), and the sums of the lanes. With Dims > 0, also acc += sum_n p_n X_n for rows of so many
-// dimensions, where a product of its own would take longer than the exponentials.
-template <class T, int V, bool Statistics, int Dims>
-void exponentiate(const Block<T>& block, Panel<T>& panel) {
+// s -> p = 2^(s - reference) of the rows that are alive (in a `single` kernel, of all), one after another, and the sums of
+// the lanes. With Dims > 0, also acc += sum_n p_n X_n for rows of so many dimensions, where a product of its own would
+// take longer than the exponentials.
+template <class T, int V, bool Single, bool Statistics, int Dims>
+void exponentiate(const Block<T>& block, Panel<T>& panel, Alive& alive) {
   constexpr int W = kWidth<T>;
-  Vec<T> reference[V], total[V][4] = {}, acc[Dims + 1][V] = {};
-  for (int v = 0; v < V; v++) reference[v] = load(panel.reference + v * W);
+  Vec<T> reference[V], floor[V], total[V][4] = {}, acc[Dims + 1][V] = {};
+  for (int v = 0; v < V; v++) {
+    reference[v] = load(panel.reference + v * W);
+    floor[v] = load(panel.low + v * W) - load(panel.cut + v * W) - score_error(block, panel, v * W);
+  }
+  alive.count = 0;
   for (ptrdiff_t n = 0; n < block.rows; n++) {
+    if (Dims == 0 && !Single && !panel.u) {  // with directions every row keeps its place
+      auto counts = load(panel.s + n * V * W) >= floor[0];
+      for (int v = 1; v < V; v++) counts |= load(panel.s + (n * V + v) * W) >= floor[v];
+      if (!any(counts)) continue;
+    }
+    const ptrdiff_t to = alive.count++;
+    alive.rows[to] = static_cast<int32_t>(n);
     for (int v = 0; v < V; v++) {
-      T* at = panel.s + (n * V + v) * W;
-      const Vec<T> score = load(at) - reference[v];
+      const Vec<T> score = load(panel.s + (n * V + v) * W) - reference[v];
       const Vec<T> p = exp2(score);
-      if (Dims == 0 || panel.u) store(at, p);
+      if (Dims == 0 || panel.u) store(panel.s + (to * V + v) * W, p);
       total[v][0] += p;
       total[v][1] += p * block.n2[n];
       if (Statistics) {
@@ -101,20 +112,26 @@ void exponentiate(const Block<T>& block, Panel<T>& panel) {
 }
 
 template <class T, int V, bool Single, bool Statistics>
-void add_weighted(const Block<T>& block, Panel<T>& panel) {
+ptrdiff_t add_weighted(const Block<T>& block, Panel<T>& panel) {
+  Alive alive;
   if (!Single) {
     switch (block.d) {
-      case 1: return exponentiate<T, V, Statistics, 1>(block, panel);
-      case 2: return exponentiate<T, V, Statistics, 2>(block, panel);
-      case 3: return exponentiate<T, V, Statistics, 3>(block, panel);
+      case 1: return exponentiate<T, V, Single, Statistics, 1>(block, panel, alive), alive.count;
+      case 2: return exponentiate<T, V, Single, Statistics, 2>(block, panel, alive), alive.count;
+      case 3: return exponentiate<T, V, Single, Statistics, 3>(block, panel, alive), alive.count;
     }
   }
-  exponentiate<T, V, Statistics, 0>(block, panel);
-  Single ? add_few(block, panel, panel.s, panel.acc) : multiply_transposed<T, V>(block, panel.s, panel.acc);
+  exponentiate<T, V, Single, Statistics, 0>(block, panel, alive);
+  if (Single) {
+    add_few(block, panel, panel.s, panel.acc);
+  } else {
+    multiply_transposed<T, V>(block, alive, panel.s, panel.acc);
+  }
+  return alive.count;
 }
 
 template <class T, int V, bool Single>
-bool add(const Block<T>& block, Panel<T>& panel, bool statistics) {
+ptrdiff_t add(const Block<T>& block, Panel<T>& panel, bool statistics) {
   constexpr int W = kWidth<T>;
   auto alive = Vec<T>{} != Vec<T>{}, moved = alive;
   for (int lane = 0; lane < V * W; lane += W) {
@@ -123,7 +140,7 @@ bool add(const Block<T>& block, Panel<T>& panel, bool statistics) {
     store(panel.low + lane, max(load(panel.low + lane), peak - error));
     moved |= peak > load(panel.reference + lane) + static_cast<T>(kSlack);
   }
-  if (!any(alive)) return false;
+  if (!any(alive)) return 0;
   if (any(moved)) {
     alignas(kVectorBytes) T factor[V * W];
     for (int lane = 0; lane < V * W; lane += W) {
@@ -134,13 +151,14 @@ bool add(const Block<T>& block, Panel<T>& panel, bool statistics) {
     }
     rescale<T, V, Single>(panel, factor);
   }
-  statistics ? add_weighted<T, V, Single, true>(block, panel) : add_weighted<T, V, Single, false>(block, panel);
-  return true;
+  return statistics ? add_weighted<T, V, Single, true>(block, panel) : add_weighted<T, V, Single, false>(block, panel);
 }
 
 template <class T, int V, bool Single>
 void add_along(const Block<T>& block, Panel<T>& panel) {
   constexpr int W = kWidth<T>;
+  Alive all;
+  all.count = block.rows;
   const auto finish = [&](ptrdiff_t n, int v, Vec<T> along) IF_INLINED {
     const ptrdiff_t at = (n * V + v) * W;
     store(panel.su + at, along * load(panel.s + at));
@@ -151,7 +169,7 @@ void add_along(const Block<T>& block, Panel<T>& panel) {
     add_few(block, panel, panel.su, panel.acc_u);
   } else {
     multiply<T, V>(block, panel.u, panel.su, 0, 1, finish);
-    multiply_transposed<T, V>(block, panel.su, panel.acc_u);
+    multiply_transposed<T, V>(block, all, panel.su, panel.acc_u);
   }
 }
 

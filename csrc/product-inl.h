@@ -26,9 +26,10 @@ struct Ahead {
 };
 
 // finish(i, v, sum) for each i < R, v < V, with sum[lane] = sum_{k < K} a[i * row + k * col] b[k][lane], lanes of vector v;
-// b has V vectors per row.
-template <class T, int R, int V, bool Fetch, class Finish>
-IF_INLINE void tile(ptrdiff_t K, const T* a, ptrdiff_t row, ptrdiff_t col, const T* b, Ahead* ahead, Finish finish) {
+// b has V vectors per row. With a list, its entries take the place of k in a.
+template <class T, int R, int V, bool Fetch, bool Listed, class Finish>
+IF_INLINE void tile(ptrdiff_t K, const T* a, ptrdiff_t row, ptrdiff_t col, const int32_t* list, const T* b, Ahead* ahead,
+                    Finish finish) {
   Vec<T> sum[R][V];
 #pragma GCC unroll 12
   for (int i = 0; i < R; i++) {
@@ -44,6 +45,8 @@ IF_INLINE void tile(ptrdiff_t K, const T* a, ptrdiff_t row, ptrdiff_t col, const
       __builtin_prefetch(ahead->at, 0, 2);
       ahead->at += ahead->step;
     }
+#pragma GCC unroll 4
+    for (int i = 0; Listed && i < (R + 2) / 3; i++) pointer[i] = a + list[k] * col + 3 * i * row;
     Vec<T> x[V];
 #pragma GCC unroll 2
     for (int v = 0; v < V; v++) x[v] = load(b + (k * V + v) * kWidth<T>);
@@ -54,7 +57,7 @@ IF_INLINE void tile(ptrdiff_t K, const T* a, ptrdiff_t row, ptrdiff_t col, const
       for (int v = 0; v < V; v++) sum[i][v] += y * x[v];
     }
 #pragma GCC unroll 4
-    for (int i = 0; i < (R + 2) / 3; i++) pointer[i] += col;
+    for (int i = 0; !Listed && i < (R + 2) / 3; i++) pointer[i] += col;
   }
 #pragma GCC unroll 12
   for (int i = 0; i < R; i++) {
@@ -81,12 +84,12 @@ IF_INLINE void multiply(const Block<T>& block, const T* q, T* s, int part, int p
       T* const to = s + n * V * W;
       const T* const from = x + n * block.ld;
       if (left > block.chunk) {
-        tile<T, R, V, true>(block.chunk, from, block.ld, 1, q, &ahead, [&](int i, int v, Vec<T> sum) IF_INLINED {
+        tile<T, R, V, true, false>(block.chunk, from, block.ld, 1, nullptr, q, &ahead, [&](int i, int v, Vec<T> sum) IF_INLINED {
           T* const at = to + (i * V + v) * W;
           store(at, k == 0 ? sum : load(at) + sum);
         });
       } else {
-        tile<T, R, V, true>(left, from, block.ld, 1, q, &ahead, [&](int i, int v, Vec<T> sum) IF_INLINED {
+        tile<T, R, V, true, false>(left, from, block.ld, 1, nullptr, q, &ahead, [&](int i, int v, Vec<T> sum) IF_INLINED {
           finish(n + i, v, k == 0 ? sum : load(to + (i * V + v) * W) + sum);
         });
       }
@@ -94,19 +97,30 @@ IF_INLINE void multiply(const Block<T>& block, const T* q, T* s, int part, int p
   }
 }
 
+// The rows of a block that count, in increasing order; p has one row for each of them.
+struct Alive {
+  ptrdiff_t count;
+  int32_t rows[kBlock];
+};
+
 template <class T, int R, int V>
-void add_rows(const Block<T>& block, const T* x, const T* p, T* acc) {
-  tile<T, R, V, false>(block.rows, x, 1, block.ld, p, nullptr, [&](int i, int v, Vec<T> sum) IF_INLINED {
+void add_rows(const Block<T>& block, const Alive& alive, const T* x, const T* p, T* acc) {
+  const auto finish = [&](int i, int v, Vec<T> sum) IF_INLINED {
     T* const at = acc + (i * V + v) * kWidth<T>;
     store(at, load(at) + sum);
-  });
+  };
+  if (alive.count == block.rows) {
+    tile<T, R, V, false, false>(block.rows, x, 1, block.ld, nullptr, p, nullptr, finish);
+  } else {
+    tile<T, R, V, false, true>(alive.count, x, 1, block.ld, alive.rows, p, nullptr, finish);
+  }
 }
 
-// acc[k][lane] += sum_n x[n][k] p[n][lane]
+// acc[k][lane] += sum_n x[alive n][k] p[n][lane]
 template <class T, int V>
-void multiply_transposed(const Block<T>& block, const T* p, T* acc) {
+void multiply_transposed(const Block<T>& block, const Alive& alive, const T* p, T* acc) {
   constexpr int R = kTileRows<V>, W = V * kWidth<T>;
-  using AddRows = void (*)(const Block<T>&, const T*, const T*, T*);
+  using AddRows = void (*)(const Block<T>&, const Alive&, const T*, const T*, T*);
   constexpr AddRows by_height[] = {
       nullptr,
       add_rows<T, 1, V>,
@@ -128,7 +142,7 @@ void multiply_transposed(const Block<T>& block, const T* p, T* acc) {
     for (ptrdiff_t j = 0; left > 0;) {
       // Whole tiles; the last two are made equal, so that none is too small to fill the pipelines.
       const ptrdiff_t height = left >= 2 * R || left == R ? R : left > R ? left / 2 : left;
-      by_height[height](block, x + j, p, acc + (k + j) * W);
+      by_height[height](block, alive, x + j, p, acc + (k + j) * W);
       j += height, left -= height;
     }
   }

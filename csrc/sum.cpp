@@ -299,10 +299,9 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
       offer_block(*panels.kernels, panel, block, first, *mine.offer, mine.partials[i]->lists.data(),
                   mine.lanes.get() + static_cast<ptrdiff_t>(i) * W);
     }
-    if (!panels.kernels->add(block, panel, statistics)) {
-      mine.partials[i]->dead_rows += rows;
-      return;
-    }
+    const ptrdiff_t alive = panels.kernels->add(block, panel, statistics);
+    mine.partials[i]->dead_rows += std::max<ptrdiff_t>(0, rows - alive);
+    if (alive == 0) return;
     if (directions) panels.kernels->add_along(block, panel);
     if (++mine.unflushed[i] == kFlushBlocks) flush_panel(panel), mine.unflushed[i] = 0;
   };
