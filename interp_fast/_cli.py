@@ -149,15 +149,16 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     bench = add("bench", _bench, [basic, threaded])
-    bench.add_argument("--quick", action="store_true", help="small sizes: a minute instead of half an hour")
-    bench.add_argument("--regime", nargs="+", metavar="NAME", help="some of the regimes (default: all)")
+    bench.add_argument("--quick", action="store_true", help="four small float32 problems: a minute or two")
+    bench.add_argument(
+        "--regime", nargs="+", metavar="NAME", help="some of the regimes (default: all; four with --quick)"
+    )
     bench.add_argument(
         "--types",
         nargs="+",
         choices=_TYPES,
-        default=_TYPES,
         metavar="TYPE",
-        help=f"of the rows: some of {', '.join(_TYPES)} (default: all)",
+        help=f"of the rows: some of {', '.join(_TYPES)} (default: all; float32 with --quick)",
     )
     bench.add_argument("--peers", nargs="+", metavar="NAME", help="some of our backends and libraries (default: all)")
     bench.add_argument("--out", type=Path, metavar="DIR", help="folder for bench.json, bench.txt, bench.md, bench.png")
@@ -346,20 +347,33 @@ def _experiments(arguments: Any) -> int:
 
 def _bench(arguments: Any) -> int:
     """Time this machine's limits, every backend and the other libraries that are installed, side by side."""
-    from ._bench import QUICK, REGIMES, run
+    from ._bench import QUICK, RATIOS, REGIMES, run
     from ._figures import require_matplotlib
+    from ._peers import PEERS, installed
 
     sizes = QUICK if arguments.quick else REGIMES
     for name in arguments.regime or ():
         if name not in sizes:
             msg = f"--regime must be among {', '.join(sizes)}; got {name!r}."
             raise InputError(msg)
-    regimes = {name: sizes[name] for name in arguments.regime or sizes}
+    # Most of a short run is starting processes, once for each set of rows: these four share two sets.
+    names = arguments.regime or (("images", "one-query", "trajectory", "d2") if arguments.quick else sizes)
+    regimes = {name: sizes[name] for name in names}
+    effort: dict[str, Any] = {"ratios": (RATIOS[0], RATIOS[-1]), "rounds": 3} if arguments.quick else {}
+    peers = arguments.peers
+    if arguments.quick and peers is None:  # direct differences are slow, and KeOps compiles for every shape
+        peers = [name for name in installed() if PEERS[name].products]
+    types = arguments.types or (_TYPES[:1] if arguments.quick else _TYPES)
     if arguments.out is not None:
         require_matplotlib()
     with nullcontext() if arguments.out is None else _written(arguments.out, folder=True) as folder:
         result = run(
-            regimes, peers=arguments.peers, types=arguments.types, threads=arguments.threads, progress=_Progress()
+            regimes,
+            peers=peers,
+            types=types,
+            threads=arguments.threads,
+            progress=_Progress(lines=True),
+            **effort,
         )
         if folder is not None:
             (folder / "bench.json").write_text(to_json(result.to_dict()), encoding="utf-8")
@@ -379,10 +393,10 @@ def _load(arguments: Any, **options: Any) -> Dataset:
 
 
 class _Progress:
-    """One line on a terminal: what is being done and how far it is. Silent when stderr is not a terminal."""
+    """One line on a terminal: what is being done and how far it is. Elsewhere nothing, or a line each (``lines``)."""
 
-    def __init__(self) -> None:
-        self._shown = 0
+    def __init__(self, *, lines: bool = False) -> None:
+        self._shown, self._lines = 0, lines
 
     def __call__(self, what: str, share: float) -> None:
         if sys.stderr.isatty():
@@ -391,6 +405,8 @@ class _Progress:
             sys.stderr.write("\r" + line.ljust(self._shown) + ("\r" + " " * len(line) + "\r") * (share >= 1))
             sys.stderr.flush()
             self._shown = len(line)
+        elif self._lines and share < 1:
+            print(f"{share:4.0%}  {what}", file=sys.stderr, flush=True)
 
 
 @contextmanager

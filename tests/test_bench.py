@@ -78,6 +78,7 @@ def test_bound_is_arithmetic_or_memory():
     limits = {"fma_float32": 1e11, "fma_float64": 5e10, "exp_float32": 1e9, "exp_float64": 1e8, "read": 1e10}
     assert bound(limits, Regime(100, 1000, 10), "float32") == pytest.approx(4e6 / 1e11 + 1e5 / 1e9)
     assert bound(limits, Regime(100, 1000, 10, steps=3), "float64") == pytest.approx(3 * (4e6 / 5e10 + 1e5 / 1e8))
+    assert bound(limits, Regime(100, 1000, 10), "float32", 1) == pytest.approx(2e6 / 1e11)
     assert bound(limits, Regime(1, 1000, 1000), "uint8") == pytest.approx(1e6 / 1e10)
 
 
@@ -113,6 +114,9 @@ def test_a_broken_promise_is_told(result):
 def test_output(result, tmp_path):
     assert json.loads(json.dumps(result.to_dict()))["ok"]
     text = str(result)
+    entry = max(result.cells[0]["peers"].values(), key=lambda entry: entry["median"])
+    assert f"{1e3 * entry['median']:.3g}" in text
+    assert f"{1e3 * entry['minimum']:.3g}" in result.markdown()
     assert "M = 12, N = 300, d = 16, uint8, sigma/alpha = 0.01" in text
     table = result.markdown().splitlines()
     assert table[2].split(" | ")[-1] == "numpy |"
@@ -136,9 +140,9 @@ def test_command(tmp_path, capsys):
     ]
     assert main([*command, "--threads", "1", "--json", "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    assert [cell["dtype"] for cell in json.loads(printed)["cells"]] == ["uint8"] * 3
+    assert [cell["dtype"] for cell in json.loads(printed)["cells"]] == ["uint8"] * 2
     assert (tmp_path / "out" / "bench.json").read_text().strip() == printed.strip()
-    assert (tmp_path / "out" / "bench.md").read_text().count("\n") == 7
+    assert (tmp_path / "out" / "bench.md").read_text().count("\n") == 6
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"bench.json", "bench.txt", "bench.md", "bench.png"}
 
 
