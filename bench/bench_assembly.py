@@ -20,7 +20,7 @@ from interp_fast import _core
 _FUNCTION = re.compile(r"^([0-9a-f]+) <(.*)>:$")
 _INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+(\S+)\s*(.*)$")
 _JUMP = re.compile(r"^([0-9a-f]+) <")
-_PRODUCT = re.compile(r"::(multiply|add_rows)")
+_PRODUCT = re.compile(r"::(multiply|add_rows|dot_few|add_few)")
 _REGISTER = {"v4": "%zmm", "v3": "%ymm"}
 
 

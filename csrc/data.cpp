@@ -47,7 +47,7 @@ Data prepare(const Rows& rows, const double* log_w, const double* center, const 
     if (log_w[i] == -INFINITY) continue;
     data.active++;
     longest = std::max(longest, data.n2[static_cast<size_t>(i)]);
-    heaviest = std::max(heaviest, log_w[i]);
+    if (log_w[i] > heaviest) heaviest = log_w[i], data.heaviest = i;
     lightest = std::min(lightest, log_w[i]);
   }
   data.reach = std::sqrt(longest);

@@ -33,11 +33,16 @@ constexpr ptrdiff_t kBlock = 10 * kTile;  // most rows of a block: also the long
 constexpr ptrdiff_t kChunk = 112;        // longest chain of additions over dimensions
 constexpr double kNever = 1e30;          // |X|^2 and -log_w of a row that must never count
 
-// Consecutive rows in normal form, decoded into cache: chunk after chunk of dimensions, so that what is used together
-// lies together. Rows of weight 0 and those that fill up a tile are all zero.
+// Consecutive rows. For many queries they are decoded into cache in normal form: chunk after chunk of dimensions, so
+// that what is used together lies together; rows of weight 0 and those that fill up a tile are all zero. For few
+// queries they are read as stored, and in place of rows that never count stands one that does.
 template <class T>
 struct Block {
-  const T* x;             // x[c * chunk_stride + n * ld + j] is dimension c * chunk + j of row n
+  const T* x;             // x[c * chunk_stride + n * ld + j] is dimension c * chunk + j of row n; nullptr: as stored
+  const char* const* stored;  // each row as given: X = inverse * stored + shift[k]
+  RowType type;
+  T inverse;
+  const T* shift;         // (d,)
   ptrdiff_t chunk, chunk_stride, ld, d;
   ptrdiff_t rows;         // a multiple of kTile
   const char* ahead;      // what will be decoded next: `ahead_bytes` to be fetched while this block is worked on
@@ -68,6 +73,7 @@ struct Panel {
   T *su, *acc_u;
   double* total_u;
   ptrdiff_t ld, d;
+  bool added;      // the block before was not dead
   int lanes;       // queries in the panel; the other lanes never count
   int number, of;  // its place among the panels that share a block
 };
@@ -75,7 +81,7 @@ struct Panel {
 template <class T>
 struct PanelKernels {
   int width;
-  bool single;  // lanes lie over dimensions: for a few queries, at most 8
+  bool single;  // lanes lie over dimensions and blocks are as stored: for a few queries, at most 8
   // Fills s and peak; true if some lane has a row whose score may reach its threshold.
   bool (*scores)(const Block<T>&, Panel<T>&);
   // The second largest score of each lane.

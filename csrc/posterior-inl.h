@@ -123,7 +123,7 @@ ptrdiff_t add_weighted(const Block<T>& block, Panel<T>& panel) {
   }
   exponentiate<T, V, Single, Statistics, 0>(block, panel, alive);
   if (Single) {
-    add_few(block, panel, panel.s, panel.acc);
+    multiply_transposed_few(block, panel, panel.s, panel.acc);
   } else {
     multiply_transposed<T, V>(block, alive, panel.s, panel.acc);
   }
@@ -140,7 +140,7 @@ ptrdiff_t add(const Block<T>& block, Panel<T>& panel, bool statistics) {
     store(panel.low + lane, max(load(panel.low + lane), peak - error));
     moved |= peak > load(panel.reference + lane) + static_cast<T>(kSlack);
   }
-  if (!any(alive)) return 0;
+  if (!(panel.added = any(alive))) return 0;
   if (any(moved)) {
     alignas(kVectorBytes) T factor[V * W];
     for (int lane = 0; lane < V * W; lane += W) {
@@ -166,7 +166,7 @@ void add_along(const Block<T>& block, Panel<T>& panel) {
   if (Single) {
     multiply_few(block, panel, panel.u, panel.su);
     for (ptrdiff_t n = 0; n < block.rows; n++) finish(n, 0, load(panel.su + n * W));
-    add_few(block, panel, panel.su, panel.acc_u);
+    multiply_transposed_few(block, panel, panel.su, panel.acc_u);
   } else {
     multiply<T, V>(block, panel.u, panel.su, 0, 1, finish);
     multiply_transposed<T, V>(block, all, panel.su, panel.acc_u);

@@ -5,6 +5,10 @@
 // All differences are one fused multiply-add where the target has it.
 #pragma once
 
+#if defined(__SSE4_1__)
+#include <immintrin.h>
+#endif
+
 #include "kernels.h"
 #include "math-inl.h"
 
@@ -34,6 +38,87 @@ IF_INLINE float widen(Half v) {
 }
 IF_INLINE float widen(Brain v) { return from_bits(uint32_t{v.bits} << 16); }
 
+// kWidth<T> of them from memory at once. The compiler is not trusted with steps from narrow lanes to wide ones: it
+// takes them in halves, some over the stack.
+template <class E, int N>
+struct Several {
+  typedef E type __attribute__((vector_size(N * sizeof(E))));
+};
+template <class In, int N>
+IF_INLINE void widen_integers(const In* in, typename Several<int32_t, N>::type& out) {
+  constexpr bool kBytes = sizeof(In) == 1;
+#if defined(__AVX512F__)
+  if constexpr (N == 16) {
+    // Masked by all ones, because the plain ones start from something undefined, at which compilers warn.
+    const __m512i wide =
+        kBytes ? _mm512_maskz_cvtepu8_epi32(0xFFFF, _mm_loadu_si128(reinterpret_cast<const __m128i*>(in)))
+               : _mm512_maskz_cvtepu16_epi32(0xFFFF, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in)));
+    memcpy(&out, &wide, sizeof out);
+    return;
+  }
+#endif
+#if defined(__AVX2__)
+  if constexpr (N == 8) {
+    const __m256i wide = kBytes ? _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(in)))
+                                : _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(in)));
+    memcpy(&out, &wide, sizeof out);
+    return;
+  }
+#endif
+#if defined(__SSE4_1__)
+  if constexpr (N == 4) {
+    int64_t bits = 0;
+    memcpy(&bits, in, N * sizeof(In));
+    const __m128i narrow = _mm_cvtsi64_si128(bits);
+    const __m128i wide = kBytes ? _mm_cvtepu8_epi32(narrow) : _mm_cvtepu16_epi32(narrow);
+    memcpy(&out, &wide, sizeof out);
+    return;
+  }
+#endif
+  for (int i = 0; i < N; i++) out[i] = in[i];
+}
+IF_INLINE Vec<float> widen_floats(const Vec<float>& v, float) { return v; }
+IF_INLINE Vec<double> widen_floats(const typename Several<float, kWidth<double>>::type& v, double) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_cvtps_pd(0xFF, v);
+#elif defined(__AVX__)
+  return _mm256_cvtps_pd(v);
+#else
+  return __builtin_convertvector(v, Vec<double>);
+#endif
+}
+template <class T>
+IF_INLINE Vec<T> widen_all(const float* in) {
+  typename Several<float, kWidth<T>>::type v;
+  memcpy(&v, in, sizeof v);
+  return widen_floats(v, T{});
+}
+template <class T>
+IF_INLINE Vec<T> widen_all(const double* in) {
+  typename Several<double, kWidth<T>>::type v;
+  memcpy(&v, in, sizeof v);
+  return __builtin_convertvector(v, Vec<T>);
+}
+template <class T>
+IF_INLINE Vec<T> widen_all(const uint8_t* in) {
+  typename Several<int32_t, kWidth<T>>::type bits;
+  widen_integers<uint8_t, kWidth<T>>(in, bits);
+  return __builtin_convertvector(bits, Vec<T>);
+}
+template <class T>
+IF_INLINE Vec<T> widen_all(const Half* in) {
+  typename Several<int32_t, kWidth<T>>::type bits;
+  widen_integers<uint16_t, kWidth<T>>(&in->bits, bits);
+  bits = (bits & 0x7FFF) << 13 | (bits & 0x8000) << 16;
+  return widen_floats((typename Several<float, kWidth<T>>::type)bits * 0x1p112f, T{});
+}
+template <class T>
+IF_INLINE Vec<T> widen_all(const Brain* in) {
+  typename Several<int32_t, kWidth<T>>::type bits;
+  widen_integers<uint16_t, kWidth<T>>(&in->bits, bits);
+  return widen_floats((typename Several<float, kWidth<T>>::type)(bits << 16), T{});
+}
+
 template <class S>
 IF_INLINE const S* row_of(const Rows& rows, int64_t row) {
   return reinterpret_cast<const S*>(rows.data + row * rows.stride);
@@ -54,15 +139,24 @@ void decode_as(const Rows& rows, int64_t first, ptrdiff_t count, T inverse, cons
   }
 }
 
+// Calls f with a number of the stored type.
+template <class F>
+IF_INLINE auto with_type(RowType type, F f) {
+  switch (type) {
+    case RowType::f32: return f(float{});
+    case RowType::f64: return f(double{});
+    case RowType::u8: return f(uint8_t{});
+    case RowType::f16: return f(Half{});
+    case RowType::bf16: break;
+  }
+  return f(Brain{});
+}
+
 template <class T>
 void decode(const Rows& rows, int64_t first, ptrdiff_t count, T inverse, const T* shift, const Block<T>& block, T* x) {
-  switch (rows.type) {
-    case RowType::f32: return decode_as<float>(rows, first, count, inverse, shift, block, x);
-    case RowType::f64: return decode_as<double>(rows, first, count, inverse, shift, block, x);
-    case RowType::u8: return decode_as<uint8_t>(rows, first, count, inverse, shift, block, x);
-    case RowType::f16: return decode_as<Half>(rows, first, count, inverse, shift, block, x);
-    case RowType::bf16: return decode_as<Brain>(rows, first, count, inverse, shift, block, x);
-  }
+  with_type(rows.type, [&](auto stored) {
+    decode_as<decltype(stored)>(rows, first, count, inverse, shift, block, x);
+  });
 }
 
 // sum_k f(k, value)^2 in kWidth chains; f also does what else is to be done with dimension k.
@@ -85,14 +179,7 @@ IF_INLINE double sum_over(ptrdiff_t d, F term) {
 // Calls f with the row as a pointer to its stored type.
 template <class F>
 IF_INLINE auto with_row(const Rows& rows, int64_t row, F f) {
-  switch (rows.type) {
-    case RowType::f32: return f(row_of<float>(rows, row));
-    case RowType::f64: return f(row_of<double>(rows, row));
-    case RowType::u8: return f(row_of<uint8_t>(rows, row));
-    case RowType::f16: return f(row_of<Half>(rows, row));
-    case RowType::bf16: break;
-  }
-  return f(row_of<Brain>(rows, row));
+  return with_type(rows.type, [&](auto stored) IF_INLINED { return f(row_of<decltype(stored)>(rows, row)); });
 }
 
 void values(const Rows& rows, int64_t row, double* __restrict out) {

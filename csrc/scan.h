@@ -2,7 +2,7 @@
 //
 // A task is one group times one slab. It decodes a block of rows into its worker's scratch and shows it to every panel
 // of the group before going on to the next, so that X is read from memory once per group and decoded once for 64 to 128
-// queries. Groups, slabs and blocks follow from shapes alone and a task never looks at another, so that no bit of a
+// queries. (Where all queries are a few, the kernels read the rows as stored.) Groups, slabs and blocks follow from shapes alone and a task never looks at another, so that no bit of a
 // result depends on who runs what; what tasks leave behind is merged in the order of the slabs.
 #pragma once
 
@@ -85,6 +85,8 @@ struct Panels {
 };
 
 constexpr int kFew = 8;             // up to so many queries the rows are read faster than a panel is filled
+constexpr ptrdiff_t kFewBytes = 1 << 17;  // of a block read as stored: two stay close to the core
+constexpr ptrdiff_t kFewTiles = 4;        // most tiles of it: sums over rows are added to memory every few rows
 constexpr int64_t kTasks = 32;      // enough that the last ones do not leave workers idle for long
 constexpr int64_t kSlabRows = 2048;
 
@@ -111,8 +113,8 @@ Panels<T> make_panels(const Data& data, const KernelTable& table, int64_t querie
   plan.ld = (lines | 1) * static_cast<ptrdiff_t>(kLine / sizeof(T));
   plan.size = plan.single ? plan.width * plan.ld : plan.width * d;
   plan.block_rows = kBlock;
-  if (plan.single) {  // stays close to the core between decoding and the two products
-    plan.block_rows = std::clamp<ptrdiff_t>(65536 / (plan.ld * static_cast<ptrdiff_t>(sizeof(T)) * kTile), 1, 10) * kTile;
+  if (plan.single) {
+    plan.block_rows = std::clamp<ptrdiff_t>(kFewBytes / (std::abs(data.rows.stride) * kTile), 1, kFewTiles) * kTile;
   }
   const int64_t slabs = std::clamp<int64_t>((kTasks + plan.groups - 1) / plan.groups, 1, std::max<int64_t>(1, n / kSlabRows));
   plan.slab_rows = ((n + slabs - 1) / slabs + plan.block_rows - 1) / plan.block_rows * plan.block_rows;
@@ -173,12 +175,14 @@ void fill_panels(Panels<T>& panels, const Data& data, const Query* queries, cons
 template <class T>
 struct Scratch {
   Buffer<T> x, rows, s, su;
+  Buffer<const char*> stored;
 
   Scratch(const Plan& plan, ptrdiff_t d)
-      : x(zeros((d + plan.chunk - 1) / plan.chunk * plan.block_rows * plan.ld)),
+      : x(zeros(plan.single ? 0 : (d + plan.chunk - 1) / plan.chunk * plan.block_rows * plan.ld)),
         rows(static_cast<size_t>(2 * plan.block_rows)),
         s(static_cast<size_t>(plan.block_rows * plan.width)),
-        su(static_cast<size_t>(plan.block_rows * plan.width)) {}
+        su(static_cast<size_t>(plan.block_rows * plan.width)),
+        stored(static_cast<size_t>(plan.block_rows)) {}
 
  private:
   static Buffer<T> zeros(ptrdiff_t count) {
@@ -190,31 +194,41 @@ struct Scratch {
 
 // Rows first ... first + count - 1 as a block. With `weighted` rows of weight 0 are blank and never count.
 template <class T>
-Block<T> decode_block(const Data& data, const TypedKernels<T>& kernels, const Plan& plan, int64_t first, ptrdiff_t count,
-                      bool weighted, const Scratch<T>& scratch) {
+Block<T> make_block(const Data& data, const TypedKernels<T>& kernels, const Plan& plan, int64_t first, ptrdiff_t count,
+                    bool weighted, const Scratch<T>& scratch) {
   Block<T> block{};
-  block.x = scratch.x.get();
   block.chunk = plan.chunk, block.chunk_stride = plan.block_rows * plan.ld, block.ld = plan.ld;
   block.d = data.rows.d;
   block.rows = (count + kTile - 1) / kTile * kTile;
+  block.type = data.rows.type, block.inverse = static_cast<T>(data.inverse), block.shift = data.shift<T>();
+  T* const x = scratch.x.get();
   T* const n2 = scratch.rows.get();
   T* const log_w = n2 + plan.block_rows;
+  const char** const stored = scratch.stored.get();
   block.n2 = n2, block.log_w = log_w;
-  kernels.decode(data.rows, first, count, static_cast<T>(data.inverse), data.shift<T>(), block, scratch.x.get());
+  if (plan.single) {
+    block.stored = stored;
+  } else {
+    block.x = x;
+    kernels.decode(data.rows, first, count, block.inverse, block.shift, block, x);
+  }
   double longest = 0, span = 0;
+  const char* counting = data.rows.data + data.heaviest * data.rows.stride;  // the latest row that does
   for (ptrdiff_t i = 0; i < block.rows; i++) {
     const int64_t row = first + i;
     const bool blank = i >= count || (weighted && data.log_w[row] == -INFINITY);
     if (blank) {
       n2[i] = static_cast<T>(kNever), log_w[i] = static_cast<T>(-kNever);
-      for (ptrdiff_t k = 0; k < data.rows.d; k += plan.chunk) {
-        T* const part = scratch.x.get() + k / plan.chunk * block.chunk_stride + i * plan.ld;
+      stored[i] = counting;
+      for (ptrdiff_t k = 0; block.x && k < data.rows.d; k += plan.chunk) {
+        T* const part = x + k / plan.chunk * block.chunk_stride + i * plan.ld;
         std::memset(part, 0, static_cast<size_t>(plan.chunk) * sizeof(T));
       }
       continue;
     }
     const double norm = data.n2[static_cast<size_t>(row)], w = weighted ? data.log_w[row] - data.log_w_max : 0.0;
     n2[i] = static_cast<T>(norm), log_w[i] = static_cast<T>(w);
+    stored[i] = counting = data.rows.data + row * data.rows.stride;
     longest = std::max(longest, norm), span = std::max(span, -w);
   }
   // The next block follows this one in memory; beyond the last row of all there is nothing to fetch.
@@ -241,7 +255,7 @@ void scan(const Data& data, const KernelTable& table, const Panels<T>& panels, b
     const int64_t last = std::min(data.rows.n, (slab + 1) * plan.slab_rows);
     for (int64_t first = slab * plan.slab_rows; first < last; first += plan.block_rows) {
       const ptrdiff_t count = std::min<int64_t>(plan.block_rows, last - first);
-      const Block<T> block = decode_block(data, typed<T>(table), plan, first, count, weighted, *memory);
+      const Block<T> block = make_block(data, typed<T>(table), plan, first, count, weighted, *memory);
       for (int64_t p = plan.first_panel(group); p < plan.first_panel(group + 1); p++) {
         visit(group, p, block, first, count, worker);
       }
