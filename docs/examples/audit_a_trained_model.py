@@ -8,7 +8,7 @@ loss falls, and the share of memorized samples rises as the bound says it must. 
 
     python docs/examples/audit_a_trained_model.py [--quick] [--out audit.png]
 
-About five minutes on two cores, half a minute with --quick. Needs scikit-learn and matplotlib:
+About six minutes on one core, half a minute with --quick. Needs scikit-learn and matplotlib:
 pip install 'interp_fast[report]'.
 """
 
