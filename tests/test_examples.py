@@ -19,4 +19,5 @@ def test_verdict_on_a_network_moves_as_it_trains(tmp_path, monkeypatch, capsys):
     assert measured == sorted(measured)
     assert displaced == sorted(displaced, reverse=True)
     assert all(p <= m for p, m in zip(proved, measured, strict=True))
+    assert all(m + k >= 0.98 for m, k in zip(measured, displaced, strict=True))
     assert (tmp_path / "audit.png").stat().st_size > 10_000

@@ -2,9 +2,9 @@
 
 For each size of training set and length of training, the network's loss is compared with the lowest loss any model can
 reach on that training set (known in closed form), and its samples with the training rows. With training, the excess
-loss falls, and the share of memorized samples rises as the bound says it must. Few rows are soon memorized
-(overfitting); many are not within these lengths: the error of the network alone keeps its samples off every row
-(underfitting).
+loss falls and the share of memorized samples rises, never below what the bound proves. Few rows are soon memorized
+(overfitting); many are not within these lengths (underfitting). Nearly every sample that is no copy is shown to be
+displaced: the network's error alone keeps it off every row.
 
     python docs/examples/audit_a_trained_model.py [--quick] [--out audit.png]
 
@@ -121,7 +121,7 @@ def draw(found: dict[tuple[int, int], itf.Audit], path: Path) -> None:
         proved = [a.memorized_bound for a in mine.values()]
         axes[-1].plot(list(mine), proved, color=line.get_color(), linestyle=":")
     axes[0].set_ylabel("excess loss of the denoiser")
-    axes[-1].set(title="samples that copy a row (dotted: by the bound)", xlabel="updates", xscale="log")
+    axes[-1].set(title="samples memorized (dotted: proved)", xlabel="updates", xscale="log")
     axes[-1].set_ylim(-0.02, 1.02)
     axes[-1].legend(fontsize="x-small")
     figure.savefig(path, dpi=150)
