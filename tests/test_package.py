@@ -29,7 +29,7 @@ LAYERS = (
     ("_trajectory", "_cells", "_montecarlo", "_experiment"),
     ("sampling", "_phases"),
     ("theory", "auditing"),
-    ("__init__", "_experiments_plane", "_experiments_images"),
+    ("__init__", "_experiments_plane", "_experiments_certificates", "_experiments_images"),
     ("_study", "_peers", "_check", "experiments"),  # from here on by the public names
     ("_report_curves", "_report_errors", "_report_samples", "_report_steps", "_benchmark"),
     ("_report", "_bench"),
