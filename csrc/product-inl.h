@@ -84,14 +84,16 @@ IF_INLINE void multiply(const Block<T>& block, const T* q, T* s, int part, int p
       T* const to = s + n * V * W;
       const T* const from = x + n * block.ld;
       if (left > block.chunk) {
-        tile<T, R, V, true, false>(block.chunk, from, block.ld, 1, nullptr, q, &ahead, [&](int i, int v, Vec<T> sum) IF_INLINED {
+        const auto keep = [&](int i, int v, Vec<T> sum) IF_INLINED {
           T* const at = to + (i * V + v) * W;
           store(at, k == 0 ? sum : load(at) + sum);
-        });
+        };
+        tile<T, R, V, true, false>(block.chunk, from, block.ld, 1, nullptr, q, &ahead, keep);
       } else {
-        tile<T, R, V, true, false>(left, from, block.ld, 1, nullptr, q, &ahead, [&](int i, int v, Vec<T> sum) IF_INLINED {
+        const auto last = [&](int i, int v, Vec<T> sum) IF_INLINED {
           finish(n + i, v, k == 0 ? sum : load(to + (i * V + v) * W) + sum);
-        });
+        };
+        tile<T, R, V, true, false>(left, from, block.ld, 1, nullptr, q, &ahead, last);
       }
     }
   }

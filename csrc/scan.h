@@ -2,8 +2,9 @@
 //
 // A task is one group times one slab. It decodes a block of rows into its worker's scratch and shows it to every panel
 // of the group before going on to the next, so that X is read from memory once per group and decoded once for 64 to 128
-// queries. (Where all queries are a few, the kernels read the rows as stored.) Groups, slabs and blocks follow from shapes alone and a task never looks at another, so that no bit of a
-// result depends on who runs what; what tasks leave behind is merged in the order of the slabs.
+// queries. (Where all queries are a few, the kernels read the rows as stored.) Groups, slabs and blocks follow from
+// shapes alone and a task never looks at another, so that no bit of a result depends on who runs what; what tasks leave
+// behind is merged in the order of the slabs.
 #pragma once
 
 #include <algorithm>

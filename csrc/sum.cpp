@@ -15,8 +15,11 @@ constexpr double kLog2e = 1.4426950408889634074;
 constexpr int64_t kSumQueries = 64;   // of a group
 constexpr int kFlushBlocks = 32;      // float sums over rows go up a level after so many blocks
 constexpr int64_t kWaveGroups = 64;   // groups whose partial results are held at once
-constexpr double kHeavy = 8;          // nats below the best score: rows whose weights may be corrected
-constexpr size_t kMostHeavy = 64;     // of them, about
+// Rows whose weights may be corrected: up to so many nats below the best, and about so many. What is left has weights
+// below 1/2000 of the largest, or below about 1/32; the errors of those average out, and few rows cost little.
+constexpr double kHeavy = 8;
+constexpr size_t kMostHeavy = 64;
+constexpr double kMostInT = 0.5;  // largest weight formed in T whose complement still has its digits
 
 // What a task leaves behind for each of its panels.
 template <class T>
@@ -120,12 +123,11 @@ class Finisher {
     const double deviation = std::sqrt(data_.active == 1 ? 0.0 : std::min(1.0, unsure) * variance);
     const double error = (unsure > 0.25 ? 4 : 1) * logit_error<T>(data_, query) * deviation;
     const double rounding = 4 * kRoundoff<T> * std::sqrt(second), reach2 = data_.reach * data_.reach;
-    const double s = std::sqrt(query.variance) / query.alpha;
     const bool mean = out_.mean || out_.jvp || out_.variance;
-    if (mean && !(error + rounding <= std::min(promise_.per_radius * data_.radius, promise_.per_deviation * s))) return false;
+    if (mean && !(error + rounding <= allowed(query))) return false;
     if (out_.scatter &&
         !(2 * (error + rounding) * data_.reach <= promise_.scatter * data_.radius * data_.radius)) return false;
-    if ((out_.log_rest || out_.entropy || out_.variance || out_.jvp) && largest > 1 - (exact ? promise_.rest : 0.5)) return false;
+    if ((out_.log_rest || out_.entropy || out_.variance || out_.jvp) && largest > (exact ? 1 - promise_.rest : kMostInT)) return false;
     if ((out_.variance || out_.jvp) && variance < promise_.variance * reach2) return false;
     const double known = exact ? std::sqrt(unsure) : 1.0;
     return out_.top == 0 || 2 * logit_error<T>(data_, query) * known * std::min(1.0, largest) <= promise_.top_weight;
@@ -134,9 +136,8 @@ class Finisher {
   // Whether there is a posterior for which sums in T are not enough.
   bool doubtful(const Query& query) const {
     const double worst = (4 * logit_error<T>(data_, query) + 4 * kRoundoff<T>) * data_.reach;
-    const double s = std::sqrt(query.variance) / query.alpha;
     return out_.log_rest || out_.entropy || out_.variance || out_.jvp || out_.top > 0 || out_.scatter ||
-           !(worst <= std::min(promise_.per_radius * data_.radius, promise_.per_deviation * s));
+           !(worst <= allowed(query));
   }
 
   // Gives the rows of a list the weights that they have in float64.
@@ -212,6 +213,12 @@ class Finisher {
   }
 
  private:
+  // What the mean may be off by.
+  double allowed(const Query& query) const {
+    const double s = std::sqrt(query.variance) / query.alpha;
+    return std::min(promise_.per_radius * data_.radius, promise_.per_deviation * s);
+  }
+
   const Data& data_;
   const Outputs& out_;
   const Promise& promise_;

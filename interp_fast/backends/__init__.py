@@ -23,7 +23,8 @@ a fast backend is a private way to the same answer within the accuracy table of 
     ess             (M,) float64     1 / sum_i w_i^2
     entropy         (M,) float64     -sum_i w_i log w_i, in nats
     variance        (M,) float64     sum_i w_i |x_i - mean|^2
-    scatter         (M,) float64     the same for averages over queries: to tol R^2, not to a share of itself
+    scatter         (M,) float64     the same for averages over queries: to 2^-16 R^2 (2^-36 for float64 rows) and what
+                                     ``cut``, counted from the maximum, leaves out; not to a share of itself
     top_index       (M, k) int64     the k heaviest rows, heaviest first, lowest row first at ties; k <= N
     top_weight      (M, k) float64   their weights
     jvp             (M, d) float64   C u = sum_i w_i ((x_i - mean) . u) (x_i - mean), for the direction ``u`` (M, d)
