@@ -133,6 +133,7 @@ ptrdiff_t add_weighted(const Block<T>& block, Panel<T>& panel) {
 template <class T, int V, bool Single>
 ptrdiff_t add(const Block<T>& block, Panel<T>& panel, bool statistics) {
   constexpr int W = kWidth<T>;
+  const FlushSubnormals flush;
   auto alive = Vec<T>{} != Vec<T>{}, moved = alive;
   for (int lane = 0; lane < V * W; lane += W) {
     const Vec<T> peak = load(panel.peak + lane), error = score_error(block, panel, lane);
