@@ -118,7 +118,7 @@ def test_each_output_alone(kernel, dtype, name):
 
 
 def test_layouts_of_rows(kernel, dtype):
-    """Read-only rows, rows with a stride, rows at an odd address: all contiguous along d, all the same answer."""
+    """Read-only, strided, backward, at an odd address: rows contiguous along d, and all the same answer."""
     rng = np.random.default_rng(4)
     plain = rng.standard_normal((90, 13)).astype(dtype)
     frozen = plain.copy()
@@ -130,7 +130,8 @@ def test_layouts_of_rows(kernel, dtype):
     x = rng.standard_normal((4, 13))
     x.flags.writeable = False
     ref = oracle.posterior(plain, x, 0.9, 0.8)
-    for layout in (plain, frozen, strided, flat.reshape(90, 13)):
+    backward = plain[::-1].copy()[::-1]
+    for layout in (plain, frozen, strided, backward, flat.reshape(90, 13)):
         for low_memory in (False, True):
             post = posterior(kernel, prepare(kernel, layout, low_memory=low_memory), x, 0.9, 0.8, out=blank(4, 13))
             assert_close(post, ref, rel=2e-4 if dtype == "float32" else 1e-10, scale=4.0, context=layout.strides)

@@ -203,12 +203,38 @@ def test_accuracy_of_storage_types(engine, storage, ratio):
     t = 1 / (1 + ratio)
     c = LINEAR(t)
     still = float(c.alpha) * np.stack([(values[600] + values[7]) / 2, values[3]])
-    x = np.concatenate([problems.forward(values, float(c.alpha), float(c.sigma), 5, 2), still])
+    x = np.concatenate([problems.forward(values, float(c.alpha), float(c.sigma), 19, 2), still])
     flow = itf.Field(stored, LINEAR, scale=scale, backend=engine.backend)
     errors = Errors(f"{storage}, sigma/alpha {ratio}, {engine}")
-    measure(errors, values, None, flow, x, t, result="float32", careful=engine.backend == "reference")
+    for some in (x, x[-7:], x[-3:]):  # many and few queries: rows decoded into blocks, and as they stream by
+        measure(errors, values, None, flow, some, t, result="float32", careful=engine.backend == "reference")
     errors.close()
     assert flow.denoiser(x, t).dtype == np.float32
+
+
+@pytest.mark.parametrize("storage", ["uint8", "float16", "bfloat16", "float32"])
+def test_many_rows_closer_than_float32_tells(engine, storage):
+    """A clump, and one row so far away that float32 scores cannot tell the clump's rows apart: sums in float64."""
+    import ml_dtypes
+
+    steps = np.random.default_rng(8).integers(0, 4, (801, 37)).astype(float)
+    steps[150] = 155
+    if storage == "uint8":
+        stored, unit = (100 + steps).astype(np.uint8), 1.0
+    else:
+        stored, unit = (steps / 64).astype(getattr(ml_dtypes, storage, storage)), 1 / 64
+    values = stored.astype(float)
+    ratio = 8 * unit
+    t = 1 / (1 + ratio)
+    c = LINEAR(t)
+    clump = np.delete(values, 150, axis=0)
+    x = problems.forward(clump, float(c.alpha), float(c.sigma), 25, 4)
+    flow = itf.Field(stored, LINEAR, scale=(1.0, 0.0) if storage == "uint8" else None, backend=engine.backend)
+    errors = Errors(f"{storage}, {engine}")
+    for some in (x, x[:7], x[:3]):
+        ref = measure(errors, values, None, flow, some, t, result="float32", careful=engine.backend == "reference")
+        assert np.median(ref.ess) > 100
+    errors.close()
 
 
 SCHEDULES = [
