@@ -48,7 +48,8 @@ void offer_block(const PanelKernels<T>& kernels, const Panel<T>& panel, const Bl
   const ptrdiff_t count = kernels.hits(block, panel, scratch.hits.get());
   for (ptrdiff_t i = 0; i < count; i++) {
     const int32_t at = scratch.hits[static_cast<size_t>(i)];
-    const int row = at / width, lane = at % width;
+    const int rows = static_cast<int>(block.rows);
+    const int row = kernels.single ? at % rows : at / width, lane = kernels.single ? at / rows : at % width;
     if (lane >= panel.lanes || block.n2[row] == static_cast<T>(kNever)) continue;
     const double score = panel.s[at];
     if (k > 2) lists[lane].raise(score - error(lane));

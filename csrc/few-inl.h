@@ -1,13 +1,16 @@
 // The two products for a few queries, where reading the rows once is what takes the time: lanes lie over dimensions.
 //
-//     scores   s[n][q] = <q, X[n]>                 register tile: kFewRows rows x up to kFewQueries queries, over k
-//     sums     acc[q][k] += sum_n p[n][q] X[n][k]  the same tile; its rows are summed in registers
+//     scores   s[q][n] = <q, X[n]>                  one row after another, up to kFewQueries queries at once
+//     sums     acc[q][k] += sum_n p[q][n] X[n][k]   kFewRows rows; they are summed in registers
 //
 // Rows are read as stored and put into normal form in registers, once per product and kFewQueries queries: what comes
-// from memory is what was given, and nothing is written but s and acc. The first product brings a block into the
-// second-level cache, where the second finds it. With every step a little of the next block is fetched: by the first
-// product all of it, or by each of them half where the latest block was not dead. As in the other product no chain is
-// longer than kChunk before its sum goes up a level.
+// from memory is what was given, and nothing is written but s and acc. The first product reads a block in one stream
+// from beginning to end, which the processor's own prefetching follows better than several rows at once, or than
+// software that fetches ahead; it leaves the block in the second-level cache, where the second product finds it. As in
+// the other product no chain is longer than kChunk before its sum goes up a level.
+//
+// Rows have at least kVector numbers. Where that is no multiple of it, what is left at the end of a row is read in one
+// more vector that ends with the row, in which only what is new counts.
 #pragma once
 
 #include "kernels.h"
@@ -18,124 +21,90 @@ namespace interp_fast {
 namespace ISA {
 namespace {
 
-constexpr int kFewRows = 4, kFewQueries = kManyRegisters ? 4 : 2;
+constexpr int kFewRows = 4, kFewQueries = 4;
 
-// One step's share of the rows ahead.
-template <class T, class S>
-IF_INLINE void fetch(const char* ahead) {
-  constexpr ptrdiff_t kBytes = kFewRows * kWidth<T> * static_cast<ptrdiff_t>(sizeof(S));
-#pragma GCC unroll 8
-  for (ptrdiff_t at = 0; at < kBytes; at += 64) __builtin_prefetch(ahead + at, 0, 2);
+// Of the vector that ends with the row: 1 where it is new, 0 where whole vectors have been before.
+template <class T>
+IF_INLINE Vec<T> new_at_end(ptrdiff_t d) {
+  T is_new[kWidth<T>];
+  for (int i = 0; i < kWidth<T>; i++) is_new[i] = i < kWidth<T> - d % kWidth<T> ? T(0) : T(1);
+  return load(is_new);
 }
 
-// kFewRows rows from some dimension on, by whole vectors; what is left of them comes last, copied, with zeros after it.
-template <class T, class S>
-struct RowTile {
-  const S* x[kFewRows];
-  const T* shift;
-
-  RowTile(const Block<T>& block, ptrdiff_t n)
-      : shift(block.shift), left(block.d / kWidth<T>), rest(block.d % kWidth<T>) {
-    for (int i = 0; i < kFewRows; i++) x[i] = reinterpret_cast<const S*>(block.stored[n + i]);
-  }
-  // How many vectors come next, at most so many; 0 at the end.
-  ptrdiff_t next(ptrdiff_t most) {
-    if (left == 0) return rest > 0 ? last() : 0;
-    const ptrdiff_t count = left < most ? left : most;
-    left -= count;
-    return count;
-  }
-  void advance(ptrdiff_t count) {
-    for (int i = 0; i < kFewRows; i++) x[i] += count * kWidth<T>;
-    shift += count * kWidth<T>;
-  }
-
- private:
-  __attribute__((noinline)) ptrdiff_t last() {
-    for (int i = 0; i < kFewRows; i++) {
-      memset(x_rest[i], 0, sizeof x_rest[i]);
-      memcpy(x_rest[i], x[i], static_cast<size_t>(rest) * sizeof(S));
-      x[i] = x_rest[i];
-    }
-    memset(shift_rest, 0, sizeof shift_rest);
-    memcpy(shift_rest, shift, static_cast<size_t>(rest) * sizeof(T));
-    shift = shift_rest;
-    rest = 0;
-    return 1;
-  }
-
-  ptrdiff_t left;  // whole vectors
-  ptrdiff_t rest;  // numbers after those
-  S x_rest[kFewRows][kWidth<T>];
-  T shift_rest[kWidth<T>];
-};
-
-// The two products of kFewRows rows: functions of their own, so that each has all registers.
+// s[j * rows + n] = <q[j], X[n]> for j < Q
 template <class T, class S, int Q>
-__attribute__((noinline)) void dot_few(const Block<T>& block, ptrdiff_t n, const T* q, ptrdiff_t ld, T* s,
-                                       const char* ahead) {
+__attribute__((noinline)) void dot_few(const Block<T>& block, const T* q, ptrdiff_t ld, T* s) {
   constexpr ptrdiff_t W = kWidth<T>;
-  RowTile<T, S> rows(block, n);
+  constexpr int kChains = kFewQueries / Q;  // enough of them to hide the latency
+  const ptrdiff_t d = block.d, whole = d / W * W;
   const Vec<T> inverse = fill(block.inverse);
-  Vec<T> total[kFewRows][Q] = {};
-  while (const ptrdiff_t count = rows.next(kChunk)) {
-    Vec<T> part[kFewRows][Q] = {};
-    for (ptrdiff_t k = 0; k < count * W; k += W) {
-      fetch<T, S>(ahead + k * kFewRows * static_cast<ptrdiff_t>(sizeof(S)));
-      const Vec<T> shift = load(rows.shift + k);
-      Vec<T> y[Q];
+  Vec<T> end[Q];
+  for (int j = 0; j < Q; j++) end[j] = new_at_end<T>(d) * load(q + j * ld + d - W);
+  for (ptrdiff_t n = 0; n < block.rows; n++) {
+    const S* const x = reinterpret_cast<const S*>(block.stored[n]);
+    Vec<T> total[Q] = {};
+    for (ptrdiff_t first = 0; first < whole; first += kChunk * W) {
+      const ptrdiff_t last = whole - first < kChunk * W ? whole : first + kChunk * W;
+      Vec<T> part[kChains][Q] = {};
+      ptrdiff_t k = first;
+      const auto step = [&](int chain) IF_INLINED {
+        const Vec<T> row = inverse * widen_all<T>(x + k) + load(block.shift + k);
 #pragma GCC unroll 4
-      for (int j = 0; j < Q; j++) y[j] = load(q + j * ld + k);
+        for (int j = 0; j < Q; j++) part[chain][j] += row * load(q + j * ld + k);
+        k += W;
+      };
+      while (k + kChains * W <= last) {
 #pragma GCC unroll 4
-      for (int i = 0; i < kFewRows; i++) {
-        const Vec<T> row = inverse * widen_all<T>(rows.x[i] + k) + shift;
+        for (int chain = 0; chain < kChains; chain++) step(chain);
+      }
+      while (k < last) step(0);
 #pragma GCC unroll 4
-        for (int j = 0; j < Q; j++) part[i][j] += row * y[j];
+      for (int chain = 0; chain < kChains; chain++) {
+        for (int j = 0; j < Q; j++) total[j] += part[chain][j];
       }
     }
-    rows.advance(count), q += count * W, ahead += count * W * kFewRows * static_cast<ptrdiff_t>(sizeof(S));
-    for (int i = 0; i < kFewRows; i++) {
-      for (int j = 0; j < Q; j++) total[i][j] += part[i][j];
+    if (whole < d) {
+      const Vec<T> row = inverse * widen_all<T>(x + d - W) + load(block.shift + d - W);
+      for (int j = 0; j < Q; j++) total[j] += row * end[j];
     }
-  }
-  for (int i = 0; i < kFewRows; i++) {
-    for (int j = 0; j < Q; j++) s[i * W + j] = sum<T>(total[i][j]);
+    for (int j = 0; j < Q; j++) s[j * block.rows + n] = sum<T>(total[j]);
   }
 }
 
-// acc[j][k] += sum_i p[i][j] X[n + i][k]
+// acc[j * ld + k] += sum_n p[j * rows + n] X[n][k] for j < Q
 template <class T, class S, int Q>
-__attribute__((noinline)) void add_few(const Block<T>& block, ptrdiff_t n, const T* p, T* acc, ptrdiff_t ld,
-                                       const char* ahead) {
+__attribute__((noinline)) void add_few(const Block<T>& block, const T* p, T* acc, ptrdiff_t ld) {
   constexpr ptrdiff_t W = kWidth<T>;
-  Vec<T> weight[kFewRows][Q];
-  bool some = false;
-#pragma GCC unroll 4
-  for (int i = 0; i < kFewRows; i++) {
-#pragma GCC unroll 4
-    for (int j = 0; j < Q; j++) {
-      some |= p[i * W + j] != 0;
-      weight[i][j] = fill(p[i * W + j]);
-    }
-  }
-  if (!some) return;
-  RowTile<T, S> rows(block, n);
+  const ptrdiff_t d = block.d, whole = d / W * W;
   const Vec<T> inverse = fill(block.inverse);
-  while (const ptrdiff_t count = rows.next(block.d)) {
-    for (ptrdiff_t k = 0; k < count * W; k += W) {
-      fetch<T, S>(ahead + k * kFewRows * static_cast<ptrdiff_t>(sizeof(S)));
-      const Vec<T> shift = load(rows.shift + k);
+  for (ptrdiff_t n = 0; n < block.rows; n += kFewRows) {
+    Vec<T> weight[kFewRows][Q];
+    const S* x[kFewRows];
+    bool some = false;
+#pragma GCC unroll 4
+    for (int i = 0; i < kFewRows; i++) {
+      x[i] = reinterpret_cast<const S*>(block.stored[n + i]);
+#pragma GCC unroll 4
+      for (int j = 0; j < Q; j++) {
+        some |= p[j * block.rows + n + i] != 0;
+        weight[i][j] = fill(p[j * block.rows + n + i]);
+      }
+    }
+    if (!some) continue;
+    const auto step = [&](ptrdiff_t k, auto share) IF_INLINED {
+      const Vec<T> shift = load(block.shift + k);
       Vec<T> part[Q] = {};
 #pragma GCC unroll 4
       for (int i = 0; i < kFewRows; i++) {
-        const Vec<T> row = inverse * widen_all<T>(rows.x[i] + k) + shift;
+        const Vec<T> row = inverse * widen_all<T>(x[i] + k) + shift;
 #pragma GCC unroll 4
         for (int j = 0; j < Q; j++) part[j] += weight[i][j] * row;
       }
 #pragma GCC unroll 4
-      for (int j = 0; j < Q; j++) store(acc + j * ld + k, load(acc + j * ld + k) + part[j]);
-    }
-    rows.advance(count), acc += count * W, ahead += count * W * kFewRows * static_cast<ptrdiff_t>(sizeof(S));
+      for (int j = 0; j < Q; j++) store(acc + j * ld + k, load(acc + j * ld + k) + share(part[j]));
+    };
+    for (ptrdiff_t k = 0; k < whole; k += W) step(k, [](Vec<T> part) IF_INLINED { return part; });
+    if (whole < d) step(d - W, [&](Vec<T> part) IF_INLINED { return part * new_at_end<T>(d); });
   }
 }
 
@@ -151,41 +120,24 @@ IF_INLINE void over_lanes(int lanes, F f, int first = 0) {
   if constexpr (Q > 1) over_lanes<Q / 2>(lanes, f, first);
 }
 
-// Where the rows that are fetched along with rows n ... lie; those rows themselves where nothing is to be.
-template <class S, class T>
-IF_INLINE const char* fetched_at(const Block<T>& block, ptrdiff_t n, bool wanted) {
-  return wanted ? block.ahead + n * block.d * static_cast<ptrdiff_t>(sizeof(S)) : block.stored[n];
-}
-
-// s[n][lane] for the lanes in use; the others are 0.
+// s[lane][n] = <q[lane], X[n]>
 template <class T>
 void multiply_few(const Block<T>& block, const Panel<T>& panel, const T* q, T* s) {
-  constexpr ptrdiff_t W = kWidth<T>;
   with_type(block.type, [&](auto stored) IF_INLINED {
-    using S = decltype(stored);
-    for (ptrdiff_t n = 0; n < block.rows; n += kFewRows) {
-      const char* const ahead = fetched_at<S>(block, n, !panel.added || n / kFewRows % 2 == 0);
-      for (int i = 0; i < kFewRows; i++) store(s + (n + i) * W, Vec<T>{});
-      over_lanes<kFewQueries>(panel.lanes, [&](auto Q, int j) IF_INLINED {
-        dot_few<T, S, Q.value>(block, n, q + j * panel.ld, panel.ld, s + n * W + j, ahead);
-      });
-    }
+    over_lanes<kFewQueries>(panel.lanes, [&](auto Q, int j) IF_INLINED {
+      dot_few<T, decltype(stored), Q.value>(block, q + j * panel.ld, panel.ld, s + j * block.rows);
+    });
   });
 }
 
-// acc[lane][k] += sum_n p[n][lane] x[n][k]
+// acc[lane][k] += sum_n p[lane][n] X[n][k]
 template <class T>
 void multiply_transposed_few(const Block<T>& block, const Panel<T>& panel, const T* p, T* acc) {
-  constexpr ptrdiff_t W = kWidth<T>;
   with_type(block.type, [&](auto stored) IF_INLINED {
-    using S = decltype(stored);
-    for (ptrdiff_t n = 0; n < block.rows; n += kFewRows) {
-      const char* const ahead = fetched_at<S>(block, n, n / kFewRows % 2 == 1);
-      // Every row has a weight of its own for every query: with 16 registers there is room for one query.
-      over_lanes<kManyRegisters ? kFewQueries : 1>(panel.lanes, [&](auto Q, int j) IF_INLINED {
-        add_few<T, S, Q.value>(block, n, p + n * W + j, acc + j * panel.ld, panel.ld, ahead);
-      });
-    }
+    // Every row has a weight of its own for every query: with 16 registers there is room for one query.
+    over_lanes<kManyRegisters ? kFewQueries : 1>(panel.lanes, [&](auto Q, int j) IF_INLINED {
+      add_few<T, decltype(stored), Q.value>(block, p + j * block.rows, acc + j * panel.ld, panel.ld);
+    });
   });
 }
 

@@ -3,6 +3,7 @@
 // become the copy that the linker keeps for every processor.
 #pragma once
 
+#include "few-posterior-inl.h"
 #include "kernels.h"
 #include "limits-inl.h"
 #include "posterior-inl.h"
@@ -19,8 +20,7 @@ extern const NormalsKernel normals_kernel;
 namespace {
 
 template <class T>
-constexpr TypedKernels<T> kTypedKernels = {decode<T>, kPanelKernels<T, 2, false>, kPanelKernels<T, 1, false>,
-                                           kPanelKernels<T, 1, true>};
+constexpr TypedKernels<T> kTypedKernels = {decode<T>, kPanelKernels<T, 2>, kPanelKernels<T, 1>, kFewKernels<T>};
 
 }  // namespace
 

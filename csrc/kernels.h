@@ -29,6 +29,7 @@ struct Rows {
 };
 
 constexpr int kTile = 12;                // rows of a block come in multiples of this
+constexpr int kFewTile = 16;              // and of this in the `single` kernels: vectors of rows are whole
 constexpr ptrdiff_t kBlock = 10 * kTile;  // most rows of a block: also the longest chain of additions over rows
 constexpr ptrdiff_t kChunk = 112;        // longest chain of additions over dimensions
 constexpr double kNever = 1e30;          // |X|^2 and -log_w of a row that must never count
@@ -44,7 +45,7 @@ struct Block {
   T inverse;
   const T* shift;         // (d,)
   ptrdiff_t chunk, chunk_stride, ld, d;
-  ptrdiff_t rows;         // a multiple of kTile
+  ptrdiff_t rows;         // a multiple of kTile or kFewTile
   const char* ahead;      // what will be decoded next: `ahead_bytes` to be fetched while this block is worked on
   ptrdiff_t ahead_bytes;
   const T *n2, *log_w;
@@ -59,7 +60,7 @@ struct Panel {
   const T *slack1, *slack2, *slack3;  // |error of a score| <= slack1 reach + slack2 reach^2 + slack3 span
   const T* cut;                       // blocks whose scores all lie more than this below the best are dead
   const T* threshold;                 // `scores` tells whether a row may reach it; nullptr: nobody asks
-  // Of the block at hand: scores, then weights, (rows, width); their maxima.
+  // Of the block at hand: scores, then weights, (rows, width), or (lanes, rows) in the `single` kernels; their maxima.
   T *s, *peak;
   // Running: a lower bound on the best score; the score that has weight 1.
   T *low, *reference;
@@ -73,7 +74,6 @@ struct Panel {
   T *su, *acc_u;
   double* total_u;
   ptrdiff_t ld, d;
-  bool added;      // the block before was not dead
   int lanes;       // queries in the panel; the other lanes never count
   int number, of;  // its place among the panels that share a block
 };

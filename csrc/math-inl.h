@@ -94,14 +94,19 @@ IF_INLINE bool any(M mask) {
   return all != 0;
 #endif
 }
-template <class T>
-IF_INLINE T sum(Vec<T> v) {
-  T parts[kWidth<T>];
-  memcpy(parts, &v, sizeof v);
-  for (int half = kWidth<T> / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; i++) parts[i] += parts[i + half];
+template <class E, int N>
+struct Several {
+  typedef E type __attribute__((vector_size(N * sizeof(E))));
+};
+template <class T, int N = kWidth<T>>
+IF_INLINE T sum(typename Several<T, N>::type v) {
+  if constexpr (N == 1) {
+    return v[0];
+  } else {
+    typename Several<T, N / 2>::type half[2];
+    memcpy(half, &v, sizeof v);
+    return sum<T, N / 2>(half[0] + half[1]);
   }
-  return parts[0];
 }
 
 // While it lives, results below the normal range are 0: weights that far down do not count, and on some processors such

@@ -8,7 +8,6 @@
 // Scores are in units of log 2 here. Traffic: s (15 kB) is written, read, rewritten and read in the first-level cache.
 #pragma once
 
-#include "few-inl.h"
 #include "kernels.h"
 #include "math-inl.h"
 #include "product-inl.h"
@@ -21,7 +20,7 @@ namespace {
 constexpr int kSlack = 8;  // weights stay below 2^8
 
 // s = <q, X> - h |X|^2 + w log_w, and its largest value of each lane.
-template <class T, int V, bool Single>
+template <class T, int V>
 bool scores(const Block<T>& block, Panel<T>& panel) {
   constexpr int W = kWidth<T>;
   Vec<T> peak[V];
@@ -31,42 +30,36 @@ bool scores(const Block<T>& block, Panel<T>& panel) {
     store(panel.s + (n * V + v) * W, s);
     peak[v] = max(s, peak[v]);
   };
-  if (Single) {
-    multiply_few(block, panel, panel.q, panel.s);
-    for (ptrdiff_t n = 0; n < block.rows; n++) finish(n, 0, load(panel.s + n * W));
-  } else {
-    multiply<T, V>(block, panel.q, panel.s, panel.number, panel.of, finish);
-  }
+  multiply<T, V>(block, panel.q, panel.s, panel.number, panel.of, finish);
   for (int v = 0; v < V; v++) store(panel.peak + v * W, peak[v]);
   return reaches_threshold<T, V>(block, panel);
 }
 
+// The sums of a lane, `width` numbers apart, times f: its reference moves up by -log2 f.
+IF_INLINE void rescale_sums(double* sums, ptrdiff_t width, double f) {
+  // sum p (s - r) loses that much for each p.
+  if (f > 0) sums[3 * width] += sums[0] * __builtin_log2(f);
+  sums[0] *= f, sums[width] *= f, sums[2 * width] *= f * f, sums[3 * width] *= f;
+}
+
 // Every running sum of the lanes times `factor`.
-template <class T, int V, bool Single>
+template <class T, int V>
 void rescale(Panel<T>& panel, const T* factor) {
   constexpr ptrdiff_t W = V * kWidth<T>;
-  for (int lane = 0; lane < W; lane++) {
-    double* sums = panel.sums + lane;
-    const double f = static_cast<double>(factor[lane]);
-    // The reference moves up by -log2 f: sum p (s - r) loses that much for each p.
-    if (f > 0) sums[3 * W] += sums[0] * __builtin_log2(f);
-    sums[0] *= f, sums[W] *= f, sums[2 * W] *= f * f, sums[3 * W] *= f;
-  }
-  const ptrdiff_t outer = Single ? panel.lanes : panel.d, inner = Single ? panel.ld : W;
-  for (ptrdiff_t i = 0; i < outer; i++) {
-    for (ptrdiff_t j = 0; j < inner; j++) {
-      const T f = factor[Single ? i : j];
-      const ptrdiff_t at = i * inner + j;
+  for (int lane = 0; lane < W; lane++) rescale_sums(panel.sums + lane, W, static_cast<double>(factor[lane]));
+  for (ptrdiff_t k = 0; k < panel.d; k++) {
+    for (ptrdiff_t lane = 0; lane < W; lane++) {
+      const T f = factor[lane];
+      const ptrdiff_t at = k * W + lane;
       panel.acc[at] *= f, panel.total[at] *= f;
       if (panel.acc_u) panel.acc_u[at] *= f, panel.total_u[at] *= f;
     }
   }
 }
 
-// s -> p = 2^(s - reference) of the rows that are alive (in a `single` kernel, of all), one after another, and the sums of
-// the lanes. With Dims > 0, also acc += sum_n p_n X_n for rows of so many dimensions, where a product of its own would
+// s -> p = 2^(s - reference) of the rows that are alive, one after another, and the sums of the lanes. With Dims > 0, also acc += sum_n p_n X_n for rows of so many dimensions, where a product of its own would
 // take longer than the exponentials.
-template <class T, int V, bool Single, bool Statistics, int Dims>
+template <class T, int V, bool Statistics, int Dims>
 void exponentiate(const Block<T>& block, Panel<T>& panel, Alive& alive) {
   constexpr int W = kWidth<T>;
   Vec<T> reference[V], floor[V], total[V][4] = {}, acc[Dims + 1][V] = {};
@@ -76,7 +69,7 @@ void exponentiate(const Block<T>& block, Panel<T>& panel, Alive& alive) {
   }
   alive.count = 0;
   for (ptrdiff_t n = 0; n < block.rows; n++) {
-    if (Dims == 0 && !Single && !panel.u) {  // with directions every row keeps its place
+    if (Dims == 0 && !panel.u) {  // with directions every row keeps its place
       auto counts = load(panel.s + n * V * W) >= floor[0];
       for (int v = 1; v < V; v++) counts |= load(panel.s + (n * V + v) * W) >= floor[v];
       if (!any(counts)) continue;
@@ -111,26 +104,20 @@ void exponentiate(const Block<T>& block, Panel<T>& panel, Alive& alive) {
   }
 }
 
-template <class T, int V, bool Single, bool Statistics>
+template <class T, int V, bool Statistics>
 ptrdiff_t add_weighted(const Block<T>& block, Panel<T>& panel) {
   Alive alive;
-  if (!Single) {
-    switch (block.d) {
-      case 1: return exponentiate<T, V, Single, Statistics, 1>(block, panel, alive), alive.count;
-      case 2: return exponentiate<T, V, Single, Statistics, 2>(block, panel, alive), alive.count;
-      case 3: return exponentiate<T, V, Single, Statistics, 3>(block, panel, alive), alive.count;
-    }
+  switch (block.d) {
+    case 1: return exponentiate<T, V, Statistics, 1>(block, panel, alive), alive.count;
+    case 2: return exponentiate<T, V, Statistics, 2>(block, panel, alive), alive.count;
+    case 3: return exponentiate<T, V, Statistics, 3>(block, panel, alive), alive.count;
   }
-  exponentiate<T, V, Single, Statistics, 0>(block, panel, alive);
-  if (Single) {
-    multiply_transposed_few(block, panel, panel.s, panel.acc);
-  } else {
-    multiply_transposed<T, V>(block, alive, panel.s, panel.acc);
-  }
+  exponentiate<T, V, Statistics, 0>(block, panel, alive);
+  multiply_transposed<T, V>(block, alive, panel.s, panel.acc);
   return alive.count;
 }
 
-template <class T, int V, bool Single>
+template <class T, int V>
 ptrdiff_t add(const Block<T>& block, Panel<T>& panel, bool statistics) {
   constexpr int W = kWidth<T>;
   const FlushSubnormals flush;
@@ -141,7 +128,7 @@ ptrdiff_t add(const Block<T>& block, Panel<T>& panel, bool statistics) {
     store(panel.low + lane, max(load(panel.low + lane), peak - error));
     moved |= peak > load(panel.reference + lane) + static_cast<T>(kSlack);
   }
-  if (!(panel.added = any(alive))) return 0;
+  if (!any(alive)) return 0;
   if (any(moved)) {
     alignas(kVectorBytes) T factor[V * W];
     for (int lane = 0; lane < V * W; lane += W) {
@@ -150,12 +137,12 @@ ptrdiff_t add(const Block<T>& block, Panel<T>& panel, bool statistics) {
       store(factor + lane, exp2(old - now));
       store(panel.reference + lane, now);
     }
-    rescale<T, V, Single>(panel, factor);
+    rescale<T, V>(panel, factor);
   }
-  return statistics ? add_weighted<T, V, Single, true>(block, panel) : add_weighted<T, V, Single, false>(block, panel);
+  return statistics ? add_weighted<T, V, true>(block, panel) : add_weighted<T, V, false>(block, panel);
 }
 
-template <class T, int V, bool Single>
+template <class T, int V>
 void add_along(const Block<T>& block, Panel<T>& panel) {
   constexpr int W = kWidth<T>;
   Alive all;
@@ -164,19 +151,13 @@ void add_along(const Block<T>& block, Panel<T>& panel) {
     const ptrdiff_t at = (n * V + v) * W;
     store(panel.su + at, along * load(panel.s + at));
   };
-  if (Single) {
-    multiply_few(block, panel, panel.u, panel.su);
-    for (ptrdiff_t n = 0; n < block.rows; n++) finish(n, 0, load(panel.su + n * W));
-    multiply_transposed_few(block, panel, panel.su, panel.acc_u);
-  } else {
-    multiply<T, V>(block, panel.u, panel.su, 0, 1, finish);
-    multiply_transposed<T, V>(block, all, panel.su, panel.acc_u);
-  }
+  multiply<T, V>(block, panel.u, panel.su, 0, 1, finish);
+  multiply_transposed<T, V>(block, all, panel.su, panel.acc_u);
 }
 
-template <class T, int V, bool Single>
+template <class T, int V>
 constexpr PanelKernels<T> kPanelKernels = {
-    V * kWidth<T>, Single, scores<T, V, Single>, second_best<T, V>, hits<T, V>, add<T, V, Single>, add_along<T, V, Single>};
+    V * kWidth<T>, false, scores<T, V>, second_best<T, V>, hits<T, V>, add<T, V>, add_along<T, V>};
 
 }  // namespace
 }  // namespace ISA

@@ -40,10 +40,6 @@ IF_INLINE float widen(Brain v) { return from_bits(uint32_t{v.bits} << 16); }
 
 // kWidth<T> of them from memory at once. The compiler is not trusted with steps from narrow lanes to wide ones: it
 // takes them in halves, some over the stack.
-template <class E, int N>
-struct Several {
-  typedef E type __attribute__((vector_size(N * sizeof(E))));
-};
 template <class In, int N>
 IF_INLINE void widen_integers(const In* in, typename Several<int32_t, N>::type& out) {
   constexpr bool kBytes = sizeof(In) == 1;

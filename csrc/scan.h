@@ -85,9 +85,10 @@ struct Panels {
   ptrdiff_t at(int lane, ptrdiff_t k) const { return plan.single ? lane * plan.ld + k : k * plan.width + lane; }
 };
 
-constexpr int kFew = 8;             // up to so many queries the rows are read faster than a panel is filled
-constexpr ptrdiff_t kFewBytes = 1 << 17;  // of a block read as stored: two stay close to the core
-constexpr ptrdiff_t kFewTiles = 4;        // most tiles of it: sums over rows are added to memory every few rows
+constexpr int kFew = 8;             // up to so many queries the rows are read faster than a panel is filled ...
+constexpr int64_t kFewDims = kFewTile;    // ... if they have so many numbers: no vector is wider
+constexpr ptrdiff_t kFewBytes = 1 << 17;  // of a block read as stored: it stays close to the core
+constexpr ptrdiff_t kFewTiles = 3;        // most tiles of it: sums over rows are added to memory every few rows
 constexpr int64_t kTasks = 32;      // enough that the last ones do not leave workers idle for long
 constexpr int64_t kSlabRows = 2048;
 
@@ -96,9 +97,10 @@ Panels<T> make_panels(const Data& data, const KernelTable& table, int64_t querie
   const TypedKernels<T>& kernels = typed<T>(table);
   Panels<T> panels{};
   panels.d = data.rows.d;
-  panels.kernels = queries <= std::min(kFew, kernels.single.width) ? &kernels.single
-                   : queries <= kernels.narrow.width               ? &kernels.narrow
-                                                                   : &kernels.wide;
+  const bool few = queries <= std::min(kFew, kernels.single.width) && data.rows.d >= kFewDims;
+  panels.kernels = few                              ? &kernels.single
+                   : queries <= kernels.narrow.width ? &kernels.narrow
+                                                     : &kernels.wide;
   Plan& plan = panels.plan;
   const int64_t n = data.rows.n, d = data.rows.d;
   plan.width = panels.kernels->width;
@@ -115,7 +117,7 @@ Panels<T> make_panels(const Data& data, const KernelTable& table, int64_t querie
   plan.size = plan.single ? plan.width * plan.ld : plan.width * d;
   plan.block_rows = kBlock;
   if (plan.single) {
-    plan.block_rows = std::clamp<ptrdiff_t>(kFewBytes / (std::abs(data.rows.stride) * kTile), 1, kFewTiles) * kTile;
+    plan.block_rows = std::clamp<ptrdiff_t>(kFewBytes / (std::abs(data.rows.stride) * kFewTile), 1, kFewTiles) * kFewTile;
   }
   const int64_t slabs = std::clamp<int64_t>((kTasks + plan.groups - 1) / plan.groups, 1, std::max<int64_t>(1, n / kSlabRows));
   plan.slab_rows = ((n + slabs - 1) / slabs + plan.block_rows - 1) / plan.block_rows * plan.block_rows;
@@ -200,7 +202,8 @@ Block<T> make_block(const Data& data, const TypedKernels<T>& kernels, const Plan
   Block<T> block{};
   block.chunk = plan.chunk, block.chunk_stride = plan.block_rows * plan.ld, block.ld = plan.ld;
   block.d = data.rows.d;
-  block.rows = (count + kTile - 1) / kTile * kTile;
+  const ptrdiff_t tile = plan.single ? kFewTile : kTile;
+  block.rows = (count + tile - 1) / tile * tile;
   block.type = data.rows.type, block.inverse = static_cast<T>(data.inverse), block.shift = data.shift<T>();
   T* const x = scratch.x.get();
   T* const n2 = scratch.rows.get();

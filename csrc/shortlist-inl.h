@@ -11,11 +11,14 @@ namespace interp_fast {
 namespace ISA {
 namespace {
 
-// The bound on the rounding error of a score of this block, for the lanes of one vector.
+// The bound on the rounding error of a score of this block, from the slacks of a lane or of several.
+template <class T, class V>
+IF_INLINE V score_error(const Block<T>& block, V slack1, V slack2, V slack3) {
+  return (slack1 + slack2 * block.reach) * block.reach + slack3 * block.span;
+}
 template <class T>
 IF_INLINE Vec<T> score_error(const Block<T>& block, const Panel<T>& panel, int lane) {
-  const Vec<T> by_reach = load(panel.slack1 + lane) + load(panel.slack2 + lane) * block.reach;
-  return by_reach * block.reach + load(panel.slack3 + lane) * block.span;
+  return score_error(block, load(panel.slack1 + lane), load(panel.slack2 + lane), load(panel.slack3 + lane));
 }
 
 template <class T, int V>

@@ -1,0 +1,143 @@
+// The online softmax of posterior-inl.h for a few queries: one query after another, lanes over rows.
+//
+// Differs in nothing but the layout, and in that a block is dead or not as a whole.
+#pragma once
+
+#include "few-inl.h"
+#include "kernels.h"
+#include "math-inl.h"
+#include "posterior-inl.h"
+
+namespace interp_fast {
+namespace ISA {
+namespace {
+
+// b where a is not a number.
+template <class T>
+IF_INLINE T larger(T a, T b) {
+  return a > b ? a : b;
+}
+
+template <class T>
+IF_INLINE T few_error(const Block<T>& block, const Panel<T>& panel, int lane) {
+  return score_error(block, panel.slack1[lane], panel.slack2[lane], panel.slack3[lane]);
+}
+
+template <class T>
+bool few_scores(const Block<T>& block, Panel<T>& panel) {
+  constexpr int W = kWidth<T>;
+  multiply_few(block, panel, panel.q, panel.s);
+  bool found = false;
+  for (int lane = 0; lane < panel.lanes; lane++) {
+    T* const s = panel.s + lane * block.rows;
+    const Vec<T> h = fill(panel.h[lane]), w = fill(panel.w[lane]);
+    Vec<T> peak = fill(-static_cast<T>(__builtin_inf()));
+    for (ptrdiff_t n = 0; n < block.rows; n += W) {
+      const Vec<T> score = load(s + n) - h * load(block.n2 + n) + w * load(block.log_w + n);
+      store(s + n, score);
+      peak = max(score, peak);
+    }
+    T highest = peak[0];
+    for (int i = 1; i < W; i++) highest = larger(peak[i], highest);
+    panel.peak[lane] = highest;
+    // Not below: also where a row so long that it overflows gave no number.
+    found |= panel.threshold && !(highest + few_error(block, panel, lane) < panel.threshold[lane]);
+  }
+  return found;
+}
+
+template <class T>
+void few_second_best(const Block<T>& block, const Panel<T>& panel, T* out) {
+  for (int lane = 0; lane < panel.lanes; lane++) {
+    const T* const s = panel.s + lane * block.rows;
+    T first = -static_cast<T>(__builtin_inf()), second = first;
+    for (ptrdiff_t n = 0; n < block.rows; n++) {
+      second = larger(s[n] < first ? s[n] : first, second);
+      first = larger(s[n], first);
+    }
+    out[lane] = second;
+  }
+}
+
+template <class T>
+ptrdiff_t few_hits(const Block<T>& block, const Panel<T>& panel, int32_t* found) {
+  constexpr int W = kWidth<T>;
+  ptrdiff_t count = 0;
+  for (int lane = 0; lane < panel.lanes; lane++) {
+    const T limit = panel.threshold[lane] - few_error(block, panel, lane);
+    for (ptrdiff_t n = 0; n < block.rows; n += W) {
+      const T* const s = panel.s + lane * block.rows + n;
+      if (!any(~(load(s) < fill(limit)))) continue;
+      for (int i = 0; i < W; i++) {
+        if (!(s[i] < limit)) found[count++] = static_cast<int32_t>(s + i - panel.s);
+      }
+    }
+  }
+  return count;
+}
+
+// Every running sum of a lane times f.
+template <class T>
+void few_rescale(Panel<T>& panel, int lane, T f) {
+  rescale_sums(panel.sums + lane, kWidth<T>, static_cast<double>(f));
+  for (ptrdiff_t k = lane * panel.ld; k < (lane + 1) * panel.ld; k++) {
+    panel.acc[k] *= f, panel.total[k] *= f;
+    if (panel.acc_u) panel.acc_u[k] *= f, panel.total_u[k] *= f;
+  }
+}
+
+template <class T, bool Statistics>
+void few_exponentiate(const Block<T>& block, Panel<T>& panel, int lane) {
+  constexpr int W = kWidth<T>, kSums = Statistics ? 4 : 2;
+  T* const s = panel.s + lane * block.rows;
+  const Vec<T> reference = fill(panel.reference[lane]);
+  Vec<T> total[4] = {};
+  for (ptrdiff_t n = 0; n < block.rows; n += W) {
+    const Vec<T> score = load(s + n) - reference, p = exp2(score);
+    store(s + n, p);
+    total[0] += p;
+    total[1] += p * load(block.n2 + n);
+    if (Statistics) {
+      total[2] += p * p;
+      total[3] += p * score;
+    }
+  }
+  for (int i = 0; i < kSums; i++) panel.sums[i * W + lane] += static_cast<double>(sum<T>(total[i]));
+}
+
+template <class T>
+ptrdiff_t few_add(const Block<T>& block, Panel<T>& panel, bool statistics) {
+  const FlushSubnormals flush;
+  bool alive = false;
+  for (int lane = 0; lane < panel.lanes; lane++) {
+    const T peak = panel.peak[lane], error = few_error(block, panel, lane);
+    alive |= peak + error >= panel.low[lane] - panel.cut[lane];
+    panel.low[lane] = larger(peak - error, panel.low[lane]);
+  }
+  if (!alive) return 0;
+  for (int lane = 0; lane < panel.lanes; lane++) {
+    T& reference = panel.reference[lane];
+    if (panel.peak[lane] > reference + static_cast<T>(kSlack)) {
+      few_rescale(panel, lane, exp2(fill(reference - panel.peak[lane]))[0]);
+      reference = panel.peak[lane];
+    }
+    statistics ? few_exponentiate<T, true>(block, panel, lane) : few_exponentiate<T, false>(block, panel, lane);
+  }
+  multiply_transposed_few(block, panel, panel.s, panel.acc);
+  return block.rows;
+}
+
+template <class T>
+void few_add_along(const Block<T>& block, Panel<T>& panel) {
+  multiply_few(block, panel, panel.u, panel.su);
+  for (ptrdiff_t at = 0; at < panel.lanes * block.rows; at++) panel.su[at] *= panel.s[at];
+  multiply_transposed_few(block, panel, panel.su, panel.acc_u);
+}
+
+template <class T>
+constexpr PanelKernels<T> kFewKernels = {
+    kWidth<T>, true, few_scores<T>, few_second_best<T>, few_hits<T>, few_add<T>, few_add_along<T>};
+
+}  // namespace
+}  // namespace ISA
+}  // namespace interp_fast
