@@ -47,6 +47,18 @@ bool few_scores(const Block<T>& block, Panel<T>& panel) {
 }
 
 template <class T>
+void few_mass(const Block<T>& block, const Panel<T>& panel, T* out) {
+  constexpr int W = kWidth<T>;
+  for (int lane = 0; lane < panel.lanes; lane++) {
+    Vec<T> total = {};
+    for (ptrdiff_t n = 0; n < block.rows; n += W) {
+      total += exp2(load(panel.s + lane * block.rows + n) - fill(panel.peak[lane]));
+    }
+    out[lane] = sum<T>(total);
+  }
+}
+
+template <class T>
 void few_second_best(const Block<T>& block, const Panel<T>& panel, T* out) {
   for (int lane = 0; lane < panel.lanes; lane++) {
     const T* const s = panel.s + lane * block.rows;
@@ -136,7 +148,8 @@ void few_add_along(const Block<T>& block, Panel<T>& panel) {
 
 template <class T>
 constexpr PanelKernels<T> kFewKernels = {
-    kWidth<T>, true, few_scores<T>, few_second_best<T>, few_hits<T>, few_add<T>, few_add_along<T>};
+    kWidth<T>, true, few_scores<T>, few_mass<T>, few_second_best<T>,
+    few_hits<T>, few_add<T>, few_add_along<T>};
 
 }  // namespace
 }  // namespace ISA

@@ -84,7 +84,8 @@ struct PanelKernels {
   bool single;  // lanes lie over dimensions and blocks are as stored: for a few queries, at most 8
   // Fills s and peak; true if some lane has a row whose score may reach its threshold.
   bool (*scores)(const Block<T>&, Panel<T>&);
-  // The second largest score of each lane.
+  // Of each lane the sum of 2^(score - peak), and the second largest score.
+  void (*mass)(const Block<T>&, const Panel<T>&, T* out);
   void (*second_best)(const Block<T>&, const Panel<T>&, T* out);
   // Positions in s of the scores that may reach their thresholds; returns how many.
   ptrdiff_t (*hits)(const Block<T>&, const Panel<T>&, int32_t* found);

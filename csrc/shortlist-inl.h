@@ -32,6 +32,18 @@ bool reaches_threshold(const Block<T>& block, const Panel<T>& panel) {
   return any(found);
 }
 
+// sum_n 2^(s_n - peak) of each lane.
+template <class T, int V>
+void mass(const Block<T>& block, const Panel<T>& panel, T* out) {
+  constexpr int W = kWidth<T>;
+  Vec<T> total[V] = {}, peak[V];
+  for (int v = 0; v < V; v++) peak[v] = load(panel.peak + v * W);
+  for (ptrdiff_t n = 0; n < block.rows; n++) {
+    for (int v = 0; v < V; v++) total[v] += exp2(load(panel.s + (n * V + v) * W) - peak[v]);
+  }
+  for (int v = 0; v < V; v++) store(out + v * W, total[v]);
+}
+
 // The second largest score of each lane.
 template <class T, int V>
 void second_best(const Block<T>& block, const Panel<T>& panel, T* out) {

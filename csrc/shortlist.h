@@ -1,8 +1,9 @@
 // The rows that may still be among the best of one query, from scores with rigorous error bounds.
 //
 // With lb_(k) the k-th largest lower bound so far, a row whose score is at most `upper` can be left out for good once
-// upper < lb_(k) - cut: k rows are known to lie more than `cut` above it. A list that would rather be short than complete
-// lets `cut` shrink, as far as `least`, whenever it holds more than `crowd` rows.
+// upper < lb_(k) - cut: k rows are known to lie more than `cut` above it. A list that need not go down so far has a bar,
+// raised by its owner, and by itself whenever it holds more than `crowd` rows; rows within `least` of lb_(k) are wanted
+// however high that is.
 #pragma once
 
 #include <algorithm>
@@ -27,7 +28,13 @@ class Shortlist {
 
   size_t k() const { return k_; }
   // Every row whose score reaches this is in the list.
-  double threshold() const { return overflowed_ ? INFINITY : best_.size() < k_ ? -INFINITY : best_.front() - cut_; }
+  double threshold() const {
+    if (overflowed_) return INFINITY;
+    return best_.size() < k_ ? -INFINITY : std::max(best_.front() - cut_, std::min(bar_, best_.front() - least_));
+  }
+
+  // From now on only rows whose scores reach this, and those within `least`.
+  void raise_bar(double score) { bar_ = std::max(bar_, score); }
 
   // A lower bound on the score of a row; each row at most once.
   void raise(double lower) {
@@ -57,15 +64,9 @@ class Shortlist {
   // The lists of consecutive slabs of rows, in order.
   void append(const Shortlist& later) {
     for (double lower : later.best_) raise(lower);
-    cut_ = std::min(cut_, later.cut_);
+    raise_bar(later.bar_);
     entries_.insert(entries_.end(), later.entries_.begin(), later.entries_.end());
     if (later.overflowed_) overflow();
-  }
-
-  // From now on only as much as `least` asks for.
-  void shorten() {
-    cut_ = least_;
-    filter();
   }
 
   // Leaves out what the final threshold excludes.
@@ -82,13 +83,13 @@ class Shortlist {
  private:
   static constexpr size_t kFirst = 256;
 
-  // To half of a crowd, if `least` lets it.
+  // To half of a crowd.
   void shrink() {
     std::vector<double> upper;
     for (const Entry& entry : entries_) upper.push_back(entry.upper);
     const auto middle = upper.begin() + static_cast<ptrdiff_t>(crowd_ / 2);
     std::nth_element(upper.begin(), middle, upper.end(), std::greater<>());
-    cut_ = std::min(cut_, std::max(least_, best_.front() - *middle));
+    raise_bar(*middle);
     filter();
   }
 
@@ -98,7 +99,7 @@ class Shortlist {
   }
 
   size_t k_ = 1;
-  double cut_ = 0, least_ = 0;
+  double cut_ = 0, least_ = 0, bar_ = -INFINITY;
   size_t crowd_ = SIZE_MAX, capacity_ = SIZE_MAX, next_ = std::min(kFirst, crowd_);
   bool overflowed_ = false;
   std::vector<double> best_;  // the k largest lower bounds, the smallest first

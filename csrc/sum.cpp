@@ -15,11 +15,13 @@ constexpr double kLog2e = 1.4426950408889634074;
 constexpr int64_t kSumQueries = 64;   // of a group
 constexpr int kFlushBlocks = 32;      // float sums over rows go up a level after so many blocks
 constexpr int64_t kWaveGroups = 64;   // groups whose partial results are held at once
-// Rows whose weights may be corrected: up to so many nats below the best, and about so many. What is left has weights
-// below 1/2000 of the largest, or below about 1/32; the errors of those average out, and few rows cost little.
+// Rows whose weights may be corrected: up to so many nats below the best, and about so many, if they may weigh more than
+// is harmless. What is left has weights below 1/2000 of the largest, or below about 1/32; the errors of those average
+// out, and few rows cost little.
 constexpr double kHeavy = 8;
 constexpr size_t kMostHeavy = 64;
 constexpr double kMostInT = 0.5;  // largest weight formed in T whose complement still has its digits
+constexpr double kCrowded = 0.25;  // largest weight for which errors of logits count as averaging out
 
 // What a task leaves behind for each of its panels.
 template <class T>
@@ -50,6 +52,20 @@ double logit_error(const Data& data, const Query& query) {
   if (query.variance == 0) return INFINITY;
   const double e = kRoundoff<T> * std::max(a * std::sqrt(query.x2), 0.5 * a * a * r) / query.variance;
   return 0.5 * e * r + 0.5 * kRoundoff<T> * data.log_w_span;
+}
+
+// Rows that cannot end with more than a harmless weight need no place in the lists: the rows so far and those of this
+// block are part of the final sum.
+template <class T>
+void raise_bars(const PanelKernels<T>& kernels, const Block<T>& block, const Panel<T>& panel, const double* harmless,
+                const OfferScratch<T>& scratch, Shortlist* lists) {
+  T* const mass = scratch.second.get();
+  kernels.mass(block, panel, mass);
+  for (int lane = 0; lane < panel.lanes; lane++) {
+    const double reference = panel.reference[lane], peak = panel.peak[lane], level = std::max(reference, peak);
+    const double sum = panel.sums[lane] * std::exp2(reference - level) + mass[lane] * std::exp2(peak - level);
+    lists[lane].raise_bar(level + std::log2(harmless[lane] * sum));
+  }
 }
 
 // All slabs of one panel in one place: relative to the largest reference of each lane.
@@ -121,23 +137,26 @@ class Finisher {
     // Errors of logits reach the mean through the deviation of the rows; where many rows share the weight they average
     // (first order, checked against float64). The sum itself and the stored rows add their own roundings.
     const double deviation = std::sqrt(data_.active == 1 ? 0.0 : std::min(1.0, unsure) * variance);
-    const double error = (unsure > 0.25 ? 4 : 1) * logit_error<T>(data_, query) * deviation;
-    const double rounding = 4 * kRoundoff<T> * std::sqrt(second), reach2 = data_.reach * data_.reach;
-    const bool mean = out_.mean || out_.jvp || out_.variance;
-    if (mean && !(error + rounding <= allowed(query))) return false;
-    if (out_.scatter &&
-        !(2 * (error + rounding) * data_.reach <= promise_.scatter * data_.radius * data_.radius)) return false;
-    if ((out_.log_rest || out_.entropy || out_.variance || out_.jvp) && largest > (exact ? 1 - promise_.rest : kMostInT)) return false;
-    if ((out_.variance || out_.jvp) && variance < promise_.variance * reach2) return false;
+    const double error = (unsure > kCrowded ? 4 : 1) * logit_error<T>(data_, query) * deviation;
+    const double rounding = 4 * kRoundoff<T> * std::sqrt(second);
+    if (mean() && !(error + rounding <= allowed(query))) return false;
+    if (out_.scatter && !(error + rounding <= allowed_in_scatter())) return false;
+    if (off_weights() && largest > (exact ? 1 - promise_.rest : kMostInT)) return false;
+    if ((out_.variance || out_.jvp) && variance < promise_.variance * data_.reach * data_.reach) return false;
     const double known = exact ? std::sqrt(unsure) : 1.0;
     return out_.top == 0 || 2 * logit_error<T>(data_, query) * known * std::min(1.0, largest) <= promise_.top_weight;
   }
 
-  // Whether there is a posterior for which sums in T are not enough.
-  bool doubtful(const Query& query) const {
-    const double worst = (4 * logit_error<T>(data_, query) + 4 * kRoundoff<T>) * data_.reach;
-    return out_.log_rest || out_.entropy || out_.variance || out_.jvp || out_.top > 0 || out_.scatter ||
-           !(worst <= allowed(query));
+  // The largest weight whose logit may be formed in T whatever the posterior: what the test above lets pass.
+  double harmless(const Query& query) const {
+    const double error = logit_error<T>(data_, query), rounding = 4 * kRoundoff<T> * data_.reach;
+    double most = INFINITY, weight = off_weights() ? kMostInT : 1.0;
+    if (mean()) most = allowed(query) - rounding;
+    if (out_.scatter) most = std::min(most, allowed_in_scatter() - rounding);
+    const double deviations = std::max(0.0, most) / (error * data_.reach);
+    if (deviations < 4) weight = std::min({weight, kCrowded, deviations * deviations});
+    const double top = promise_.top_weight / (2 * error);
+    return out_.top > 0 ? std::min(weight, top * top) : weight;
   }
 
   // Gives the rows of a list the weights that they have in float64.
@@ -148,7 +167,7 @@ class Finisher {
     const double* const u = u_ ? u_ + query.index * d : nullptr;
     double scale = 0;
     for (ptrdiff_t k = 0; u && k < d; k++) scale = std::max(scale, std::abs(u[k]));
-    total.low = -INFINITY;
+    if (!candidates.rows.empty()) total.low = -INFINITY;
     for (size_t i = 0; i < candidates.rows.size(); i++) {
       const int64_t n = candidates.rows[i];
       if (data_.log_w[n] == -INFINITY) continue;
@@ -218,6 +237,10 @@ class Finisher {
     const double s = std::sqrt(query.variance) / query.alpha;
     return std::min(promise_.per_radius * data_.radius, promise_.per_deviation * s);
   }
+  // And so that the scatter keeps its promise.
+  double allowed_in_scatter() const { return promise_.scatter * data_.radius * data_.radius / (2 * data_.reach); }
+  bool mean() const { return out_.mean || out_.jvp || out_.variance; }
+  bool off_weights() const { return out_.log_rest || out_.entropy || out_.variance || out_.jvp; }
 
   const Data& data_;
   const Outputs& out_;
@@ -239,8 +262,9 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
   const size_t capacity = std::max<size_t>(1024, 4 * k);
   const bool statistics = out.ess || out.entropy;
   const Finisher<T> finisher(data, out, promise, u);
-  const bool doubts = std::any_of(queries, queries + count, [&](const Query& q) { return finisher.doubtful(q); });
-  const bool listed = out.order() || doubts;
+  std::vector<double> harmless(static_cast<size_t>(count));
+  std::transform(queries, queries + count, harmless.begin(), [&](const Query& q) { return finisher.harmless(q); });
+  const bool doubts = *std::min_element(harmless.begin(), harmless.end()) < 1, listed = out.order() || doubts;
 
   std::vector<std::vector<Partial<T>>> partials(static_cast<size_t>(plan.panels));  // [panel][slab]
   for (auto& slabs : partials) slabs.resize(static_cast<size_t>(plan.slabs));
@@ -275,9 +299,9 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
       partial.total = zeros<double>(plan.size);
       if (directions) partial.total_u = zeros<double>(plan.size);
       for (int lane = 0; listed && lane < plan.lanes(p); lane++) {
-        const Query& query = queries[p * W + lane];
-        const double heavy = finisher.doubtful(query) ? kLog2e * std::min(kHeavy, query.cut) : 0.0;
-        partial.lists.emplace_back(k, heavy, 0.0, std::max(kMostHeavy, k), capacity);
+        const double least = out.order() ? 0.0 : -INFINITY, cut = std::min(kHeavy, queries[p * W + lane].cut);
+        partial.lists.emplace_back(k, kLog2e * cut, least, std::max(kMostHeavy, k), capacity);
+        if (harmless[static_cast<size_t>(p * W + lane)] >= 1) partial.lists.back().raise_bar(INFINITY);
       }
       Panel<T> panel = panels.panel(p);
       panel.s = scratch.s.get();
@@ -303,7 +327,9 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
     const size_t i = static_cast<size_t>(p - plan.first_panel(group));
     Panel<T>& panel = mine.panels[i];
     if (panels.kernels->scores(block, panel)) {
-      offer_block(*panels.kernels, panel, block, first, *mine.offer, mine.partials[i]->lists.data(),
+      Shortlist* const lists = mine.partials[i]->lists.data();
+      if (doubts) raise_bars(*panels.kernels, block, panel, &harmless[static_cast<size_t>(p * W)], *mine.offer, lists);
+      offer_block(*panels.kernels, panel, block, first, *mine.offer, lists,
                   mine.lanes.get() + static_cast<ptrdiff_t>(i) * W);
     }
     const ptrdiff_t alive = panels.kernels->add(block, panel, statistics);
@@ -344,7 +370,9 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
       if (directions) total.u_x[static_cast<size_t>(k)] = merged.total_u[at];
     }
     unsettled[static_cast<size_t>(q)] = !finisher.enough(queries[q], total, total.largest(), false);
-    if (!unsettled[static_cast<size_t>(q)]) lists[static_cast<size_t>(q)].shorten();
+    if (unsettled[static_cast<size_t>(q)] || !listed) return;
+    lists[static_cast<size_t>(q)].raise_bar(INFINITY);
+    lists[static_cast<size_t>(q)].filter();
   });
   const std::vector<Candidates> candidates =
       listed ? measure(data, queries, lists, threads) : std::vector<Candidates>(static_cast<size_t>(count));
