@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+import interp_fast as itf
 from interp_fast import backends
+from interp_fast._arrays import result_type
 from interp_fast._bench import QUICK, REGIMES, Problem, Regime, bound, machine
+from interp_fast._benchmark import PROMISE
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,6 +55,24 @@ def _limits(nbytes: int, threads: int) -> dict[str, float]:
 
     memory = np.ones(nbytes, np.uint8)
     return dict(_core.limits(memory, threads))
+
+
+@pytest.fixture
+def denoiser(benchmark: Any, note: Any) -> Any:
+    """Time the denoiser of a field at one sigma / alpha, and hold its answers against the truth."""
+
+    def time(field: itf.Field, data: Problem, regime: Regime, dtype: str, ratio: float) -> None:
+        t = 1 / (1 + ratio)
+        x = data.queries(regime.M, t)
+        few, truth = x[:8], data.denoiser(x[:8], t)
+        answer = {"denoiser": field.denoiser(x, t), "noise": field.noise(few, t)}  # compiles and prepares, too
+        answer["denoiser"] = benchmark(field.denoiser, x, t)
+        errors = data.errors(answer, few, truth, t)
+        assert all(errors[key] <= promised for key, promised in PROMISE[result_type(dtype).name].items()), errors
+        note(regime, dtype)
+        benchmark.extra_info |= {"work": float(np.mean(field.posterior(x, t).work)), **errors}
+
+    return time
 
 
 @pytest.fixture

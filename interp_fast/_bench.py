@@ -212,7 +212,15 @@ def run(
         evaluations, and one of trajectories, which are averages over their steps already.
     progress
         Called with what is being timed and the share of the whole that is done.
+
+    Raises
+    ------
+    ValueError
+        A ratio is not positive and finite; a peer is unknown, or is not installed.
     """
+    if not all(0 < ratio < np.inf for ratio in ratios):
+        msg = f"ratios must be positive and finite; got {', '.join(f'{ratio:g}' for ratio in ratios)}."
+        raise ValueError(msg)
     threads = threads or default_threads()
     names, compiled = installed(peers), "cpp" in available()
     shared: dict[tuple[int, int, str], list[tuple[str, float | None]]] = {}
@@ -228,8 +236,13 @@ def run(
         present = [name for name in names if kind in PEERS[name].types]
         with contextlib.closing(_Company([*([LIMITS] * compiled), *present], problem.rows, threads)) as company:
             for name, ratio in tasks:
-                progress(f"{name} {dtype}" + (f" at {ratio:g}" if ratio else ""), len(cells) / total)
-                cell = _cell(regimes[name], problem, ratio, present, company, rounds, budget)
+                what = f"{name} {dtype}" + (f" at {ratio:g}" if ratio else "")
+
+                def told(contestant: str, what: str = what) -> None:
+                    progress(f"{what}: {contestant}", len(cells) / total)
+
+                progress(what, len(cells) / total)
+                cell = _cell(regimes[name], problem, ratio, present, company, rounds, budget, told)
                 cells.append({"regime": name, **cell})
     progress("done", 1.0)
     return Benchmark(machine(threads, names), cells)
@@ -275,8 +288,12 @@ def _cell(
     company: _Company,
     rounds: int,
     budget: float,
+    told: Callable[[str], None],
 ) -> dict[str, Any]:
-    """One problem: what every contestant took and got wrong, and the limits of the machine meanwhile."""
+    """One problem: what every contestant took and got wrong, and the limits of the machine meanwhile.
+
+    A trajectory takes long: ``told`` hears whose turn it is.
+    """
     t = 0.0 if ratio is None else 1.0 / (1.0 + ratio)
     x = problem.queries(regime.M, t)
     few = x[: _CHECKED if regime.steps == 0 else 2]
@@ -307,6 +324,8 @@ def _cell(
                 found = company.ask(name) or {}
                 limits = {key: max(value, limits.get(key, 0.0)) for key, value in found.items()}
                 continue
+            if regime.steps:
+                told(name)
             queries = x if PEERS[name].products or not large else few
             answer = company.ask(name, task, queries, argument)
             if answer is None:
@@ -322,8 +341,7 @@ def _cell(
                 }
             entry |= {key: max(error, entry.get(key, 0.0)) for key, error in errors.items()}
             entry |= {"scaled": factor > 1, "work": checked[name].get("work") if regime.steps == 0 else None}
-            if "blas" in checked[name]:
-                entry["blas"] = checked[name]["blas"]
+            entry["kernels"] = checked[name].get("kernels")
     for name, entry in list(entries.items()):
         if name in company.failed:
             del entries[name]

@@ -17,7 +17,7 @@ Times in milliseconds. of dense: time of the dense work (4 M N d flops, M N expo
 the machine's limits over the median; it passes 1 where work is skipped (work: share of the dense work done). of one
 product: the same of 2 M N d flops, all that is left at late times. ratio: of medians. noise, denoiser: largest errors
 against float64 direct differences, over max(|z|, 1) and max(|D|, R); endpoint: over R. *: timed on a few queries and
-scaled."""
+scaled. INTERP_FAST_ISA chooses the instructions of cpp and of the limits; other libraries choose theirs."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Benchmark:
         second); ``bound`` and ``product_bound``, the seconds that dense work and one product take at these; ``peers``,
         by name, ``median`` and ``minimum`` seconds, the errors ``noise`` and ``denoiser`` (of a trajectory
         ``endpoint``, in units of R), ``work`` (the share of the dense work done, ours only), ``scaled`` (timed on a few
-        queries); ``failed``, reasons by name.
+        queries), ``kernels`` (what was chosen for this processor, where known); ``failed``, reasons by name.
     """
 
     machine: dict[str, Any]
@@ -129,8 +129,8 @@ def _names(cells: list[dict[str, Any]]) -> list[str]:
 
 
 def _label(name: str, cells: list[dict[str, Any]]) -> str:
-    blas = {cell["peers"][name].get("blas") for cell in cells if name in cell["peers"]} - {None}
-    return PEERS[name].label + "".join(f" ({kernels})" for kernels in blas)
+    kernels = {cell["peers"][name].get("kernels") for cell in cells if name in cell["peers"]} - {None}
+    return PEERS[name].label + "".join(f" ({chosen})" for chosen in kernels)
 
 
 def _kept(cell: dict[str, Any], entry: dict[str, Any]) -> bool:

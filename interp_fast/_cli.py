@@ -160,6 +160,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TYPE",
         help=f"of the rows: some of {', '.join(_TYPES)} (default: all; float32 with --quick)",
     )
+    bench.add_argument(
+        "--ratios", nargs="+", type=float, metavar="R", help="sigma / alpha of evaluations (default: 19 0.01 0.001)"
+    )
     bench.add_argument("--peers", nargs="+", metavar="NAME", help="some of our backends and libraries (default: all)")
     bench.add_argument("--out", type=Path, metavar="DIR", help="folder for bench.json, bench.txt, bench.md, bench.png")
     bench.add_argument("--markdown", action="store_true", help="print the table of the README")
@@ -359,7 +362,7 @@ def _bench(arguments: Any) -> int:
     # Most of a short run is starting processes, once for each set of rows: these four share two sets.
     names = arguments.regime or (("images", "one-query", "trajectory", "d2") if arguments.quick else sizes)
     regimes = {name: sizes[name] for name in names}
-    effort: dict[str, Any] = {"ratios": (RATIOS[0], RATIOS[-1]), "rounds": 3} if arguments.quick else {}
+    effort = {"rounds": 3} if arguments.quick else {}
     peers = arguments.peers
     if arguments.quick and peers is None:  # direct differences are slow, and KeOps compiles for every shape
         peers = [name for name in installed() if PEERS[name].products]
@@ -370,6 +373,7 @@ def _bench(arguments: Any) -> int:
         result = run(
             regimes,
             peers=peers,
+            ratios=arguments.ratios or ((RATIOS[0], RATIOS[-1]) if arguments.quick else RATIOS),
             types=types,
             threads=arguments.threads,
             progress=_Progress(lines=True),

@@ -49,8 +49,8 @@ class Calls:
     ----------
     denoiser : (x, t) -> (M, d)
     check : (x, t) -> dict, or None
-        Ours: ``noise`` (M, d) as the field returns it, and ``work``, the mean share of the dense work done. NumPy:
-        ``blas``, the kernels that its BLAS chose.
+        Ours: ``noise`` (M, d) as the field returns it, and ``work``, the mean share of the dense work done. Compiled
+        ones and NumPy: ``kernels``, what was chosen for this processor.
     sample : (x0, K) -> (M, d), or None
         Ours only: the endpoint of K Euler steps. The others are called in a loop.
     """
@@ -115,7 +115,8 @@ def _ours(backend: str) -> Callable[[Array, int], Calls]:
         field = Field(rows, Linear(), backend=backend, threads=threads)
 
         def check(x: Array, t: float) -> dict[str, Any]:
-            return {"noise": field.noise(x, t), "work": float(np.mean(field.posterior(x, t).work))}
+            work = float(np.mean(field.posterior(x, t).work))
+            return {"noise": field.noise(x, t), "work": work, "kernels": field.isa}
 
         def endpoint(x0: Array, steps: int) -> Array:
             return np.asarray(sample(field, euler(field.schedule, steps), x0=x0).x)
@@ -154,7 +155,7 @@ def _numpy(rows: Array, threads: int) -> Calls:
             mean[first : first + _QUERIES] = (p @ rows) / p.sum(axis=1, keepdims=True)
         return mean
 
-    return Calls(denoiser, lambda x, t: {"blas": _blas()})
+    return Calls(denoiser, lambda x, t: {"kernels": _blas()})
 
 
 def _blas() -> str | None:
@@ -338,8 +339,12 @@ class Contestant:
 
 @contextlib.contextmanager
 def _environment(threads: int) -> Iterator[None]:
-    """What runtimes read when they load: our thread count, and no forced choice of BLAS kernels."""
+    """What runtimes read when they load: our thread count and instruction set, and no forced choice of BLAS kernels."""
     before = dict(os.environ)
+    if "cpp" in available():
+        from . import _core
+
+        os.environ["INTERP_FAST_ISA"] = _core.isa()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = str(threads)
     os.environ["JAX_ENABLE_X64"] = "1"
@@ -386,6 +391,7 @@ def _answers(name: str, rows: Array, threads: int) -> Callable[..., Any]:
             return _timed(4, calls.denoiser, x, argument)
         if calls.sample is not None:
             return _timed(1, calls.sample, x, argument)
+        calls.denoiser(x, 0.5)  # compiles
         return _timed(1, euler_loop, calls.denoiser, rows.mean(axis=0, dtype=np.float64).astype(x.dtype), x, argument)
 
     return answer

@@ -151,6 +151,28 @@ def test_unknown_regime(capsys):
     assert "--regime must be among images" in capsys.readouterr().err
 
 
+def test_ratios(capsys):
+    command = ["bench", "--quick", "--regime", "d2", "--peers", backends.available()[0], "--threads", "1", "--json"]
+    assert main([*command, "--ratios", "2"]) == 0
+    assert [cell["ratio"] for cell in json.loads(capsys.readouterr().out)["cells"]] == [2.0]
+    assert main([*command, "--ratios", "0"]) == 2
+    assert "ratios must be positive and finite; got 0" in capsys.readouterr().err
+
+
+if "cpp" in backends.available():
+    from interp_fast import _core
+
+    @pytest.mark.parametrize("isa", _core.supported())
+    def test_contestants_use_the_instruction_set_in_use_here(isa, tmp_path):
+        np.save(tmp_path / "rows.npy", np.zeros((5, 2), np.float32))
+        before = _core.isa()
+        _core.set_isa(isa)
+        contestant = Contestant("cpp", str(tmp_path / "rows.npy"), 1)
+        _core.set_isa(before)
+        assert contestant.ask("check", np.zeros((3, 2), np.float32), 0.5)["kernels"] == isa
+        contestant.stop()
+
+
 def test_unknown_peer():
     with pytest.raises(ValueError, match="peers must be among those installed.*'nonesuch'"):
         installed(["nonesuch"])
