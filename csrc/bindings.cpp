@@ -39,13 +39,14 @@ RowType row_type(const py::array& rows) {
 
 std::unique_ptr<PyData> make_data(const py::array& rows, const Doubles& log_w, const Doubles& center,
                                   const Doubles& mean, double radius, double reach,
-                                  std::optional<std::pair<double, double>> scale, double bandwidth, int threads) {
+                                  std::optional<std::pair<double, double>> scale, double bandwidth, bool low_memory,
+                                  int threads) {
   const auto [a, b] = scale.value_or(std::pair<double, double>(1.0, 0.0));
   const Rows raw{static_cast<const char*>(rows.data()), rows.strides(0), rows.shape(0), rows.shape(1), row_type(rows), a, b};
   const double *w = log_w.data(), *c = center.data(), *m = mean.data();
   auto out = std::unique_ptr<PyData>(new PyData{rows, log_w, {}});
   py::gil_scoped_release release;
-  out->data = prepare(raw, w, c, m, radius, reach, bandwidth, threads);
+  out->data = prepare(raw, w, c, m, radius, reach, bandwidth, low_memory, threads);
   return out;
 }
 
@@ -158,7 +159,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.def("supported", &supported_isas, "Instruction sets that run here, best first.");
   py::class_<PyData>(m, "Data")
       .def(py::init(&make_data), arg("rows").noconvert(), arg("log_w").noconvert(), arg("center").noconvert(),
-           arg("mean").noconvert(), arg("radius"), arg("reach"), arg("scale"), arg("bandwidth"), arg("threads"));
+           arg("mean").noconvert(), arg("radius"), arg("reach"), arg("scale"), arg("bandwidth"), arg("low_memory"),
+           arg("threads"));
   m.def("posterior", &py_posterior, arg("x").noconvert(), arg("data"), arg("alpha").noconvert(),
         arg("sigma").noconvert(), arg("cut").noconvert(), arg("u").noconvert(), arg("out"), arg("threads"));
   m.def("nearest", &py_nearest, arg("x").noconvert(), arg("data"), arg("alpha"), arg("index").noconvert(),

@@ -5,6 +5,7 @@
 
 #include "dispatch.h"
 #include "scan.h"
+#include "screen.h"
 #include "shortlist.h"
 
 namespace interp_fast {
@@ -14,35 +15,56 @@ constexpr int64_t kCollectQueries = 128;  // of a group: there is no second prod
 // One worker's memory for showing blocks to shortlists.
 template <class T>
 struct OfferScratch {
-  Buffer<T> second;
-  Buffer<int32_t> hits;
+  Buffer<T> second, errors, found;
+  Buffer<int32_t> hits, lanes;
   explicit OfferScratch(const Plan& plan)
-      : second(static_cast<size_t>(plan.width)), hits(static_cast<size_t>(plan.width * plan.block_rows)) {}
+      : second(static_cast<size_t>(plan.width)),
+        errors(static_cast<size_t>(plan.width)),
+        found(static_cast<size_t>(plan.bytes ? plan.width * plan.block_rows : 0)),
+        hits(static_cast<size_t>(plan.width * plan.block_rows)),
+        lanes(static_cast<size_t>(plan.width)) {}
 };
+
+// The bounds on the rounding errors of the scores of a block.
+template <class T>
+void score_errors(const Panel<T>& panel, const Block<T>& block, T* errors) {
+  for (int lane = 0; lane < panel.lanes; lane++) {
+    errors[lane] = (panel.slack1[lane] + panel.slack2[lane] * block.reach) * block.reach +
+                   panel.slack3[lane] * block.span + panel.slack4[lane] * block.coarse;
+  }
+}
+
+template <class T>
+T rounded_down(double x) {
+  const T y = static_cast<T>(x);
+  return y > x ? std::nextafter(y, static_cast<T>(-INFINITY)) : y;
+}
 
 // Shows the rows of a block to the shortlists (one per lane) and renews the thresholds of the panel.
 template <class T>
 void offer_block(const PanelKernels<T>& kernels, const Panel<T>& panel, const Block<T>& block, int64_t first,
                  const OfferScratch<T>& scratch, Shortlist* lists, T* thresholds) {
   const int width = kernels.width;
-  const auto error = [&](int lane) {
-    return (static_cast<double>(panel.slack1[lane]) + panel.slack2[lane] * block.reach) * block.reach +
-           panel.slack3[lane] * block.span;
-  };
+  T* const errors = scratch.errors.get();
+  score_errors(panel, block, errors);
+  int open = 0;  // lanes that a row may concern
+  for (int lane = 0; lane < panel.lanes; lane++) {
+    if (!(panel.peak[lane] + errors[lane] < thresholds[lane])) scratch.lanes[static_cast<size_t>(open++)] = lane;
+  }
   const auto renew = [&] {
-    for (int lane = 0; lane < panel.lanes; lane++) {
-      const double limit = lists[lane].threshold();
-      T rounded = static_cast<T>(limit);
-      if (rounded > limit) rounded = std::nextafter(rounded, static_cast<T>(-INFINITY));
-      thresholds[lane] = rounded;
+    for (int i = 0; i < open; i++) {
+      const int lane = scratch.lanes[static_cast<size_t>(i)];
+      thresholds[lane] = rounded_down<T>(lists[lane].threshold());
     }
   };
   // Up to two bounds come from the block at large, before any of its rows is taken.
   const size_t k = lists[0].k();
   if (k == 2) kernels.second_best(block, panel, scratch.second.get());
-  for (int lane = 0; k <= 2 && lane < panel.lanes; lane++) {
-    lists[lane].raise(panel.peak[lane] - error(lane));
-    if (k == 2) lists[lane].raise(scratch.second[static_cast<size_t>(lane)] - error(lane));
+  for (int i = 0; k <= 2 && i < open; i++) {
+    const int lane = scratch.lanes[static_cast<size_t>(i)];
+    const double error = errors[lane];
+    lists[lane].raise(panel.peak[lane] - error);
+    if (k == 2) lists[lane].raise(scratch.second[static_cast<size_t>(lane)] - error);
   }
   if (k <= 2) renew();
   const ptrdiff_t count = kernels.hits(block, panel, scratch.hits.get());
@@ -51,11 +73,28 @@ void offer_block(const PanelKernels<T>& kernels, const Panel<T>& panel, const Bl
     const int rows = static_cast<int>(block.rows);
     const int row = kernels.single ? at % rows : at / width, lane = kernels.single ? at / rows : at % width;
     if (lane >= panel.lanes || block.n2[row] == static_cast<T>(kNever)) continue;
-    const double score = panel.s[at];
-    if (k > 2) lists[lane].raise(score - error(lane));
-    lists[lane].add(first + row, score, score + error(lane));
+    const double score = panel.s[at], error = errors[lane];
+    if (k > 2) lists[lane].raise(score - error);
+    lists[lane].add(first + row, score, score + error);
   }
   if (k > 2) renew();
+}
+
+// The same for rows found by bytes.
+template <class T>
+void offer_found(const Panel<T>& panel, const Block<T>& block, int width, int64_t first, ptrdiff_t count,
+                 const OfferScratch<T>& scratch, Shortlist* lists, T* thresholds) {
+  if (count == 0) return;
+  score_errors(panel, block, scratch.errors.get());
+  for (ptrdiff_t i = 0; i < count; i++) {
+    const int32_t at = scratch.hits[static_cast<size_t>(i)];
+    const int row = at / width, lane = at % width;
+    if (lane >= panel.lanes || block.n2[row] == static_cast<T>(kNever)) continue;
+    const double score = scratch.found[static_cast<size_t>(i)], error = scratch.errors[static_cast<size_t>(lane)];
+    lists[lane].raise(score - error);
+    lists[lane].add(first + row, score, score + error);
+    thresholds[lane] = rounded_down<T>(lists[lane].threshold());
+  }
 }
 
 // Thresholds that let every lane in use pass at first, and no other.
@@ -66,18 +105,59 @@ void open_thresholds(const Panel<T>& panel, int width, T* thresholds) {
   }
 }
 
-// For each query the rows whose score may lie within its cut of the k-th best score. Lists of more than `capacity`
-// rows are given up. `weighted` false: by distance alone, over all rows and with no cut.
+// A lower bound on the k-th best score of each query, from the first rows of every slab, so that no slab starts from
+// nothing: fewer rows are taken that will be left out in the end.
 template <class T>
-std::vector<Shortlist> collect(const Data& data, const Query* queries, int64_t count, size_t k, bool weighted,
-                               size_t capacity, int threads) {
-  const KernelTable& table = active_kernels();
-  Panels<T> panels = make_panels<T>(data, table, count, kCollectQueries);
+std::vector<double> first_bounds(const Data& data, const KernelTable& table, const Panels<T>& panels, size_t k,
+                                 bool weighted, int threads) {
   const Plan& plan = panels.plan;
-  // Scores below 1 in size: nothing overflows, however far a query and however small its variance.
-  const auto scale = [](const Query& q) { return 1 / (q.alpha * std::sqrt(q.x2) + 0.5 * q.alpha * q.alpha + q.variance); };
-  fill_panels(panels, data, queries, nullptr, weighted, threads, scale);
+  std::vector<double> floors(static_cast<size_t>(plan.queries), -INFINITY);
+  if (k > 2 || plan.single) return floors;  // a few queries wait for memory, not for lists
+  const size_t each = k * static_cast<size_t>(plan.slabs);
+  std::vector<double> bounds(static_cast<size_t>(plan.queries) * each);  // [query][slab][k]
+  struct Worker {
+    int64_t slab;
+    T* s;
+    Buffer<T> lanes;
+  };
+  std::vector<Worker> workers(static_cast<size_t>(threads));
+  const auto start = [&](int64_t, int64_t slab, int worker, const Scratch<T>& scratch) {
+    workers[static_cast<size_t>(worker)] = {slab, scratch.s.get(), Buffer<T>(static_cast<size_t>(3 * plan.width))};
+  };
+  const auto visit = [&](int64_t, int64_t p, const Block<T>& block, int64_t, ptrdiff_t, int worker) {
+    const Worker& mine = workers[static_cast<size_t>(worker)];
+    Panel<T> panel = panels.panel(p);
+    T* const peak = mine.lanes.get();
+    T* const second = peak + plan.width;
+    T* const errors = second + plan.width;
+    panel.s = mine.s, panel.peak = peak;
+    panels.kernels->scores(block, panel);
+    if (k == 2) panels.kernels->second_best(block, panel, second);
+    score_errors(panel, block, errors);
+    for (int lane = 0; lane < panel.lanes; lane++) {
+      double* const to = bounds.data() + static_cast<size_t>(p * plan.width + lane) * each + static_cast<size_t>(mine.slab) * k;
+      to[0] = static_cast<double>(peak[lane]) - errors[lane];
+      if (k == 2) to[1] = static_cast<double>(second[lane]) - errors[lane];
+    }
+  };
+  scan(data, table, panels, weighted, threads, start, visit, [](int64_t, int64_t, int) {}, 1);
+  for (size_t q = 0; q < floors.size(); q++) {
+    double* const from = bounds.data() + q * each;
+    for (size_t i = 0; i < each; i++) from[i] = std::isnan(from[i]) ? -INFINITY : from[i];
+    std::nth_element(from, from + k - 1, from + each, std::greater<>());
+    floors[q] = from[k - 1];
+  }
+  return floors;
+}
 
+// For each query of the panels the rows whose score may lie within its cut of the k-th best score. Lists of more than
+// `capacity` rows are given up. `weighted` false: by distance alone, over all rows and with no cut.
+template <class T>
+std::vector<Shortlist> collect(const Data& data, const KernelTable& table, const Panels<T>& panels,
+                               const ScreenKernels* screen, size_t k, bool weighted, size_t capacity, int threads) {
+  const Plan& plan = panels.plan;
+  const int64_t count = plan.queries;
+  const std::vector<double> floors = first_bounds(data, table, panels, k, weighted, threads);
   std::vector<std::vector<Shortlist>> lists(static_cast<size_t>(plan.slabs));  // [slab][query]
   for (auto& slab : lists) slab.resize(static_cast<size_t>(count));
   struct Worker {
@@ -95,11 +175,15 @@ std::vector<Shortlist> collect(const Data& data, const Query* queries, int64_t c
     mine.peak = Buffer<T>(static_cast<size_t>(plan.width));
     mine.thresholds = Buffer<T>(static_cast<size_t>(open * plan.width));
     for (int64_t p = first; p < first + open; p++) {
-      open_thresholds(panels.panel(p), plan.width, mine.thresholds.get() + (p - first) * plan.width);
+      const Panel<T> panel = panels.panel(p);
+      T* const thresholds = mine.thresholds.get() + (p - first) * plan.width;
+      open_thresholds(panel, plan.width, thresholds);
       for (int lane = 0; lane < plan.lanes(p); lane++) {
-        const Query& query = queries[p * plan.width + lane];
-        const double cut = weighted ? std::min(query.cut, kUnderflow<T>) * query.variance * scale(query) : 0.0;
-        lists[static_cast<size_t>(slab)][static_cast<size_t>(p * plan.width + lane)] = Shortlist(k, cut, capacity);
+        const double cut = weighted ? static_cast<double>(panel.cut[lane]) : 0.0;
+        const size_t q = static_cast<size_t>(p * plan.width + lane);
+        lists[static_cast<size_t>(slab)][q] = Shortlist(k, cut, capacity);
+        lists[static_cast<size_t>(slab)][q].start_from(floors[q]);
+        thresholds[lane] = rounded_down<T>(lists[static_cast<size_t>(slab)][q].threshold());
       }
     }
   };
@@ -110,9 +194,15 @@ std::vector<Shortlist> collect(const Data& data, const Query* queries, int64_t c
     panel.s = mine.s;
     panel.peak = mine.peak.get();
     panel.threshold = thresholds;
-    if (!panels.kernels->scores(block, panel)) return;
-    offer_block(*panels.kernels, panel, block, first, *mine.offer,
-                &lists[static_cast<size_t>(mine.slab)][static_cast<size_t>(p * plan.width)], thresholds);
+    Shortlist* const into = &lists[static_cast<size_t>(mine.slab)][static_cast<size_t>(p * plan.width)];
+    const OfferScratch<T>& offer = *mine.offer;
+    if constexpr (sizeof(T) == sizeof(float)) {
+      if (screen) {
+        const ptrdiff_t count = screen->look(block, panel, offer.hits.get(), offer.found.get());
+        return offer_found(panel, block, plan.width, first, count, offer, into, thresholds);
+      }
+    }
+    if (panels.kernels->scores(block, panel)) offer_block(*panels.kernels, panel, block, first, offer, into, thresholds);
   };
   scan(data, table, panels, weighted, threads, start, visit, [](int64_t, int64_t, int) {});
 
@@ -120,11 +210,28 @@ std::vector<Shortlist> collect(const Data& data, const Query* queries, int64_t c
   parallel_for(count, threads, [&](int64_t q, int) {
     Shortlist& list = merged[static_cast<size_t>(q)];
     for (int64_t slab = 1; slab < plan.slabs; slab++) {
-      list.append(lists[static_cast<size_t>(slab)][static_cast<size_t>(q)]);
+      list.append(std::move(lists[static_cast<size_t>(slab)][static_cast<size_t>(q)]));
     }
     list.filter();
   });
   return merged;
 }
 
+template <class T>
+std::vector<Shortlist> collect(const Data& data, const Query* queries, int64_t count, size_t k, bool weighted,
+                               size_t capacity, int threads) {
+  const KernelTable& table = active_kernels();
+  Panels<T> panels = make_panels(data, kernels_for<T>(table, count, data.rows.d), count, kCollectQueries);
+  fill_panels(panels, data, queries, nullptr, weighted, threads, normal_scale);
+  return collect(data, table, panels, nullptr, k, weighted, capacity, threads);
+}
+
+// The same from bytes: as rigorous, and longer where rows lie closer than bytes can tell.
+inline std::vector<Shortlist> screen(const Data& data, const ScreenKernels& kernels, const Query* queries, int64_t count, size_t k,
+                                     bool weighted, size_t capacity, int threads) {
+  data.coarse->make(data, kernels, threads);
+  Panels<float> panels = make_panels<float>(data, kernels.panel, count, kCollectQueries);
+  fill_bytes(panels, data, queries, weighted, threads);
+  return collect(data, active_kernels(), panels, &kernels, k, weighted, capacity, threads);
+}
 }  // namespace interp_fast

@@ -9,7 +9,7 @@
 namespace interp_fast {
 
 Data prepare(const Rows& rows, const double* log_w, const double* center, const double* mean, double radius,
-             double reach, double bandwidth, int threads) {
+             double reach, double bandwidth, bool low_memory, int threads) {
   Data data{};
   data.rows = rows;
   data.log_w = log_w;
@@ -54,6 +54,7 @@ Data prepare(const Rows& rows, const double* log_w, const double* center, const 
   data.radius = radius / std::abs(data.unit);
   data.log_w_max = heaviest;
   data.log_w_span = heaviest - lightest;
+  if (!low_memory || rows.type == RowType::u8) data.coarse = std::make_unique<Coarse>();
   return data;
 }
 

@@ -1,8 +1,10 @@
 // A prepared training set: the rows as given, and what puts them into normal form block by block.
 #pragma once
 
+#include <memory>
 #include <vector>
 
+#include "coarse.h"
 #include "kernels.h"
 
 namespace interp_fast {
@@ -25,6 +27,7 @@ struct Data {
   double log_w_max, log_w_span;
   int64_t active;    // rows of non-zero weight
   int64_t heaviest;  // one of the largest weight
+  std::unique_ptr<Coarse> coarse;  // nullptr: not to be kept
 
   template <class T>
   const T* shift() const;
@@ -39,8 +42,9 @@ inline const double* Data::shift<double>() const {
   return shift64.data();
 }
 
-// One parallel pass over the rows, for their norms. `center`, `mean` (d,) and `radius` are those of the values.
+// One parallel pass over the rows, for their norms. `center`, `mean` (d,) and `radius` are those of the values. With
+// `low_memory` no copy of the rows is made, now or later.
 Data prepare(const Rows& rows, const double* log_w, const double* center, const double* mean, double radius,
-             double reach, double bandwidth, int threads);
+             double reach, double bandwidth, bool low_memory, int threads);
 
 }  // namespace interp_fast

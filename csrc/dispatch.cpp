@@ -14,6 +14,9 @@ IF_DECLARE(base)
 #ifdef IF_X86
 IF_DECLARE(v3)
 IF_DECLARE(v4)
+namespace vnni {
+extern const ScreenKernels screen_kernels;
+}
 #endif
 #undef IF_DECLARE
 
@@ -52,6 +55,15 @@ const KernelTable& active_kernels() {
     active.store(table, std::memory_order_release);
   }
   return *table;
+}
+
+const ScreenKernels* active_screen() {
+#ifdef IF_X86
+  const bool available = &active_kernels() == &v4::kernel_table && __builtin_cpu_supports("avx512vnni");
+  return available ? &vnni::screen_kernels : nullptr;
+#else
+  return nullptr;
+#endif
 }
 
 void set_isa(const std::string& name) { active.store(find(name, "isa"), std::memory_order_release); }

@@ -20,7 +20,7 @@ IF_INLINE T larger(T a, T b) {
 
 template <class T>
 IF_INLINE T few_error(const Block<T>& block, const Panel<T>& panel, int lane) {
-  return score_error(block, panel.slack1[lane], panel.slack2[lane], panel.slack3[lane]);
+  return score_error(block, panel.slack1[lane], panel.slack2[lane], panel.slack3[lane], panel.slack4[lane]);
 }
 
 template <class T>
@@ -148,7 +148,7 @@ void few_add_along(const Block<T>& block, Panel<T>& panel) {
 
 template <class T>
 constexpr PanelKernels<T> kFewKernels = {
-    kWidth<T>, true, few_scores<T>, few_mass<T>, few_second_best<T>,
+    kWidth<T>, true, false, few_scores<T>, few_mass<T>, few_second_best<T>,
     few_hits<T>, few_add<T>, few_add_along<T>};
 
 }  // namespace

@@ -36,7 +36,7 @@ constexpr double kNever = 1e30;          // |X|^2 and -log_w of a row that must 
 
 // Consecutive rows. For many queries they are decoded into cache in normal form: chunk after chunk of dimensions, so
 // that what is used together lies together; rows of weight 0 and those that fill up a tile are all zero. For few
-// queries they are read as stored, and in place of rows that never count stands one that does.
+// queries they are read as stored, and in place of rows that never count stands one that does. The screen reads bytes.
 template <class T>
 struct Block {
   const T* x;             // x[c * chunk_stride + n * ld + j] is dimension c * chunk + j of row n; nullptr: as stored
@@ -44,6 +44,10 @@ struct Block {
   RowType type;
   T inverse;
   const T* shift;         // (d,)
+  const uint8_t* bytes;   // row n starts at n * bytes_stride; X = grain[n] (byte + an offset of the query) + residual
+  ptrdiff_t bytes_stride;
+  const T* grain;
+  T coarse;               // largest |residual|
   ptrdiff_t chunk, chunk_stride, ld, d;
   ptrdiff_t rows;         // a multiple of kTile or kFewTile
   const char* ahead;      // what will be decoded next: `ahead_bytes` to be fetched while this block is worked on
@@ -55,9 +59,13 @@ struct Block {
 // One panel of queries: everything is an array of `width` lanes unless it says more.
 template <class T>
 struct Panel {
-  // The queries. q is (d, width), or (width, ld) in the `single` kernels.
+  // The queries. q is (d, width), or (width, ld) in the `single` kernels. The screen has bytes in its place, those of
+  // four dimensions together: (d / 4, width, 4), and what the offset of the rows comes to.
   const T *q, *h, *w;
-  const T *slack1, *slack2, *slack3;  // |error of a score| <= slack1 reach + slack2 reach^2 + slack3 span
+  const int8_t* bytes;
+  const int32_t* offset;
+  // |error of a score| <= slack1 reach + slack2 reach^2 + slack3 span + slack4 coarse
+  const T *slack1, *slack2, *slack3, *slack4;
   const T* cut;                       // blocks whose scores all lie more than this below the best are dead
   const T* threshold;                 // `scores` tells whether a row may reach it; nullptr: nobody asks
   // Of the block at hand: scores, then weights, (rows, width), or (lanes, rows) in the `single` kernels; their maxima.
@@ -82,6 +90,7 @@ template <class T>
 struct PanelKernels {
   int width;
   bool single;  // lanes lie over dimensions and blocks are as stored: for a few queries, at most 8
+  bool bytes;   // queries and rows are bytes: scores only
   // Fills s and peak; true if some lane has a row whose score may reach its threshold.
   bool (*scores)(const Block<T>&, Panel<T>&);
   // Of each lane the sum of 2^(score - peak), and the second largest score.
@@ -100,6 +109,17 @@ struct TypedKernels {
   // Rows first ... first + count - 1 in normal form, inverse * stored + shift[k], into x laid out as `block` says.
   void (*decode)(const Rows&, int64_t first, ptrdiff_t count, T inverse, const T* shift, const Block<T>& block, T* x);
   PanelKernels<T> wide, narrow, single;
+};
+
+// Scores from bytes: four products of bytes in one lane of an instruction, and rigorous bounds on what that leaves out.
+struct ScreenKernels {
+  // A row in normal form: X = grain (byte - 128) + residual, and |residual| to the digits of float32. d is a multiple of
+  // the width of the panel / 2.
+  void (*quantise)(const float* x, ptrdiff_t d, uint8_t* bytes, float* grain, float* residual);
+  PanelKernels<float> panel;
+  // In place of scores and hits: positions row * width + lane of the scores that may reach their thresholds, and those
+  // scores; returns how many.
+  ptrdiff_t (*look)(const Block<float>&, const Panel<float>&, int32_t* found, float* score);
 };
 
 // Float64 work on the rows as given.

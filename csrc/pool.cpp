@@ -15,7 +15,7 @@ namespace {
 
 // Long enough to catch the next parallel loop of the same call without a wake-up (some microseconds), short enough not
 // to take a core from anybody.
-constexpr int kSpins = 4000;
+constexpr int kSpins = 16000;
 
 void relax() {
 #if defined(__x86_64__)

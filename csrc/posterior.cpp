@@ -3,7 +3,8 @@
 //   the prior   alpha = 0, or all rows equal: the posterior is the weights;
 //   sums        all rows, in the arithmetic of the products (sum.h), when rounding a logit does not matter but for the
 //               heaviest rows, whose weights are then corrected;
-//   few rows    those that rigorous bounds on the scores leave over (collect.h), in float64 from the rows as given.
+//   few rows    those that rigorous bounds on the scores leave over (collect.h), in float64 from the rows as given. Where
+//               bytes can give the bounds (screen-inl.h), that is also the fastest way as soon as it may succeed.
 //
 // Data stored in less than float64 have one more way between the last two: sums in float64, for queries whose logits
 // need more digits than float32 has while many rows still count.
@@ -28,6 +29,9 @@ constexpr Promise kDouble = {0x1p-32, 0x1p-35, 0x1p-36, 5e-11, 0x1p-16, 0x1p-16,
 constexpr Promise kSingleInDouble = {0x1p-13, 0x1p-19, 0x1p-16, 5e-6, 0x1p-20, 0x1p-26, 0x1p-16};
 
 constexpr double kListBytes = 0x1p28;  // most memory for lists of rows
+// Bytes are tried where the cut is at most this share of what is between the nearest row and a common one.
+constexpr double kSharp = 0.35;
+constexpr int64_t kProbe = 32;  // queries that show whether it is worth while for the others
 
 // The posterior is the weights, whatever the query.
 void write_prior(const Data& data, const std::vector<Query>& queries, const Outputs& out, int threads) {
@@ -77,11 +81,15 @@ void write_prior(const Data& data, const std::vector<Query>& queries, const Outp
   }
 }
 
+// How the rows that count are found: from bytes; from products in T; likewise, however many they are.
+enum class Look { bytes, products, always };
+
 // Queries by the few rows that count: within the cut of the `depth` heaviest, and the top rows asked for. Those with too
 // many come back, unless `always`.
 template <class T>
 std::vector<Query> few_rows(const Data& data, const std::vector<Query>& queries, const double* u, const Outputs& out,
-                            int64_t depth, bool always, int threads) {
+                            int64_t depth, Look look, int threads) {
+  const bool always = look == Look::always;
   std::vector<Query> rest;
   const double row_bytes = sizeof(Shortlist::Entry), n = static_cast<double>(data.rows.n);
   const int64_t count = static_cast<int64_t>(queries.size());
@@ -89,21 +97,25 @@ std::vector<Query> few_rows(const Data& data, const std::vector<Query>& queries,
   const size_t k = static_cast<size_t>(std::min(data.active, std::max(depth, out.top)));
   for (int64_t first = 0; first < count; first += wave) {
     const int64_t size = std::min(wave, count - first);
-    // One float64 difference costs some three times what the row costs in a float64 sum of all.
-    const double most = std::min(n / 4 + 64, kListBytes / (row_bytes * static_cast<double>(size)));
+    // One float64 difference costs some three times what the row costs in a float64 sum of all, and half of what it
+    // costs to look at the bytes of 64 rows.
+    const double most = std::min(look == Look::bytes ? n / 32 : n / 4 + 64, kListBytes / (row_bytes * static_cast<double>(size)));
     const size_t capacity = always ? SIZE_MAX : std::max<size_t>(256, static_cast<size_t>(most));
-    const std::vector<Shortlist> lists = collect<T>(data, queries.data() + first, size, k, true, capacity, threads);
+    const Query* const from = queries.data() + first;
+    std::vector<Shortlist> lists = look == Look::bytes
+                                             ? screen(data, *active_screen(), from, size, k, true, capacity, threads)
+                                             : collect<T>(data, from, size, k, true, capacity, threads);
     std::vector<Query> kept;
     std::vector<Shortlist> kept_lists;
     for (int64_t q = 0; q < size; q++) {
       Query query = queries[static_cast<size_t>(first + q)];
       if (out.work && !query.counted) out.work[query.index] = 0.5;
       query.counted = true;
-      const Shortlist& list = lists[static_cast<size_t>(q)];
+      Shortlist& list = lists[static_cast<size_t>(q)];
       if (list.overflowed()) {
         rest.push_back(query);
       } else {
-        kept.push_back(query), kept_lists.push_back(list);
+        kept.push_back(query), kept_lists.push_back(std::move(list));
       }
     }
     const std::vector<Candidates> candidates = measure(data, kept.data(), kept_lists, threads);
@@ -119,9 +131,66 @@ std::vector<Query> few_rows(const Data& data, const std::vector<Query>& queries,
       }
     }
     // Copies of the heaviest row hid the rows that make the variance: look beyond them.
-    if (!flat.empty()) few_rows<T>(data, flat, u, out, copies + 1, true, threads);
+    if (!flat.empty()) few_rows<T>(data, flat, u, out, copies + 1, Look::always, threads);
   }
   return rest;
+}
+
+// Queries by the few rows that bytes leave over; those with too many come back. Whether a query has few is decided by its
+// noise above all, so that a few tell up to where it is worth while to try.
+template <class T>
+std::vector<Query> screened(const Data& data, std::vector<Query> queries, const double* u, const Outputs& out,
+                            int64_t depth, int threads) {
+  const int64_t count = static_cast<int64_t>(queries.size());
+  if (!screen_for(data, count)) return queries;
+  const auto noise = [](const Query& query) { return query.s2 / (query.alpha * query.alpha); };
+  std::sort(queries.begin(), queries.end(), [&](const Query& a, const Query& b) {
+    return noise(a) != noise(b) ? noise(a) < noise(b) : a.index < b.index;
+  });
+  std::vector<Query> probe, others;
+  for (int64_t q = 0; q < count; q++) {
+    const bool first = count <= 2 * kProbe || q * kProbe / count != (q + 1) * kProbe / count;
+    (first ? probe : others).push_back(queries[static_cast<size_t>(q)]);
+  }
+  std::vector<Query> rest = few_rows<T>(data, probe, u, out, depth, Look::bytes, threads);
+  // Up to the noise below which most succeed; an attempt in vain costs a fraction of what one that succeeds saves.
+  double limit = -1;
+  int64_t balance = 0, best = 0;
+  for (size_t q = 0; q < probe.size(); q++) {
+    const auto same = [&](const Query& failed) { return failed.index == probe[q].index; };
+    balance += std::any_of(rest.begin(), rest.end(), same) ? -1 : 1;
+    const bool last_of_noise = q + 1 == probe.size() || noise(probe[q + 1]) > noise(probe[q]);
+    if (last_of_noise && balance > best) best = balance, limit = noise(probe[q]);
+  }
+  const auto beyond = std::partition(others.begin(), others.end(), [&](const Query& q) { return noise(q) <= limit; });
+  rest.insert(rest.end(), beyond, others.end());
+  others.erase(beyond, others.end());
+  const std::vector<Query> failed = few_rows<T>(data, others, u, out, depth, Look::bytes, threads);
+  rest.insert(rest.end(), failed.begin(), failed.end());
+  return rest;
+}
+
+// Everything, by products in T.
+template <class T>
+void posterior_in(const Data& data, const std::vector<Query>& queries, const double* u, const Outputs& out, int threads) {
+  constexpr bool kWide = sizeof(T) == 8;
+  constexpr Promise kPromise = kWide ? kDouble : kSingle;
+  const int64_t depth = out.off_weights() ? 2 : 1;
+  std::vector<Query> prior, dense, sharp, late;
+  for (const Query& query : queries) {
+    const bool is_prior = data.radius == 0 || (query.alpha == 0 && !out.jvp);
+    const bool sums = summable<T>(data, query, kPromise);
+    const bool few = query.cut * query.variance <= kSharp * query.alpha * query.alpha * data.radius * data.radius;
+    (is_prior ? prior : !sums ? late : few ? sharp : dense).push_back(query);
+  }
+  write_prior(data, prior, out, threads);
+  const auto add = [](std::vector<Query>& to, const std::vector<Query>& from) { to.insert(to.end(), from.begin(), from.end()); };
+  add(dense, screened<T>(data, std::move(sharp), u, out, depth, threads));
+  late = screened<T>(data, std::move(late), u, out, depth, threads);
+  add(late, sum_pass<T>(data, dense, u, out, kPromise, threads));
+  std::vector<Query> crowded = few_rows<T>(data, late, u, out, depth, Look::products, threads);
+  if (!kWide) crowded = sum_pass<double>(data, crowded, u, out, kSingleInDouble, threads);
+  few_rows<T>(data, crowded, u, out, depth, Look::always, threads);
 }
 
 }  // namespace
@@ -149,25 +218,10 @@ std::vector<Query> normal_form(const Data& data, const double* x, int64_t querie
 
 void posterior(const Data& data, const double* x, int64_t queries, const double* alpha, const double* sigma,
                const double* cut, const double* u, const Outputs& out, int threads) {
-  const bool wide = data.rows.type == RowType::f64;
-  std::vector<Query> prior, dense, late;
-  for (Query& query : normal_form(data, x, queries, alpha, sigma, cut, threads)) {
-    const bool is_prior = data.radius == 0 || (query.alpha == 0 && !out.jvp);
-    const bool sums = wide ? summable<double>(data, query, kDouble) : summable<float>(data, query, kSingle);
-    (is_prior ? prior : sums ? dense : late).push_back(query);
-  }
-  write_prior(data, prior, out, threads);
-  const std::vector<Query> failed =
-      wide ? sum_pass<double>(data, dense, u, out, kDouble, threads) : sum_pass<float>(data, dense, u, out, kSingle, threads);
-  late.insert(late.end(), failed.begin(), failed.end());
-  const int64_t depth = out.off_weights() ? 2 : 1;
-  if (wide) {
-    const std::vector<Query> crowded = few_rows<double>(data, late, u, out, depth, false, threads);
-    few_rows<double>(data, crowded, u, out, depth, true, threads);
+  if (data.rows.type == RowType::f64) {
+    posterior_in<double>(data, normal_form(data, x, queries, alpha, sigma, cut, threads), u, out, threads);
   } else {
-    std::vector<Query> crowded = few_rows<float>(data, late, u, out, depth, false, threads);
-    crowded = sum_pass<double>(data, crowded, u, out, kSingleInDouble, threads);
-    few_rows<float>(data, crowded, u, out, depth, true, threads);
+    posterior_in<float>(data, normal_form(data, x, queries, alpha, sigma, cut, threads), u, out, threads);
   }
 }
 
@@ -176,7 +230,8 @@ void nearest(const Data& data, const double* x, int64_t queries, double alpha, i
   const std::vector<double> alphas(static_cast<size_t>(queries), alpha), zeros(static_cast<size_t>(queries), 0.0);
   std::vector<Query> all = normal_form(data, x, queries, alphas.data(), zeros.data(), zeros.data(), threads);
   for (Query& query : all) query.s2 = query.variance = 0;
-  const auto pass = [&](const std::vector<Query>& some, bool always) {
+  const auto pass = [&](const std::vector<Query>& some, Look look) {
+    const bool always = look == Look::always;
     std::vector<Query> rest;
     const double bytes = sizeof(Shortlist::Entry) * static_cast<double>(data.rows.n);
     const int64_t count = static_cast<int64_t>(some.size());
@@ -188,8 +243,9 @@ void nearest(const Data& data, const double* x, int64_t queries, double alpha, i
                                                         static_cast<size_t>(kListBytes / sizeof(Shortlist::Entry)) /
                                                             static_cast<size_t>(size));
       const Query* const from = some.data() + first;
-      std::vector<Shortlist> lists =
-          data.rows.type == RowType::f64
+      const std::vector<Shortlist> lists =
+          look == Look::bytes ? screen(data, *active_screen(), from, size, static_cast<size_t>(k), false, capacity, threads)
+          : data.rows.type == RowType::f64
               ? collect<double>(data, from, size, static_cast<size_t>(k), false, capacity, threads)
               : collect<float>(data, from, size, static_cast<size_t>(k), false, capacity, threads);
       const std::vector<Candidates> candidates = measure(data, from, lists, threads);
@@ -210,7 +266,8 @@ void nearest(const Data& data, const double* x, int64_t queries, double alpha, i
     }
     return rest;
   };
-  pass(pass(all, false), true);
+  if (screen_for(data, queries)) all = pass(all, Look::bytes);
+  pass(pass(all, Look::products), Look::always);
 }
 
 }  // namespace interp_fast

@@ -48,15 +48,17 @@ const TypedKernels<T>& typed(const KernelTable& table) {
 // How a pass is cut up; from shapes alone.
 struct Plan {
   int width;  // lanes of a panel
-  bool single;
+  bool single, bytes;
   int64_t queries, panels, groups, slabs, slab_rows;
   ptrdiff_t block_rows, chunk, ld;  // of a block: rows, dimensions of a chunk, numbers between rows of a chunk
-  ptrdiff_t size;                   // numbers of a panel's q and acc
+  ptrdiff_t size;                   // numbers of a panel's q (bytes, where it has those) and acc
 
   int64_t first_panel(int64_t group) const { return panels * group / groups; }
   int64_t group_of(int64_t panel) const { return ((panel + 1) * groups - 1) / panels; }
   int lanes(int64_t panel) const { return static_cast<int>(std::min<int64_t>(width, queries - panel * width)); }
 };
+
+constexpr int kLaneFields = 7;
 
 // The panels' side of a pass: one array per field of Panel, panel after panel.
 template <class T>
@@ -64,15 +66,22 @@ struct Panels {
   Plan plan;
   ptrdiff_t d;
   const PanelKernels<T>* kernels;
-  Buffer<T> q, u, lanes;  // lanes: h, w, slack1, slack2, slack3, cut
+  Buffer<T> q, u, lanes;  // lanes: kLaneFields arrays
+  Buffer<int8_t> bytes;
+  Buffer<int32_t> offset;
 
   Panel<T> panel(int64_t p) const {
     Panel<T> out{};
-    out.q = q.get() + p * plan.size;
+    if (plan.bytes) {
+      out.bytes = bytes.get() + p * plan.size;
+      out.offset = offset.get() + p * plan.width;
+    } else {
+      out.q = q.get() + p * plan.size;
+    }
     out.u = u.get() ? u.get() + p * plan.size : nullptr;
-    T* const lane = lanes.get() + p * 6 * plan.width;
-    const T** const fields[] = {&out.h, &out.w, &out.slack1, &out.slack2, &out.slack3, &out.cut};
-    for (int i = 0; i < 6; i++) *fields[i] = lane + i * plan.width;
+    T* const lane = lanes_of(p);
+    const T** const fields[] = {&out.h, &out.w, &out.slack1, &out.slack2, &out.slack3, &out.cut, &out.slack4};
+    for (int i = 0; i < kLaneFields; i++) *fields[i] = lane + i * plan.width;
     out.ld = plan.ld;
     out.d = d;
     out.lanes = plan.lanes(p);
@@ -81,6 +90,7 @@ struct Panels {
     out.of = static_cast<int>(plan.first_panel(group + 1) - plan.first_panel(group));
     return out;
   }
+  T* lanes_of(int64_t p) const { return lanes.get() + p * kLaneFields * plan.width; }
   // Where dimension k of a lane lies in q and acc.
   ptrdiff_t at(int lane, ptrdiff_t k) const { return plan.single ? lane * plan.ld + k : k * plan.width + lane; }
 };
@@ -92,19 +102,24 @@ constexpr ptrdiff_t kFewTiles = 3;        // most tiles of it: sums over rows ar
 constexpr int64_t kTasks = 32;      // enough that the last ones do not leave workers idle for long
 constexpr int64_t kSlabRows = 2048;
 
+// The kernels for so many queries.
 template <class T>
-Panels<T> make_panels(const Data& data, const KernelTable& table, int64_t queries, int64_t group_queries) {
+const PanelKernels<T>& kernels_for(const KernelTable& table, int64_t queries, ptrdiff_t d) {
   const TypedKernels<T>& kernels = typed<T>(table);
+  if (queries <= std::min(kFew, kernels.single.width) && d >= kFewDims) return kernels.single;
+  return queries <= kernels.narrow.width ? kernels.narrow : kernels.wide;
+}
+
+template <class T>
+Panels<T> make_panels(const Data& data, const PanelKernels<T>& kernels, int64_t queries, int64_t group_queries) {
   Panels<T> panels{};
   panels.d = data.rows.d;
-  const bool few = queries <= std::min(kFew, kernels.single.width) && data.rows.d >= kFewDims;
-  panels.kernels = few                              ? &kernels.single
-                   : queries <= kernels.narrow.width ? &kernels.narrow
-                                                     : &kernels.wide;
+  panels.kernels = &kernels;
   Plan& plan = panels.plan;
   const int64_t n = data.rows.n, d = data.rows.d;
   plan.width = panels.kernels->width;
   plan.single = panels.kernels->single;
+  plan.bytes = panels.kernels->bytes;
   plan.queries = queries;
   plan.panels = (queries + plan.width - 1) / plan.width;
   const int64_t per_group = std::max<int64_t>(1, group_queries / plan.width);
@@ -114,7 +129,7 @@ Panels<T> make_panels(const Data& data, const KernelTable& table, int64_t querie
   // An odd number of cache lines: rows never fall into few cache sets.
   const ptrdiff_t lines = static_cast<ptrdiff_t>(round_to_line<T>(plan.chunk) * sizeof(T) / kLine);
   plan.ld = (lines | 1) * static_cast<ptrdiff_t>(kLine / sizeof(T));
-  plan.size = plan.single ? plan.width * plan.ld : plan.width * d;
+  plan.size = plan.width * (plan.single ? plan.ld : plan.bytes ? (d + 3) / 4 * 4 : d);
   plan.block_rows = kBlock;
   if (plan.single) {
     plan.block_rows = std::clamp<ptrdiff_t>(kFewBytes / (std::abs(data.rows.stride) * kFewTile), 1, kFewTiles) * kFewTile;
@@ -125,6 +140,26 @@ Panels<T> make_panels(const Data& data, const KernelTable& table, int64_t querie
   return panels;
 }
 
+// A score is a sum over at most kChunk terms in each of ceil(d / kChunk) chunks, then those; the operands, the norm
+// and the weight are rounded a few times more. See Higham, Accuracy and Stability of Numerical Algorithms, ch. 3.
+template <class T>
+double score_roundoff(ptrdiff_t d) {
+  const double links = static_cast<double>(kChunk + (d + kChunk - 1) / kChunk + 16) * kRoundoff<T>;
+  return 1.01 * links / (1 - links);
+}
+
+// The factor of (q, h, w) that keeps scores below 1 in size: nothing overflows, however far a query and however small
+// its variance.
+inline double normal_scale(const Query& q) {
+  return 1 / (q.alpha * std::sqrt(q.x2) + 0.5 * q.alpha * q.alpha + q.variance);
+}
+
+// A cut in nats beyond which T knows no weight.
+template <class T>
+double cut_of(const Query& query) {
+  return std::min(query.cut, kUnderflow<T>);
+}
+
 // Fills the panels: scale(query) is the common factor of (q, h, w), `weighted` false leaves log_w out.
 template <class T, class Scale>
 void fill_panels(Panels<T>& panels, const Data& data, const Query* queries, const double* u, bool weighted, int threads,
@@ -133,23 +168,20 @@ void fill_panels(Panels<T>& panels, const Data& data, const Query* queries, cons
   const ptrdiff_t d = data.rows.d;
   panels.q = Buffer<T>(static_cast<size_t>(plan.panels * plan.size));
   if (u) panels.u = Buffer<T>(static_cast<size_t>(plan.panels * plan.size));
-  panels.lanes = Buffer<T>(static_cast<size_t>(plan.panels * 6 * plan.width));
-  // A score is a sum over at most kChunk terms in each of ceil(d / kChunk) chunks, then those; the operands, the norm
-  // and the weight are rounded a few times more. See Higham, Accuracy and Stability of Numerical Algorithms, ch. 3.
-  const double links = static_cast<double>(kChunk + (d + kChunk - 1) / kChunk + 16) * kRoundoff<T>;
-  const double gamma = 1.01 * links / (1 - links);
+  panels.lanes = Buffer<T>(static_cast<size_t>(plan.panels * kLaneFields * plan.width));
+  const double gamma = score_roundoff<T>(d);
   parallel_for(plan.panels, threads, [&](int64_t p, int) {
     T* const q = panels.q.get() + p * plan.size;
     std::memset(q, 0, static_cast<size_t>(plan.size) * sizeof(T));
-    T* const lanes = panels.lanes.get() + p * 6 * plan.width;
-    std::memset(lanes, 0, static_cast<size_t>(6 * plan.width) * sizeof(T));
+    T* const lanes = panels.lanes_of(p);
+    std::memset(lanes, 0, static_cast<size_t>(kLaneFields * plan.width) * sizeof(T));
     for (int lane = 0; lane < plan.lanes(p); lane++) {
       const Query& query = queries[p * plan.width + lane];
       const double factor = scale(query), a = query.alpha, length = std::sqrt(query.x2);
       const double w = weighted ? factor * query.variance : 0.0;
       const double fields[] = {0.5 * factor * a * a,  w, gamma * factor * a * length, 0.5 * gamma * factor * a * a,
-                               4.04 * kRoundoff<T> * w, std::min(query.cut, kUnderflow<T>) * factor * query.variance};
-      for (int i = 0; i < 6; i++) lanes[i * plan.width + lane] = static_cast<T>(fields[i]);
+                               4.04 * kRoundoff<T> * w, cut_of<T>(query) * factor * query.variance};
+      for (int i = 0; i < 6; i++) lanes[i * plan.width + lane] = static_cast<T>(fields[i]);  // slack4 is 0
     }
     constexpr ptrdiff_t kStretch = 64;  // of dimensions: what is written stays in cache for all lanes
     for (ptrdiff_t k = 0; k < d; k += kStretch) {
@@ -179,13 +211,15 @@ template <class T>
 struct Scratch {
   Buffer<T> x, rows, s, su;
   Buffer<const char*> stored;
+  Buffer<uint8_t> bytes;
 
   Scratch(const Plan& plan, ptrdiff_t d)
-      : x(zeros(plan.single ? 0 : (d + plan.chunk - 1) / plan.chunk * plan.block_rows * plan.ld)),
-        rows(static_cast<size_t>(2 * plan.block_rows)),
+      : x(zeros(plan.single || plan.bytes ? 0 : (d + plan.chunk - 1) / plan.chunk * plan.block_rows * plan.ld)),
+        rows(static_cast<size_t>(3 * plan.block_rows)),
         s(static_cast<size_t>(plan.block_rows * plan.width)),
         su(static_cast<size_t>(plan.block_rows * plan.width)),
-        stored(static_cast<size_t>(plan.block_rows)) {}
+        stored(static_cast<size_t>(plan.block_rows)),
+        bytes(static_cast<size_t>(plan.bytes ? plan.block_rows * ((d + 3) / 4 * 4) : 0)) {}
 
  private:
   static Buffer<T> zeros(ptrdiff_t count) {
@@ -208,21 +242,24 @@ Block<T> make_block(const Data& data, const TypedKernels<T>& kernels, const Plan
   T* const x = scratch.x.get();
   T* const n2 = scratch.rows.get();
   T* const log_w = n2 + plan.block_rows;
+  T* const grain = log_w + plan.block_rows;
   const char** const stored = scratch.stored.get();
-  block.n2 = n2, block.log_w = log_w;
+  block.n2 = n2, block.log_w = log_w, block.grain = grain;
   if (plan.single) {
     block.stored = stored;
+  } else if (plan.bytes) {
+    data.coarse->place(block, first, count, scratch.bytes.get());
   } else {
     block.x = x;
     kernels.decode(data.rows, first, count, block.inverse, block.shift, block, x);
   }
-  double longest = 0, span = 0;
+  double longest = 0, span = 0, residual = 0;
   const char* counting = data.rows.data + data.heaviest * data.rows.stride;  // the latest row that does
   for (ptrdiff_t i = 0; i < block.rows; i++) {
     const int64_t row = first + i;
     const bool blank = i >= count || (weighted && data.log_w[row] == -INFINITY);
     if (blank) {
-      n2[i] = static_cast<T>(kNever), log_w[i] = static_cast<T>(-kNever);
+      n2[i] = static_cast<T>(kNever), log_w[i] = static_cast<T>(-kNever), grain[i] = 0;
       stored[i] = counting;
       for (ptrdiff_t k = 0; block.x && k < data.rows.d; k += plan.chunk) {
         T* const part = x + k / plan.chunk * block.chunk_stride + i * plan.ld;
@@ -234,21 +271,26 @@ Block<T> make_block(const Data& data, const TypedKernels<T>& kernels, const Plan
     n2[i] = static_cast<T>(norm), log_w[i] = static_cast<T>(w);
     stored[i] = counting = data.rows.data + row * data.rows.stride;
     longest = std::max(longest, norm), span = std::max(span, -w);
+    if (!plan.bytes) continue;
+    grain[i] = static_cast<T>(data.coarse->grain(row));
+    residual = std::max<double>(residual, data.coarse->residual(row));
   }
   // The next block follows this one in memory; beyond the last row of all there is nothing to fetch.
   const int64_t next = std::min(data.rows.n, first + count + plan.block_rows);
-  block.ahead = data.rows.data + (first + count) * data.rows.stride;
-  block.ahead_bytes = std::max<ptrdiff_t>(0, (next - first - count) * data.rows.stride);
+  const ptrdiff_t stride = plan.bytes ? data.coarse->stride() : data.rows.stride;
+  block.ahead = (plan.bytes ? data.coarse->row(0) : data.rows.data) + (first + count) * stride;
+  block.ahead_bytes = std::max<ptrdiff_t>(0, (next - first - count) * stride);
   block.reach = static_cast<T>(1.001 * std::sqrt(longest));
   block.span = static_cast<T>(1.001 * span);
+  block.coarse = static_cast<T>(1.001 * residual);
   return block;
 }
 
 // Runs a pass: start(group, slab, worker, its scratch), then visit(group, panel, block, first row, count, worker) for
-// every block and panel of the group, then finish(group, slab, worker).
+// every block and panel of the group, then finish(group, slab, worker). Of each slab at most so many blocks.
 template <class T, class Start, class Visit, class Finish>
 void scan(const Data& data, const KernelTable& table, const Panels<T>& panels, bool weighted, int threads, Start start,
-          Visit visit, Finish finish) {
+          Visit visit, Finish finish, int64_t most_blocks = INT64_MAX) {
   const Plan& plan = panels.plan;
   std::vector<std::unique_ptr<Scratch<T>>> scratch(static_cast<size_t>(threads));
   parallel_for(plan.groups * plan.slabs, threads, [&](int64_t task, int worker) {
@@ -256,7 +298,8 @@ void scan(const Data& data, const KernelTable& table, const Panels<T>& panels, b
     std::unique_ptr<Scratch<T>>& memory = scratch[static_cast<size_t>(worker)];
     if (!memory) memory = std::make_unique<Scratch<T>>(plan, data.rows.d);
     start(group, slab, worker, *memory);
-    const int64_t last = std::min(data.rows.n, (slab + 1) * plan.slab_rows);
+    const int64_t slab_rows = std::min(plan.slab_rows / plan.block_rows, most_blocks) * plan.block_rows;
+    const int64_t last = std::min(data.rows.n, slab * plan.slab_rows + slab_rows);
     for (int64_t first = slab * plan.slab_rows; first < last; first += plan.block_rows) {
       const ptrdiff_t count = std::min<int64_t>(plan.block_rows, last - first);
       const Block<T> block = make_block(data, typed<T>(table), plan, first, count, weighted, *memory);

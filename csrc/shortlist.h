@@ -30,15 +30,18 @@ class Shortlist {
   // Every row whose score reaches this is in the list.
   double threshold() const {
     if (overflowed_) return INFINITY;
-    return best_.size() < k_ ? -INFINITY : std::max(best_.front() - cut_, std::min(bar_, best_.front() - least_));
+    return std::max(kth() - cut_, std::min(bar_, kth() - least_));
   }
+
+  // A lower bound on the k-th best score of all, known from elsewhere.
+  void start_from(double lower) { floor_ = lower; }
 
   // From now on only rows whose scores reach this, and those within `least`.
   void raise_bar(double score) { bar_ = std::max(bar_, score); }
 
   // A lower bound on the score of a row; each row at most once.
   void raise(double lower) {
-    if (std::isnan(lower)) return;
+    if (!(lower > floor_)) return;  // nor a number that is none
     if (best_.size() == k_) {
       if (lower <= best_.front()) return;
       std::pop_heap(best_.begin(), best_.end(), std::greater<>());
@@ -53,6 +56,7 @@ class Shortlist {
   // its score overflows) stays.
   void add(int64_t row, double score, double upper) {
     if (overflowed_ || upper < threshold()) return;
+    if (entries_.empty()) entries_.reserve(16);
     entries_.push_back({row, score, upper});
     if (entries_.size() < next_) return;
     filter();
@@ -62,11 +66,13 @@ class Shortlist {
   }
 
   // The lists of consecutive slabs of rows, in order.
-  void append(const Shortlist& later) {
+  void append(Shortlist later) {
     for (double lower : later.best_) raise(lower);
+    floor_ = std::max(floor_, later.floor_);
     raise_bar(later.bar_);
     entries_.insert(entries_.end(), later.entries_.begin(), later.entries_.end());
-    if (later.overflowed_) overflow();
+    if (entries_.size() > capacity_) filter();
+    if (later.overflowed_ || entries_.size() > capacity_) overflow();
   }
 
   // Leaves out what the final threshold excludes.
@@ -82,6 +88,8 @@ class Shortlist {
 
  private:
   static constexpr size_t kFirst = 256;
+
+  double kth() const { return best_.size() < k_ ? floor_ : std::max(floor_, best_.front()); }
 
   // To half of a crowd.
   void shrink() {
@@ -102,6 +110,7 @@ class Shortlist {
   double cut_ = 0, least_ = 0, bar_ = -INFINITY;
   size_t crowd_ = SIZE_MAX, capacity_ = SIZE_MAX, next_ = std::min(kFirst, crowd_);
   bool overflowed_ = false;
+  double floor_ = -INFINITY;
   std::vector<double> best_;  // the k largest lower bounds, the smallest first
   std::vector<Entry> entries_;
 };

@@ -103,7 +103,7 @@ void merge(std::vector<Partial<T>>& slabs, const Plan& plan, ptrdiff_t outer, pt
     if (to.total_u.get()) scaled(from.total_u.get(), to.total_u.get());
     if (s == 0) continue;
     to.dead_rows += from.dead_rows;
-    for (size_t lane = 0; lane < to.lists.size(); lane++) to.lists[lane].append(from.lists[lane]);
+    for (size_t lane = 0; lane < to.lists.size(); lane++) to.lists[lane].append(std::move(from.lists[lane]));
   }
   for (int lane = 0; lane < W; lane++) to.running[static_cast<size_t>(W + lane)] = reference[static_cast<size_t>(lane)];
   for (Shortlist& list : to.lists) list.filter();
@@ -252,7 +252,7 @@ template <class T>
 std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t count, const double* u, const Outputs& out,
                             const Promise& promise, int threads) {
   const KernelTable& table = active_kernels();
-  Panels<T> panels = make_panels<T>(data, table, count, kSumQueries);
+  Panels<T> panels = make_panels(data, kernels_for<T>(table, count, data.rows.d), count, kSumQueries);
   const Plan& plan = panels.plan;
   const ptrdiff_t d = data.rows.d;
   const int W = plan.width;

@@ -20,6 +20,7 @@ class Data:
         reach: float,
         scale: tuple[float, float] | None,
         bandwidth: float,
+        low_memory: bool,
         threads: int,
     ) -> None: ...
 

@@ -118,7 +118,8 @@ class Field:
         Certified bound on |D computed - D dense| / R, per evaluation, from work that is skipped. None: at rounding
         (2**-20 for float32 results, 2**-46 for float64, tightened where sigma/alpha is small). 0: dense.
     low_memory : bool, default False
-        Keep what is prepared beside the rows under 10 % of their size.
+        Keep what is prepared beside the rows under 10 % of their size: no copy of them in bytes, which late times are
+        screened by where the processor multiplies bytes.
 
     Attributes
     ----------

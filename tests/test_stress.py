@@ -103,12 +103,13 @@ def growth(backend, shape, m=1, *, low_memory=False):
     return float(run.stdout)
 
 
+@pytest.mark.parametrize("m", [1, 40])
 @pytest.mark.parametrize("backend", ["cpp", "numba"])
-def test_memory_of_what_is_prepared(backend):
+def test_memory_of_what_is_prepared(backend, m):
     """At most 2.5 times the stored bytes and 64 bytes a row; a tenth with low_memory; 40 MiB for blocks in work."""
     stored = 600_000 * 64 * 4 / 2**20
-    assert growth(backend, (600_000, 64)) <= 2.5 * stored + 64 * 600_000 / 2**20 + 40
-    assert growth(backend, (600_000, 64), low_memory=True) <= 0.1 * stored + 40
+    assert growth(backend, (600_000, 64), m) <= 2.5 * stored + 64 * 600_000 / 2**20 + 40
+    assert growth(backend, (600_000, 64), m, low_memory=True) <= 0.1 * stored + 40
 
 
 @pytest.mark.parametrize("backend", ["cpp", "numba"])

@@ -24,9 +24,8 @@ def prepare(
     low_memory: bool,
     threads: int,
 ) -> _core.Data:
-    # No copy of the rows is ever kept, so that low_memory has nothing to leave out.
     return _core.Data(
-        rows, log_w, moments.center, moments.mean, moments.radius, moments.reach, scale, bandwidth, threads
+        rows, log_w, moments.center, moments.mean, moments.radius, moments.reach, scale, bandwidth, low_memory, threads
     )  # fmt: skip
 
 

@@ -1,0 +1,54 @@
+// The rows in bytes, which is as much as the screen looks at: X_i = grain_i (byte + offset) + residual_i.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+#include <vector>
+
+#include "buffer.h"
+#include "kernels.h"
+
+namespace interp_fast {
+
+struct Data;
+
+class Coarse {
+ public:
+  // Makes the bytes where that has not been done: rows of bytes serve as they are and others are rounded to bytes, in a
+  // copy. Whoever screens calls this first.
+  void make(const Data& data, const ScreenKernels& kernels, int threads);
+
+  float grain(int64_t row) const { return grains_.empty() ? grain_ : grains_[static_cast<size_t>(row)]; }
+  float residual(int64_t row) const { return residuals_.empty() ? 0 : residuals_[static_cast<size_t>(row)]; }
+  double offset(ptrdiff_t k) const { return offsets_.empty() ? -128 : offsets_[static_cast<size_t>(k)]; }
+  const char* row(int64_t row) const { return first_ + row * stride_; }
+  ptrdiff_t stride() const { return stride_; }
+
+  // The bytes of a block, `memory` being room for whole tiles of rows: dimensions come by four.
+  template <class T>
+  void place(Block<T>& block, int64_t first, ptrdiff_t count, uint8_t* memory) const {
+    block.bytes = reinterpret_cast<const uint8_t*>(row(first)), block.bytes_stride = stride_;
+    if (padded_ || (count == block.rows && block.d % 4 == 0)) return;
+    const ptrdiff_t stride = (block.d + 3) / 4 * 4;
+    for (ptrdiff_t i = 0; i < block.rows; i++) {
+      std::memcpy(memory + i * stride, row(first + std::min(i, count - 1)), static_cast<size_t>(block.d));
+      std::memset(memory + i * stride + block.d, 0, static_cast<size_t>(stride - block.d));
+    }
+    block.bytes = memory, block.bytes_stride = stride;
+  }
+
+ private:
+  void round_rows(const Data& data, const ScreenKernels& kernels, int threads);
+
+  std::once_flag made_;
+  const char* first_ = nullptr;
+  ptrdiff_t stride_ = 0;
+  bool padded_ = false;  // there is something to read after each row and after the last one
+  Buffer<uint8_t> copy_;
+  float grain_ = 0;
+  std::vector<float> grains_, residuals_;
+  std::vector<double> offsets_;
+};
+
+}  // namespace interp_fast

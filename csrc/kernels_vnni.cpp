@@ -1,0 +1,2 @@
+#define ISA vnni
+#include "screen-inl.h"

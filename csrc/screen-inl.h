@@ -1,0 +1,174 @@
+// Scores from bytes, for passes that only look for the rows that can matter.
+//
+// A row is unsigned bytes times its grain, a query signed bytes; one instruction multiplies four pairs of bytes and adds
+// them to an integer, four times what it does in float32. What rounding to bytes leaves out of <q, X> is at most
+//
+//     |<q, X> - grain <q8, bytes + offset>| <= |q8| |residual| + |q - q8| |X|
+//
+// (Cauchy-Schwarz), which the driver puts into slack4 and slack1. The integers are exact.
+#pragma once
+
+#include "kernels.h"
+#include "math-inl.h"
+#include "shortlist-inl.h"
+
+namespace interp_fast {
+namespace ISA {
+namespace {
+
+typedef int32_t Ints __attribute__((vector_size(kVectorBytes)));
+
+// sum + the four products of bytes in each lane
+IF_INLINE Ints dot4(Ints sum, Ints row, Ints query) {
+  return (Ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)row, (__m512i)query);
+}
+
+// What is fetched while a block is worked on, a little with every four dimensions.
+struct Fetch {
+  const char* at;
+  ptrdiff_t step;
+
+  template <class Panel>
+  Fetch(const Block<float>& block, const Panel& panel) {
+    const ptrdiff_t share = block.ahead_bytes / panel.of, steps = (block.d + 3) / 4 * (block.rows / kTile);
+    at = block.ahead + panel.number * share, step = share / steps + 1;
+  }
+};
+
+// s[i][v] of kTile rows from row n on.
+template <int V>
+IF_INLINE void scores_of_tile(const Block<float>& block, const Panel<float>& panel, ptrdiff_t n, Fetch& ahead,
+                              Vec<float> (&s)[kTile][V]) {
+  constexpr int R = kTile, W = kWidth<float>;
+  Ints sum[R][V];
+#pragma GCC unroll 12
+  for (int i = 0; i < R; i++) {
+#pragma GCC unroll 2
+    for (int v = 0; v < V; v++) memcpy(&sum[i][v], panel.offset + v * W, sizeof(Ints));
+  }
+  const ptrdiff_t stride = block.bytes_stride;
+  const uint8_t* pointer[R / 3];  // the other two of three rows are within reach of an address with a scaled index
+#pragma GCC unroll 4
+  for (int i = 0; i < R / 3; i++) pointer[i] = block.bytes + (n + 3 * i) * stride;
+  const int8_t* q = panel.bytes;
+  for (ptrdiff_t k = 0; k < block.d; k += 4) {
+    __builtin_prefetch(ahead.at, 0, 2);
+    ahead.at += ahead.step;
+    Ints x[V];
+#pragma GCC unroll 2
+    for (int v = 0; v < V; v++, q += kVectorBytes) memcpy(&x[v], q, sizeof(Ints));
+#pragma GCC unroll 12
+    for (int i = 0; i < R; i++) {
+      int32_t four;
+      memcpy(&four, pointer[i / 3] + (i % 3) * stride, 4);
+      const Ints row = four - Ints{};
+#pragma GCC unroll 2
+      for (int v = 0; v < V; v++) sum[i][v] = dot4(sum[i][v], row, x[v]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < R / 3; i++) pointer[i] += 4;
+  }
+#pragma GCC unroll 12
+  for (int i = 0; i < R; i++) {
+#pragma GCC unroll 2
+    for (int v = 0; v < V; v++) {
+      const Vec<float> rest = load(panel.w + v * W) * block.log_w[n + i] - load(panel.h + v * W) * block.n2[n + i];
+      s[i][v] = __builtin_convertvector(sum[i][v], Vec<float>) * block.grain[n + i] + rest;
+    }
+  }
+}
+
+template <int V>
+bool scores(const Block<float>& block, Panel<float>& panel) {
+  constexpr int W = kWidth<float>;
+  Vec<float> peak[V], s[kTile][V];
+  for (int v = 0; v < V; v++) peak[v] = fill(-__builtin_inff());
+  Fetch ahead(block, panel);
+  for (ptrdiff_t n = 0; n < block.rows; n += kTile) {
+    scores_of_tile<V>(block, panel, n, ahead, s);
+#pragma GCC unroll 12
+    for (int i = 0; i < kTile; i++) {
+#pragma GCC unroll 2
+      for (int v = 0; v < V; v++) {
+        store(panel.s + ((n + i) * V + v) * W, s[i][v]);
+        peak[v] = max(s[i][v], peak[v]);
+      }
+    }
+  }
+  for (int v = 0; v < V; v++) store(panel.peak + v * W, peak[v]);
+  return reaches_threshold<float, V>(block, panel);
+}
+
+// Scores that may reach their thresholds are rare: those of a tile leave its registers only if one of them does.
+template <int V>
+ptrdiff_t look(const Block<float>& block, const Panel<float>& panel, int32_t* found, float* score) {
+  constexpr int W = kWidth<float>;
+  Vec<float> limit[V], s[kTile][V];
+  for (int v = 0; v < V; v++) limit[v] = load(panel.threshold + v * W) - score_error(block, panel, v * W);
+  Fetch ahead(block, panel);
+  ptrdiff_t count = 0;
+  for (ptrdiff_t n = 0; n < block.rows; n += kTile) {
+    scores_of_tile<V>(block, panel, n, ahead, s);
+    Vec<float> peak[V];
+    for (int v = 0; v < V; v++) peak[v] = s[0][v];
+#pragma GCC unroll 12
+    for (int i = 1; i < kTile; i++) {
+#pragma GCC unroll 2
+      for (int v = 0; v < V; v++) peak[v] = max(s[i][v], peak[v]);
+    }
+    auto reached = ~(peak[0] < limit[0]);
+    for (int v = 1; v < V; v++) reached |= ~(peak[v] < limit[v]);
+    if (!any(reached)) continue;
+    float rows[W];
+    for (int i = 0; i < kTile; i++) {
+      for (int v = 0; v < V; v++) {
+        const auto hit = ~(s[i][v] < limit[v]);
+        if (!any(hit)) continue;
+        store(rows, s[i][v]);
+        for (int lane = 0; lane < W; lane++) {
+          if (!hit[lane]) continue;
+          found[count] = static_cast<int32_t>(((n + i) * V + v) * W + lane);
+          score[count++] = rows[lane];
+        }
+      }
+    }
+  }
+  return count;
+}
+
+void quantise(const float* x, ptrdiff_t d, uint8_t* bytes, float* grain, float* residual) {
+  constexpr int W = kWidth<float>;
+  Vec<float> largest{}, squares{};
+  for (ptrdiff_t k = 0; k < d; k += W) {
+    const Vec<float> v = load(x + k);
+    largest = max(v < 0 ? -v : v, largest);
+  }
+  float top = 0;
+  for (int i = 0; i < W; i++) top = largest[i] > top ? largest[i] : top;
+  if (!(top < __builtin_inff())) {  // too long for float32: a row that is never left out
+    memset(bytes, 128, static_cast<size_t>(d));
+    *grain = *residual = __builtin_inff();
+    return;
+  }
+  const float unit = top / 127, inverse = top > 0 ? 127 / top : 0, magic = 12582912.0f;
+  for (ptrdiff_t k = 0; k < d; k += W) {
+    const Vec<float> v = load(x + k), whole = (v * inverse + magic) - magic, left = v - unit * whole;
+    const Ints shifted = __builtin_convertvector(whole, Ints) + 128;
+    const __m128i narrow = _mm512_maskz_cvtepi32_epi8(0xFFFF, (__m512i)shifted);
+    memcpy(bytes + k, &narrow, sizeof narrow);
+    squares += left * left;
+  }
+  *grain = unit;
+  *residual = __builtin_sqrtf(sum<float>(squares));
+}
+
+}  // namespace
+
+extern const ScreenKernels screen_kernels;
+const ScreenKernels screen_kernels = {
+    quantise,
+    {2 * kWidth<float>, false, true, scores<2>, nullptr, second_best<float, 2>, hits<float, 2>, nullptr, nullptr},
+    look<2>};
+
+}  // namespace ISA
+}  // namespace interp_fast

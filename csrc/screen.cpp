@@ -1,0 +1,67 @@
+#include "screen.h"
+
+#include "dispatch.h"
+
+namespace interp_fast {
+namespace {
+
+constexpr ptrdiff_t kLeastDimensions = 24;       // below, what follows a product takes longer than the product
+constexpr ptrdiff_t kMostDimensions = 1 << 15;  // integers hold sums of so many products of bytes
+// Steps of a query of which little more than 0 is known are no finer than this: scores stay in the range of float.
+constexpr double kFinest = 0x1p-20;
+
+}  // namespace
+
+const ScreenKernels* screen_for(const Data& data, int64_t queries) {
+  const ptrdiff_t d = data.rows.d;
+  const bool pays = data.coarse && queries > kFew && d >= kLeastDimensions && d <= kMostDimensions;
+  return pays ? active_screen() : nullptr;
+}
+
+void fill_bytes(Panels<float>& panels, const Data& data, const Query* queries, bool weighted, int threads) {
+  const Plan& plan = panels.plan;
+  const ptrdiff_t d = data.rows.d;
+  panels.bytes = Buffer<int8_t>(static_cast<size_t>(plan.panels * plan.size));
+  panels.offset = Buffer<int32_t>(static_cast<size_t>(plan.panels * plan.width));
+  panels.lanes = Buffer<float>(static_cast<size_t>(plan.panels * kLaneFields * plan.width));
+  const double gamma = score_roundoff<float>(d);
+  parallel_for(plan.panels, threads, [&](int64_t p, int) {
+    int8_t* const bytes = panels.bytes.get() + p * plan.size;
+    int32_t* const offset = panels.offset.get() + p * plan.width;
+    float* const lanes = panels.lanes_of(p);
+    std::memset(bytes, 0, static_cast<size_t>(plan.size));
+    std::memset(offset, 0, static_cast<size_t>(plan.width) * sizeof(int32_t));
+    std::memset(lanes, 0, static_cast<size_t>(kLaneFields * plan.width) * sizeof(float));
+    std::vector<double> y(static_cast<size_t>(d));
+    for (int lane = 0; lane < plan.lanes(p); lane++) {
+      const Query& query = queries[p * plan.width + lane];
+      const double a = query.alpha, scale = normal_scale(query);
+      double largest = 0;
+      for (ptrdiff_t k = 0; k < d; k++) {
+        const double x = query.x[k] - a * data.center[static_cast<size_t>(k)];
+        y[static_cast<size_t>(k)] = scale * a / data.unit * x;
+        largest = std::max(largest, std::abs(y[static_cast<size_t>(k)]));
+      }
+      const double step = std::max(largest, kFinest) / 127, factor = scale / step;
+      double left2 = 0, length2 = 0, sum = 0;
+      for (ptrdiff_t k = 0; k < d; k++) {
+        const double value = y[static_cast<size_t>(k)] / step, whole = std::nearbyint(value);
+        bytes[(k / 4 * plan.width + lane) * 4 + k % 4] = static_cast<int8_t>(whole);
+        left2 += (value - whole) * (value - whole), length2 += whole * whole;
+        sum += whole * data.coarse->offset(k);
+      }
+      offset[lane] = static_cast<int32_t>(std::nearbyint(sum));  // what is lost is the same for all rows
+      const double w = weighted ? factor * query.variance : 0.0, left = 1.001 * std::sqrt(left2);
+      const double fields[] = {0.5 * factor * a * a,
+                               w,
+                               gamma * factor * a * std::sqrt(query.x2) + left,
+                               0.5 * gamma * factor * a * a,
+                               4.04 * kRoundoff<float> * w,
+                               cut_of<float>(query) * factor * query.variance,
+                               1.001 * std::sqrt(length2)};
+      for (int i = 0; i < kLaneFields; i++) lanes[i * plan.width + lane] = static_cast<float>(fields[i]);
+    }
+  });
+}
+
+}  // namespace interp_fast
