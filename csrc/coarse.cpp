@@ -34,7 +34,8 @@ void Coarse::round_rows(const Data& data, const ScreenKernels& kernels, int thre
     for (int64_t i = task * kRows; i < std::min(n, (task + 1) * kRows); i++) {
       const size_t row = static_cast<size_t>(i);
       if (exact.empty()) {
-        active_kernels().f32.decode(data.rows, i, 1, static_cast<float>(data.inverse), data.shift32.data(), as_row, x.data());
+        const float inverse = static_cast<float>(data.inverse);
+        active_kernels().f32.decode(data.rows, i, 1, inverse, data.shift32.data(), as_row, x.data());
       } else {  // centred before it is rounded
         active_kernels().f64.decode(data.rows, i, 1, data.inverse, data.shift64.data(), as_exact_row, exact.data());
         std::copy(exact.begin(), exact.end(), x.begin());

@@ -135,7 +135,8 @@ std::vector<double> first_bounds(const Data& data, const KernelTable& table, con
     if (k == 2) panels.kernels->second_best(block, panel, second);
     score_errors(panel, block, errors);
     for (int lane = 0; lane < panel.lanes; lane++) {
-      double* const to = bounds.data() + static_cast<size_t>(p * plan.width + lane) * each + static_cast<size_t>(mine.slab) * k;
+      const size_t q = static_cast<size_t>(p * plan.width + lane);
+      double* const to = bounds.data() + q * each + static_cast<size_t>(mine.slab) * k;
       to[0] = static_cast<double>(peak[lane]) - errors[lane];
       if (k == 2) to[1] = static_cast<double>(second[lane]) - errors[lane];
     }
@@ -227,8 +228,8 @@ std::vector<Shortlist> collect(const Data& data, const Query* queries, int64_t c
 }
 
 // The same from bytes: as rigorous, and longer where rows lie closer than bytes can tell.
-inline std::vector<Shortlist> screen(const Data& data, const ScreenKernels& kernels, const Query* queries, int64_t count, size_t k,
-                                     bool weighted, size_t capacity, int threads) {
+inline std::vector<Shortlist> screen(const Data& data, const ScreenKernels& kernels, const Query* queries,
+                                     int64_t count, size_t k, bool weighted, size_t capacity, int threads) {
   data.coarse->make(data, kernels, threads);
   Panels<float> panels = make_panels<float>(data, kernels.panel, count, kCollectQueries);
   fill_bytes(panels, data, queries, weighted, threads);

@@ -13,8 +13,8 @@
 namespace interp_fast {
 namespace {
 
-// Long enough to catch the next parallel loop of the same call without a wake-up (some microseconds), short enough not
-// to take a core from anybody.
+// Long enough to catch the next parallel loop of the same call without a wake-up, which takes as long as a small loop;
+// a fraction of a millisecond, so that no core is taken from anybody.
 constexpr int kSpins = 16000;
 
 void relax() {

@@ -3,8 +3,8 @@
 //   the prior   alpha = 0, or all rows equal: the posterior is the weights;
 //   sums        all rows, in the arithmetic of the products (sum.h), when rounding a logit does not matter but for the
 //               heaviest rows, whose weights are then corrected;
-//   few rows    those that rigorous bounds on the scores leave over (collect.h), in float64 from the rows as given. Where
-//               bytes can give the bounds (screen-inl.h), that is also the fastest way as soon as it may succeed.
+//   few rows    those that rigorous bounds on the scores leave over (collect.h), in float64 from the rows as given.
+//               Where bytes can give the bounds (screen-inl.h), that is the fastest way as soon as it may succeed.
 //
 // Data stored in less than float64 have one more way between the last two: sums in float64, for queries whose logits
 // need more digits than float32 has while many rows still count.
@@ -97,9 +97,10 @@ std::vector<Query> few_rows(const Data& data, const std::vector<Query>& queries,
   const size_t k = static_cast<size_t>(std::min(data.active, std::max(depth, out.top)));
   for (int64_t first = 0; first < count; first += wave) {
     const int64_t size = std::min(wave, count - first);
-    // One float64 difference costs some three times what the row costs in a float64 sum of all, and half of what it
-    // costs to look at the bytes of 64 rows.
-    const double most = std::min(look == Look::bytes ? n / 32 : n / 4 + 64, kListBytes / (row_bytes * static_cast<double>(size)));
+    // One float64 difference costs some three times what the row costs in a float64 sum of all, and much more than to
+    // look at its bytes.
+    const double worth = look == Look::bytes ? n / 32 : n / 4 + 64;
+    const double most = std::min(worth, kListBytes / (row_bytes * static_cast<double>(size)));
     const size_t capacity = always ? SIZE_MAX : std::max<size_t>(256, static_cast<size_t>(most));
     const Query* const from = queries.data() + first;
     std::vector<Shortlist> lists = look == Look::bytes
@@ -136,8 +137,8 @@ std::vector<Query> few_rows(const Data& data, const std::vector<Query>& queries,
   return rest;
 }
 
-// Queries by the few rows that bytes leave over; those with too many come back. Whether a query has few is decided by its
-// noise above all, so that a few tell up to where it is worth while to try.
+// Queries by the few rows that bytes leave over; those with too many come back. Whether a query has few is decided by
+// its noise above all, so that a few tell up to where it is worth while to try.
 template <class T>
 std::vector<Query> screened(const Data& data, std::vector<Query> queries, const double* u, const Outputs& out,
                             int64_t depth, int threads) {
@@ -172,7 +173,8 @@ std::vector<Query> screened(const Data& data, std::vector<Query> queries, const 
 
 // Everything, by products in T.
 template <class T>
-void posterior_in(const Data& data, const std::vector<Query>& queries, const double* u, const Outputs& out, int threads) {
+void posterior_in(const Data& data, const std::vector<Query>& queries, const double* u, const Outputs& out,
+                  int threads) {
   constexpr bool kWide = sizeof(T) == 8;
   constexpr Promise kPromise = kWide ? kDouble : kSingle;
   const int64_t depth = out.off_weights() ? 2 : 1;
@@ -184,7 +186,9 @@ void posterior_in(const Data& data, const std::vector<Query>& queries, const dou
     (is_prior ? prior : !sums ? late : few ? sharp : dense).push_back(query);
   }
   write_prior(data, prior, out, threads);
-  const auto add = [](std::vector<Query>& to, const std::vector<Query>& from) { to.insert(to.end(), from.begin(), from.end()); };
+  const auto add = [](std::vector<Query>& to, const std::vector<Query>& from) {
+    to.insert(to.end(), from.begin(), from.end());
+  };
   add(dense, screened<T>(data, std::move(sharp), u, out, depth, threads));
   late = screened<T>(data, std::move(late), u, out, depth, threads);
   add(late, sum_pass<T>(data, dense, u, out, kPromise, threads));
@@ -244,7 +248,8 @@ void nearest(const Data& data, const double* x, int64_t queries, double alpha, i
                                                             static_cast<size_t>(size));
       const Query* const from = some.data() + first;
       const std::vector<Shortlist> lists =
-          look == Look::bytes ? screen(data, *active_screen(), from, size, static_cast<size_t>(k), false, capacity, threads)
+          look == Look::bytes
+              ? screen(data, *active_screen(), from, size, static_cast<size_t>(k), false, capacity, threads)
           : data.rows.type == RowType::f64
               ? collect<double>(data, from, size, static_cast<size_t>(k), false, capacity, threads)
               : collect<float>(data, from, size, static_cast<size_t>(k), false, capacity, threads);
