@@ -245,6 +245,8 @@ def run(
                 cell = _cell(regimes[name], problem, ratio, present, company, rounds, budget, told)
                 cells.append({"regime": name, **cell})
     progress("done", 1.0)
+    order = [(name, dtype) for name, regime in regimes.items() for dtype in regime.types]
+    cells.sort(key=lambda cell: order.index((cell["regime"], cell["dtype"])))
     return Benchmark(machine(threads, names), cells)
 
 

@@ -89,7 +89,7 @@ class Benchmark:
         return "\n".join([_machine_line(self.machine), "", *("| " + " | ".join(row) + " |" for row in rows)])
 
     def plot(self, path: str | Path) -> None:
-        """A picture: medians on a logarithmic scale, a panel for each regime and type, the dense limit as a line."""
+        """A picture: medians on a logarithmic scale, a panel for each regime and type, the limits as lines."""
         from matplotlib.figure import Figure
 
         panels: dict[str, list[dict[str, Any]]] = {}
@@ -107,9 +107,10 @@ class Benchmark:
                     [k - 0.42 + (j + 0.5) * width for k, _ in at], [1e3 * seconds for _, seconds in at], 0.9 * width,
                     color=f"C{j}", label=name,
                 )  # fmt: skip
-            for k, cell in enumerate(cells):
-                if cell["bound"]:
-                    ax.hlines(1e3 * cell["bound"], k - 0.45, k + 0.45, color="black", linestyle="--", linewidth=1)
+            for key, line in (("bound", "--"), ("product_bound", ":")):
+                for k, cell in enumerate(cells):
+                    if cell[key]:
+                        ax.hlines(1e3 * cell[key], k - 0.45, k + 0.45, color="black", linestyle=line, linewidth=1)
             ax.set_yscale("log")
             ax.set_ylabel("ms")
             ax.set_title(f"{title}: {cells[0]['M']} × {cells[0]['N']} × {cells[0]['d']}", fontsize=9)
@@ -119,7 +120,8 @@ class Benchmark:
             ax.set_axis_off()
         handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
         figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=len(names), fontsize=8)
-        figure.suptitle(f"{_machine_line(self.machine)}; dashed: dense work at the machine's limits", fontsize=8)
+        limits = "at the machine's limits, dashed: dense work, dotted: one product"
+        figure.suptitle(f"{_machine_line(self.machine)}\n{limits}", fontsize=8)
         figure.savefig(path, dpi=120)
 
 
@@ -149,7 +151,8 @@ def _share(cell: dict[str, Any], entry: dict[str, Any], limit: str = "bound") ->
 
 
 def _ms(seconds: float) -> str:
-    return f"{1e3 * seconds:.3g}"
+    ms = 1e3 * seconds
+    return f"{ms:.3g}" if ms < 999.5 else f"{ms:.0f}"
 
 
 def _machine_line(machine: dict[str, Any]) -> str:
