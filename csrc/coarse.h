@@ -21,7 +21,8 @@ class Coarse {
 
   float grain(int64_t row) const { return grains_.empty() ? grain_ : grains_[static_cast<size_t>(row)]; }
   float residual(int64_t row) const { return residuals_.empty() ? 0 : residuals_[static_cast<size_t>(row)]; }
-  double offset(ptrdiff_t k) const { return offsets_.empty() ? -128 : offsets_[static_cast<size_t>(k)]; }
+  const double* offsets() const { return offsets_.empty() ? nullptr : offsets_.data(); }  // nullptr: all are
+  static constexpr double offset() { return -128; }
   const char* row(int64_t row) const { return first_ + row * stride_; }
   ptrdiff_t stride() const { return stride_; }
 

@@ -25,6 +25,7 @@ void fill_bytes(Panels<float>& panels, const Data& data, const Query* queries, b
   panels.offset = Buffer<int32_t>(static_cast<size_t>(plan.panels * plan.width));
   panels.lanes = Buffer<float>(static_cast<size_t>(plan.panels * kLaneFields * plan.width));
   const double gamma = score_roundoff<float>(d);
+  const double* const offsets = data.coarse->offsets();
   parallel_for(plan.panels, threads, [&](int64_t p, int) {
     int8_t* const bytes = panels.bytes.get() + p * plan.size;
     int32_t* const offset = panels.offset.get() + p * plan.width;
@@ -38,17 +39,17 @@ void fill_bytes(Panels<float>& panels, const Data& data, const Query* queries, b
       const double a = query.alpha, scale = normal_scale(query);
       double largest = 0;
       for (ptrdiff_t k = 0; k < d; k++) {
-        const double x = query.x[k] - a * data.center[static_cast<size_t>(k)];
-        y[static_cast<size_t>(k)] = scale * a / data.unit * x;
+        y[static_cast<size_t>(k)] = query.x[k] - a * data.center[static_cast<size_t>(k)];
         largest = std::max(largest, std::abs(y[static_cast<size_t>(k)]));
       }
-      const double step = std::max(largest, kFinest) / 127, factor = scale / step;
+      const double normal = scale * a / data.unit, step = std::max(std::abs(normal) * largest, kFinest) / 127;
+      const double factor = scale / step, steps = normal / step, magic = 0x1.8p52;  // whose last place is 1
       double left2 = 0, length2 = 0, sum = 0;
       for (ptrdiff_t k = 0; k < d; k++) {
-        const double value = y[static_cast<size_t>(k)] / step, whole = std::nearbyint(value);
+        const double value = steps * y[static_cast<size_t>(k)], whole = (value + magic) - magic;
         bytes[(k / 4 * plan.width + lane) * 4 + k % 4] = static_cast<int8_t>(whole);
         left2 += (value - whole) * (value - whole), length2 += whole * whole;
-        sum += whole * data.coarse->offset(k);
+        sum += whole * (offsets ? offsets[k] : data.coarse->offset());
       }
       offset[lane] = static_cast<int32_t>(std::nearbyint(sum));  // what is lost is the same for all rows
       const double w = weighted ? factor * query.variance : 0.0, left = 1.001 * std::sqrt(left2);
