@@ -120,6 +120,7 @@ struct ScreenKernels {
   // In place of scores and hits: positions row * width + lane of the scores that may reach their thresholds, and those
   // scores; returns how many.
   ptrdiff_t (*look)(const Block<float>&, const Panel<float>&, int32_t* found, float* score);
+  double (*limit)(int64_t rounds);  // the products at best, as in LimitKernels
 };
 
 // Float64 work on the rows as given.

@@ -23,6 +23,26 @@ IF_INLINE Ints dot4(Ints sum, Ints row, Ints query) {
   return (Ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)row, (__m512i)query);
 }
 
+// dot4 in independent chains, as limits-inl.h has multiply-adds. Returns the operations done, two for a pair of bytes.
+double limit_bytes(int64_t rounds) {
+  constexpr int kChains = 24;
+  volatile int32_t ones = 0x01010101;
+  const Ints row = Ints{} + ones, query = Ints{} + ones;
+  Ints chain[kChains];
+#pragma GCC unroll 24
+  for (int i = 0; i < kChains; i++) chain[i] = Ints{} + i;
+  for (int64_t k = 0; k < rounds; k++) {
+#pragma GCC unroll 24
+    for (int i = 0; i < kChains; i++) chain[i] = dot4(chain[i], row, query);
+  }
+  Ints total = chain[0];
+#pragma GCC unroll 24
+  for (int i = 1; i < kChains; i++) total ^= chain[i];
+  volatile int32_t sink = total[0];
+  (void)sink;
+  return 2.0 * kChains * kVectorBytes * double(rounds);
+}
+
 // What is fetched while a block is worked on, a little with every four dimensions.
 struct Fetch {
   const char* at;
@@ -168,7 +188,7 @@ extern const ScreenKernels screen_kernels;
 const ScreenKernels screen_kernels = {
     quantise,
     {2 * kWidth<float>, false, true, scores<2>, nullptr, second_best<float, 2>, hits<float, 2>, nullptr, nullptr},
-    look<2>};
+    look<2>, limit_bytes};
 
 }  // namespace ISA
 }  // namespace interp_fast

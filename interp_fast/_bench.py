@@ -27,7 +27,7 @@ from ._benchmark import Benchmark
 from ._peers import BYTE_SCALE, LIMITS, OURS, PEERS, Contestant, euler_loop, installed
 from .backends import available, default_threads
 
-__all__ = ["QUICK", "RATIOS", "REGIMES", "Problem", "Regime", "bound", "machine", "run"]
+__all__ = ["QUICK", "RATIOS", "REGIMES", "Problem", "Regime", "bound", "bytes_bound", "machine", "run"]
 
 Array = npt.NDArray[Any]
 Float = npt.NDArray[np.float64]
@@ -153,6 +153,16 @@ def bound(limits: Mapping[str, float], regime: Regime, dtype: str, products: int
         arithmetic += pairs / limits[f"exp_{result}"]
     memory = regime.N * regime.d * np.dtype(dtype).itemsize / limits["read"]
     return max(1, regime.steps) * max(arithmetic, memory)
+
+
+def bytes_bound(limits: Mapping[str, float], regime: Regime) -> float | None:
+    """Seconds of one product on rows and queries rounded to bytes, where the processor multiplies such: how fast the
+    rows that matter late can be told from the others.
+    """
+    if "dot_int8" not in limits:
+        return None
+    rows = regime.N * regime.d
+    return max(1, regime.steps) * max(2 * regime.M * rows / limits["dot_int8"], rows / limits["read"])
 
 
 def machine(threads: int, names: Sequence[str] = ()) -> dict[str, Any]:
@@ -356,6 +366,7 @@ def _cell(
         "limits": limits or None,
         "bound": dense,
         "product_bound": product,
+        "bytes_bound": bytes_bound(limits, regime),
         "peers": entries,
         "failed": dict(company.failed),
     }

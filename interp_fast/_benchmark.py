@@ -15,9 +15,16 @@ PROMISE = {"float32": {"noise": 1e-4, "denoiser": 5e-6}, "float64": {"noise": 1e
 _LEGEND = """\
 Times in milliseconds. of dense: time of the dense work (4 M N d flops, M N exponentials, or one read of the rows) at
 the machine's limits over the median; it passes 1 where work is skipped (work: share of the dense work done). of one
-product: the same of 2 M N d flops, all that is left at late times. ratio: of medians. noise, denoiser: largest errors
-against float64 direct differences, over max(|z|, 1) and max(|D|, R); endpoint: over R. *: timed on a few queries and
-scaled. INTERP_FAST_ISA chooses the instructions of cpp and of the limits; other libraries choose theirs."""
+product: the same of 2 M N d flops, all that is left at late times; of one in int8: on bytes, where the processor
+multiplies such. ratio: of medians. noise, denoiser: largest errors against float64 direct differences, over max(|z|, 1)
+and max(|D|, R); endpoint: over R. *: timed on a few queries and scaled. INTERP_FAST_ISA chooses the instructions of cpp
+and of the limits; other libraries choose theirs."""
+# Limits of a cell, what they are limits of, and how the picture draws them.
+_BOUNDS = {
+    "bound": ("dense", "dense work", "--"),
+    "product_bound": ("one product", "one product", ":"),
+    "bytes_bound": ("one in int8", "one product in int8", "-."),
+}
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,8 @@ class Benchmark:
         Processor, threads, versions.
     cells : list of dict
         One for each regime, type and sigma / alpha: its shape; ``limits``, the best rates of the machine (operations a
-        second); ``bound`` and ``product_bound``, the seconds that dense work and one product take at these; ``peers``,
+        second); ``bound``, ``product_bound`` and ``bytes_bound``, the seconds that dense work, one product and one in
+        int8 take at these, or None; ``peers``,
         by name, ``median`` and ``minimum`` seconds, the errors ``noise`` and ``denoiser`` (of a trajectory
         ``endpoint``, in units of R), ``work`` (the share of the dense work done, ours only), ``scaled`` (timed on a few
         queries), ``kernels`` (what was chosen for this processor, where known); ``failed``, reasons by name.
@@ -61,9 +69,10 @@ class Benchmark:
 
     def markdown(self) -> str:
         """One table: a row for each cell, a column for each contestant: median (or ratio of medians), minimum."""
-        names = _names(self.cells)
-        heads = [name + " (approximate)" * (not PEERS[name].exact) for name in names]
-        rows = [["M, N, d", "rows", "σ/α", "dense limit, ms", "one product, ms", *heads], ["---"] * (5 + len(names))]
+        names, bounds = _names(self.cells), _bounds(self.cells)
+        heads = [f"{_BOUNDS[key][0]}, ms" for key in bounds]
+        heads += [name + " (approximate)" * (not PEERS[name].exact) for name in names]
+        rows = [["M, N, d", "rows", "σ/α", *heads], ["---"] * (3 + len(heads))]
         for cell in self.cells:
             shape = f"{cell['M']}, {cell['N']}, {cell['d']}" + (f", {cell['steps']} steps" if cell["steps"] else "")
             ratio = "1 ... 0" if cell["ratio"] is None else f"{cell['ratio']:g}"
@@ -77,15 +86,13 @@ class Benchmark:
                 star = "*" if entry["scaled"] else ""
                 error = f"{entry['endpoint' if cell['steps'] else 'noise']:.0e}"
                 if name == ours:
-                    share = ""
-                    if cell["bound"]:
-                        share = f" ({_share(cell, entry)}; {_share(cell, entry, 'product_bound')})"
-                    shown.append(f"**{_ms(entry['median'])}** {_ms(entry['minimum'])}{share}, {error}")
+                    shares = "; ".join(_share(cell, entry, key) for key in bounds)
+                    shares = f" ({shares})" if shares else ""
+                    shown.append(f"**{_ms(entry['median'])}** {_ms(entry['minimum'])}{shares}, {error}")
                 else:
                     over = entry["median"] / cell["peers"][ours]["median"]
                     shown.append(f"×{over:.1f}{star} {_ms(entry['minimum'])}, {error}")
-            limits = [_ms(cell[key]) if cell[key] else "" for key in ("bound", "product_bound")]
-            rows.append([shape, cell["dtype"], ratio, *limits, *shown])
+            rows.append([shape, cell["dtype"], ratio, *(_ms(cell[key]) for key in bounds), *shown])
         return "\n".join([_machine_line(self.machine), "", *("| " + " | ".join(row) + " |" for row in rows)])
 
     def plot(self, path: str | Path) -> None:
@@ -95,7 +102,7 @@ class Benchmark:
         panels: dict[str, list[dict[str, Any]]] = {}
         for cell in self.cells:
             panels.setdefault(f"{cell['regime']}, {cell['dtype']}", []).append(cell)
-        names = _names(self.cells)
+        names, bounds = _names(self.cells), _bounds(self.cells)
         columns = min(3, len(panels))
         figure = Figure(figsize=(4.6 * columns, 2.9 * -(-len(panels) // columns) + 0.5), layout="constrained")
         axes = figure.subplots(-(-len(panels) // columns), columns, squeeze=False).ravel()
@@ -107,10 +114,10 @@ class Benchmark:
                     [k - 0.42 + (j + 0.5) * width for k, _ in at], [1e3 * seconds for _, seconds in at], 0.9 * width,
                     color=f"C{j}", label=name,
                 )  # fmt: skip
-            for key, line in (("bound", "--"), ("product_bound", ":")):
+            for key in bounds:
                 for k, cell in enumerate(cells):
-                    if cell[key]:
-                        ax.hlines(1e3 * cell[key], k - 0.45, k + 0.45, color="black", linestyle=line, linewidth=1)
+                    level, line = 1e3 * cell[key], _BOUNDS[key][2]
+                    ax.hlines(level, k - 0.45, k + 0.45, color="black", linestyle=line, linewidth=1)
             ax.set_yscale("log")
             ax.set_ylabel("ms")
             ax.set_title(f"{title}: {cells[0]['M']} × {cells[0]['N']} × {cells[0]['d']}", fontsize=9)
@@ -120,8 +127,9 @@ class Benchmark:
             ax.set_axis_off()
         handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
         figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=len(names), fontsize=8)
-        limits = "at the machine's limits, dashed: dense work, dotted: one product"
-        figure.suptitle(f"{_machine_line(self.machine)}\n{limits}", fontsize=8)
+        limits = ", ".join(f"{_BOUNDS[key][1]} ({_BOUNDS[key][2]})" for key in bounds)
+        title = _machine_line(self.machine) + (f"\nat the machine's limits: {limits}" if limits else "")
+        figure.suptitle(title, fontsize=8)
         figure.savefig(path, dpi=120)
 
 
@@ -145,9 +153,14 @@ def _first(cell: dict[str, Any]) -> str:
     return next(name for name in PEERS if name in cell["peers"])
 
 
-def _share(cell: dict[str, Any], entry: dict[str, Any], limit: str = "bound") -> str:
+def _bounds(cells: list[dict[str, Any]]) -> list[str]:
+    """Limits that are known here."""
+    return [key for key in _BOUNDS if all(cell[key] is not None for cell in cells)]
+
+
+def _share(cell: dict[str, Any], entry: dict[str, Any], limit: str) -> str:
     """A limit over the median time."""
-    return f"{cell[limit] / entry['median']:.2f}" if cell[limit] else ""
+    return f"{cell[limit] / entry['median']:.2f}"
 
 
 def _ms(seconds: float) -> str:
@@ -172,9 +185,10 @@ def _title(cell: dict[str, Any]) -> str:
 
 def _entries(cell: dict[str, Any]) -> list[list[str]]:
     errors = ["endpoint"] if cell["steps"] else ["noise", "denoiser"]
-    rows = [["", "median", "minimum", "of dense", "of one product", "ratio", "work", *errors]]
+    bounds = _bounds([cell])
+    rows = [["", "median", "minimum", *(f"of {_BOUNDS[key][0]}" for key in bounds), "ratio", "work", *errors]]
     for name, entry in sorted(cell["peers"].items(), key=lambda item: item[1]["median"]):
-        shares = [_share(cell, entry, key) for key in ("bound", "product_bound")]
+        shares = [_share(cell, entry, key) for key in bounds]
         ratio = f"{entry['median'] / cell['peers'][_first(cell)]['median']:.2f}"
         work = "" if entry["work"] is None else f"{entry['work']:.3f}"
         star = "*" if entry["scaled"] else ""

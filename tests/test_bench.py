@@ -11,7 +11,7 @@ from scipy.spatial.distance import cdist
 from scipy.special import softmax
 
 from interp_fast import backends
-from interp_fast._bench import RATIOS, Problem, Regime, bound, run
+from interp_fast._bench import RATIOS, Problem, Regime, bound, bytes_bound, run
 from interp_fast._cli import main
 from interp_fast._peers import OURS, PEERS, Contestant, installed
 
@@ -80,6 +80,10 @@ def test_bound_is_arithmetic_or_memory():
     assert bound(limits, Regime(100, 1000, 10, steps=3), "float64") == pytest.approx(3 * (4e6 / 5e10 + 1e5 / 1e8))
     assert bound(limits, Regime(100, 1000, 10), "float32", 1) == pytest.approx(2e6 / 1e11)
     assert bound(limits, Regime(1, 1000, 1000), "uint8") == pytest.approx(1e6 / 1e10)
+    assert bytes_bound(limits, Regime(100, 1000, 10)) is None
+    limits["dot_int8"] = 4e11
+    assert bytes_bound(limits, Regime(100, 1000, 10)) == pytest.approx(2e6 / 4e11)
+    assert bytes_bound(limits, Regime(1, 1000, 10, steps=3)) == pytest.approx(3 * 1e4 / 1e10)
 
 
 def test_every_cell_is_measured(result):
