@@ -25,8 +25,10 @@ Data prepare(const Rows& rows, const double* log_w, const double* center, const 
   data.center.resize(d), data.shift32.resize(d), data.shift64.resize(d);
   for (size_t k = 0; k < d; k++) {
     const double stored = (center[k] - rows.b) / rows.a;
-    // The same origin whatever the type that decodes it.
-    const double rounded = rows.type == RowType::f64 ? stored : static_cast<float>(stored);
+    // The same origin whatever the type that decodes it; for bytes a whole number, so that differences are exact.
+    const double rounded = rows.type == RowType::f64  ? stored
+                           : rows.type == RowType::u8 ? std::nearbyint(stored)
+                                                      : static_cast<float>(stored);
     data.center[k] = rows.a * rounded + rows.b;
     data.shift64[k] = -rounded * data.inverse;
     data.shift32[k] = static_cast<float>(data.shift64[k]);

@@ -13,6 +13,7 @@
 // more vector that ends with the row, in which only what is new counts.
 #pragma once
 
+#include "few-bytes-inl.h"
 #include "kernels.h"
 #include "math-inl.h"
 #include "rows-inl.h"
@@ -108,11 +109,6 @@ __attribute__((noinline)) void add_few(const Block<T>& block, const T* p, T* acc
   }
 }
 
-template <int N>
-struct Constant {
-  static constexpr int value = N;
-};
-
 // f(constant, first) for the lanes of a panel, Q at a time and then fewer.
 template <int Q, class F>
 IF_INLINE void over_lanes(int lanes, F f, int first = 0) {
@@ -123,6 +119,14 @@ IF_INLINE void over_lanes(int lanes, F f, int first = 0) {
 // s[lane][n] = <q[lane], X[n]>
 template <class T>
 void multiply_few(const Block<T>& block, const Panel<T>& panel, const T* q, T* s) {
+#if defined(__SSE4_1__)
+  if constexpr (sizeof(T) == 4) {
+    if (block.type == RowType::u8 && block.d >= kByteDims) {
+      for (int j = 0; j < panel.lanes; j++) dot_bytes(block, q + j * panel.ld, s + j * block.rows);
+      return;
+    }
+  }
+#endif
   with_type(block.type, [&](auto stored) IF_INLINED {
     over_lanes<kFewQueries>(panel.lanes, [&](auto Q, int j) IF_INLINED {
       dot_few<T, decltype(stored), Q.value>(block, q + j * panel.ld, panel.ld, s + j * block.rows);
@@ -133,6 +137,14 @@ void multiply_few(const Block<T>& block, const Panel<T>& panel, const T* q, T* s
 // acc[lane][k] += sum_n p[lane][n] X[n][k]
 template <class T>
 void multiply_transposed_few(const Block<T>& block, const Panel<T>& panel, const T* p, T* acc) {
+#if defined(__SSE4_1__)
+  if constexpr (sizeof(T) == 4) {
+    if (block.type == RowType::u8 && block.d >= kByteDims) {
+      for (int j = 0; j < panel.lanes; j++) add_bytes(block, p + j * block.rows, acc + j * panel.ld);
+      return;
+    }
+  }
+#endif
   with_type(block.type, [&](auto stored) IF_INLINED {
     // Every row has a weight of its own for every query: with 16 registers there is room for one query.
     over_lanes<kManyRegisters ? kFewQueries : 1>(panel.lanes, [&](auto Q, int j) IF_INLINED {

@@ -30,6 +30,7 @@ struct Rows {
 
 constexpr int kTile = 12;                // rows of a block come in multiples of this
 constexpr int kFewTile = 16;              // and of this in the `single` kernels: vectors of rows are whole
+constexpr ptrdiff_t kFewBlock = 16 * kFewTile;  // most rows of a block there
 constexpr ptrdiff_t kBlock = 10 * kTile;  // most rows of a block: also the longest chain of additions over rows
 constexpr ptrdiff_t kChunk = 112;        // longest chain of additions over dimensions
 constexpr double kNever = 1e30;          // |X|^2 and -log_w of a row that must never count

@@ -94,19 +94,28 @@ IF_INLINE bool any(M mask) {
   return all != 0;
 #endif
 }
+template <int N>
+struct Constant {
+  static constexpr int value = N;
+};
 template <class E, int N>
 struct Several {
   typedef E type __attribute__((vector_size(N * sizeof(E))));
 };
-template <class T, int N = kWidth<T>>
-IF_INLINE T sum(typename Several<T, N>::type v) {
-  if constexpr (N == 1) {
-    return v[0];
+// The sums of every Mth of N numbers.
+template <class E, int N, int M>
+IF_INLINE typename Several<E, M>::type fold(typename Several<E, N>::type v) {
+  if constexpr (N == M) {
+    return v;
   } else {
-    typename Several<T, N / 2>::type half[2];
+    typename Several<E, N / 2>::type half[2];
     memcpy(half, &v, sizeof v);
-    return sum<T, N / 2>(half[0] + half[1]);
+    return fold<E, N / 2, M>(half[0] + half[1]);
   }
+}
+template <class T>
+IF_INLINE T sum(Vec<T> v) {
+  return fold<T, kWidth<T>, 1>(v)[0];
 }
 
 // While it lives, results below the normal range are 0: weights that far down do not count, and on some processors such

@@ -49,10 +49,17 @@ const TypedKernels<T>& typed(const KernelTable& table) {
 struct Plan {
   int width;  // lanes of a panel
   bool single, bytes;
-  int64_t queries, panels, groups, slabs, slab_rows;
+  int64_t queries, panels, groups, slabs, slab_rows, rows;
   ptrdiff_t block_rows, chunk, ld;  // of a block: rows, dimensions of a chunk, numbers between rows of a chunk
   ptrdiff_t size;                   // numbers of a panel's q (bytes, where it has those) and acc
+  int flush_blocks;                 // sums over rows in T go up a level after so many blocks
 
+  // Where a slab begins. When a pass is a matter of milliseconds slabs get smaller towards its end: then those who came
+  // late, or were slower, are not waited for.
+  int64_t first_row(int64_t slab) const {
+    if (slab == slabs) return rows;
+    return single ? rows * slab * (2 * slabs - slab) / (slabs * slabs) / block_rows * block_rows : slab * slab_rows;
+  }
   int64_t first_panel(int64_t group) const { return panels * group / groups; }
   int64_t group_of(int64_t panel) const { return ((panel + 1) * groups - 1) / panels; }
   int lanes(int64_t panel) const { return static_cast<int>(std::min<int64_t>(width, queries - panel * width)); }
@@ -97,10 +104,10 @@ struct Panels {
 
 constexpr int kFew = 8;             // up to so many queries the rows are read faster than a panel is filled ...
 constexpr int64_t kFewDims = kFewTile;    // ... if they have so many numbers: no vector is wider
-constexpr ptrdiff_t kFewBytes = 1 << 17;  // of a block read as stored: it stays close to the core
-constexpr ptrdiff_t kFewTiles = 3;        // most tiles of it: sums over rows are added to memory every few rows
+constexpr ptrdiff_t kFewBytes = 1 << 18;  // of a block read as stored: it stays close to the core
 constexpr int64_t kTasks = 32;      // enough that the last ones do not leave workers idle for long
 constexpr int64_t kSlabRows = 2048;
+constexpr int kFlushBlocks = 32, kFewFlushRows = 1536;
 
 // The kernels for so many queries.
 template <class T>
@@ -132,11 +139,17 @@ Panels<T> make_panels(const Data& data, const PanelKernels<T>& kernels, int64_t 
   plan.size = plan.width * (plan.single ? plan.ld : plan.bytes ? (d + 3) / 4 * 4 : d);
   plan.block_rows = kBlock;
   if (plan.single) {
-    plan.block_rows = std::clamp<ptrdiff_t>(kFewBytes / (std::abs(data.rows.stride) * kFewTile), 1, kFewTiles) * kFewTile;
+    plan.block_rows =
+        std::clamp(kFewBytes / std::max<ptrdiff_t>(1, std::abs(data.rows.stride)), ptrdiff_t{kFewTile}, kFewBlock);
+    plan.block_rows -= plan.block_rows % kFewTile;
   }
-  const int64_t slabs = std::clamp<int64_t>((kTasks + plan.groups - 1) / plan.groups, 1, std::max<int64_t>(1, n / kSlabRows));
+  plan.rows = n;
+  // For a few queries the last slab is about a block.
+  const int64_t most = plan.single ? std::llround(std::sqrt(n / plan.block_rows)) : n / kSlabRows;
+  plan.flush_blocks = plan.single ? static_cast<int>(std::max<ptrdiff_t>(1, kFewFlushRows / plan.block_rows)) : kFlushBlocks;
+  const int64_t slabs = std::clamp<int64_t>((kTasks + plan.groups - 1) / plan.groups, 1, std::max<int64_t>(1, most));
   plan.slab_rows = ((n + slabs - 1) / slabs + plan.block_rows - 1) / plan.block_rows * plan.block_rows;
-  plan.slabs = (n + plan.slab_rows - 1) / plan.slab_rows;
+  plan.slabs = plan.single ? slabs : (n + plan.slab_rows - 1) / plan.slab_rows;
   return panels;
 }
 
@@ -253,11 +266,18 @@ Block<T> make_block(const Data& data, const TypedKernels<T>& kernels, const Plan
     block.x = x;
     kernels.decode(data.rows, first, count, block.inverse, block.shift, block, x);
   }
+  const int64_t next = std::min(data.rows.n, first + count + plan.block_rows);
+  const bool even = !weighted || (data.log_w_span == 0 && data.active == data.rows.n);
+  const auto fetch = [&](const double* of_rows) {
+    for (int64_t row = first + count; row < next; row += kLine / sizeof(double)) __builtin_prefetch(of_rows + row);
+  };
+  fetch(data.n2.data());
+  if (!even) fetch(data.log_w);
   double longest = 0, span = 0, residual = 0;
   const char* counting = data.rows.data + data.heaviest * data.rows.stride;  // the latest row that does
   for (ptrdiff_t i = 0; i < block.rows; i++) {
     const int64_t row = first + i;
-    const bool blank = i >= count || (weighted && data.log_w[row] == -INFINITY);
+    const bool blank = i >= count || (!even && data.log_w[row] == -INFINITY);
     if (blank) {
       n2[i] = static_cast<T>(kNever), log_w[i] = static_cast<T>(-kNever), grain[i] = 0;
       stored[i] = counting;
@@ -267,7 +287,7 @@ Block<T> make_block(const Data& data, const TypedKernels<T>& kernels, const Plan
       }
       continue;
     }
-    const double norm = data.n2[static_cast<size_t>(row)], w = weighted ? data.log_w[row] - data.log_w_max : 0.0;
+    const double norm = data.n2[static_cast<size_t>(row)], w = even ? 0.0 : data.log_w[row] - data.log_w_max;
     n2[i] = static_cast<T>(norm), log_w[i] = static_cast<T>(w);
     stored[i] = counting = data.rows.data + row * data.rows.stride;
     longest = std::max(longest, norm), span = std::max(span, -w);
@@ -276,7 +296,6 @@ Block<T> make_block(const Data& data, const TypedKernels<T>& kernels, const Plan
     residual = std::max<double>(residual, data.coarse->residual(row));
   }
   // The next block follows this one in memory; beyond the last row of all there is nothing to fetch.
-  const int64_t next = std::min(data.rows.n, first + count + plan.block_rows);
   const ptrdiff_t stride = plan.bytes ? data.coarse->stride() : data.rows.stride;
   block.ahead = (plan.bytes ? data.coarse->row(0) : data.rows.data) + (first + count) * stride;
   block.ahead_bytes = std::max<ptrdiff_t>(0, (next - first - count) * stride);
@@ -298,9 +317,9 @@ void scan(const Data& data, const KernelTable& table, const Panels<T>& panels, b
     std::unique_ptr<Scratch<T>>& memory = scratch[static_cast<size_t>(worker)];
     if (!memory) memory = std::make_unique<Scratch<T>>(plan, data.rows.d);
     start(group, slab, worker, *memory);
-    const int64_t slab_rows = std::min(plan.slab_rows / plan.block_rows, most_blocks) * plan.block_rows;
-    const int64_t last = std::min(data.rows.n, slab * plan.slab_rows + slab_rows);
-    for (int64_t first = slab * plan.slab_rows; first < last; first += plan.block_rows) {
+    const int64_t begin = plan.first_row(slab), end = plan.first_row(slab + 1);
+    const int64_t last = std::min(end, begin + std::min((end - begin) / plan.block_rows + 1, most_blocks) * plan.block_rows);
+    for (int64_t first = begin; first < last; first += plan.block_rows) {
       const ptrdiff_t count = std::min<int64_t>(plan.block_rows, last - first);
       const Block<T> block = make_block(data, typed<T>(table), plan, first, count, weighted, *memory);
       for (int64_t p = plan.first_panel(group); p < plan.first_panel(group + 1); p++) {

@@ -13,7 +13,6 @@ namespace {
 
 constexpr double kLog2e = 1.4426950408889634074;
 constexpr int64_t kSumQueries = 64;   // of a group
-constexpr int kFlushBlocks = 32;      // float sums over rows go up a level after so many blocks
 constexpr int64_t kWaveGroups = 64;   // groups whose partial results are held at once
 // Rows whose weights may be corrected: up to so many nats below the best, and about so many, if they may weigh more than
 // is harmless. What is left has weights below 1/2000 of the largest, or below about 1/32; the errors of those average
@@ -336,7 +335,7 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
     mine.partials[i]->dead_rows += std::max<ptrdiff_t>(0, rows - alive);
     if (alive == 0) return;
     if (directions) panels.kernels->add_along(block, panel);
-    if (++mine.unflushed[i] == kFlushBlocks) flush_panel(panel), mine.unflushed[i] = 0;
+    if (++mine.unflushed[i] == plan.flush_blocks) flush_panel(panel), mine.unflushed[i] = 0;
   };
   const auto finish = [&](int64_t, int64_t, int worker) {
     for (Panel<T>& panel : workers[static_cast<size_t>(worker)].panels) flush_panel(panel);

@@ -54,7 +54,7 @@ def as_array(obj: Any, name: str, *, bits: bool = False) -> tuple[Array, Callabl
     refused.
     """
     if isinstance(obj, np.ndarray):
-        if obj.dtype.name == "bfloat16" and bits:
+        if bits and obj.dtype.name == "bfloat16":
             return obj.view(np.uint16), _identity
         return obj, _identity
     if type(obj).__module__.partition(".")[0] == "torch":

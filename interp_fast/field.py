@@ -394,7 +394,7 @@ class Field:
     def _point(self, t: Float, scalar: bool, m: int) -> _Point:
         c = self._schedule(t)
         t, alpha, sigma, alpha_dot, sigma_dot = (
-            np.array(np.broadcast_to(v, (m,)), np.float64)
+            np.full(m, v, np.float64)
             for v in (t, c.alpha, c.sigma, c.alpha_dot, c.sigma_dot)
         )  # fmt: skip
         s2 = sigma**2 + (alpha * self.bandwidth) ** 2

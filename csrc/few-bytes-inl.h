@@ -1,0 +1,277 @@
+// The two products of few-inl.h for rows of bytes, in integers.
+//
+// The centre of byte rows is made of whole numbers, so that X = inverse (byte - centre) is exact. The other factor, a
+// query or the weights of a block, is rounded to two digits of 16 bits,
+//
+//     y = (high + low / 2^kLow) / scale    with scale a power of two,
+//
+// and then every sum is exact: what it is off by is the rounding of y, some 2^-26 of the largest entry, and that of the
+// final conversion. Multiplying pairs of 16-bit numbers takes half the instructions of converting bytes to floats.
+// Integers wrap around on their way, but not at its end: |sum high (byte - centre)| <= |high| |byte - centre| < 2^31.
+#pragma once
+
+#include <math.h>
+
+#include "kernels.h"
+#include "math-inl.h"
+#include "rows-inl.h"
+
+namespace interp_fast {
+namespace ISA {
+namespace {
+
+#if defined(__SSE4_1__)
+typedef uint32_t Ints __attribute__((vector_size(kVectorBytes)));
+typedef int32_t SignedInts __attribute__((vector_size(kVectorBytes)));
+typedef int16_t Shorts __attribute__((vector_size(kVectorBytes)));
+typedef int16_t Narrow __attribute__((vector_size(kVectorBytes / 2)));  // as many as Ints
+constexpr int kInts = kVectorBytes / 4, kShorts = kVectorBytes / 2;
+constexpr ptrdiff_t kByteDims = 64;     // fewest numbers of a row: at least a vector
+constexpr ptrdiff_t kByteChunk = 2048;  // of dimensions whose sum of products fits
+// Integer work takes so many instructions for a cache line that the processor cannot see far enough ahead by itself.
+constexpr ptrdiff_t kByteAhead = 16384;
+constexpr int kLowQuery = 12, kLowWeight = 15;
+
+IF_INLINE Shorts widen_bytes(const uint8_t* in) {
+#if defined(__AVX512BW__)
+  return (Shorts)_mm512_maskz_cvtepu8_epi16(~__mmask32{}, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in)));
+#elif defined(__AVX2__)
+  return (Shorts)_mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(in)));
+#else
+  return (Shorts)_mm_cvtepu8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(in)));
+#endif
+}
+// a[2i] b[2i] + a[2i + 1] b[2i + 1]
+IF_INLINE Ints multiply_pairs(Shorts a, Shorts b) {
+#if defined(__AVX512BW__)
+  return (Ints)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+  return (Ints)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#else
+  return (Ints)_mm_madd_epi16((__m128i)a, (__m128i)b);
+#endif
+}
+// Numbers of a and b in turn: from the first and the second half of every 16 bytes.
+IF_INLINE void interleave(Shorts a, Shorts b, Shorts (&out)[2]) {
+#if defined(__AVX512BW__)
+  out[0] = (Shorts)_mm512_unpacklo_epi16((__m512i)a, (__m512i)b);
+  out[1] = (Shorts)_mm512_unpackhi_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+  out[0] = (Shorts)_mm256_unpacklo_epi16((__m256i)a, (__m256i)b);
+  out[1] = (Shorts)_mm256_unpackhi_epi16((__m256i)a, (__m256i)b);
+#else
+  out[0] = (Shorts)_mm_unpacklo_epi16((__m128i)a, (__m128i)b);
+  out[1] = (Shorts)_mm_unpackhi_epi16((__m128i)a, (__m128i)b);
+#endif
+}
+
+// What sums over interleaved numbers are in the order of those.
+IF_INLINE void put_in_order(Ints (&sums)[2]) {
+#if defined(__AVX512F__)
+  const __m512i a = (__m512i)sums[0], b = (__m512i)sums[1];
+  sums[0] = (Ints)_mm512_permutex2var_epi32(a, _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23), b);
+  sums[1] = (Ints)_mm512_permutex2var_epi32(
+      a, _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31), b);
+#elif defined(__AVX2__)
+  const __m256i a = (__m256i)sums[0], b = (__m256i)sums[1];
+  sums[0] = (Ints)_mm256_permute2x128_si256(a, b, 0x20), sums[1] = (Ints)_mm256_permute2x128_si256(a, b, 0x31);
+#endif
+}
+// The sums of a and of b.
+IF_INLINE void sum_both(Ints a, Ints b, uint32_t* to) {
+  Ints both;
+#if defined(__AVX512F__)
+  both = (Ints)_mm512_unpacklo_epi32((__m512i)a, (__m512i)b) + (Ints)_mm512_unpackhi_epi32((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+  both = (Ints)_mm256_unpacklo_epi32((__m256i)a, (__m256i)b) + (Ints)_mm256_unpackhi_epi32((__m256i)a, (__m256i)b);
+#else
+  both = (Ints)_mm_unpacklo_epi32((__m128i)a, (__m128i)b) + (Ints)_mm_unpackhi_epi32((__m128i)a, (__m128i)b);
+#endif
+  const auto pair = fold<uint32_t, kInts, 2>(both);
+  memcpy(to, &pair, sizeof pair);
+}
+
+// The centre of some dimensions in bytes, from their shifts.
+IF_INLINE Ints byte_centers(const Block<float>& block, Vec<float> shift) {
+  return (Ints)__builtin_convertvector(shift * (-1 / block.inverse), SignedInts);
+}
+
+IF_INLINE float highest(Vec<float> v) {
+  float result = v[0];
+  for (int i = 1; i < kInts; i++) result = v[i] > result ? v[i] : result;
+  return result;
+}
+
+// n with 2^n v <= 2^bits
+IF_INLINE int scale_to(float v, int bits) {
+  int exponent = 0;
+  if (v > 0) frexpf(v, &exponent);
+  return bits - exponent;
+}
+
+// f(k, the numbers from k on), with zeros after the last.
+template <class F>
+IF_INLINE void by_vectors(const float* y, ptrdiff_t count, F f) {
+  ptrdiff_t k = 0;
+  for (; k + kInts <= count; k += kInts) f(k, load(y + k));
+  if (k == count) return;
+  float rest[kInts] = {};
+  memcpy(rest, y + k, static_cast<size_t>(count - k) * sizeof(float));
+  f(k, load(rest));
+}
+
+// y scale in digits.
+IF_INLINE void split(Vec<float> y, float scale, int low_bits, SignedInts& high, SignedInts& low) {
+  const Vec<float> magic = fill(12582912.0f);  // adding it rounds to whole numbers
+  const Vec<float> whole = (y * scale + magic) - magic;
+  const Vec<float> rest = ((y * scale - whole) * static_cast<float>(1 << low_bits) + magic) - magic;
+  high = __builtin_convertvector(whole, SignedInts);
+  low = __builtin_convertvector(rest, SignedInts);
+}
+IF_INLINE void store_digits(int16_t* to, SignedInts digits) {
+  const auto narrow = __builtin_convertvector(digits, Narrow);
+  memcpy(to, &narrow, sizeof narrow);
+}
+
+// A stretch of a query in digits, as rows meet it: by whole vectors, and then the vector that ends with the row, in which
+// numbers that were in the others are 0.
+struct ByteQuery {
+  alignas(kVectorBytes) int16_t high[kByteChunk + kShorts], low[kByteChunk + kShorts];
+  uint32_t high_center, low_center;  // their sums of products with the centre
+  float high_unit, low_unit;         // what they are worth in a score
+
+  void fill(const Block<float>& block, const float* q, ptrdiff_t first, ptrdiff_t count) {
+    Vec<float> largest = {}, norm2 = {};
+    by_vectors(q + first, count, [&](ptrdiff_t, Vec<float> y) IF_INLINED {
+      largest = max(largest, max(y, -y));
+      norm2 += y * y;
+    });
+    const float farthest = block.reach / block.inverse;
+    const int by_sum = scale_to(1.01f * __builtin_sqrtf(sum<float>(norm2)) * farthest, 30);
+    const int by_size = scale_to(highest(largest), 14);
+    const float scale = ldexpf(1, by_sum < by_size ? by_sum : by_size);
+    high_unit = block.inverse / scale, low_unit = high_unit / static_cast<float>(1 << kLowQuery);
+    Ints high_sum = {}, low_sum = {};
+    by_vectors(q + first, count, [&](ptrdiff_t k, Vec<float> y) IF_INLINED {
+      SignedInts a, b;
+      split(y, scale, kLowQuery, a, b);
+      store_digits(high + k, a), store_digits(low + k, b);
+      float shift[kInts] = {};
+      memcpy(shift, block.shift + first + k, static_cast<size_t>(count - k < kInts ? count - k : kInts) * sizeof(float));
+      const Ints center = byte_centers(block, load(shift));
+      high_sum += center * (Ints)a, low_sum += center * (Ints)b;
+    });
+    high_center = sum<uint32_t>(high_sum), low_center = sum<uint32_t>(low_sum);
+    const ptrdiff_t rest = count % kShorts;
+    const auto move = [&](int16_t* end) {
+      memmove(end + kShorts - rest, end, static_cast<size_t>(rest) * sizeof(int16_t));
+      memset(end, 0, static_cast<size_t>(kShorts - rest) * sizeof(int16_t));
+    };
+    if (rest > 0) move(high + count - rest), move(low + count - rest);
+  }
+};
+
+// s[n] (+)= <q, X[n]>
+__attribute__((noinline)) void dot_bytes(const Block<float>& block, const float* q, float* s) {
+  ByteQuery query;
+  uint32_t digits[2 * kFewBlock];  // of the products of each row
+  for (ptrdiff_t first = 0; first < block.d; first += kByteChunk) {
+    const ptrdiff_t count = block.d - first < kByteChunk ? block.d - first : kByteChunk;
+    const ptrdiff_t whole = count / kShorts * kShorts;
+    query.fill(block, q, first, count);
+    for (ptrdiff_t n = 0; n < block.rows; n++) {
+      const uint8_t* const x = reinterpret_cast<const uint8_t*>(block.stored[n]) + first;
+      Ints high[2] = {}, low[2] = {};
+      const auto step = [&](ptrdiff_t k, ptrdiff_t digit, int chain) IF_INLINED {
+        Shorts a, b;
+        memcpy(&a, query.high + digit, sizeof a);
+        memcpy(&b, query.low + digit, sizeof b);
+        const Shorts row = widen_bytes(x + k);
+        high[chain] += multiply_pairs(row, a);
+        low[chain] += multiply_pairs(row, b);
+      };
+      ptrdiff_t k = 0;
+      for (; k + 2 * kShorts <= count; k += 2 * kShorts) {
+        for (int line = 0; line < 2 * kShorts; line += 64) __builtin_prefetch(x + k + line + kByteAhead, 0, 2);
+        step(k, k, 0), step(k + kShorts, k + kShorts, 1);
+      }
+      __builtin_prefetch(x + count - 1 + kByteAhead, 0, 2);  // no line is left out, or all would wait for that one
+      if (k < whole) step(k, k, 0);
+      if (whole < count) step(count - kShorts, whole, 1);
+      sum_both(high[0] + high[1], low[0] + low[1], digits + 2 * n);
+    }
+    for (ptrdiff_t n = 0; n < block.rows; n++) {
+      const float score = query.high_unit * static_cast<float>(static_cast<int32_t>(digits[2 * n] - query.high_center)) +
+                          query.low_unit * static_cast<float>(static_cast<int32_t>(digits[2 * n + 1] - query.low_center));
+      s[n] = first > 0 ? s[n] + score : score;
+    }
+  }
+}
+
+// acc[k] += sum_n p[n] X[n][k]
+__attribute__((noinline)) void add_bytes(const Block<float>& block, const float* p, float* acc) {
+  // Rows whose weight is not 0, in pairs, with the digits of their weights.
+  const uint8_t* x[kFewBlock + 1];
+  int16_t high[kFewBlock + 1], low[kFewBlock + 1];
+  Vec<float> largest = {};
+  for (ptrdiff_t n = 0; n < block.rows; n += kInts) largest = max(largest, max(load(p + n), -load(p + n)));
+  const float scale = ldexpf(1, scale_to(highest(largest), 14));
+  Ints high_sum = {}, low_sum = {};
+  for (ptrdiff_t n = 0; n < block.rows; n += kInts) {
+    SignedInts a, b;
+    split(load(p + n), scale, kLowWeight, a, b);
+    store_digits(high + n, a), store_digits(low + n, b);
+    high_sum += (Ints)a, low_sum += (Ints)b;
+  }
+  const uint32_t high_total = sum<uint32_t>(high_sum), low_total = sum<uint32_t>(low_sum);
+  ptrdiff_t rows = 0;
+  for (ptrdiff_t n = 0; n < block.rows; n++) {
+    x[rows] = reinterpret_cast<const uint8_t*>(block.stored[n]);
+    high[rows] = high[n], low[rows] = low[n];
+    rows += (high[n] | low[n]) != 0;
+  }
+  if (rows == 0) return;
+  if (rows % 2 != 0) x[rows] = x[0], high[rows] = low[rows] = 0, rows++;
+  const float high_unit = block.inverse / scale, low_unit = high_unit / static_cast<float>(1 << kLowWeight);
+  const auto columns = [&](ptrdiff_t k, auto vectors, ptrdiff_t skipped) IF_INLINED {
+    constexpr int V = vectors.value;
+    Ints a[V][2] = {}, b[V][2] = {};
+    for (ptrdiff_t n = 0; n < rows; n += 2) {
+      uint32_t highs, lows;
+      memcpy(&highs, high + n, sizeof highs);
+      memcpy(&lows, low + n, sizeof lows);
+      const Shorts by_high = (Shorts)(highs - Ints{}), by_low = (Shorts)(lows - Ints{});
+#pragma GCC unroll 2
+      for (int v = 0; v < V; v++) {
+        Shorts pairs[2];
+        interleave(widen_bytes(x[n] + k + v * kShorts), widen_bytes(x[n + 1] + k + v * kShorts), pairs);
+#pragma GCC unroll 2
+        for (int i = 0; i < 2; i++) {
+          a[v][i] += multiply_pairs(pairs[i], by_high);
+          b[v][i] += multiply_pairs(pairs[i], by_low);
+        }
+      }
+    }
+    for (int v = 0; v < V; v++) {
+      put_in_order(a[v]), put_in_order(b[v]);
+      float sums[kShorts];
+#pragma GCC unroll 2
+      for (int i = 0; i < 2; i++) {
+        const Ints center = byte_centers(block, load(block.shift + k + v * kShorts + i * kInts));
+        const auto high_sums = __builtin_convertvector((SignedInts)(a[v][i] - center * high_total), Vec<float>);
+        const auto low_sums = __builtin_convertvector((SignedInts)(b[v][i] - center * low_total), Vec<float>);
+        store(sums + i * kInts, high_unit * high_sums + low_unit * low_sums);
+      }
+      for (ptrdiff_t at = skipped; at < kShorts; at++) acc[k + v * kShorts + at] += sums[at];
+    }
+  };
+  ptrdiff_t k = 0;
+  for (; k + 2 * kShorts <= block.d; k += 2 * kShorts) columns(k, Constant<2>{}, 0);
+  if (k + kShorts <= block.d) columns(k, Constant<1>{}, 0), k += kShorts;
+  if (k < block.d) columns(block.d - kShorts, Constant<1>{}, kShorts - (block.d - k));
+}
+#endif
+
+}  // namespace
+}  // namespace ISA
+}  // namespace interp_fast
