@@ -38,11 +38,14 @@ class Pool {
       next_ = 0;
       error_ = nullptr;
       helpers_ = threads - 1;
-      active_ = helpers_;
       generation_++;
     }
     wake_.notify_all();
     work(0);
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      helpers_ = 0;  // whoever has not come by now is not waited for
+    }
     for (int k = 0; k < kSpins && active_.load(std::memory_order_acquire) > 0; k++) relax();
     std::unique_lock<std::mutex> lock(mutex_);
     done_.wait(lock, [this] { return active_ == 0; });
@@ -58,6 +61,7 @@ class Pool {
         wake_.wait(lock, [&] { return generation_ != seen; });
         seen = generation_;
         if (id > helpers_) continue;
+        active_++;
       }
       work(id);
       std::lock_guard<std::mutex> lock(mutex_);
