@@ -190,7 +190,10 @@ void posterior_in(const Data& data, const std::vector<Query>& queries, const dou
     to.insert(to.end(), from.begin(), from.end());
   };
   add(dense, screened<T>(data, std::move(sharp), u, out, depth, threads));
-  late = screened<T>(data, std::move(late), u, out, depth, threads);
+  // Where float32 does not tell logits apart, few rows count.
+  if (screen_for(data, static_cast<int64_t>(late.size()))) {
+    late = few_rows<T>(data, late, u, out, depth, Look::bytes, threads);
+  }
   add(late, sum_pass<T>(data, dense, u, out, kPromise, threads));
   std::vector<Query> crowded = few_rows<T>(data, late, u, out, depth, Look::products, threads);
   if (!kWide) crowded = sum_pass<double>(data, crowded, u, out, kSingleInDouble, threads);
