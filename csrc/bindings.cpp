@@ -4,8 +4,10 @@
 #include <pybind11/stl.h>
 
 #include <chrono>
+#include <map>
+#include <memory>
 #include <optional>
-#include <stdexcept>
+#include <string>
 
 #include "data.h"
 #include "dispatch.h"
@@ -42,7 +44,8 @@ std::unique_ptr<PyData> make_data(const py::array& rows, const Doubles& log_w, c
                                   std::optional<std::pair<double, double>> scale, double bandwidth, bool low_memory,
                                   int threads) {
   const auto [a, b] = scale.value_or(std::pair<double, double>(1.0, 0.0));
-  const Rows raw{static_cast<const char*>(rows.data()), rows.strides(0), rows.shape(0), rows.shape(1), row_type(rows), a, b};
+  const Rows raw{static_cast<const char*>(rows.data()), rows.strides(0), rows.shape(0), rows.shape(1), row_type(rows),
+                 a, b};
   const double *w = log_w.data(), *c = center.data(), *m = mean.data();
   auto out = std::unique_ptr<PyData>(new PyData{rows, log_w, {}});
   py::gil_scoped_release release;
@@ -124,9 +127,9 @@ class Poll {
 void py_run_steps(Doubles& base, Doubles& cur, Doubles& previous, Integers& index, Integers& since, Doubles& dropped,
                   Doubles& work, std::optional<Doubles>& terms, std::optional<Doubles>& previous_error,
                   const PyData& data, const Doubles& alpha, const Doubles& sigma, const Doubles& a, const Doubles& b,
-                  const Doubles& c, const Doubles& s, const py::array_t<bool, py::array::c_style>& commit, int64_t first,
-                  int64_t last, uint64_t key, uint64_t first_sample, const std::optional<Doubles>& error, double cut,
-                  int threads) {
+                  const Doubles& c, const Doubles& s, const py::array_t<bool, py::array::c_style>& commit,
+                  int64_t first, int64_t last, uint64_t key, uint64_t first_sample,
+                  const std::optional<Doubles>& error, double cut, int threads) {
   const RunState state{cur.shape(0),
                        base.mutable_data(),
                        cur.mutable_data(),

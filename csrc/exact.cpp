@@ -35,6 +35,7 @@ void by_stretches(const Data& data, int64_t lists, Rows rows, Visit visit) {
 
 // Weighted sums about the heaviest row of one query.
 struct Sums {
+  int64_t top_row;
   std::vector<int64_t> rows;  // the others of weight above 0
   std::vector<double> p;
   std::vector<double> top, shift, along;  // x_top, mean - x_top, sum p <delta, u> delta
@@ -93,7 +94,8 @@ void fill_top(const Candidates& candidates, const std::vector<double>& logits, d
               int64_t top, int64_t* index, double* weight) {
   std::vector<size_t> order(logits.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  order.erase(std::remove_if(order.begin(), order.end(), [&](size_t i) { return logits[i] == -INFINITY; }), order.end());
+  const auto none = [&](size_t i) { return logits[i] == -INFINITY; };
+  order.erase(std::remove_if(order.begin(), order.end(), none), order.end());
   const size_t first = std::min(static_cast<size_t>(top), order.size());
   std::partial_sort(order.begin(), order.begin() + static_cast<ptrdiff_t>(first), order.end(), [&](size_t i, size_t j) {
     return logits[i] != logits[j] ? logits[i] > logits[j] : i < j;
@@ -114,10 +116,81 @@ void fill_top(const Candidates& candidates, const std::vector<double>& logits, d
   }
 }
 
+namespace {
+
+// What follows from the weights of one query alone; `sums` gets the rows that have any.
+Used write_scalars(const Data& data, const Query& query, const Candidates& from, const Outputs& out, Sums& sums) {
+  const Relative relative = relative_logits(data, query, from);
+  const double runner_up = relative.runner_up;
+  const size_t rows = from.rows.size();
+  // Copies of the heaviest row say nothing about the variance, which is made of the first row that differs.
+  double differing = -INFINITY;
+  for (size_t i = 0; i < rows; i++) {
+    if (from.c[i] != from.c[relative.top]) differing = std::max(differing, relative.logits[i]);
+  }
+  const double counted_from = out.variance || out.jvp ? differing : out.off_weights() ? runner_up : 0.0;
+  const double floor = (counted_from > -INFINITY ? counted_from : 0.0) - query.cut;
+  double others = 0, weighted = 0;  // relative to the runner-up, so that they do not underflow
+  int64_t kept = 0;
+  for (size_t i = 0; i < rows; i++) {
+    const double l = relative.logits[i];
+    if (l == -INFINITY || l < floor) continue;
+    kept++;
+    if (i == relative.top) continue;
+    const double weight = std::exp(l - runner_up);
+    others += weight, weighted += weight * l;
+  }
+  const double log_others = others > 0 ? runner_up + std::log(others) : -INFINITY;
+  const double odds = std::exp(log_others), log_total = std::log1p(odds), p_top = 1 / (1 + odds);
+  const double scale = std::exp(runner_up) * p_top;  // weight of the runner-up
+  const int64_t m = query.index;
+  sums.top_row = from.rows[relative.top];
+  if (out.log_norm) {
+    out.log_norm[m] =
+        query.s2 > 0 ? data.log_w[sums.top_row] - from.c[relative.top] / (2 * query.s2) + log_total : -INFINITY;
+  }
+  if (out.index) out.index[m] = sums.top_row;
+  if (out.gap) out.gap[m] = query.s2 == 0 && runner_up > -INFINITY ? 0.0 : -runner_up;
+  if (out.log_rest) out.log_rest[m] = log_others - log_total;
+  if (out.entropy) out.entropy[m] = log_total - (others > 0 ? scale * weighted : 0.0);
+  if (out.top > 0) {
+    fill_top(from, relative.logits, -log_total, out.top, out.top_index + m * out.top, out.top_weight + m * out.top);
+  }
+  double squares = p_top * p_top;
+  for (size_t i = 0; i < rows; i++) {
+    if (i == relative.top || relative.logits[i] < floor) continue;
+    const double p = std::exp(relative.logits[i]) * p_top;
+    squares += p * p;
+    if (p > 0) sums.rows.push_back(from.rows[i]), sums.p.push_back(p);
+  }
+  if (out.ess) out.ess[m] = 1 / squares;
+  return {kept, differing > -INFINITY};
+}
+
+// About the mean: sum p |delta - shift|^2 = sum p |delta|^2 - |shift|^2, and likewise the matrix. The heaviest row has
+// delta = 0 and is not lighter than any other, so the difference keeps a share 1 / N of its first term.
+void write_sums(const Sums& from, int64_t m, const double* u, const Outputs& out) {
+  const ptrdiff_t d = static_cast<ptrdiff_t>(from.top.size());
+  double shift2 = 0, along = 0;
+  for (ptrdiff_t k = 0; k < d; k++) {
+    const double shift = from.shift[static_cast<size_t>(k)];
+    if (out.mean) out.mean[m * d + k] = from.top[static_cast<size_t>(k)] + shift;
+    shift2 += shift * shift;
+    if (out.jvp) along += shift * u[m * d + k];
+  }
+  const double variance = std::max(0.0, from.spread - shift2);
+  if (out.variance) out.variance[m] = variance;
+  if (out.scatter) out.scatter[m] = variance;
+  for (ptrdiff_t k = 0; out.jvp && k < d; k++) {
+    out.jvp[m * d + k] = from.along[static_cast<size_t>(k)] - along * from.shift[static_cast<size_t>(k)];
+  }
+}
+
+}  // namespace
+
 std::vector<Used> finish_exact(const Data& data, const Query* queries, const std::vector<Candidates>& candidates,
                                const double* u, const Outputs& out, int threads) {
   const int64_t n = static_cast<int64_t>(candidates.size());
-  const ptrdiff_t d = data.rows.d;
   const ExactKernels& exact = active_kernels().exact;
   const bool sums_wanted = out.mean || out.variance || out.scatter || out.jvp;
   std::vector<Used> used(candidates.size());
@@ -125,61 +198,13 @@ std::vector<Used> finish_exact(const Data& data, const Query* queries, const std
     const int64_t first = task * kTogether, count = std::min(kTogether, n - first);
     std::vector<Sums> sums(static_cast<size_t>(count));
     for (int64_t q = 0; q < count; q++) {
-      const Query& query = queries[first + q];
-      const Candidates& from = candidates[static_cast<size_t>(first + q)];
-      const Relative relative = relative_logits(data, query, from);
-      const double runner_up = relative.runner_up;
-      // Copies of the heaviest row say nothing about the variance, which is made of the first row that differs.
-      double differing = -INFINITY;
-      for (size_t i = 0; i < from.rows.size(); i++) {
-        if (from.c[i] != from.c[relative.top]) differing = std::max(differing, relative.logits[i]);
-      }
-      const double counted_from = out.variance || out.jvp ? differing : out.off_weights() ? runner_up : 0.0;
-      const double floor = (counted_from > -INFINITY ? counted_from : 0.0) - query.cut;
-      double others = 0, weighted = 0;  // relative to the runner-up, so that they do not underflow
-      int64_t kept = 0;
-      const size_t rows = from.rows.size();
-      for (size_t i = 0; i < rows; i++) {
-        const double l = relative.logits[i];
-        if (l == -INFINITY || l < floor) continue;
-        kept++;
-        if (i == relative.top) continue;
-        const double weight = std::exp(l - runner_up);
-        others += weight, weighted += weight * l;
-      }
-      const double log_others = others > 0 ? runner_up + std::log(others) : -INFINITY;
-      const double odds = std::exp(log_others), log_total = std::log1p(odds), p_top = 1 / (1 + odds);
-      const double scale = std::exp(runner_up) * p_top;  // weight of the runner-up
-      used[static_cast<size_t>(first + q)] = {kept, differing > -INFINITY};
-      const int64_t m = query.index;
-      const int64_t top_row = from.rows[relative.top];
-      if (out.log_norm) {
-        out.log_norm[m] = query.s2 > 0
-                              ? data.log_w[top_row] - from.c[relative.top] / (2 * query.s2) + log_total
-                              : -INFINITY;
-      }
-      if (out.index) out.index[m] = top_row;
-      if (out.gap) out.gap[m] = query.s2 == 0 && runner_up > -INFINITY ? 0.0 : -runner_up;
-      if (out.log_rest) out.log_rest[m] = log_others - log_total;
-      if (out.entropy) out.entropy[m] = log_total - (others > 0 ? scale * weighted : 0.0);
-      if (out.top > 0) {
-        fill_top(from, relative.logits, -log_total, out.top, out.top_index + m * out.top,
-                 out.top_weight + m * out.top);
-      }
+      const size_t at = static_cast<size_t>(first + q);
       Sums& to = sums[static_cast<size_t>(q)];
-      double squares = p_top * p_top;
-      for (size_t i = 0; i < rows; i++) {
-        if (i == relative.top || relative.logits[i] < floor) continue;
-        const double p = std::exp(relative.logits[i]) * p_top;
-        squares += p * p;
-        if (sums_wanted && p > 0) to.rows.push_back(from.rows[i]), to.p.push_back(p);
-      }
-      if (out.ess) out.ess[m] = 1 / squares;
+      used[at] = write_scalars(data, queries[first + q], candidates[at], out, to);
       if (!sums_wanted) continue;
-      to.top.resize(static_cast<size_t>(d));
-      exact.values(data.rows, top_row, to.top.data());
-      to.shift.assign(static_cast<size_t>(d), 0.0);
-      if (out.jvp) to.along.assign(static_cast<size_t>(d), 0.0);
+      const size_t d = static_cast<size_t>(data.rows.d);
+      to.top.resize(d), to.shift.resize(d), to.along.resize(out.jvp ? d : 0);
+      exact.values(data.rows, to.top_row, to.top.data());
     }
     if (!sums_wanted) return;
     by_stretches(
@@ -187,26 +212,10 @@ std::vector<Used> finish_exact(const Data& data, const Query* queries, const std
         [&](int64_t q, size_t i) {
           Sums& to = sums[static_cast<size_t>(q)];
           to.spread += to.p[i] * exact.add(data.rows, to.rows[i], to.top.data(), to.p[i], to.shift.data(),
-                                           out.jvp ? u + queries[first + q].index * d : nullptr, to.along.data());
+                                           out.jvp ? u + queries[first + q].index * data.rows.d : nullptr,
+                                           to.along.data());
         });
-    // About the mean: sum p |delta - shift|^2 = sum p |delta|^2 - |shift|^2, and likewise the matrix. The heaviest row
-    // has delta = 0 and is not lighter than any other, so the difference keeps a share 1 / N of its first term.
-    for (int64_t q = 0; q < count; q++) {
-      const Sums& from = sums[static_cast<size_t>(q)];
-      const int64_t m = queries[first + q].index;
-      double shift2 = 0, along = 0;
-      for (ptrdiff_t k = 0; k < d; k++) {
-        const double shift = from.shift[static_cast<size_t>(k)];
-        if (out.mean) out.mean[m * d + k] = from.top[static_cast<size_t>(k)] + shift;
-        shift2 += shift * shift;
-        if (out.jvp) along += shift * u[m * d + k];
-      }
-      if (out.variance) out.variance[m] = std::max(0.0, from.spread - shift2);
-      if (out.scatter) out.scatter[m] = std::max(0.0, from.spread - shift2);
-      for (ptrdiff_t k = 0; out.jvp && k < d; k++) {
-        out.jvp[m * d + k] = from.along[static_cast<size_t>(k)] - along * from.shift[static_cast<size_t>(k)];
-      }
-    }
+    for (int64_t q = 0; q < count; q++) write_sums(sums[static_cast<size_t>(q)], queries[first + q].index, u, out);
   });
   return used;
 }

@@ -16,7 +16,8 @@ struct Candidates {
 };
 
 // For every query the candidates of its list. Queries are taken together, a stretch of rows at a time.
-std::vector<Candidates> measure(const Data& data, const Query* queries, const std::vector<Shortlist>& lists, int threads);
+std::vector<Candidates> measure(const Data& data, const Query* queries, const std::vector<Shortlist>& lists,
+                                int threads);
 
 // Logits l_i = log_w_i - c_i / (2 S) relative to the heaviest candidate, -inf for rows of weight 0.
 struct Relative {
