@@ -332,9 +332,10 @@ def _cell(
             if name not in company:
                 continue
             time.sleep(_PAUSE)
-            if name == LIMITS:
-                found = company.ask(name) or {}
+            if name == LIMITS or (regime.steps and LIMITS in company):  # often, however few the rounds
+                found = company.ask(LIMITS) or {}
                 limits = {key: max(value, limits.get(key, 0.0)) for key, value in found.items()}
+            if name == LIMITS:
                 continue
             if regime.steps:
                 told(name)
