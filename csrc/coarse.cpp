@@ -13,7 +13,7 @@ void Coarse::make(const Data& data, const ScreenKernels& kernels, int threads) {
     if (data.rows.type != RowType::u8) return round_rows(data, kernels, threads);
     first_ = data.rows.data, stride_ = data.rows.stride;
     grain_ = static_cast<float>(data.inverse);
-    for (const double shift : data.shift64) offsets_.push_back(shift / data.inverse);
+    for (size_t k = 0; k < data.center.size(); k++) offsets_.push_back(data.shift64[k] / data.inverse);
   });
 }
 
@@ -35,9 +35,9 @@ void Coarse::round_rows(const Data& data, const ScreenKernels& kernels, int thre
       const size_t row = static_cast<size_t>(i);
       if (exact.empty()) {
         const float inverse = static_cast<float>(data.inverse);
-        active_kernels().f32.decode(data.rows, i, 1, inverse, data.shift32.data(), as_row, x.data());
+        active_kernels().f32.decode(data.rows, i, 1, inverse, data.shift32.get(), as_row, x.data());
       } else {  // centred before it is rounded
-        active_kernels().f64.decode(data.rows, i, 1, data.inverse, data.shift64.data(), as_exact_row, exact.data());
+        active_kernels().f64.decode(data.rows, i, 1, data.inverse, data.shift64.get(), as_exact_row, exact.data());
         std::copy(exact.begin(), exact.end(), x.begin());
       }
       float residual;

@@ -22,7 +22,7 @@ Data prepare(const Rows& rows, const double* log_w, const double* center, const 
   if (reach > 0) std::frexp(reach / std::abs(rows.a), &exponent);
   data.inverse = std::ldexp(1.0, -exponent);
   data.unit = rows.a * std::ldexp(1.0, exponent);
-  data.center.resize(d), data.shift32.resize(d), data.shift64.resize(d);
+  data.center.resize(d), data.shift32 = Buffer<float>(d), data.shift64 = Buffer<double>(d);
   for (size_t k = 0; k < d; k++) {
     const double stored = (center[k] - rows.b) / rows.a;
     // The same origin whatever the type that decodes it; for bytes a whole number, so that differences are exact.
@@ -40,7 +40,7 @@ Data prepare(const Rows& rows, const double* log_w, const double* center, const 
   parallel_for((rows.n + kRows - 1) / kRows, threads, [&](int64_t task, int) {
     const int64_t last = std::min(rows.n, (task + 1) * kRows);
     for (int64_t i = task * kRows; i < last; i++) {
-      data.n2[static_cast<size_t>(i)] = exact.norm2(rows, i, data.inverse, data.shift64.data());
+      data.n2[static_cast<size_t>(i)] = exact.norm2(rows, i, data.inverse, data.shift64.get());
     }
   });
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "coarse.h"
+#include "buffer.h"
 #include "kernels.h"
 
 namespace interp_fast {
@@ -19,8 +20,8 @@ struct Data {
   // rounding of X is that of the difference; center is what the rounded shift makes it.
   std::vector<double> center;
   double unit, inverse;
-  std::vector<float> shift32;
-  std::vector<double> shift64;
+  Buffer<float> shift32;
+  Buffer<double> shift64;
   std::vector<double> n2;  // |X_i|^2
   // In units of `unit`: weighted rms distance to the mean, and the largest |X| of a row of non-zero weight.
   double radius, reach;
@@ -35,11 +36,11 @@ struct Data {
 
 template <>
 inline const float* Data::shift<float>() const {
-  return shift32.data();
+  return shift32.get();
 }
 template <>
 inline const double* Data::shift<double>() const {
-  return shift64.data();
+  return shift64.get();
 }
 
 // One parallel pass over the rows, for their norms. `center`, `mean` (d,) and `radius` are those of the values. With

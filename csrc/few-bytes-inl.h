@@ -21,11 +21,11 @@ namespace ISA {
 namespace {
 
 #if defined(__SSE4_1__)
-typedef uint32_t Ints __attribute__((vector_size(kVectorBytes)));
-typedef int32_t SignedInts __attribute__((vector_size(kVectorBytes)));
+typedef uint32_t Words __attribute__((vector_size(kVectorBytes)));
+typedef int32_t Ints __attribute__((vector_size(kVectorBytes)));
 typedef int16_t Shorts __attribute__((vector_size(kVectorBytes)));
-typedef int16_t Narrow __attribute__((vector_size(kVectorBytes / 2)));  // as many as Ints
-constexpr int kInts = kVectorBytes / 4, kShorts = kVectorBytes / 2;
+typedef int16_t Narrow __attribute__((vector_size(kVectorBytes / 2)));  // as many as Words
+constexpr int kWords = kVectorBytes / 4, kShorts = kVectorBytes / 2;
 constexpr ptrdiff_t kByteDims = 64;     // fewest numbers of a row: at least a vector
 constexpr ptrdiff_t kByteChunk = 2048;  // of dimensions whose sum of products fits
 // Integer work takes so many instructions for a cache line that the processor cannot see far enough ahead by itself.
@@ -41,14 +41,16 @@ IF_INLINE Shorts widen_bytes(const uint8_t* in) {
   return (Shorts)_mm_cvtepu8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(in)));
 #endif
 }
-// a[2i] b[2i] + a[2i + 1] b[2i + 1]
-IF_INLINE Ints multiply_pairs(Shorts a, Shorts b) {
-#if defined(__AVX512BW__)
-  return (Ints)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+// sum[i] + a[2i] b[2i] + a[2i + 1] b[2i + 1]
+IF_INLINE Words add_products(Words sum, Shorts a, Shorts b) {
+#if defined(__AVX512VNNI__)
+  return (Words)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
+#elif defined(__AVX512BW__)
+  return sum + (Words)_mm512_madd_epi16((__m512i)a, (__m512i)b);
 #elif defined(__AVX2__)
-  return (Ints)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+  return sum + (Words)_mm256_madd_epi16((__m256i)a, (__m256i)b);
 #else
-  return (Ints)_mm_madd_epi16((__m128i)a, (__m128i)b);
+  return sum + (Words)_mm_madd_epi16((__m128i)a, (__m128i)b);
 #endif
 }
 // Numbers of a and b in turn: from the first and the second half of every 16 bytes.
@@ -66,39 +68,39 @@ IF_INLINE void interleave(Shorts a, Shorts b, Shorts (&out)[2]) {
 }
 
 // What sums over interleaved numbers are in the order of those.
-IF_INLINE void put_in_order(Ints (&sums)[2]) {
+IF_INLINE void put_in_order(Words (&sums)[2]) {
 #if defined(__AVX512F__)
   const __m512i a = (__m512i)sums[0], b = (__m512i)sums[1];
-  sums[0] = (Ints)_mm512_permutex2var_epi32(a, _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23), b);
-  sums[1] = (Ints)_mm512_permutex2var_epi32(
-      a, _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31), b);
+  const __m512i first = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+  const __m512i second = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
+  sums[0] = (Words)_mm512_permutex2var_epi32(a, first, b), sums[1] = (Words)_mm512_permutex2var_epi32(a, second, b);
 #elif defined(__AVX2__)
   const __m256i a = (__m256i)sums[0], b = (__m256i)sums[1];
-  sums[0] = (Ints)_mm256_permute2x128_si256(a, b, 0x20), sums[1] = (Ints)_mm256_permute2x128_si256(a, b, 0x31);
+  sums[0] = (Words)_mm256_permute2x128_si256(a, b, 0x20), sums[1] = (Words)_mm256_permute2x128_si256(a, b, 0x31);
 #endif
 }
 // The sums of a and of b.
-IF_INLINE void sum_both(Ints a, Ints b, uint32_t* to) {
-  Ints both;
+IF_INLINE void sum_both(Words a, Words b, uint32_t* to) {
+  Words both;
 #if defined(__AVX512F__)
-  both = (Ints)_mm512_unpacklo_epi32((__m512i)a, (__m512i)b) + (Ints)_mm512_unpackhi_epi32((__m512i)a, (__m512i)b);
+  both = (Words)_mm512_unpacklo_epi32((__m512i)a, (__m512i)b) + (Words)_mm512_unpackhi_epi32((__m512i)a, (__m512i)b);
 #elif defined(__AVX2__)
-  both = (Ints)_mm256_unpacklo_epi32((__m256i)a, (__m256i)b) + (Ints)_mm256_unpackhi_epi32((__m256i)a, (__m256i)b);
+  both = (Words)_mm256_unpacklo_epi32((__m256i)a, (__m256i)b) + (Words)_mm256_unpackhi_epi32((__m256i)a, (__m256i)b);
 #else
-  both = (Ints)_mm_unpacklo_epi32((__m128i)a, (__m128i)b) + (Ints)_mm_unpackhi_epi32((__m128i)a, (__m128i)b);
+  both = (Words)_mm_unpacklo_epi32((__m128i)a, (__m128i)b) + (Words)_mm_unpackhi_epi32((__m128i)a, (__m128i)b);
 #endif
-  const auto pair = fold<uint32_t, kInts, 2>(both);
+  const auto pair = fold<uint32_t, kWords, 2>(both);
   memcpy(to, &pair, sizeof pair);
 }
 
 // The centre of some dimensions in bytes, from their shifts.
-IF_INLINE Ints byte_centers(const Block<float>& block, Vec<float> shift) {
-  return (Ints)__builtin_convertvector(shift * (-1 / block.inverse), SignedInts);
+IF_INLINE Words byte_centers(const Block<float>& block, Vec<float> shift) {
+  return (Words)__builtin_convertvector(shift * (-1 / block.inverse), Ints);
 }
 
 IF_INLINE float highest(Vec<float> v) {
   float result = v[0];
-  for (int i = 1; i < kInts; i++) result = v[i] > result ? v[i] : result;
+  for (int i = 1; i < kWords; i++) result = v[i] > result ? v[i] : result;
   return result;
 }
 
@@ -113,28 +115,28 @@ IF_INLINE int scale_to(float v, int bits) {
 template <class F>
 IF_INLINE void by_vectors(const float* y, ptrdiff_t count, F f) {
   ptrdiff_t k = 0;
-  for (; k + kInts <= count; k += kInts) f(k, load(y + k));
+  for (; k + kWords <= count; k += kWords) f(k, load(y + k));
   if (k == count) return;
-  float rest[kInts] = {};
+  float rest[kWords] = {};
   memcpy(rest, y + k, static_cast<size_t>(count - k) * sizeof(float));
   f(k, load(rest));
 }
 
 // y scale in digits.
-IF_INLINE void split(Vec<float> y, float scale, int low_bits, SignedInts& high, SignedInts& low) {
+IF_INLINE void split(Vec<float> y, float scale, int low_bits, Ints& high, Ints& low) {
   const Vec<float> magic = fill(12582912.0f);  // adding it rounds to whole numbers
   const Vec<float> whole = (y * scale + magic) - magic;
   const Vec<float> rest = ((y * scale - whole) * static_cast<float>(1 << low_bits) + magic) - magic;
-  high = __builtin_convertvector(whole, SignedInts);
-  low = __builtin_convertvector(rest, SignedInts);
+  high = __builtin_convertvector(whole, Ints);
+  low = __builtin_convertvector(rest, Ints);
 }
-IF_INLINE void store_digits(int16_t* to, SignedInts digits) {
+IF_INLINE void store_digits(int16_t* to, Ints digits) {
   const auto narrow = __builtin_convertvector(digits, Narrow);
   memcpy(to, &narrow, sizeof narrow);
 }
 
-// A stretch of a query in digits, as rows meet it: by whole vectors, and then the vector that ends with the row, in which
-// numbers that were in the others are 0.
+// A stretch of a query in digits, as rows meet it: by whole vectors, and then the vector that ends with the row, in
+// which numbers that were in the others are 0.
 struct ByteQuery {
   alignas(kVectorBytes) int16_t high[kByteChunk + kShorts], low[kByteChunk + kShorts];
   uint32_t high_center, low_center;  // their sums of products with the centre
@@ -151,15 +153,16 @@ struct ByteQuery {
     const int by_size = scale_to(highest(largest), 14);
     const float scale = ldexpf(1, by_sum < by_size ? by_sum : by_size);
     high_unit = block.inverse / scale, low_unit = high_unit / static_cast<float>(1 << kLowQuery);
-    Ints high_sum = {}, low_sum = {};
+    Words high_sum = {}, low_sum = {};
     by_vectors(q + first, count, [&](ptrdiff_t k, Vec<float> y) IF_INLINED {
-      SignedInts a, b;
+      Ints a, b;
       split(y, scale, kLowQuery, a, b);
       store_digits(high + k, a), store_digits(low + k, b);
-      float shift[kInts] = {};
-      memcpy(shift, block.shift + first + k, static_cast<size_t>(count - k < kInts ? count - k : kInts) * sizeof(float));
-      const Ints center = byte_centers(block, load(shift));
-      high_sum += center * (Ints)a, low_sum += center * (Ints)b;
+      float shift[kWords] = {};
+      const ptrdiff_t left = count - k < kWords ? count - k : kWords;
+      memcpy(shift, block.shift + first + k, static_cast<size_t>(left) * sizeof(float));
+      const Words center = byte_centers(block, load(shift));
+      high_sum += center * (Words)a, low_sum += center * (Words)b;
     });
     high_center = sum<uint32_t>(high_sum), low_center = sum<uint32_t>(low_sum);
     const ptrdiff_t rest = count % kShorts;
@@ -181,14 +184,14 @@ __attribute__((noinline)) void dot_bytes(const Block<float>& block, const float*
     query.fill(block, q, first, count);
     for (ptrdiff_t n = 0; n < block.rows; n++) {
       const uint8_t* const x = reinterpret_cast<const uint8_t*>(block.stored[n]) + first;
-      Ints high[2] = {}, low[2] = {};
+      Words high[2] = {}, low[2] = {};
       const auto step = [&](ptrdiff_t k, ptrdiff_t digit, int chain) IF_INLINED {
         Shorts a, b;
         memcpy(&a, query.high + digit, sizeof a);
         memcpy(&b, query.low + digit, sizeof b);
         const Shorts row = widen_bytes(x + k);
-        high[chain] += multiply_pairs(row, a);
-        low[chain] += multiply_pairs(row, b);
+        high[chain] = add_products(high[chain], row, a);
+        low[chain] = add_products(low[chain], row, b);
       };
       ptrdiff_t k = 0;
       for (; k + 2 * kShorts <= count; k += 2 * kShorts) {
@@ -201,8 +204,9 @@ __attribute__((noinline)) void dot_bytes(const Block<float>& block, const float*
       sum_both(high[0] + high[1], low[0] + low[1], digits + 2 * n);
     }
     for (ptrdiff_t n = 0; n < block.rows; n++) {
-      const float score = query.high_unit * static_cast<float>(static_cast<int32_t>(digits[2 * n] - query.high_center)) +
-                          query.low_unit * static_cast<float>(static_cast<int32_t>(digits[2 * n + 1] - query.low_center));
+      const int32_t high = static_cast<int32_t>(digits[2 * n] - query.high_center);
+      const int32_t low = static_cast<int32_t>(digits[2 * n + 1] - query.low_center);
+      const float score = query.high_unit * static_cast<float>(high) + query.low_unit * static_cast<float>(low);
       s[n] = first > 0 ? s[n] + score : score;
     }
   }
@@ -214,14 +218,14 @@ __attribute__((noinline)) void add_bytes(const Block<float>& block, const float*
   const uint8_t* x[kFewBlock + 1];
   int16_t high[kFewBlock + 1], low[kFewBlock + 1];
   Vec<float> largest = {};
-  for (ptrdiff_t n = 0; n < block.rows; n += kInts) largest = max(largest, max(load(p + n), -load(p + n)));
+  for (ptrdiff_t n = 0; n < block.rows; n += kWords) largest = max(largest, max(load(p + n), -load(p + n)));
   const float scale = ldexpf(1, scale_to(highest(largest), 14));
-  Ints high_sum = {}, low_sum = {};
-  for (ptrdiff_t n = 0; n < block.rows; n += kInts) {
-    SignedInts a, b;
+  Words high_sum = {}, low_sum = {};
+  for (ptrdiff_t n = 0; n < block.rows; n += kWords) {
+    Ints a, b;
     split(load(p + n), scale, kLowWeight, a, b);
     store_digits(high + n, a), store_digits(low + n, b);
-    high_sum += (Ints)a, low_sum += (Ints)b;
+    high_sum += (Words)a, low_sum += (Words)b;
   }
   const uint32_t high_total = sum<uint32_t>(high_sum), low_total = sum<uint32_t>(low_sum);
   ptrdiff_t rows = 0;
@@ -235,20 +239,20 @@ __attribute__((noinline)) void add_bytes(const Block<float>& block, const float*
   const float high_unit = block.inverse / scale, low_unit = high_unit / static_cast<float>(1 << kLowWeight);
   const auto columns = [&](ptrdiff_t k, auto vectors, ptrdiff_t skipped) IF_INLINED {
     constexpr int V = vectors.value;
-    Ints a[V][2] = {}, b[V][2] = {};
+    Words a[V][2] = {}, b[V][2] = {};
     for (ptrdiff_t n = 0; n < rows; n += 2) {
       uint32_t highs, lows;
       memcpy(&highs, high + n, sizeof highs);
       memcpy(&lows, low + n, sizeof lows);
-      const Shorts by_high = (Shorts)(highs - Ints{}), by_low = (Shorts)(lows - Ints{});
+      const Shorts by_high = (Shorts)(highs - Words{}), by_low = (Shorts)(lows - Words{});
 #pragma GCC unroll 2
       for (int v = 0; v < V; v++) {
         Shorts pairs[2];
         interleave(widen_bytes(x[n] + k + v * kShorts), widen_bytes(x[n + 1] + k + v * kShorts), pairs);
 #pragma GCC unroll 2
         for (int i = 0; i < 2; i++) {
-          a[v][i] += multiply_pairs(pairs[i], by_high);
-          b[v][i] += multiply_pairs(pairs[i], by_low);
+          a[v][i] = add_products(a[v][i], pairs[i], by_high);
+          b[v][i] = add_products(b[v][i], pairs[i], by_low);
         }
       }
     }
@@ -257,10 +261,10 @@ __attribute__((noinline)) void add_bytes(const Block<float>& block, const float*
       float sums[kShorts];
 #pragma GCC unroll 2
       for (int i = 0; i < 2; i++) {
-        const Ints center = byte_centers(block, load(block.shift + k + v * kShorts + i * kInts));
-        const auto high_sums = __builtin_convertvector((SignedInts)(a[v][i] - center * high_total), Vec<float>);
-        const auto low_sums = __builtin_convertvector((SignedInts)(b[v][i] - center * low_total), Vec<float>);
-        store(sums + i * kInts, high_unit * high_sums + low_unit * low_sums);
+        const Words center = byte_centers(block, load(block.shift + k + v * kShorts + i * kWords));
+        const auto high_sums = __builtin_convertvector((Ints)(a[v][i] - center * high_total), Vec<float>);
+        const auto low_sums = __builtin_convertvector((Ints)(b[v][i] - center * low_total), Vec<float>);
+        store(sums + i * kWords, high_unit * high_sums + low_unit * low_sums);
       }
       for (ptrdiff_t at = skipped; at < kShorts; at++) acc[k + v * kShorts + at] += sums[at];
     }

@@ -1,6 +1,6 @@
 // The two products for a few queries, where reading the rows once is what takes the time: lanes lie over dimensions.
 //
-//     scores   s[q][n] = <q, X[n]>                  one row after another, up to kFewQueries queries at once
+//     scores   s[q][n] = <q, X[n]>                  one row after another for the first kFewQueries queries
 //     sums     acc[q][k] += sum_n p[q][n] X[n][k]   kFewRows rows; they are summed in registers
 //
 // Rows are read as stored and put into normal form in registers, once per product and kFewQueries queries: what comes
@@ -32,43 +32,58 @@ IF_INLINE Vec<T> new_at_end(ptrdiff_t d) {
   return load(is_new);
 }
 
-// s[j * rows + n] = <q[j], X[n]> for j < Q
-template <class T, class S, int Q>
+// s[j * rows + n] = <q[j], X[n]> for j < Q, with R rows at once
+template <class T, class S, int R, int Q>
 __attribute__((noinline)) void dot_few(const Block<T>& block, const T* q, ptrdiff_t ld, T* s) {
   constexpr ptrdiff_t W = kWidth<T>;
-  constexpr int kChains = kFewQueries / Q;  // enough of them to hide the latency
+  constexpr int kChains = R * Q < 4 ? 4 / (R * Q) : 1;  // enough of them to hide the latency
+  constexpr ptrdiff_t kStretch = kChains * kChunk * W;
   const ptrdiff_t d = block.d, whole = d / W * W;
   const Vec<T> inverse = fill(block.inverse);
   Vec<T> end[Q];
   for (int j = 0; j < Q; j++) end[j] = new_at_end<T>(d) * load(q + j * ld + d - W);
-  for (ptrdiff_t n = 0; n < block.rows; n++) {
-    const S* const x = reinterpret_cast<const S*>(block.stored[n]);
-    Vec<T> total[Q] = {};
-    for (ptrdiff_t first = 0; first < whole; first += kChunk * W) {
-      const ptrdiff_t last = whole - first < kChunk * W ? whole : first + kChunk * W;
-      Vec<T> part[kChains][Q] = {};
-      ptrdiff_t k = first;
-      const auto step = [&](int chain) IF_INLINED {
-        const Vec<T> row = inverse * widen_all<T>(x + k) + load(block.shift + k);
+  for (ptrdiff_t n = 0; n < block.rows; n += R) {
+    const S* x[R];
 #pragma GCC unroll 4
-        for (int j = 0; j < Q; j++) part[chain][j] += row * load(q + j * ld + k);
-        k += W;
+    for (int i = 0; i < R; i++) x[i] = reinterpret_cast<const S*>(block.stored[n + i]);
+    Vec<T> total[R][Q] = {};
+    for (ptrdiff_t first = 0; first < whole; first += kStretch) {
+      const ptrdiff_t last = whole - first < kStretch ? whole : first + kStretch;
+      const ptrdiff_t together = first + (last - first) / (kChains * W) * (kChains * W);
+      Vec<T> part[kChains][R][Q] = {};
+      const auto step = [&](int chain, ptrdiff_t k) IF_INLINED {
+        const Vec<T> shift = load(block.shift + k);
+        Vec<T> y[Q];
+#pragma GCC unroll 4
+        for (int j = 0; j < Q; j++) y[j] = load(q + j * ld + k);
+#pragma GCC unroll 4
+        for (int i = 0; i < R; i++) {
+          const Vec<T> row = inverse * widen_all<T>(x[i] + k) + shift;
+#pragma GCC unroll 4
+          for (int j = 0; j < Q; j++) part[chain][i][j] += row * y[j];
+        }
       };
-      while (k + kChains * W <= last) {
+#pragma GCC unroll 1
+      for (ptrdiff_t k = first; k < together; k += kChains * W) {
 #pragma GCC unroll 4
-        for (int chain = 0; chain < kChains; chain++) step(chain);
+        for (int chain = 0; chain < kChains; chain++) step(chain, k + chain * W);
       }
-      while (k < last) step(0);
+#pragma GCC unroll 1
+      for (ptrdiff_t k = together; k < last; k += W) step(0, k);
 #pragma GCC unroll 4
       for (int chain = 0; chain < kChains; chain++) {
-        for (int j = 0; j < Q; j++) total[j] += part[chain][j];
+        for (int i = 0; i < R; i++) {
+          for (int j = 0; j < Q; j++) total[i][j] += part[chain][i][j];
+        }
       }
     }
-    if (whole < d) {
-      const Vec<T> row = inverse * widen_all<T>(x + d - W) + load(block.shift + d - W);
-      for (int j = 0; j < Q; j++) total[j] += row * end[j];
+    for (int i = 0; i < R; i++) {
+      if (whole < d) {
+        const Vec<T> row = inverse * widen_all<T>(x[i] + d - W) + load(block.shift + d - W);
+        for (int j = 0; j < Q; j++) total[i][j] += row * end[j];
+      }
+      for (int j = 0; j < Q; j++) s[j * block.rows + n + i] = sum<T>(total[i][j]);
     }
-    for (int j = 0; j < Q; j++) s[j * block.rows + n] = sum<T>(total[j]);
   }
 }
 
@@ -129,7 +144,10 @@ void multiply_few(const Block<T>& block, const Panel<T>& panel, const T* q, T* s
 #endif
   with_type(block.type, [&](auto stored) IF_INLINED {
     over_lanes<kFewQueries>(panel.lanes, [&](auto Q, int j) IF_INLINED {
-      dot_few<T, decltype(stored), Q.value>(block, q + j * panel.ld, panel.ld, s + j * block.rows);
+      // The first of the queries read from memory, row after row; the others from cache.
+      using S = decltype(stored);
+      const auto dot = j == 0 ? dot_few<T, S, 1, Q.value> : dot_few<T, S, kManyRegisters ? kFewRows : 2, Q.value>;
+      dot(block, q + j * panel.ld, panel.ld, s + j * block.rows);
     });
   });
 }

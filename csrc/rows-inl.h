@@ -103,10 +103,22 @@ IF_INLINE Vec<T> widen_all(const uint8_t* in) {
 }
 template <class T>
 IF_INLINE Vec<T> widen_all(const Half* in) {
+#if defined(__F16C__)
+  typename Several<float, kWidth<T>>::type v;
+  if constexpr (kWidth<T> == 16) {
+    v = _mm512_maskz_cvtph_ps(0xFFFF, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in)));
+  } else if constexpr (kWidth<T> == 8) {
+    v = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(in)));
+  } else {
+    v = _mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(in)));
+  }
+  return widen_floats(v, T{});
+#else
   typename Several<int32_t, kWidth<T>>::type bits;
   widen_integers<uint16_t, kWidth<T>>(&in->bits, bits);
   bits = (bits & 0x7FFF) << 13 | (bits & 0x8000) << 16;
   return widen_floats((typename Several<float, kWidth<T>>::type)bits * 0x1p112f, T{});
+#endif
 }
 template <class T>
 IF_INLINE Vec<T> widen_all(const Brain* in) {

@@ -146,7 +146,7 @@ Panels<T> make_panels(const Data& data, const PanelKernels<T>& kernels, int64_t 
   plan.rows = n;
   // For a few queries the last slab is about a block.
   const int64_t most = plan.single ? std::llround(std::sqrt(n / plan.block_rows)) : n / kSlabRows;
-  plan.flush_blocks = plan.single ? static_cast<int>(std::max<ptrdiff_t>(1, kFewFlushRows / plan.block_rows)) : kFlushBlocks;
+  plan.flush_blocks = plan.single ? std::max(1, kFewFlushRows / static_cast<int>(plan.block_rows)) : kFlushBlocks;
   const int64_t slabs = std::clamp<int64_t>((kTasks + plan.groups - 1) / plan.groups, 1, std::max<int64_t>(1, most));
   plan.slab_rows = ((n + slabs - 1) / slabs + plan.block_rows - 1) / plan.block_rows * plan.block_rows;
   plan.slabs = plan.single ? slabs : (n + plan.slab_rows - 1) / plan.slab_rows;
@@ -318,7 +318,8 @@ void scan(const Data& data, const KernelTable& table, const Panels<T>& panels, b
     if (!memory) memory = std::make_unique<Scratch<T>>(plan, data.rows.d);
     start(group, slab, worker, *memory);
     const int64_t begin = plan.first_row(slab), end = plan.first_row(slab + 1);
-    const int64_t last = std::min(end, begin + std::min((end - begin) / plan.block_rows + 1, most_blocks) * plan.block_rows);
+    const int64_t blocks = std::min((end - begin) / plan.block_rows + 1, most_blocks);
+    const int64_t last = std::min(end, begin + blocks * plan.block_rows);
     for (int64_t first = begin; first < last; first += plan.block_rows) {
       const ptrdiff_t count = std::min<int64_t>(plan.block_rows, last - first);
       const Block<T> block = make_block(data, typed<T>(table), plan, first, count, weighted, *memory);
