@@ -115,9 +115,12 @@ class Benchmark:
                     color=f"C{j}", label=name,
                 )  # fmt: skip
             for key in bounds:
-                for k, cell in enumerate(cells):
-                    level, line = 1e3 * cell[key], _BOUNDS[key][2]
-                    ax.hlines(level, k - 0.45, k + 0.45, color="black", linestyle=line, linewidth=1)
+                _, what, line = _BOUNDS[key]
+                ax.hlines(
+                    [1e3 * cell[key] for cell in cells],
+                    [k - 0.45 for k in range(len(cells))], [k + 0.45 for k in range(len(cells))],
+                    color="black", linestyle=line, linewidth=1, label=what,
+                )  # fmt: skip
             ax.set_yscale("log")
             ax.set_ylabel("ms")
             ax.set_title(f"{title}: {cells[0]['M']} × {cells[0]['N']} × {cells[0]['d']}", fontsize=9)
@@ -126,10 +129,8 @@ class Benchmark:
         for ax in axes[len(panels) :]:
             ax.set_axis_off()
         handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=len(names), fontsize=8)
-        limits = ", ".join(f"{_BOUNDS[key][1]} ({_BOUNDS[key][2]})" for key in bounds)
-        title = _machine_line(self.machine) + (f"\nat the machine's limits: {limits}" if limits else "")
-        figure.suptitle(title, fontsize=8)
+        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=len(handles), fontsize=8)
+        figure.suptitle(f"{_machine_line(self.machine)}; lines: at the machine's limits", fontsize=8)
         figure.savefig(path, dpi=120)
 
 
