@@ -6,6 +6,7 @@
 #include "few-posterior-inl.h"
 #include "kernels.h"
 #include "limits-inl.h"
+#include "low-inl.h"
 #include "posterior-inl.h"
 #include "rows-inl.h"
 
@@ -20,7 +21,10 @@ extern const NormalsKernel normals_kernel;
 namespace {
 
 template <class T>
-constexpr TypedKernels<T> kTypedKernels = {decode<T>, kPanelKernels<T, 2>, kPanelKernels<T, 1>, kFewKernels<T>};
+constexpr TypedKernels<T> kTypedKernels = {
+    decode<T>, kPanelKernels<T, 2>, kPanelKernels<T, 1>, kFewKernels<T>,
+    {low_kernels<T, 1>(), low_kernels<T, 2>(), low_kernels<T, 3>(), low_kernels<T, 4>(), low_kernels<T, 5>(),
+     low_kernels<T, 6>(), low_kernels<T, 7>(), low_kernels<T, 8>()}};
 
 }  // namespace
 

@@ -105,11 +105,48 @@ struct PanelKernels {
   void (*add_along)(const Block<T>&, Panel<T>&);
 };
 
+constexpr ptrdiff_t kLowDims = 8;     // rows of at most so many dimensions are summed for one query at a time
+constexpr ptrdiff_t kLowStep = 4;     // vectors of rows that are looked at together
+constexpr ptrdiff_t kLowRows = 2048;  // most rows of a call
+
+// Rows of few dimensions, dimension after dimension.
+template <class T>
+struct LowRows {
+  const T* x;            // x[k * ld + n] is dimension k of row n: in normal form, or (`direct`) that less the shift
+  const T* n2;           // |X|^2; not of `direct` rows
+  const T* log_w;        // log2 of the weights, below -2 kNever where a row must never count
+  bool weighted;         // not all of these are 0
+  ptrdiff_t ld, count;   // count: a multiple of kLowStep vectors
+};
+
+template <class T>
+struct LowQuery {
+  T q[kLowDims], rest[kLowDims], h;  // scores log_w + <q, X> - h |X|^2, or (`direct`) log_w - h |X - q - rest|^2
+  T cut;             // rows whose scores lie more than this below the best are dead
+  T slack;           // sqrt(h) |rest|
+  T low, reference;  // best score so far; the score that has weight 1; at first -2 kNever
+  bool sparse;       // most rows of late are dead; at first true
+  int64_t dead_rows;
+  // Running sums of weights p: p, p t, p |t|^2, p^2, p (score - reference) with t = X or X - q - rest; a vector each.
+  T* sums;
+};
+
+template <class T>
+struct LowKernels {
+  int width;
+  // Rows first ... first + count - 1 into x[k * ld + n], and their norms into n2 if wanted.
+  void (*decode)(const Rows&, int64_t first, ptrdiff_t count, T inverse, const T* shift, T* x, ptrdiff_t ld, T* n2);
+  // Adds the rows to the sums of some queries; [direct][statistics]. Without statistics the last two sums are not formed,
+  // and p |t|^2 only of `direct` scores.
+  void (*add[2][2])(const LowRows<T>&, LowQuery<T>*, ptrdiff_t count);
+};
+
 template <class T>
 struct TypedKernels {
   // Rows first ... first + count - 1 in normal form, inverse * stored + shift[k], into x laid out as `block` says.
   void (*decode)(const Rows&, int64_t first, ptrdiff_t count, T inverse, const T* shift, const Block<T>& block, T* x);
   PanelKernels<T> wide, narrow, single;
+  LowKernels<T> low[kLowDims];  // for 1, 2 ... dimensions
 };
 
 // Scores from bytes: four products of bytes in one lane of an instruction, and rigorous bounds on what that leaves out.

@@ -94,6 +94,21 @@ IF_INLINE bool any(M mask) {
   return all != 0;
 #endif
 }
+// Whether a >= b in any lane.
+IF_INLINE bool any_reaches(Vec<float> a, Vec<float> b) {
+#if defined(__AVX512F__)
+  return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ) != 0;
+#else
+  return any(a >= b);
+#endif
+}
+IF_INLINE bool any_reaches(Vec<double> a, Vec<double> b) {
+#if defined(__AVX512F__)
+  return _mm512_cmp_pd_mask(a, b, _CMP_GE_OQ) != 0;
+#else
+  return any(a >= b);
+#endif
+}
 template <int N>
 struct Constant {
   static constexpr int value = N;
@@ -120,7 +135,7 @@ IF_INLINE T sum(Vec<T> v) {
 
 // While it lives, results below the normal range are 0: weights that far down do not count, and on some processors such
 // numbers cost a hundred cycles each.
-class FlushSubnormals {
+class [[maybe_unused]] FlushSubnormals {
 #if defined(__SSE4_1__)
  public:
   FlushSubnormals() { _mm_setcsr(before_ | _MM_FLUSH_ZERO_ON); }

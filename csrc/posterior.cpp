@@ -1,12 +1,14 @@
-// Every query ends in one of three ways, each the cheapest that keeps the promised accuracy where it applies:
+// Every query ends in one of four ways, each the cheapest that keeps the promised accuracy where it applies:
 //
 //   the prior   alpha = 0, or all rows equal: the posterior is the weights;
 //   sums        all rows, in the arithmetic of the products (sum.h), when rounding a logit does not matter but for the
 //               heaviest rows, whose weights are then corrected;
 //   few rows    those that rigorous bounds on the scores leave over (collect.h), in float64 from the rows as given.
-//               Where bytes can give the bounds (screen-inl.h), that is the fastest way as soon as it may succeed.
+//               Where bytes can give the bounds (screen-inl.h), that is the fastest way as soon as it may succeed;
+//   low         all rows, where these have few dimensions and nothing is asked about single rows (low.h): exact
+//               differences are cheap there.
 //
-// Data stored in less than float64 have one more way between the last two: sums in float64, for queries whose logits
+// Data stored in less than float64 have one more way between sums and few rows: sums in float64, for queries whose logits
 // need more digits than float32 has while many rows still count.
 #include "posterior.h"
 
@@ -16,6 +18,7 @@
 #include "collect.h"
 #include "dispatch.h"
 #include "exact.h"
+#include "low.h"
 #include "sum.h"
 
 namespace interp_fast {
@@ -178,14 +181,18 @@ void posterior_in(const Data& data, const std::vector<Query>& queries, const dou
   constexpr bool kWide = sizeof(T) == 8;
   constexpr Promise kPromise = kWide ? kDouble : kSingle;
   const int64_t depth = out.off_weights() ? 2 : 1;
-  std::vector<Query> prior, dense, sharp, late;
+  std::vector<Query> prior, left, dense, sharp, late;
   for (const Query& query : queries) {
     const bool is_prior = data.radius == 0 || (query.alpha == 0 && !out.jvp);
-    const bool sums = summable<T>(data, query, kPromise);
-    const bool few = query.cut * query.variance <= kSharp * query.alpha * query.alpha * data.radius * data.radius;
-    (is_prior ? prior : !sums ? late : few ? sharp : dense).push_back(query);
+    (is_prior ? prior : left).push_back(query);
   }
   write_prior(data, prior, out, threads);
+  if (low(data, out)) left = low_pass<T>(data, left, out, kPromise, threads);
+  for (const Query& query : left) {
+    const bool sums = summable<T>(data, query, kPromise);
+    const bool few = query.cut * query.variance <= kSharp * query.alpha * query.alpha * data.radius * data.radius;
+    (!sums ? late : few ? sharp : dense).push_back(query);
+  }
   const auto add = [](std::vector<Query>& to, const std::vector<Query>& from) {
     to.insert(to.end(), from.begin(), from.end());
   };

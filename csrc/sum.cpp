@@ -11,7 +11,6 @@
 namespace interp_fast {
 namespace {
 
-constexpr double kLog2e = 1.4426950408889634074;
 constexpr int64_t kSumQueries = 64;   // of a group
 constexpr int64_t kWaveGroups = 64;   // groups whose partial results are held at once
 // Rows whose weights may be corrected: up to so many nats below the best, and about so many, if they may weigh more than
@@ -41,16 +40,6 @@ Buffer<T> zeros(int64_t count) {
 template <class T>
 void flush(T* from, double* to, ptrdiff_t size) {
   for (ptrdiff_t i = 0; i < size; i++) to[i] += static_cast<double>(from[i]), from[i] = 0;
-}
-
-// rms error of a logit in T: half of e n with e = u |y| / s^2 in normal form (y the query over alpha), where a query
-// near the centre counts as one half way out; and of the stored log-weights.
-template <class T>
-double logit_error(const Data& data, const Query& query) {
-  const double a = query.alpha, r = data.reach;
-  if (query.variance == 0) return INFINITY;
-  const double e = kRoundoff<T> * std::max(a * std::sqrt(query.x2), 0.5 * a * a * r) / query.variance;
-  return 0.5 * e * r + 0.5 * kRoundoff<T> * data.log_w_span;
 }
 
 // Rows that cannot end with more than a harmless weight need no place in the lists: the rows so far and those of this
@@ -108,20 +97,6 @@ void merge(std::vector<Partial<T>>& slabs, const Plan& plan, ptrdiff_t outer, pt
   for (Shortlist& list : to.lists) list.filter();
 }
 
-// One query's sums over all rows, in normal form; scores in units of log 2.
-struct Total {
-  double reference, low;
-  double p, p_n2, p_p, p_score;
-  std::vector<double> x, u_x;  // sum p X, sum p <u, X> X (u divided by its largest entry)
-
-  double largest() const { return std::exp2(low - reference) / p; }
-  double variance() const {
-    double mean2 = 0;
-    for (double mean : x) mean2 += mean * mean;
-    return std::max(0.0, p_n2 / p - mean2 / (p * p));
-  }
-};
-
 template <class T>
 class Finisher {
  public:
@@ -132,25 +107,25 @@ class Finisher {
   // ones are exact, and with `exact` the heaviest is among them.
   bool enough(const Query& query, const Total& total, double unsure, bool exact) const {
     const double largest = total.largest();
-    const double second = total.p_n2 / total.p, variance = total.variance();
+    const double second = std::min(total.p_n2 / total.p, total.spread2), variance = total.variance();
     // Errors of logits reach the mean through the deviation of the rows; where many rows share the weight they average
     // (first order, checked against float64). The sum itself and the stored rows add their own roundings.
     const double deviation = std::sqrt(data_.active == 1 ? 0.0 : std::min(1.0, unsure) * variance);
-    const double error = (unsure > kCrowded ? 4 : 1) * logit_error<T>(data_, query) * deviation;
+    const double error = (unsure > kCrowded ? 4 : 1) * total.logit * deviation;
     const double rounding = 4 * kRoundoff<T> * std::sqrt(second);
-    if (mean() && !(error + rounding <= allowed(query))) return false;
+    if (mean() && !(error + rounding <= allowed(data_, query, promise_))) return false;
     if (out_.scatter && !(error + rounding <= allowed_in_scatter())) return false;
     if (off_weights() && largest > (exact ? 1 - promise_.rest : kMostInT)) return false;
     if ((out_.variance || out_.jvp) && variance < promise_.variance * data_.reach * data_.reach) return false;
     const double known = exact ? std::sqrt(unsure) : 1.0;
-    return out_.top == 0 || 2 * logit_error<T>(data_, query) * known * std::min(1.0, largest) <= promise_.top_weight;
+    return out_.top == 0 || 2 * total.logit * known * std::min(1.0, largest) <= promise_.top_weight;
   }
 
   // The largest weight whose logit may be formed in T whatever the posterior: what the test above lets pass.
   double harmless(const Query& query) const {
     const double error = logit_error<T>(data_, query), rounding = 4 * kRoundoff<T> * data_.reach;
     double most = INFINITY, weight = off_weights() ? kMostInT : 1.0;
-    if (mean()) most = allowed(query) - rounding;
+    if (mean()) most = allowed(data_, query, promise_) - rounding;
     if (out_.scatter) most = std::min(most, allowed_in_scatter() - rounding);
     const double deviations = std::max(0.0, most) / (error * data_.reach);
     if (deviations < 4) weight = std::min({weight, kCrowded, deviations * deviations});
@@ -196,8 +171,7 @@ class Finisher {
     const ptrdiff_t d = data_.rows.d;
     const double unit = data_.unit;
     const double log_p = std::log(total.p);
-    const double log_norm =
-        total.reference / kLog2e + log_p + data_.log_w_max - query.x2 / (2 * query.variance);
+    const double log_norm = total.reference / kLog2e + log_p + data_.log_w_max + total.offset;
     if (out_.log_norm) out_.log_norm[m] = log_norm;
     if (out_.ess) out_.ess[m] = total.p * total.p / total.p_p;
     if (out_.entropy) out_.entropy[m] = log_p - total.p_score / kLog2e / total.p;
@@ -231,12 +205,7 @@ class Finisher {
   }
 
  private:
-  // What the mean may be off by.
-  double allowed(const Query& query) const {
-    const double s = std::sqrt(query.variance) / query.alpha;
-    return std::min(promise_.per_radius * data_.radius, promise_.per_deviation * s);
-  }
-  // And so that the scatter keeps its promise.
+  // What the mean may be off by, so that the scatter keeps its promise.
   double allowed_in_scatter() const { return promise_.scatter * data_.radius * data_.radius / (2 * data_.reach); }
   bool mean() const { return out_.mean || out_.jvp || out_.variance; }
   bool off_weights() const { return out_.log_rest || out_.entropy || out_.variance || out_.jvp; }
@@ -360,7 +329,8 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
     Total& total = totals[static_cast<size_t>(q)];
     total = {static_cast<double>(merged.running[static_cast<size_t>(W + lane)]),
              static_cast<double>(merged.running[static_cast<size_t>(lane)]),
-             sum(0), sum(1), sum(2), sum(3), {}, {}};
+             sum(0), sum(1), sum(2), sum(3), {}, {},
+             logit_error<T>(data, queries[q]), -queries[q].x2 / (2 * queries[q].variance)};
     total.x.resize(static_cast<size_t>(d));
     if (directions) total.u_x.resize(static_cast<size_t>(d));
     for (ptrdiff_t k = 0; k < d; k++) {
@@ -410,6 +380,29 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
 }  // namespace
 
 template <class T>
+double logit_error(const Data& data, const Query& query) {
+  // Half of e n with e = u |y| / s^2 in normal form (y the query over alpha), where a query near the centre counts as one
+  // half way out; and of the stored log-weights.
+  const double a = query.alpha, r = data.reach;
+  if (query.variance == 0) return INFINITY;
+  const double e = kRoundoff<T> * std::max(a * std::sqrt(query.x2), 0.5 * a * a * r) / query.variance;
+  return 0.5 * e * r + 0.5 * kRoundoff<T> * data.log_w_span;
+}
+
+double allowed(const Data& data, const Query& query, const Promise& promise) {
+  const double s = std::sqrt(query.variance) / query.alpha;
+  return std::min(promise.per_radius * data.radius, promise.per_deviation * s);
+}
+
+template <class T>
+bool settle(const Data& data, const Query& query, const Total& total, const Outputs& out, const Promise& promise) {
+  const Finisher<T> finisher(data, out, promise, nullptr);
+  if (!(total.p > 0 && total.logit <= promise.logit) || !finisher.enough(query, total, total.largest(), false)) return false;
+  finisher.write(query, total, {});
+  return true;
+}
+
+template <class T>
 bool summable(const Data& data, const Query& query, const Promise& promise) {
   return logit_error<T>(data, query) <= promise.logit;
 }
@@ -427,6 +420,10 @@ std::vector<Query> sum_pass(const Data& data, const std::vector<Query>& queries,
   return rest;
 }
 
+template double logit_error<float>(const Data&, const Query&);
+template double logit_error<double>(const Data&, const Query&);
+template bool settle<float>(const Data&, const Query&, const Total&, const Outputs&, const Promise&);
+template bool settle<double>(const Data&, const Query&, const Total&, const Outputs&, const Promise&);
 template bool summable<float>(const Data&, const Query&, const Promise&);
 template bool summable<double>(const Data&, const Query&, const Promise&);
 template std::vector<Query> sum_pass<float>(const Data&, const std::vector<Query>&, const double*, const Outputs&,

@@ -3,11 +3,15 @@
 // again: the errors of the others average out.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "posterior.h"
 
 namespace interp_fast {
+
+constexpr double kLog2e = 1.4426950408889634074;
 
 // What a sum pass in T has to reach for a result of the promised accuracy.
 struct Promise {
@@ -19,6 +23,34 @@ struct Promise {
   double variance;      // and the variance this share of reach^2, where it is a difference of second moments
   double scatter;       // error of the scatter in units of the squared rms radius
 };
+
+// One query's sums over all rows, in normal form; scores in units of log 2.
+struct Total {
+  double reference, low;  // the score that has weight 1; the best
+  double p, p_n2, p_p, p_score;
+  std::vector<double> x, u_x;  // sum p X, sum p <u, X> X (u divided by its largest entry)
+  double logit;                // rms error of a logit
+  double offset;               // the logit where the score is 0
+  double spread2 = INFINITY;   // mean square of what was summed, where that is less than |X|^2: differences from the query
+
+  double largest() const { return std::exp2(low - reference) / p; }
+  double variance() const {
+    double mean2 = 0;
+    for (double mean : x) mean2 += mean * mean;
+    return std::max(0.0, p_n2 / p - mean2 / (p * p));
+  }
+};
+
+// rms error of a logit in T from the products of queries with rows.
+template <class T>
+double logit_error(const Data& data, const Query& query);
+
+// What the mean may be off by, in normal form.
+double allowed(const Data& data, const Query& query, const Promise& promise);
+
+// Fills the outputs of a query, none of which is about single rows, if sums in T are enough for it.
+template <class T>
+bool settle(const Data& data, const Query& query, const Total& total, const Outputs& out, const Promise& promise);
 
 // Whether the scores of a query may be formed in T at all.
 template <class T>

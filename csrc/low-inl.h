@@ -1,0 +1,210 @@
+// Sums over rows of few dimensions for one query at a time. Lanes lie over rows: a query has a reference, dead rows and
+// sums of its own, however many there are, and little is left of a pair but its exponential.
+//
+// Far from all rows a score is <q, X> - h |X|^2 in normal form. Close to them it is -h |X - y|^2, the difference first:
+// rows are decoded for it without a rounding and y comes in two parts, so that scores, and sums of p (X - y), are as
+// exact where row and query nearly meet as elsewhere.
+//
+// Steps of kLowStep vectors are what is looked at first, and what is left out when none of their rows can count. While
+// most do, nothing is looked at: the weights come at once, and again if their reference was too low.
+#pragma once
+
+#include "posterior-inl.h"
+#include "rows-inl.h"
+
+namespace interp_fast {
+namespace ISA {
+namespace {
+
+// Row k of the result is dimension k of all rows.
+template <class T, int D>
+void decode_low(const Rows& rows, int64_t first, ptrdiff_t count, T inverse, const T* shift, T* x, ptrdiff_t ld, T* n2) {
+  with_type(rows.type, [&](auto stored) {
+    using S = decltype(stored);
+    const auto spread = [&](ptrdiff_t stride) IF_INLINED {
+      for (int k = 0; k < D; k++) {
+        const char* __restrict in = rows.data + first * stride + k * static_cast<ptrdiff_t>(sizeof(S));
+        T* __restrict out = x + k * ld;
+        for (ptrdiff_t i = 0; i < count; i++) {
+          out[i] = inverse * static_cast<T>(widen(*reinterpret_cast<const S*>(in + i * stride))) + shift[k];
+        }
+      }
+    };
+    if (sizeof(S) == sizeof(T) && rows.stride == D * sizeof(S)) {  // the compiler makes shuffles of it
+      spread(D * sizeof(S));
+    } else {
+      spread(rows.stride);
+    }
+  });
+  for (int k = 0; n2 && k < D; k++) {
+    for (ptrdiff_t i = 0; i < count; i++) n2[i] = (k ? n2[i] : 0) + x[k * ld + i] * x[k * ld + i];
+  }
+}
+
+template <class T>
+IF_INLINE T highest(Vec<T> v) {
+  T parts[kWidth<T>];
+  memcpy(parts, &v, sizeof v);
+  for (int half = kWidth<T> / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; i++) parts[i] = parts[i] > parts[i + half] ? parts[i] : parts[i + half];
+  }
+  return parts[0];
+}
+
+// The two parts of y matter together only in float32: float64 has more digits than the rows that are this close.
+template <class T, int D, bool Direct>
+struct LowScore {
+  Vec<T> q[D], rest[D], h;
+
+  explicit LowScore(const LowQuery<T>& query) : h(fill(query.h)) {
+    for (int k = 0; k < D; k++) q[k] = fill(query.q[k]), rest[k] = fill(query.rest[k]);
+  }
+  // Scores of the rows from n on, less `reference`; t: X or X - y, n2: |t|^2. Two chains of sums, for their latency.
+  IF_INLINE Vec<T> operator()(const LowRows<T>& rows, ptrdiff_t n, Vec<T> reference, Vec<T>* t, Vec<T>& n2) const {
+    const Vec<T> base = load(rows.log_w + n) - reference;
+    Vec<T> part[2] = {Direct ? Vec<T>{} : base, Vec<T>{}};
+#pragma GCC unroll 8
+    for (int k = 0; k < D; k++) {
+      t[k] = load(rows.x + k * rows.ld + n);
+      if (Direct) t[k] -= q[k];
+      if (Direct && sizeof(T) == 4) t[k] -= rest[k];
+      part[D > 3 ? k % 2 : 0] += t[k] * (Direct ? t[k] : q[k]);
+    }
+    const Vec<T> total = D > 3 ? part[0] + part[1] : part[0];
+    n2 = Direct ? total : load(rows.n2 + n);
+    return (Direct ? base : total) - h * n2;
+  }
+};
+
+// Which steps have a row whose score reaches `floor`, and the best score of each lane. The differences are compared as
+// they are, divided by h and without the second part of y.
+template <class T, int D, bool Direct, bool Weighted>
+__attribute__((noinline)) ptrdiff_t look(const LowRows<T>& rows, const LowQuery<T>& query, T floor, int32_t* steps,
+                                         Vec<T>& best) {
+  constexpr ptrdiff_t W = kWidth<T>;
+  const LowScore<T, D, Direct> score(query);
+  const T unit = Direct ? query.h : 1;
+  const Vec<T> least = fill(floor / unit), per_unit = fill(1 / unit);
+  Vec<T> highest = fill(-static_cast<T>(__builtin_inf()));
+  ptrdiff_t count = 0;
+  for (ptrdiff_t n = 0; n < rows.count; n += kLowStep * W) {
+    Vec<T> s[kLowStep], t[D], n2;
+#pragma GCC unroll 4
+    for (int v = 0; v < kLowStep; v++) {
+      const ptrdiff_t i = n + v * W;
+      if (Direct) {
+        s[v] = Weighted ? load(rows.log_w + i) * per_unit : Vec<T>{};
+#pragma GCC unroll 8
+        for (int k = 0; k < D; k++) {
+          const Vec<T> difference = load(rows.x + k * rows.ld + i) - score.q[k];
+          s[v] -= difference * difference;
+        }
+      } else {
+        s[v] = score(rows, i, Vec<T>{}, t, n2);
+      }
+    }
+    const Vec<T> top = max(max(s[0], s[1]), max(s[2], s[3]));
+    highest = max(top, highest);
+    steps[count] = static_cast<int32_t>(n);
+    count += any_reaches(top, least);
+  }
+  best = highest * unit;
+  return count;
+}
+
+// Adds the weights p = 2^(score - reference) of the listed steps, or of all, to the sums of the query, unless a score
+// exceeds the reference by more than kSlack: then it returns false.
+template <class T, int D, bool Direct, bool Statistics>
+__attribute__((noinline)) bool weigh(const LowRows<T>& rows, LowQuery<T>& query, const int32_t* steps, ptrdiff_t count,
+                                     Vec<T>& best) {
+  constexpr ptrdiff_t W = kWidth<T>;
+  constexpr int kSums = Statistics ? D + 4 : Direct ? D + 2 : D + 1;
+  const LowScore<T, D, Direct> score(query);
+  const Vec<T> reference = fill(query.reference);
+  Vec<T> highest = fill(-static_cast<T>(__builtin_inf())), sum[kSums] = {};
+  for (ptrdiff_t i = 0; i < count; i++) {
+    const ptrdiff_t first = steps ? steps[i] : 0, last = steps ? first + kLowStep * W : rows.count;
+    for (ptrdiff_t n = first; n < last; n += W) {
+      Vec<T> t[D], n2;
+      const Vec<T> s = score(rows, n, reference, t, n2);
+      const Vec<T> p = exp2(s);
+      highest = max(s, highest);
+      sum[0] += p;
+#pragma GCC unroll 8
+      for (int k = 0; k < D; k++) sum[1 + k] += p * t[k];
+      if (Direct || Statistics) sum[D + 1] += p * n2;
+      if (Statistics) {
+        sum[D + 2] += p * p;
+        sum[D + 3] += p * s;
+      }
+    }
+  }
+  best = highest + reference;
+  if (any_reaches(highest, fill<T>(kSlack))) return false;
+#pragma GCC unroll 12
+  for (int i = 0; i < kSums; i++) store(query.sums + i * W, load(query.sums + i * W) + sum[i]);
+  return true;
+}
+
+template <class T, int D>
+void raise_reference(LowQuery<T>& query) {
+  constexpr ptrdiff_t W = kWidth<T>;
+  const Vec<T> up = fill(query.low - query.reference), f = exp2(-up);
+  T* const sums = query.sums;
+  store(sums + (D + 3) * W, f * (load(sums + (D + 3) * W) - up * load(sums)));
+  for (int i = 0; i < D + 2; i++) store(sums + i * W, f * load(sums + i * W));
+  store(sums + (D + 2) * W, f * (f * load(sums + (D + 2) * W)));
+  query.reference = query.low;
+}
+
+// Returns how many rows were not dead.
+template <class T, int D, bool Direct, bool Statistics>
+ptrdiff_t add_low(const LowRows<T>& rows, LowQuery<T>& query) {
+  constexpr ptrdiff_t W = kWidth<T>, kRows = kLowStep * W;
+  const ptrdiff_t all = rows.count / kRows;
+  const auto renew = [&](Vec<T> best) IF_INLINED {
+    if (any_reaches(best, fill(query.low))) query.low = highest<T>(max(best, fill(query.low)));
+  };
+  Vec<T> best;
+  if (!query.sparse && weigh<T, D, Direct, Statistics>(rows, query, nullptr, 1, best)) {
+    renew(best);
+    query.sparse = !any_reaches(best, fill(query.low - query.cut));
+    return rows.count;
+  }
+  // A score of no less than `low - cut` is off by at most `slack` times this where y lacks its second part.
+  int32_t steps[kLowRows / kRows];
+  ptrdiff_t count;
+  for (T before = query.low;; before = query.low) {
+    const T depth = query.cut > query.low ? __builtin_sqrt(query.cut - query.low) : 0;
+    const T floor = query.low - query.cut - query.slack * (4 * depth + query.slack);
+    count = Direct && !rows.weighted ? look<T, D, Direct, false>(rows, query, floor, steps, best)
+                                     : look<T, D, Direct, true>(rows, query, floor, steps, best);
+    renew(best);
+    if (query.low <= before + kSlack) break;
+  }
+  query.sparse = 2 * count < all;
+  if (count == 0) return 0;
+  if (query.low > query.reference + kSlack) raise_reference<T, D>(query);
+  weigh<T, D, Direct, Statistics>(rows, query, steps, count, best);
+  renew(best);
+  return count * kRows;
+}
+
+template <class T, int D, bool Direct, bool Statistics>
+void add_all_low(const LowRows<T>& rows, LowQuery<T>* queries, ptrdiff_t count) {
+  const FlushSubnormals flush;
+  for (ptrdiff_t q = 0; q < count; q++) {
+    queries[q].dead_rows += rows.count - add_low<T, D, Direct, Statistics>(rows, queries[q]);
+  }
+}
+
+template <class T, int D>
+constexpr LowKernels<T> low_kernels() {
+  return {kWidth<T>, decode_low<T, D>,
+          {{add_all_low<T, D, false, false>, add_all_low<T, D, false, true>},
+           {add_all_low<T, D, true, false>, add_all_low<T, D, true, true>}}};
+}
+
+}  // namespace
+}  // namespace ISA
+}  // namespace interp_fast

@@ -1,0 +1,21 @@
+// Sums over rows of few dimensions: differences in T are cheap there, and exact where queries are close to rows. So one
+// pass does at all times, without lists and without float64.
+#pragma once
+
+#include <vector>
+
+#include "sum.h"
+
+namespace interp_fast {
+
+// Whether that is a way to these outputs.
+inline bool low(const Data& data, const Outputs& out) {
+  return data.rows.d <= kLowDims && !out.order() && !out.jvp;
+}
+
+// Fills the outputs of the queries for which these sums are enough, and returns the others.
+template <class T>
+std::vector<Query> low_pass(const Data& data, const std::vector<Query>& queries, const Outputs& out,
+                            const Promise& promise, int threads);
+
+}  // namespace interp_fast
