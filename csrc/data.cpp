@@ -14,7 +14,7 @@ Data prepare(const Rows& rows, const double* log_w, const double* center, const 
   data.rows = rows;
   data.log_w = log_w;
   data.bandwidth = bandwidth;
-  const size_t d = static_cast<size_t>(rows.d);
+  const ptrdiff_t d = rows.d;
   data.mean.assign(mean, mean + d);
 
   // Stored units: the values divided by a. Scaled by the power of two that brings the reach to between 1/2 and 1.
@@ -23,7 +23,7 @@ Data prepare(const Rows& rows, const double* log_w, const double* center, const 
   data.inverse = std::ldexp(1.0, -exponent);
   data.unit = rows.a * std::ldexp(1.0, exponent);
   data.center.resize(d), data.shift32 = Buffer<float>(d), data.shift64 = Buffer<double>(d);
-  for (size_t k = 0; k < d; k++) {
+  for (ptrdiff_t k = 0; k < d; k++) {
     const double stored = (center[k] - rows.b) / rows.a;
     // The same origin whatever the type that decodes it; for bytes a whole number, so that differences are exact.
     const double rounded = rows.type == RowType::f64  ? stored
@@ -34,13 +34,13 @@ Data prepare(const Rows& rows, const double* log_w, const double* center, const 
     data.shift32[k] = static_cast<float>(data.shift64[k]);
   }
 
-  data.n2.resize(static_cast<size_t>(rows.n));
+  data.n2.resize(rows.n);
   const ExactKernels& exact = active_kernels().exact;
   constexpr int64_t kRows = 256;
   parallel_for((rows.n + kRows - 1) / kRows, threads, [&](int64_t task, int) {
     const int64_t last = std::min(rows.n, (task + 1) * kRows);
     for (int64_t i = task * kRows; i < last; i++) {
-      data.n2[static_cast<size_t>(i)] = exact.norm2(rows, i, data.inverse, data.shift64.get());
+      data.n2[i] = exact.norm2(rows, i, data.inverse, data.shift64.get());
     }
   });
 
@@ -48,7 +48,7 @@ Data prepare(const Rows& rows, const double* log_w, const double* center, const 
   for (int64_t i = 0; i < rows.n; i++) {
     if (log_w[i] == -INFINITY) continue;
     data.active++;
-    longest = std::max(longest, data.n2[static_cast<size_t>(i)]);
+    longest = std::max(longest, data.n2[i]);
     if (log_w[i] > heaviest) heaviest = log_w[i], data.heaviest = i;
     lightest = std::min(lightest, log_w[i]);
   }

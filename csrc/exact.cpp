@@ -16,18 +16,18 @@ constexpr int64_t kTogether = 8;  // queries of a task
 template <class Rows, class Visit>
 void by_stretches(const Data& data, int64_t lists, Rows rows, Visit visit) {
   const int64_t stretch = std::max<int64_t>(8, (int64_t{1} << 18) / std::max<int64_t>(1, std::abs(data.rows.stride)));
-  std::vector<size_t> cursor(static_cast<size_t>(lists), 0);
+  std::vector<size_t> cursor(lists);
   for (;;) {
     int64_t first = data.rows.n;
     for (int64_t q = 0; q < lists; q++) {
       const std::vector<int64_t>& list = rows(q);
-      const size_t next = cursor[static_cast<size_t>(q)];
+      const size_t next = cursor[q];
       if (next < list.size()) first = std::min(first, list[next]);
     }
     if (first == data.rows.n) return;
     for (int64_t q = 0; q < lists; q++) {
       const std::vector<int64_t>& list = rows(q);
-      size_t& next = cursor[static_cast<size_t>(q)];
+      size_t& next = cursor[q];
       for (; next < list.size() && list[next] < first + stretch; next++) visit(q, next);
     }
   }
@@ -48,12 +48,12 @@ std::vector<Candidates> measure(const Data& data, const Query* queries, const st
                                 int threads) {
   std::vector<Candidates> out(lists.size());
   const ExactKernels& exact = active_kernels().exact;
-  const int64_t n = static_cast<int64_t>(lists.size());
+  const int64_t n = lists.size();
   parallel_for((n + kTogether - 1) / kTogether, threads, [&](int64_t task, int) {
     const int64_t first = task * kTogether, count = std::min(kTogether, n - first);
     for (int64_t q = first; q < first + count; q++) {
-      Candidates& to = out[static_cast<size_t>(q)];
-      for (const Shortlist::Entry& entry : lists[static_cast<size_t>(q)].entries()) to.rows.push_back(entry.row);
+      Candidates& to = out[q];
+      for (const Shortlist::Entry& entry : lists[q].entries()) to.rows.push_back(entry.row);
       to.c.resize(to.rows.size());
     }
     Candidates* const local = out.data() + first;
@@ -81,7 +81,7 @@ Relative relative_logits(const Data& data, const Query& query, const Candidates&
                     : farther == 0 ? log_w
                                    : -INFINITY;
   }
-  out.top = static_cast<size_t>(std::max_element(out.logits.begin(), out.logits.end()) - out.logits.begin());
+  out.top = std::max_element(out.logits.begin(), out.logits.end()) - out.logits.begin();
   const double highest = out.logits[out.top];
   for (size_t i = 0; i < n; i++) {
     out.logits[i] -= highest;
@@ -96,13 +96,13 @@ void fill_top(const Candidates& candidates, const std::vector<double>& logits, d
   std::iota(order.begin(), order.end(), size_t{0});
   const auto none = [&](size_t i) { return logits[i] == -INFINITY; };
   order.erase(std::remove_if(order.begin(), order.end(), none), order.end());
-  const size_t first = std::min(static_cast<size_t>(top), order.size());
-  std::partial_sort(order.begin(), order.begin() + static_cast<ptrdiff_t>(first), order.end(), [&](size_t i, size_t j) {
+  const int64_t first = std::min<int64_t>(top, order.size());
+  std::partial_sort(order.begin(), order.begin() + first, order.end(), [&](size_t i, size_t j) {
     return logits[i] != logits[j] ? logits[i] > logits[j] : i < j;
   });
   int64_t filled = 0;
-  for (; filled < static_cast<int64_t>(first); filled++) {
-    const size_t i = order[static_cast<size_t>(filled)];
+  for (; filled < first; filled++) {
+    const size_t i = order[filled];
     index[filled] = candidates.rows[i];
     weight[filled] = std::exp(log_weight_top + logits[i]);
   }
@@ -173,8 +173,8 @@ void write_sums(const Sums& from, int64_t m, const double* u, const Outputs& out
   const ptrdiff_t d = static_cast<ptrdiff_t>(from.top.size());
   double shift2 = 0, along = 0;
   for (ptrdiff_t k = 0; k < d; k++) {
-    const double shift = from.shift[static_cast<size_t>(k)];
-    if (out.mean) out.mean[m * d + k] = from.top[static_cast<size_t>(k)] + shift;
+    const double shift = from.shift[k];
+    if (out.mean) out.mean[m * d + k] = from.top[k] + shift;
     shift2 += shift * shift;
     if (out.jvp) along += shift * u[m * d + k];
   }
@@ -182,7 +182,7 @@ void write_sums(const Sums& from, int64_t m, const double* u, const Outputs& out
   if (out.variance) out.variance[m] = variance;
   if (out.scatter) out.scatter[m] = variance;
   for (ptrdiff_t k = 0; out.jvp && k < d; k++) {
-    out.jvp[m * d + k] = from.along[static_cast<size_t>(k)] - along * from.shift[static_cast<size_t>(k)];
+    out.jvp[m * d + k] = from.along[k] - along * from.shift[k];
   }
 }
 
@@ -190,32 +190,32 @@ void write_sums(const Sums& from, int64_t m, const double* u, const Outputs& out
 
 std::vector<Used> finish_exact(const Data& data, const Query* queries, const std::vector<Candidates>& candidates,
                                const double* u, const Outputs& out, int threads) {
-  const int64_t n = static_cast<int64_t>(candidates.size());
+  const int64_t n = candidates.size();
   const ExactKernels& exact = active_kernels().exact;
   const bool sums_wanted = out.mean || out.variance || out.scatter || out.jvp;
   std::vector<Used> used(candidates.size());
   parallel_for((n + kTogether - 1) / kTogether, threads, [&](int64_t task, int) {
     const int64_t first = task * kTogether, count = std::min(kTogether, n - first);
-    std::vector<Sums> sums(static_cast<size_t>(count));
+    std::vector<Sums> sums(count);
     for (int64_t q = 0; q < count; q++) {
-      const size_t at = static_cast<size_t>(first + q);
-      Sums& to = sums[static_cast<size_t>(q)];
+      const int64_t at = first + q;
+      Sums& to = sums[q];
       used[at] = write_scalars(data, queries[first + q], candidates[at], out, to);
       if (!sums_wanted) continue;
-      const size_t d = static_cast<size_t>(data.rows.d);
+      const ptrdiff_t d = data.rows.d;
       to.top.resize(d), to.shift.resize(d), to.along.resize(out.jvp ? d : 0);
       exact.values(data.rows, to.top_row, to.top.data());
     }
     if (!sums_wanted) return;
     by_stretches(
-        data, count, [&](int64_t q) -> const std::vector<int64_t>& { return sums[static_cast<size_t>(q)].rows; },
+        data, count, [&](int64_t q) -> const std::vector<int64_t>& { return sums[q].rows; },
         [&](int64_t q, size_t i) {
-          Sums& to = sums[static_cast<size_t>(q)];
+          Sums& to = sums[q];
           to.spread += to.p[i] * exact.add(data.rows, to.rows[i], to.top.data(), to.p[i], to.shift.data(),
                                            out.jvp ? u + queries[first + q].index * data.rows.d : nullptr,
                                            to.along.data());
         });
-    for (int64_t q = 0; q < count; q++) write_sums(sums[static_cast<size_t>(q)], queries[first + q].index, u, out);
+    for (int64_t q = 0; q < count; q++) write_sums(sums[q], queries[first + q].index, u, out);
   });
   return used;
 }
