@@ -49,7 +49,8 @@ def _innermost(body: list[tuple[int, str]]) -> list[list[str]]:
     spans = []
     for k, (_, text) in enumerate(body):
         operation, _, target = text.partition(" ")
-        if operation.startswith("j") and (match := _JUMP.match(target)):
+        # Loops end with a condition: a plain jump back comes from a rare case that was moved out of the way.
+        if operation.startswith("j") and operation != "jmp" and (match := _JUMP.match(target)):
             start = position.get(int(match[1], 16), k + 1)
             if start <= k:
                 spans.append((start, k))

@@ -4,13 +4,13 @@
 //     sums     acc[q][k] += sum_n p[q][n] X[n][k]   kFewRows rows; they are summed in registers
 //
 // Rows are read as stored and put into normal form in registers, once per product and kFewQueries queries: what comes
-// from memory is what was given, and nothing is written but s and acc. The first product reads a block in one stream
-// from beginning to end, which the processor's own prefetching follows better than several rows at once, or than
-// software that fetches ahead; it leaves the block in the second-level cache, where the second product finds it. As in
-// the other product no chain is longer than kChunk before its sum goes up a level.
+// from memory is what was given, and nothing is written but s and acc. The first product reads a block in one stream,
+// which the processor's own prefetching follows better than several rows at once, or than software that fetches ahead;
+// it leaves the block in the second-level cache, where the second product finds it. As in the other product no chain is
+// longer than kChunk before its sum goes up a level.
 //
-// Rows have at least kVector numbers. Where that is no multiple of it, what is left at the end of a row is read in one
-// more vector that ends with the row, in which only what is new counts.
+// Rows are at least a vector long. What whole vectors leave at the end of a row is read in one that ends with the row,
+// in which only what is new counts.
 #pragma once
 
 #include "few-bytes-inl.h"
@@ -24,11 +24,17 @@ namespace {
 
 constexpr int kFewRows = 4, kFewQueries = 4;
 
-// Of the vector that ends with the row: 1 where it is new, 0 where whole vectors have been before.
+// Whole vectors before the one that ends with the row, in numbers.
+template <class T>
+IF_INLINE ptrdiff_t before_end(ptrdiff_t d) {
+  return (d - 1) / kWidth<T> * kWidth<T>;
+}
+// Of that last one: 1 where it is new, 0 where the others have been before.
 template <class T>
 IF_INLINE Vec<T> new_at_end(ptrdiff_t d) {
+  const ptrdiff_t seen = before_end<T>(d) - (d - kWidth<T>);
   T is_new[kWidth<T>];
-  for (int i = 0; i < kWidth<T>; i++) is_new[i] = i < kWidth<T> - d % kWidth<T> ? T(0) : T(1);
+  for (int i = 0; i < kWidth<T>; i++) is_new[i] = i < seen ? T(0) : T(1);
   return load(is_new);
 }
 
@@ -38,7 +44,7 @@ __attribute__((noinline)) void dot_few(const Block<T>& block, const T* q, ptrdif
   constexpr ptrdiff_t W = kWidth<T>;
   constexpr int kChains = R * Q < 4 ? 4 / (R * Q) : 1;  // enough of them to hide the latency
   constexpr ptrdiff_t kStretch = kChains * kChunk * W;
-  const ptrdiff_t d = block.d, whole = d / W * W;
+  const ptrdiff_t d = block.d, whole = before_end<T>(d);
   const Vec<T> inverse = fill(block.inverse);
   Vec<T> end[Q];
   for (int j = 0; j < Q; j++) end[j] = new_at_end<T>(d) * load(q + j * ld + d - W);
@@ -78,11 +84,8 @@ __attribute__((noinline)) void dot_few(const Block<T>& block, const T* q, ptrdif
       }
     }
     for (int i = 0; i < R; i++) {
-      if (whole < d) {
-        const Vec<T> row = inverse * widen_all<T>(x[i] + d - W) + load(block.shift + d - W);
-        for (int j = 0; j < Q; j++) total[i][j] += row * end[j];
-      }
-      for (int j = 0; j < Q; j++) s[j * block.rows + n + i] = sum<T>(total[i][j]);
+      const Vec<T> row = inverse * widen_all<T>(x[i] + d - W) + load(block.shift + d - W);
+      for (int j = 0; j < Q; j++) s[j * block.rows + n + i] = sum<T>(total[i][j] + row * end[j]);
     }
   }
 }
@@ -107,7 +110,7 @@ __attribute__((noinline)) void add_few(const Block<T>& block, const T* p, T* acc
       }
     }
     if (!some) continue;
-    const auto step = [&](ptrdiff_t k, auto share) IF_INLINED {
+    for (ptrdiff_t k = 0; k < whole; k += W) {
       const Vec<T> shift = load(block.shift + k);
       Vec<T> part[Q] = {};
 #pragma GCC unroll 4
@@ -117,10 +120,24 @@ __attribute__((noinline)) void add_few(const Block<T>& block, const T* p, T* acc
         for (int j = 0; j < Q; j++) part[j] += weight[i][j] * row;
       }
 #pragma GCC unroll 4
-      for (int j = 0; j < Q; j++) store(acc + j * ld + k, load(acc + j * ld + k) + share(part[j]));
-    };
-    for (ptrdiff_t k = 0; k < whole; k += W) step(k, [](Vec<T> part) IF_INLINED { return part; });
-    if (whole < d) step(d - W, [&](Vec<T> part) IF_INLINED { return part * new_at_end<T>(d); });
+      for (int j = 0; j < Q; j++) store(acc + j * ld + k, load(acc + j * ld + k) + part[j]);
+    }
+  }
+}
+
+// The same for what whole vectors leave at the end of the rows.
+template <class T, class S, int Q>
+__attribute__((noinline)) void add_few_ends(const Block<T>& block, const T* p, T* acc, ptrdiff_t ld) {
+  const ptrdiff_t at = block.d - kWidth<T>;
+  const Vec<T> inverse = fill(block.inverse), shift = load(block.shift + at);
+  Vec<T> total[Q] = {};
+  for (ptrdiff_t n = 0; n < block.rows; n++) {
+    const Vec<T> row = inverse * widen_all<T>(reinterpret_cast<const S*>(block.stored[n]) + at) + shift;
+    for (int j = 0; j < Q; j++) total[j] += p[j * block.rows + n] * row;
+  }
+  for (int j = 0; j < Q; j++) {
+    T* const to = acc + j * ld + at;
+    store(to, load(to) + total[j] * new_at_end<T>(block.d));
   }
 }
 
@@ -166,7 +183,10 @@ void multiply_transposed_few(const Block<T>& block, const Panel<T>& panel, const
   with_type(block.type, [&](auto stored) IF_INLINED {
     // Every row has a weight of its own for every query: with 16 registers there is room for one query.
     over_lanes<kManyRegisters ? kFewQueries : 1>(panel.lanes, [&](auto Q, int j) IF_INLINED {
-      add_few<T, decltype(stored), Q.value>(block, p + j * block.rows, acc + j * panel.ld, panel.ld);
+      using S = decltype(stored);
+      add_few<T, S, Q.value>(block, p + j * block.rows, acc + j * panel.ld, panel.ld);
+      if (block.d % kWidth<T> == 0) return;
+      add_few_ends<T, S, Q.value>(block, p + j * block.rows, acc + j * panel.ld, panel.ld);
     });
   });
 }
