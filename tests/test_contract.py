@@ -76,7 +76,7 @@ def assert_close(post, ref, *, rel, scale, context):
     assert np.all(weight.max(1) - weight[query, post.index] <= rel), (context, "index")
 
 
-@pytest.mark.parametrize("d", [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 127, 130])
+@pytest.mark.parametrize("d", [1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 127, 130])
 def test_lengths_around_vector_widths(kernel, dtype, d):
     """Every tail: N, M and d one below, at and above the widths of vectors, tiles and blocks."""
     rng = np.random.default_rng(d)
