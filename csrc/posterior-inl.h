@@ -57,19 +57,18 @@ void rescale(Panel<T>& panel, const T* factor) {
   }
 }
 
-// s -> p = 2^(s - reference) of the rows that are alive, one after another, and the sums of the lanes. With Dims > 0, also acc += sum_n p_n X_n for rows of so many dimensions, where a product of its own would
-// take longer than the exponentials.
-template <class T, int V, bool Statistics, int Dims>
+// s -> p = 2^(s - reference) of the rows that are alive, one after another, and the sums of the lanes.
+template <class T, int V, bool Statistics>
 void exponentiate(const Block<T>& block, Panel<T>& panel, Alive& alive) {
   constexpr int W = kWidth<T>;
-  Vec<T> reference[V], floor[V], total[V][4] = {}, acc[Dims + 1][V] = {};
+  Vec<T> reference[V], floor[V], total[V][4] = {};
   for (int v = 0; v < V; v++) {
     reference[v] = load(panel.reference + v * W);
     floor[v] = load(panel.low + v * W) - load(panel.cut + v * W) - score_error(block, panel, v * W);
   }
   alive.count = 0;
   for (ptrdiff_t n = 0; n < block.rows; n++) {
-    if (Dims == 0 && !panel.u) {  // with directions every row keeps its place
+    if (!panel.u) {  // with directions every row keeps its place
       auto counts = load(panel.s + n * V * W) >= floor[0];
       for (int v = 1; v < V; v++) counts |= load(panel.s + (n * V + v) * W) >= floor[v];
       if (!any(counts)) continue;
@@ -79,20 +78,13 @@ void exponentiate(const Block<T>& block, Panel<T>& panel, Alive& alive) {
     for (int v = 0; v < V; v++) {
       const Vec<T> score = load(panel.s + (n * V + v) * W) - reference[v];
       const Vec<T> p = exp2(score);
-      if (Dims == 0 || panel.u) store(panel.s + (to * V + v) * W, p);
+      store(panel.s + (to * V + v) * W, p);
       total[v][0] += p;
       total[v][1] += p * block.n2[n];
       if (Statistics) {
         total[v][2] += p * p;
         total[v][3] += p * score;
       }
-      for (int k = 0; k < Dims; k++) acc[k][v] += p * block.x[n * block.ld + k];
-    }
-  }
-  for (int k = 0; k < Dims; k++) {
-    for (int v = 0; v < V; v++) {
-      T* const to = panel.acc + (k * V + v) * W;
-      store(to, load(to) + acc[k][v]);
     }
   }
   for (int i = 0; i < (Statistics ? 4 : 2); i++) {
@@ -107,12 +99,7 @@ void exponentiate(const Block<T>& block, Panel<T>& panel, Alive& alive) {
 template <class T, int V, bool Statistics>
 ptrdiff_t add_weighted(const Block<T>& block, Panel<T>& panel) {
   Alive alive;
-  switch (block.d) {
-    case 1: return exponentiate<T, V, Statistics, 1>(block, panel, alive), alive.count;
-    case 2: return exponentiate<T, V, Statistics, 2>(block, panel, alive), alive.count;
-    case 3: return exponentiate<T, V, Statistics, 3>(block, panel, alive), alive.count;
-  }
-  exponentiate<T, V, Statistics, 0>(block, panel, alive);
+  exponentiate<T, V, Statistics>(block, panel, alive);
   multiply_transposed<T, V>(block, alive, panel.s, panel.acc);
   return alive.count;
 }
