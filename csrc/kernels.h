@@ -107,6 +107,7 @@ struct PanelKernels {
 
 constexpr ptrdiff_t kLowDims = 8;     // rows of at most so many dimensions are summed for one query at a time
 constexpr ptrdiff_t kLowStep = 4;     // vectors of rows that are looked at together
+constexpr int kLowBest = 8;           // steps with the best row
 constexpr ptrdiff_t kLowRows = 2048;  // most rows of a call
 
 // Rows of few dimensions, dimension after dimension.
@@ -117,6 +118,7 @@ struct LowRows {
   const T* log_w;        // log2 of the weights, below -2 kNever where a row must never count
   bool weighted;         // not all of these are 0
   ptrdiff_t ld, count;   // count: a multiple of kLowStep vectors
+  int64_t first;         // which row is the first
 };
 
 template <class T>
@@ -127,6 +129,12 @@ struct LowQuery {
   T low, reference;  // best score so far; the score that has weight 1; at first -2 kNever
   bool sparse;       // most rows of late are dead; at first true
   int64_t dead_rows;
+  // Where `wanted`, the first rows of all steps that may hold the best score, and how many they are: more than kLowBest
+  // where there was no room for all. A score is off by `blur0 + blur1 |score|` at most, two together by `blur`.
+  bool wanted;
+  T blur0, blur1, blur;
+  int found;
+  int64_t best[kLowBest];
   // Running sums of weights p: p, p t, p |t|^2, p^2, p (score - reference) with t = X or X - q - rest; a vector each.
   T* sums;
 };

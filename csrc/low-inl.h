@@ -157,36 +157,58 @@ void raise_reference(LowQuery<T>& query) {
   query.reference = query.low;
 }
 
+template <class T, int D, bool Direct>
+ptrdiff_t look(const LowRows<T>& rows, const LowQuery<T>& query, T floor, int32_t* steps, Vec<T>& best) {
+  return Direct && !rows.weighted ? look<T, D, Direct, false>(rows, query, floor, steps, best)
+                                  : look<T, D, Direct, true>(rows, query, floor, steps, best);
+}
+
+// How far a score this far below 0 may be off where y lacks its second part.
+template <class T>
+T coarse(const LowQuery<T>& query, T depth) {
+  return query.slack * (4 * (depth > 0 ? static_cast<T>(__builtin_sqrt(depth)) : 0) + query.slack);
+}
+
+// The best scores of these rows count, too.
+template <class T, int D, bool Direct>
+IF_INLINE void renew(const LowRows<T>& rows, LowQuery<T>& query, Vec<T> best) {
+  const T blur = query.blur = 2 * (query.blur0 - query.blur1 * (query.low < 0 ? query.low : -query.low) + coarse(query, -query.low));
+  if (!any_reaches(best, fill(query.wanted ? query.low - blur : query.low))) return;
+  const T top = highest<T>(best);
+  if (top > query.low + blur) query.found = 0;
+  query.low = top > query.low ? top : query.low;
+  if (!query.wanted) return;
+  int32_t steps[kLowRows / (kLowStep * kWidth<T>)];
+  const ptrdiff_t count = look<T, D, Direct>(rows, query, query.low - blur, steps, best);
+  for (ptrdiff_t i = 0; i < count; i++) {
+    if (query.found < kLowBest) query.best[query.found] = rows.first + steps[i];
+    query.found++;
+  }
+}
+
 // Returns how many rows were not dead.
 template <class T, int D, bool Direct, bool Statistics>
 ptrdiff_t add_low(const LowRows<T>& rows, LowQuery<T>& query) {
-  constexpr ptrdiff_t W = kWidth<T>, kRows = kLowStep * W;
-  const ptrdiff_t all = rows.count / kRows;
-  const auto renew = [&](Vec<T> best) IF_INLINED {
-    if (any_reaches(best, fill(query.low))) query.low = highest<T>(max(best, fill(query.low)));
-  };
+  constexpr ptrdiff_t kRows = kLowStep * kWidth<T>;
   Vec<T> best;
   if (!query.sparse && weigh<T, D, Direct, Statistics>(rows, query, nullptr, 1, best)) {
-    renew(best);
+    renew<T, D, Direct>(rows, query, best);
     query.sparse = !any_reaches(best, fill(query.low - query.cut));
     return rows.count;
   }
-  // A score of no less than `low - cut` is off by at most `slack` times this where y lacks its second part.
   int32_t steps[kLowRows / kRows];
-  ptrdiff_t count;
-  for (T before = query.low;; before = query.low) {
-    const T depth = query.cut > query.low ? __builtin_sqrt(query.cut - query.low) : 0;
-    const T floor = query.low - query.cut - query.slack * (4 * depth + query.slack);
-    count = Direct && !rows.weighted ? look<T, D, Direct, false>(rows, query, floor, steps, best)
-                                     : look<T, D, Direct, true>(rows, query, floor, steps, best);
-    renew(best);
-    if (query.low <= before + kSlack) break;
-  }
-  query.sparse = 2 * count < all;
+  const auto find = [&] {
+    const T floor = query.low - query.cut;
+    return look<T, D, Direct>(rows, query, floor - coarse(query, -floor), steps, best);
+  };
+  const T before = query.low;
+  ptrdiff_t count = find();
+  renew<T, D, Direct>(rows, query, best);
+  if (query.low > before + kSlack) count = find();
+  query.sparse = 2 * count < rows.count / kRows;
   if (count == 0) return 0;
   if (query.low > query.reference + kSlack) raise_reference<T, D>(query);
   weigh<T, D, Direct, Statistics>(rows, query, steps, count, best);
-  renew(best);
   return count * kRows;
 }
 

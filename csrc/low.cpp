@@ -46,7 +46,7 @@ double position(const Data& data, const Query& query, ptrdiff_t k, bool direct) 
 }
 
 template <class T>
-LowQuery<T> low_query(const Data& data, const Query& query, bool direct) {
+LowQuery<T> low_query(const Data& data, const Query& query, bool direct, bool wanted) {
   LowQuery<T> out{};
   const double h = 0.5 * kLog2e * query.alpha * query.alpha / query.variance;
   double rest2 = 0;
@@ -61,6 +61,11 @@ LowQuery<T> low_query(const Data& data, const Query& query, bool direct) {
   out.cut = static_cast<T>(kLog2e * std::min(query.cut, kUnderflow<T>) + 0.01);  // and some for the rounding of scores
   out.low = out.reference = static_cast<T>(kAtFirst);
   out.sparse = true;
+  // A dozen or two roundings: of the size of the score where it is one square, else of its terms.
+  const double roundings = static_cast<double>(2 * data.rows.d + 12) * kRoundoff<T>, r = data.reach;
+  out.wanted = wanted;
+  out.blur0 = static_cast<T>(direct ? 0.0 : roundings * h * r * (2 * std::sqrt(query.x2) / query.alpha + r));
+  out.blur1 = static_cast<T>(roundings);
   return out;
 }
 
@@ -87,6 +92,24 @@ Total total_of(const Data& data, const Query& query, const Running& sums, double
   return total;
 }
 
+// The heaviest of the rows that are the best as far as scores in T can tell, the first at ties; -1: there are too many.
+template <class T>
+int64_t heaviest(const Data& data, const Query& query, const std::vector<const LowQuery<T>*>& slabs, ptrdiff_t step) {
+  const ExactKernels& exact = active_kernels().exact;
+  double largest = -INFINITY;
+  int64_t best = -1;
+  for (const LowQuery<T>* slab : slabs) {
+    if (slab->found > kLowBest) return -1;
+    for (int i = 0; i < slab->found; i++) {
+      for (int64_t row = slab->best[i]; row < std::min(data.rows.n, slab->best[i] + step); row++) {
+        const double logit = data.log_w[row] - exact.distance2(data.rows, row, query.x, query.alpha) / (2 * query.s2);
+        if (logit > largest) largest = logit, best = row;
+      }
+    }
+  }
+  return best;
+}
+
 // Rows first ... first + count - 1 and, up to a multiple of what is looked at together, blank ones.
 template <class T>
 LowRows<T> decode(const Data& data, const LowKernels<T>& kernels, int64_t first, int64_t count, bool direct, int threads,
@@ -108,7 +131,7 @@ LowRows<T> decode(const Data& data, const LowKernels<T>& kernels, int64_t first,
   const ptrdiff_t step = kLowStep * kernels.width, whole = (count + step - 1) / step * step;
   for (ptrdiff_t k = 0; k < (direct ? d : d + 2); k++) std::fill(x + k * ld + count, x + k * ld + whole, T{0});
   std::fill(log_w + count, log_w + whole, static_cast<T>(2 * kAtFirst));
-  return {x, n2, log_w, weighted, ld, whole};
+  return {x, n2, log_w, weighted, ld, whole, first};
 }
 
 // All queries by scores of one form.
@@ -144,14 +167,14 @@ std::vector<Query> low_sums(const Data& data, const std::vector<Query>& queries,
       if (!running.get()) running = Buffer<T>(static_cast<size_t>(kTogether * size));
       std::memset(running.get(), 0, static_cast<size_t>(kTogether * size) * sizeof(T));
       for (int64_t q = 0; q < some; q++) {
-        if (first == 0) mine[q] = low_query<T>(data, queries[static_cast<size_t>(from + q)], direct);
+        if (first == 0) mine[q] = low_query<T>(data, queries[static_cast<size_t>(from + q)], direct, out.index);
         mine[q].sums = running.get() + q * size;
       }
       const ptrdiff_t last = std::min(stage.count, (slab + 1) * slab_rows);
       for (ptrdiff_t at = slab * slab_rows; at < last; at += block) {
         const ptrdiff_t rows = std::min(block, last - at);
         const bool blank = first + at + rows > n;
-        add({stage.x + at, stage.n2 + at, stage.log_w + at, stage.weighted || blank, ld, rows}, mine, some);
+        add({stage.x + at, stage.n2 + at, stage.log_w + at, stage.weighted || blank, ld, rows, first + at}, mine, some);
       }
       for (int64_t q = 0; q < some; q++) {
         double more[kSums] = {};
@@ -176,7 +199,18 @@ std::vector<Query> low_sums(const Data& data, const std::vector<Query>& queries,
       dead_rows += states[i].dead_rows;
     }
     const Total total = total_of<T>(data, query, all, low, direct, statistics);
-    settled[static_cast<size_t>(q)] = settle<T>(data, query, total, out, promise);
+    Outputs of_sums = out;
+    of_sums.index = nullptr;
+    int64_t row = 0;
+    if (out.index) {
+      std::vector<const LowQuery<T>*> best;
+      for (int64_t slab = 0; slab < slabs; slab++) {
+        const LowQuery<T>& state = states[static_cast<size_t>(slab * count + q)];
+        if (static_cast<double>(state.low) >= low - static_cast<double>(state.blur)) best.push_back(&state);
+      }
+      out.index[query.index] = row = heaviest(data, query, best, step);
+    }
+    settled[static_cast<size_t>(q)] = row >= 0 && settle<T>(data, query, total, of_sums, promise);
     const double dead = static_cast<double>(std::min(dead_rows, n));
     if (out.dropped) out.dropped[query.index] = std::min(1.0, dead * std::exp(-query.cut));
     if (out.work) out.work[query.index] = 1 - 0.5 * dead / static_cast<double>(n);

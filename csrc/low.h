@@ -10,7 +10,7 @@ namespace interp_fast {
 
 // Whether that is a way to these outputs.
 inline bool low(const Data& data, const Outputs& out) {
-  return data.rows.d <= kLowDims && !out.order() && !out.jvp;
+  return data.rows.d <= kLowDims && !out.gap && !out.log_rest && out.top == 0 && !out.jvp;
 }
 
 // Fills the outputs of the queries for which these sums are enough, and returns the others.
