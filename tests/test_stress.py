@@ -63,6 +63,19 @@ def test_many_queries(engine):
     np.testing.assert_allclose(whole[chosen], flow.velocity(x[chosen], 0.6), rtol=1e-4, atol=1e-5)
 
 
+def test_more_ties_than_lists_hold(engine):
+    """Thousands of queries whose nearest rows are thousands of copies: no list of candidates is that long."""
+    rows = np.ones((3000, 2), np.float32)
+    rows[2500] = 1.5
+    x = np.ones((8192, 2))
+    x[5] = 1.4
+    index, squared = itf.Field(rows, backend=engine.backend)._set.nearest(x, 2)
+    expected, distance = np.tile([0, 1], (8192, 1)), np.zeros((8192, 2))
+    expected[5], distance[5] = [2500, 0], [0.02, 0.32]
+    np.testing.assert_array_equal(index, expected)
+    np.testing.assert_allclose(squared, distance, rtol=1e-12)
+
+
 def test_a_long_run(engine):
     """1000 rows of an SDE with float32 data end on training rows, and repeat to the bit."""
     rng = np.random.default_rng(3)
