@@ -93,8 +93,8 @@ template <class T>
 void few_rescale(Panel<T>& panel, int lane, T f) {
   rescale_sums(panel.sums + lane, kWidth<T>, static_cast<double>(f));
   for (ptrdiff_t k = lane * panel.ld; k < (lane + 1) * panel.ld; k++) {
-    panel.acc[k] *= f, panel.total[k] *= f;
-    if (panel.acc_u) panel.acc_u[k] *= f, panel.total_u[k] *= f;
+    panel.acc[k] *= f;
+    if (panel.acc_u) panel.acc_u[k] *= f;
   }
 }
 

@@ -75,13 +75,11 @@ struct Panel {
   T *low, *reference;
   // Running sums of weights p: p, p |X|^2, p^2, p (score - reference), each `width` doubles in one (4, width) array.
   double* sums;
-  // sum p X, laid out like q: since the last flush, and before it.
+  // sum p X, laid out like q.
   T* acc;
-  double* total;
   // For Jacobian products: directions u laid out like q, scratch like s, and sum p <u, X> X.
   const T* u;
   T *su, *acc_u;
-  double* total_u;
   ptrdiff_t ld, d;
   int lanes;       // queries in the panel; the other lanes never count
   int number, of;  // its place among the panels that share a block

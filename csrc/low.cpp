@@ -10,6 +10,8 @@ namespace interp_fast {
 namespace {
 
 constexpr int64_t kTogether = 8;         // queries of a task: rows are read from afar once for them
+constexpr int64_t kTasks = 32;           // enough that the last ones do not leave workers idle for long
+constexpr int64_t kSlabRows = 2048;      // least rows of a task
 constexpr int64_t kStageRows = 1 << 16;  // rows decoded at a time
 constexpr int64_t kPieceRows = 1 << 12;  // of them by a task
 constexpr ptrdiff_t kLowBytes = 1 << 15;  // of rows between two looks at what a query has: half of the first cache

@@ -51,8 +51,8 @@ void rescale(Panel<T>& panel, const T* factor) {
     for (ptrdiff_t lane = 0; lane < W; lane++) {
       const T f = factor[lane];
       const ptrdiff_t at = k * W + lane;
-      panel.acc[at] *= f, panel.total[at] *= f;
-      if (panel.acc_u) panel.acc_u[at] *= f, panel.total_u[at] *= f;
+      panel.acc[at] *= f;
+      if (panel.acc_u) panel.acc_u[at] *= f;
     }
   }
 }

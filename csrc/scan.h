@@ -1,10 +1,10 @@
 // A pass of a list of queries over all rows: queries in groups of panels, rows in slabs of blocks.
 //
 // A task is one group times one slab. It decodes a block of rows into its worker's scratch and shows it to every panel
-// of the group before going on to the next, so that X is read from memory once per group and decoded once for 64 to 128
-// queries. (Where all queries are a few, the kernels read the rows as stored.) Groups, slabs and blocks follow from
-// shapes alone and a task never looks at another, so that no bit of a result depends on who runs what; what tasks leave
-// behind is merged in the order of the slabs.
+// of the group before going on to the next, so that X is read from memory and decoded once per group. (Where all queries
+// are a few, the kernels read the rows as stored.) Groups, slabs and blocks follow from shapes alone and a task never
+// looks at another, so that no bit of a result depends on who runs what; what tasks leave behind is merged in the order
+// of the slabs. Those become shorter towards the last rows, so that workers come to the end at about the same time.
 #pragma once
 
 #include <algorithm>
@@ -49,17 +49,11 @@ const TypedKernels<T>& typed(const KernelTable& table) {
 struct Plan {
   int width;  // lanes of a panel
   bool single, bytes;
-  int64_t queries, panels, groups, slabs, slab_rows, rows;
+  int64_t queries, panels, groups, slabs;
+  std::vector<int64_t> cuts;  // where slabs begin, and where the last one ends
   ptrdiff_t block_rows, chunk, ld;  // of a block: rows, dimensions of a chunk, numbers between rows of a chunk
   ptrdiff_t size;                   // numbers of a panel's q (bytes, where it has those) and acc
-  int flush_blocks;                 // sums over rows in T go up a level after so many blocks
 
-  // Where a slab begins. When a pass is a matter of milliseconds slabs get smaller towards its end: then those who came
-  // late, or were slower, are not waited for.
-  int64_t first_row(int64_t slab) const {
-    if (slab == slabs) return rows;
-    return single ? rows * slab * (2 * slabs - slab) / (slabs * slabs) / block_rows * block_rows : slab * slab_rows;
-  }
   int64_t first_panel(int64_t group) const { return panels * group / groups; }
   int64_t group_of(int64_t panel) const { return ((panel + 1) * groups - 1) / panels; }
   int lanes(int64_t panel) const { return static_cast<int>(std::min<int64_t>(width, queries - panel * width)); }
@@ -105,9 +99,8 @@ struct Panels {
 constexpr int kFew = 8;             // up to so many queries the rows are read faster than a panel is filled ...
 constexpr int64_t kFewDims = kFewTile;    // ... if they have so many numbers: no vector is wider
 constexpr ptrdiff_t kFewBytes = 1 << 18;  // of a block read as stored: it stays close to the core
-constexpr int64_t kTasks = 32;      // enough that the last ones do not leave workers idle for long
-constexpr int64_t kSlabRows = 2048;
-constexpr int kFlushBlocks = 32, kFewFlushRows = 1536;
+constexpr int64_t kShares = 8;       // a slab takes this part of what is left of all groups, ...
+constexpr int64_t kLeastRows = 960;  // ... but no fewer rows than make up for what a task costs
 
 // The kernels for so many queries.
 template <class T>
@@ -117,8 +110,10 @@ const PanelKernels<T>& kernels_for(const KernelTable& table, int64_t queries, pt
   return queries <= kernels.narrow.width ? kernels.narrow : kernels.wide;
 }
 
+// Of a slab at most so many rows.
 template <class T>
-Panels<T> make_panels(const Data& data, const PanelKernels<T>& kernels, int64_t queries, int64_t group_queries) {
+Panels<T> make_panels(const Data& data, const PanelKernels<T>& kernels, int64_t queries, int64_t group_queries,
+                      int64_t most_rows = INT64_MAX) {
   Panels<T> panels{};
   panels.d = data.rows.d;
   panels.kernels = &kernels;
@@ -136,20 +131,21 @@ Panels<T> make_panels(const Data& data, const PanelKernels<T>& kernels, int64_t 
   // An odd number of cache lines: rows never fall into few cache sets.
   const ptrdiff_t lines = static_cast<ptrdiff_t>(round_to_line<T>(plan.chunk) * sizeof(T) / kLine);
   plan.ld = (lines | 1) * static_cast<ptrdiff_t>(kLine / sizeof(T));
-  plan.size = plan.width * (plan.single ? plan.ld : plan.bytes ? (d + 3) / 4 * 4 : d);
+  plan.size = plan.single ? plan.queries * plan.ld : plan.width * (plan.bytes ? (d + 3) / 4 * 4 : d);
   plan.block_rows = kBlock;
   if (plan.single) {
     plan.block_rows =
         std::clamp(kFewBytes / std::max<ptrdiff_t>(1, std::abs(data.rows.stride)), ptrdiff_t{kFewTile}, kFewBlock);
     plan.block_rows -= plan.block_rows % kFewTile;
   }
-  plan.rows = n;
-  // For a few queries the last slab is about a block.
-  const int64_t most = plan.single ? std::llround(std::sqrt(n / plan.block_rows)) : n / kSlabRows;
-  plan.flush_blocks = plan.single ? std::max(1, kFewFlushRows / static_cast<int>(plan.block_rows)) : kFlushBlocks;
-  const int64_t slabs = std::clamp<int64_t>((kTasks + plan.groups - 1) / plan.groups, 1, std::max<int64_t>(1, most));
-  plan.slab_rows = ((n + slabs - 1) / slabs + plan.block_rows - 1) / plan.block_rows * plan.block_rows;
-  plan.slabs = plan.single ? slabs : (n + plan.slab_rows - 1) / plan.slab_rows;
+  const int64_t least = plan.single ? 2 * plan.block_rows : kLeastRows;
+  plan.cuts.push_back(0);
+  for (int64_t first = 0; first < n; plan.cuts.push_back(first)) {
+    const int64_t share = std::clamp((n - first) * plan.groups / kShares, std::min(least, most_rows), most_rows);
+    const int64_t blocks = std::max<int64_t>(1, share / plan.block_rows);
+    first += std::min(n - first, blocks * plan.block_rows);
+  }
+  plan.slabs = static_cast<int64_t>(plan.cuts.size()) - 1;
   return panels;
 }
 
@@ -317,7 +313,7 @@ void scan(const Data& data, const KernelTable& table, const Panels<T>& panels, b
     std::unique_ptr<Scratch<T>>& memory = scratch[static_cast<size_t>(worker)];
     if (!memory) memory = std::make_unique<Scratch<T>>(plan, data.rows.d);
     start(group, slab, worker, *memory);
-    const int64_t begin = plan.first_row(slab), end = plan.first_row(slab + 1);
+    const int64_t begin = plan.cuts[static_cast<size_t>(slab)], end = plan.cuts[static_cast<size_t>(slab) + 1];
     const int64_t blocks = std::min((end - begin) / plan.block_rows + 1, most_blocks);
     const int64_t last = std::min(end, begin + blocks * plan.block_rows);
     for (int64_t first = begin; first < last; first += plan.block_rows) {

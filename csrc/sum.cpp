@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <mutex>
 
 #include "collect.h"
 #include "dispatch.h"
@@ -11,8 +11,9 @@
 namespace interp_fast {
 namespace {
 
-constexpr int64_t kSumQueries = 64;   // of a group
-constexpr int64_t kWaveGroups = 64;   // groups whose partial results are held at once
+constexpr int64_t kSumQueries = 256;  // of a group: rows are decoded once for so many
+constexpr int64_t kSumRows = 32 * kBlock, kFewSumRows = 1536;  // of a slab: then sums in T go up a level
+constexpr int64_t kWaveGroups = 16;   // groups whose results are held at once
 // Rows whose weights may be corrected: up to so many nats below the best, and about so many, if they may weigh more than
 // is harmless. What is left has weights below 1/2000 of the largest, or below about 1/32; the errors of those average
 // out, and few rows cost little.
@@ -21,26 +22,43 @@ constexpr size_t kMostHeavy = 64;
 constexpr double kMostInT = 0.5;  // largest weight formed in T whose complement still has its digits
 constexpr double kCrowded = 0.25;  // largest weight for which errors of logits count as averaging out
 
-// What a task leaves behind for each of its panels.
-template <class T>
-struct Partial {
-  Buffer<T> running;             // low, reference
-  Buffer<double> sums, total, total_u;
-  std::vector<Shortlist> lists;  // one per lane, where the order of the heaviest rows is wanted
-  int64_t dead_rows = 0;
+// What runs over rows, of one panel: over those of a slab in T, over all in float64.
+template <class T, class Sum>
+struct Running {
+  Buffer<T> scores;              // low, reference
+  Buffer<double> sums;           // as in Panel
+  Buffer<Sum> x, u_x;            // sum p X, sum p <u, X> X
+  std::vector<Shortlist> lists;  // one per lane, where heavy rows are wanted
+  int64_t dead_rows;
+
+  Running(const Plan& plan, bool directions)
+      : scores(static_cast<size_t>(2 * plan.width)), sums(static_cast<size_t>(4 * plan.width)),
+        x(static_cast<size_t>(plan.size)), u_x(static_cast<size_t>(directions ? plan.size : 0)) {}
+
+  void clear(const Plan& plan, int64_t panel, bool directions) {
+    for (int lane = 0; lane < plan.width; lane++) {  // lanes that are not in use are dead from the start
+      const T never = static_cast<T>(lane < plan.lanes(panel) ? -INFINITY : kNever);
+      low(lane) = reference(lane, plan) = never;
+    }
+    std::fill_n(sums.get(), 4 * plan.width, 0.0);
+    std::fill_n(x.get(), plan.size, Sum{});
+    if (directions) std::fill_n(u_x.get(), plan.size, Sum{});
+    lists.clear();
+    dead_rows = 0;
+  }
+  T& low(int lane) const { return scores[static_cast<size_t>(lane)]; }
+  T& reference(int lane, const Plan& plan) const { return scores[static_cast<size_t>(plan.width + lane)]; }
 };
 
+// Of one group of panels: what its tasks left behind, merged in the order of its slabs by whoever comes when it is their
+// turn.
 template <class T>
-Buffer<T> zeros(int64_t count) {
-  Buffer<T> buffer(static_cast<size_t>(count));
-  std::memset(buffer.get(), 0, static_cast<size_t>(count) * sizeof(T));
-  return buffer;
-}
-
-template <class T>
-void flush(T* from, double* to, ptrdiff_t size) {
-  for (ptrdiff_t i = 0; i < size; i++) to[i] += static_cast<double>(from[i]), from[i] = 0;
-}
+struct Group {
+  std::mutex mutex;
+  int64_t next = 0;
+  std::vector<std::vector<Running<T, T>>> waiting;  // [slab][panel]
+  std::vector<std::vector<Running<T, T>>> spare;    // memory of slabs that are merged
+};
 
 // Rows that cannot end with more than a harmless weight need no place in the lists: the rows so far and those of this
 // block are part of the final sum.
@@ -56,45 +74,46 @@ void raise_bars(const PanelKernels<T>& kernels, const Block<T>& block, const Pan
   }
 }
 
-// All slabs of one panel in one place: relative to the largest reference of each lane.
+// Adds the sums of a slab to those of the slabs before it, both relative to the larger reference of each lane.
 template <class T>
-void merge(std::vector<Partial<T>>& slabs, const Plan& plan, ptrdiff_t outer, ptrdiff_t inner) {
-  Partial<T>& to = slabs[0];
+void merge(Running<T, double>& to, Running<T, T>& from, const Plan& plan, bool directions) {
   const int W = plan.width;
-  std::vector<double> factor(static_cast<size_t>(W));
-  std::vector<T> reference(to.running.get() + W, to.running.get() + 2 * W);
-  for (const Partial<T>& slab : slabs) {
-    for (int lane = 0; lane < W; lane++) {
-      reference[static_cast<size_t>(lane)] = std::max(reference[static_cast<size_t>(lane)], slab.running[static_cast<size_t>(W + lane)]);
-      to.running[static_cast<size_t>(lane)] = std::max(to.running[static_cast<size_t>(lane)], slab.running[static_cast<size_t>(lane)]);
-    }
-  }
-  for (size_t s = 0; s < slabs.size(); s++) {
-    Partial<T>& from = slabs[s];
-    for (int lane = 0; lane < W; lane++) {
-      const double up = static_cast<double>(reference[static_cast<size_t>(lane)]) - from.running[static_cast<size_t>(W + lane)];
-      const double f = factor[static_cast<size_t>(lane)] = up == 0 ? 1.0 : std::exp2(-up);
-      double* const sums = from.sums.get() + lane;
-      const double moved[] = {f * sums[0], f * sums[W], f * f * sums[2 * W], f > 0 ? f * (sums[3 * W] - up * sums[0]) : 0.0};
-      for (int i = 0; i < 4; i++) to.sums[static_cast<size_t>(i * W + lane)] = (s ? to.sums[static_cast<size_t>(i * W + lane)] : 0.0) + moved[i];
-    }
-    const auto scaled = [&](const double* add, double* sum) {
-      for (ptrdiff_t i = 0; i < outer; i++) {
-        for (ptrdiff_t j = 0; j < inner; j++) {
-          const double f = factor[static_cast<size_t>(plan.single ? i : j)];
-          const ptrdiff_t at = i * inner + j;
-          sum[at] = (s ? sum[at] : 0.0) + f * add[at];
-        }
-      }
+  struct Factors {
+    double kept, added;
+  };
+  std::vector<Factors> factors(static_cast<size_t>(W));
+  for (int lane = 0; lane < W; lane++) {
+    const T old = to.reference(lane, plan), other = from.reference(lane, plan), reference = std::max(old, other);
+    to.reference(lane, plan) = reference;
+    to.low(lane) = std::max(to.low(lane), from.low(lane));
+    double sums[4] = {};
+    const auto move = [&](const double* s, T origin) {  // as the kernels do it where the reference moves
+      const double up = origin == reference ? 0.0 : static_cast<double>(reference) - origin, f = std::exp2(-up);
+      sums[0] += f * s[0], sums[1] += f * s[W], sums[2] += f * f * s[2 * W];
+      if (f > 0) sums[3] += f * (s[3 * W] - up * s[0]);
+      return f;
     };
-    scaled(from.total.get(), to.total.get());
-    if (to.total_u.get()) scaled(from.total_u.get(), to.total_u.get());
-    if (s == 0) continue;
-    to.dead_rows += from.dead_rows;
-    for (size_t lane = 0; lane < to.lists.size(); lane++) to.lists[lane].append(std::move(from.lists[lane]));
+    factors[static_cast<size_t>(lane)] = {move(to.sums.get() + lane, old), move(from.sums.get() + lane, other)};
+    for (int i = 0; i < 4; i++) to.sums[static_cast<size_t>(i * W + lane)] = sums[i];
   }
-  for (int lane = 0; lane < W; lane++) to.running[static_cast<size_t>(W + lane)] = reference[static_cast<size_t>(lane)];
-  for (Shortlist& list : to.lists) list.filter();
+  const auto add = [&](double* __restrict sum, const T* __restrict terms) {
+    const ptrdiff_t inner = plan.single ? plan.ld : W;
+    for (ptrdiff_t at = 0; at < plan.size; at += inner) {
+      for (ptrdiff_t j = at; plan.single && j < at + inner; j++) {
+        const auto [kept, added] = factors[static_cast<size_t>(at / inner)];
+        sum[j] = kept * sum[j] + added * static_cast<double>(terms[j]);
+      }
+      for (ptrdiff_t j = 0; !plan.single && j < inner; j++) {
+        const auto [kept, added] = factors[static_cast<size_t>(j)];
+        sum[at + j] = kept * sum[at + j] + added * static_cast<double>(terms[at + j]);
+      }
+    }
+  };
+  add(to.x.get(), from.x.get());
+  if (directions) add(to.u_x.get(), from.u_x.get());
+  to.dead_rows += from.dead_rows;
+  if (to.lists.empty()) to.lists.swap(from.lists);
+  for (size_t lane = 0; lane < from.lists.size(); lane++) to.lists[lane].append(std::move(from.lists[lane]));
 }
 
 template <class T>
@@ -121,7 +140,13 @@ class Finisher {
     return out_.top == 0 || 2 * total.logit * known * std::min(1.0, largest) <= promise_.top_weight;
   }
 
-  // The largest weight whose logit may be formed in T whatever the posterior: what the test above lets pass.
+  // The same for sums that are wholly in T.
+  bool enough(const Query& query, const Total& total, double harmless) const {
+    const double largest = total.largest();
+    return (largest <= harmless && !(out_.variance || out_.jvp)) || enough(query, total, largest, false);
+  }
+
+  // The largest weight whose logit may be formed in T whatever the posterior: what the tests let pass.
   double harmless(const Query& query) const {
     const double error = logit_error<T>(data_, query), rounding = 4 * kRoundoff<T> * data_.reach;
     double most = INFINITY, weight = off_weights() ? kMostInT : 1.0;
@@ -220,7 +245,8 @@ template <class T>
 std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t count, const double* u, const Outputs& out,
                             const Promise& promise, int threads) {
   const KernelTable& table = active_kernels();
-  Panels<T> panels = make_panels(data, kernels_for<T>(table, count, data.rows.d), count, kSumQueries);
+  const PanelKernels<T>& kernels = kernels_for<T>(table, count, data.rows.d);
+  Panels<T> panels = make_panels(data, kernels, count, kSumQueries, kernels.single ? kFewSumRows : kSumRows);
   const Plan& plan = panels.plan;
   const ptrdiff_t d = data.rows.d;
   const int W = plan.width;
@@ -234,111 +260,110 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
   std::transform(queries, queries + count, harmless.begin(), [&](const Query& q) { return finisher.harmless(q); });
   const bool doubts = *std::min_element(harmless.begin(), harmless.end()) < 1, listed = out.order() || doubts;
 
-  std::vector<std::vector<Partial<T>>> partials(static_cast<size_t>(plan.panels));  // [panel][slab]
-  for (auto& slabs : partials) slabs.resize(static_cast<size_t>(plan.slabs));
+  std::vector<Running<T, double>> merged;
+  for (int64_t p = 0; p < plan.panels; p++) merged.emplace_back(plan, directions != nullptr);
+  parallel_for(plan.panels, threads, [&](int64_t p, int) {
+    merged[static_cast<size_t>(p)].clear(plan, p, directions != nullptr);
+  });
+  std::vector<Group<T>> groups(static_cast<size_t>(plan.groups));
+  for (Group<T>& group : groups) group.waiting.resize(static_cast<size_t>(plan.slabs));
   // A worker's task at hand: its panels, with everything that runs.
   struct Worker {
-    Buffer<T> acc, acc_u, lanes;
+    std::vector<Running<T, T>> running;
     std::vector<Panel<T>> panels;
-    std::vector<Partial<T>*> partials;
-    std::vector<int> unflushed;
+    Buffer<T> thresholds, peak;
     std::unique_ptr<OfferScratch<T>> offer;
   };
   std::vector<Worker> workers(static_cast<size_t>(threads));
 
-  const auto start = [&](int64_t group, int64_t slab, int worker, const Scratch<T>& scratch) {
+  const auto start = [&](int64_t g, int64_t, int worker, const Scratch<T>& scratch) {
     Worker& mine = workers[static_cast<size_t>(worker)];
-    const int64_t first = plan.first_panel(group), open = plan.first_panel(group + 1) - first;
-    mine.acc = zeros<T>(open * plan.size);
-    if (directions) mine.acc_u = zeros<T>(open * plan.size);
-    mine.lanes = Buffer<T>(static_cast<size_t>((open + 1) * W));  // thresholds, and the peak
+    Group<T>& group = groups[static_cast<size_t>(g)];
+    const int64_t first = plan.first_panel(g), open = plan.first_panel(g + 1) - first;
+    {
+      std::lock_guard<std::mutex> lock(group.mutex);
+      if (!group.spare.empty()) mine.running = std::move(group.spare.back()), group.spare.pop_back();
+    }
+    while (static_cast<int64_t>(mine.running.size()) < open) mine.running.emplace_back(plan, directions != nullptr);
+    mine.thresholds = Buffer<T>(static_cast<size_t>(open * W)), mine.peak = Buffer<T>(static_cast<size_t>(W));
     if (listed && !mine.offer) mine.offer = std::make_unique<OfferScratch<T>>(plan);
-    mine.panels.clear(), mine.partials.clear();
-    mine.unflushed.assign(static_cast<size_t>(open), 0);
+    mine.panels.clear();
     for (int64_t i = 0; i < open; i++) {
       const int64_t p = first + i;
-      Partial<T>& partial = partials[static_cast<size_t>(p)][static_cast<size_t>(slab)];
-      partial.running = Buffer<T>(static_cast<size_t>(2 * W));
-      for (int lane = 0; lane < W; lane++) {  // lanes that are not in use are dead from the start
-        const T never = static_cast<T>(lane < plan.lanes(p) ? -INFINITY : kNever);
-        partial.running[static_cast<size_t>(lane)] = partial.running[static_cast<size_t>(W + lane)] = never;
-      }
-      partial.sums = zeros<double>(4 * W);
-      partial.total = zeros<double>(plan.size);
-      if (directions) partial.total_u = zeros<double>(plan.size);
+      Running<T, T>& running = mine.running[static_cast<size_t>(i)];
+      running.clear(plan, p, directions != nullptr);
       for (int lane = 0; listed && lane < plan.lanes(p); lane++) {
         const double least = out.order() ? 0.0 : -INFINITY, cut = std::min(kHeavy, queries[p * W + lane].cut);
-        partial.lists.emplace_back(k, kLog2e * cut, least, std::max(kMostHeavy, k), capacity);
-        if (harmless[static_cast<size_t>(p * W + lane)] >= 1) partial.lists.back().raise_bar(INFINITY);
+        running.lists.emplace_back(k, kLog2e * cut, least, std::max(kMostHeavy, k), capacity);
+        if (harmless[static_cast<size_t>(p * W + lane)] >= 1) running.lists.back().raise_bar(INFINITY);
       }
       Panel<T> panel = panels.panel(p);
-      panel.s = scratch.s.get();
-      panel.su = scratch.su.get();
-      panel.peak = mine.lanes.get() + open * W;
-      panel.low = partial.running.get(), panel.reference = partial.running.get() + W;
-      panel.sums = partial.sums.get();
-      panel.acc = mine.acc.get() + i * plan.size, panel.total = partial.total.get();
-      if (directions) panel.acc_u = mine.acc_u.get() + i * plan.size, panel.total_u = partial.total_u.get();
+      panel.s = scratch.s.get(), panel.su = scratch.su.get();
+      panel.peak = mine.peak.get();
+      panel.low = running.scores.get(), panel.reference = running.scores.get() + W;
+      panel.sums = running.sums.get();
+      panel.acc = running.x.get();
+      if (directions) panel.acc_u = running.u_x.get();
       if (listed) {
-        open_thresholds(panel, W, mine.lanes.get() + i * W);
-        panel.threshold = mine.lanes.get() + i * W;
+        open_thresholds(panel, W, mine.thresholds.get() + i * W);
+        panel.threshold = mine.thresholds.get() + i * W;
       }
-      mine.panels.push_back(panel), mine.partials.push_back(&partial);
+      mine.panels.push_back(panel);
     }
   };
-  const auto flush_panel = [&](Panel<T>& panel) {
-    flush(panel.acc, panel.total, plan.size);
-    if (directions) flush(panel.acc_u, panel.total_u, plan.size);
-  };
-  const auto visit = [&](int64_t group, int64_t p, const Block<T>& block, int64_t first, ptrdiff_t rows, int worker) {
+  const auto visit = [&](int64_t g, int64_t p, const Block<T>& block, int64_t first, ptrdiff_t rows, int worker) {
     Worker& mine = workers[static_cast<size_t>(worker)];
-    const size_t i = static_cast<size_t>(p - plan.first_panel(group));
-    Panel<T>& panel = mine.panels[i];
-    if (panels.kernels->scores(block, panel)) {
-      Shortlist* const lists = mine.partials[i]->lists.data();
-      if (doubts) raise_bars(*panels.kernels, block, panel, &harmless[static_cast<size_t>(p * W)], *mine.offer, lists);
-      offer_block(*panels.kernels, panel, block, first, *mine.offer, lists,
-                  mine.lanes.get() + static_cast<ptrdiff_t>(i) * W);
+    const ptrdiff_t i = p - plan.first_panel(g);
+    Panel<T>& panel = mine.panels[static_cast<size_t>(i)];
+    Running<T, T>& running = mine.running[static_cast<size_t>(i)];
+    if (kernels.scores(block, panel)) {
+      Shortlist* const lists = running.lists.data();
+      if (doubts) raise_bars(kernels, block, panel, &harmless[static_cast<size_t>(p * W)], *mine.offer, lists);
+      offer_block(kernels, panel, block, first, *mine.offer, lists, mine.thresholds.get() + i * W);
     }
-    const ptrdiff_t alive = panels.kernels->add(block, panel, statistics);
-    mine.partials[i]->dead_rows += std::max<ptrdiff_t>(0, rows - alive);
-    if (alive == 0) return;
-    if (directions) panels.kernels->add_along(block, panel);
-    if (++mine.unflushed[i] == plan.flush_blocks) flush_panel(panel), mine.unflushed[i] = 0;
+    const ptrdiff_t alive = kernels.add(block, panel, statistics);
+    running.dead_rows += std::max<ptrdiff_t>(0, rows - alive);
+    if (alive > 0 && directions) kernels.add_along(block, panel);
   };
-  const auto finish = [&](int64_t, int64_t, int worker) {
-    for (Panel<T>& panel : workers[static_cast<size_t>(worker)].panels) flush_panel(panel);
+  const auto finish = [&](int64_t g, int64_t slab, int worker) {
+    Group<T>& group = groups[static_cast<size_t>(g)];
+    std::lock_guard<std::mutex> lock(group.mutex);
+    group.waiting[static_cast<size_t>(slab)] = std::move(workers[static_cast<size_t>(worker)].running);
+    for (; group.next < plan.slabs; group.next++) {
+      std::vector<Running<T, T>>& next = group.waiting[static_cast<size_t>(group.next)];
+      if (next.empty()) return;
+      for (size_t i = 0; i < next.size(); i++) {
+        merge(merged[static_cast<size_t>(plan.first_panel(g)) + i], next[i], plan, directions != nullptr);
+      }
+      group.spare.push_back(std::move(next));
+    }
+    group.spare.clear();
   };
   scan(data, table, panels, true, threads, start, visit, finish);
 
-  const ptrdiff_t outer = plan.single ? plan.lanes(0) : d, inner = plan.single ? plan.ld : W;
   std::vector<Shortlist> lists(static_cast<size_t>(count));
-  parallel_for(plan.panels, threads, [&](int64_t p, int) {
-    std::vector<Partial<T>>& slabs = partials[static_cast<size_t>(p)];
-    merge(slabs, plan, outer, inner);
-    for (size_t lane = 0; lane < slabs[0].lists.size(); lane++) {
-      lists[static_cast<size_t>(p * W) + lane] = std::move(slabs[0].lists[lane]);
-    }
-  });
   std::vector<Total> totals(static_cast<size_t>(count));
   std::vector<char> unsettled(static_cast<size_t>(count));
   parallel_for(count, threads, [&](int64_t q, int) {
-    const Partial<T>& merged = partials[static_cast<size_t>(q / W)][0];
+    const Running<T, double>& from = merged[static_cast<size_t>(q / W)];
     const int lane = static_cast<int>(q % W);
-    const auto sum = [&](int i) { return merged.sums[static_cast<size_t>(i * W + lane)]; };
+    const auto sum = [&](int i) { return from.sums[static_cast<size_t>(i * W + lane)]; };
     Total& total = totals[static_cast<size_t>(q)];
-    total = {static_cast<double>(merged.running[static_cast<size_t>(W + lane)]),
-             static_cast<double>(merged.running[static_cast<size_t>(lane)]),
+    total = {static_cast<double>(from.reference(lane, plan)), static_cast<double>(from.low(lane)),
              sum(0), sum(1), sum(2), sum(3), {}, {},
              logit_error<T>(data, queries[q]), -queries[q].x2 / (2 * queries[q].variance)};
     total.x.resize(static_cast<size_t>(d));
     if (directions) total.u_x.resize(static_cast<size_t>(d));
     for (ptrdiff_t k = 0; k < d; k++) {
       const size_t at = static_cast<size_t>(panels.at(lane, k));
-      total.x[static_cast<size_t>(k)] = merged.total[at];
-      if (directions) total.u_x[static_cast<size_t>(k)] = merged.total_u[at];
+      total.x[static_cast<size_t>(k)] = from.x[at];
+      if (directions) total.u_x[static_cast<size_t>(k)] = from.u_x[at];
     }
-    unsettled[static_cast<size_t>(q)] = !finisher.enough(queries[q], total, total.largest(), false);
+    if (listed) {
+      lists[static_cast<size_t>(q)] = from.lists[static_cast<size_t>(lane)];
+      lists[static_cast<size_t>(q)].filter();
+    }
+    unsettled[static_cast<size_t>(q)] = !finisher.enough(queries[q], total, harmless[static_cast<size_t>(q)]);
     if (unsettled[static_cast<size_t>(q)] || !listed) return;
     lists[static_cast<size_t>(q)].raise_bar(INFINITY);
     lists[static_cast<size_t>(q)].filter();
@@ -348,7 +373,7 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
 
   std::vector<char> passed(static_cast<size_t>(count));
   parallel_for(count, threads, [&](int64_t q, int) {
-    const Partial<T>& merged = partials[static_cast<size_t>(q / W)][0];
+    const double dead_rows = static_cast<double>(merged[static_cast<size_t>(q / W)].dead_rows);
     const Query& query = queries[q];
     const Shortlist& list = lists[static_cast<size_t>(q)];
     Total& total = totals[static_cast<size_t>(q)];
@@ -361,11 +386,10 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
     passed[static_cast<size_t>(q)] = settled && !list.overflowed();
     if (passed[static_cast<size_t>(q)]) finisher.write(query, total, candidates[static_cast<size_t>(q)]);
     if (out.dropped) {
-      const double bound = static_cast<double>(merged.dead_rows) * std::exp(-query.cut);
-      out.dropped[query.index] = std::min(1.0, bound);
+      out.dropped[query.index] = std::min(1.0, dead_rows * std::exp(-query.cut));
     }
     if (out.work && !query.counted) {
-      out.work[query.index] = 1 - 0.5 * static_cast<double>(merged.dead_rows) / static_cast<double>(data.rows.n);
+      out.work[query.index] = 1 - 0.5 * dead_rows / static_cast<double>(data.rows.n);
     }
   });
   std::vector<Query> rest;
