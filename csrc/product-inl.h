@@ -111,6 +111,9 @@ void add_rows(const Block<T>& block, const Alive& alive, const T* x, const T* p,
     T* const at = acc + (i * V + v) * kWidth<T>;
     store(at, load(at) + sum);
   };
+  // Sums of other panels have driven these out of the caches near the core.
+  constexpr ptrdiff_t kSums = R * V * kWidth<T>, kLine = 64 / static_cast<ptrdiff_t>(sizeof(T));
+  for (ptrdiff_t at = 0; at < kSums; at += kLine) __builtin_prefetch(acc + at, 1, 2);
   if (alive.count == block.rows) {
     tile<T, R, V, false, false>(block.rows, x, 1, block.ld, nullptr, p, nullptr, finish);
   } else {
