@@ -172,14 +172,19 @@ T coarse(const LowQuery<T>& query, T depth) {
 // The best scores of these rows count, too.
 template <class T, int D, bool Direct>
 IF_INLINE void renew(const LowRows<T>& rows, LowQuery<T>& query, Vec<T> best) {
-  const T blur = query.blur = 2 * (query.blur0 - query.blur1 * (query.low < 0 ? query.low : -query.low) + coarse(query, -query.low));
+  const auto blurred = [&] {
+    const T depth = query.low < 0 ? -query.low : query.low;
+    return 2 * (query.blur0 + query.blur1 * depth + coarse(query, -query.low));
+  };
+  const T blur = query.blur = blurred();
   if (!any_reaches(best, fill(query.wanted ? query.low - blur : query.low))) return;
   const T top = highest<T>(best);
   if (top > query.low + blur) query.found = 0;
   query.low = top > query.low ? top : query.low;
   if (!query.wanted) return;
+  query.blur = blurred();
   int32_t steps[kLowRows / (kLowStep * kWidth<T>)];
-  const ptrdiff_t count = look<T, D, Direct>(rows, query, query.low - blur, steps, best);
+  const ptrdiff_t count = look<T, D, Direct>(rows, query, query.low - query.blur, steps, best);
   for (ptrdiff_t i = 0; i < count; i++) {
     if (query.found < kLowBest) query.best[query.found] = rows.first + steps[i];
     query.found++;
@@ -208,7 +213,11 @@ ptrdiff_t add_low(const LowRows<T>& rows, LowQuery<T>& query) {
   query.sparse = 2 * count < rows.count / kRows;
   if (count == 0) return 0;
   if (query.low > query.reference + kSlack) raise_reference<T, D>(query);
-  weigh<T, D, Direct, Statistics>(rows, query, steps, count, best);
+  // What was looked at is not to the last digit what is weighed.
+  while (!weigh<T, D, Direct, Statistics>(rows, query, steps, count, best)) {
+    query.low = highest<T>(max(best, fill(query.low)));
+    raise_reference<T, D>(query);
+  }
   return count * kRows;
 }
 

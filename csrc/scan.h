@@ -157,6 +157,12 @@ double score_roundoff(ptrdiff_t d) {
   return 1.01 * links / (1 - links);
 }
 
+// ... and of what the weight contributes: itself and w rounded, three sums and a comparison.
+template <class T>
+constexpr double weight_roundoff() {
+  return 6.06 * kRoundoff<T>;
+}
+
 // The factor of (q, h, w) that keeps scores below 1 in size: nothing overflows, however far a query and however small
 // its variance.
 inline double normal_scale(const Query& q) {
@@ -189,7 +195,7 @@ void fill_panels(Panels<T>& panels, const Data& data, const Query* queries, cons
       const double factor = scale(query), a = query.alpha, length = std::sqrt(query.x2);
       const double w = weighted ? factor * query.variance : 0.0;
       const double fields[] = {0.5 * factor * a * a,  w, gamma * factor * a * length, 0.5 * gamma * factor * a * a,
-                               4.04 * kRoundoff<T> * w, cut_of<T>(query) * factor * query.variance};
+                               weight_roundoff<T>() * w, cut_of<T>(query) * factor * query.variance};
       for (int i = 0; i < 6; i++) lanes[i * plan.width + lane] = static_cast<T>(fields[i]);  // slack4 is 0
     }
     constexpr ptrdiff_t kStretch = 64;  // of dimensions: what is written stays in cache for all lanes

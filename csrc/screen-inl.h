@@ -165,21 +165,24 @@ void quantise(const float* x, ptrdiff_t d, uint8_t* bytes, float* grain, float* 
   }
   float top = 0;
   for (int i = 0; i < W; i++) top = largest[i] > top ? largest[i] : top;
-  if (!(top < __builtin_inff())) {  // too long for float32: a row that is never left out
+  const float inverse = 127 / top, magic = 12582912.0f;  // whose last place is 1
+  // All residual: rows too long for float32, which are never left out, and rows too short for their grain.
+  const bool too_long = !(top < __builtin_inff());
+  if (too_long || !(inverse < __builtin_inff())) {
     memset(bytes, 128, static_cast<size_t>(d));
-    *grain = *residual = __builtin_inff();
+    *grain = too_long ? __builtin_inff() : 0;
+    *residual = too_long ? __builtin_inff() : top * __builtin_sqrtf(static_cast<float>(d));
     return;
   }
-  const float unit = top / 127, inverse = top > 0 ? 127 / top : 0, magic = 12582912.0f;
   for (ptrdiff_t k = 0; k < d; k += W) {
-    const Vec<float> v = load(x + k), whole = (v * inverse + magic) - magic, left = v - unit * whole;
+    const Vec<float> v = load(x + k), whole = (v * inverse + magic) - magic, left = v * inverse - whole;
     const Ints shifted = __builtin_convertvector(whole, Ints) + 128;
     const __m128i narrow = _mm512_maskz_cvtepi32_epi8(0xFFFF, (__m512i)shifted);
     memcpy(bytes + k, &narrow, sizeof narrow);
     squares += left * left;
   }
-  *grain = unit;
-  *residual = __builtin_sqrtf(sum<float>(squares));
+  *grain = top / 127;
+  *residual = top / 127 * __builtin_sqrtf(sum<float>(squares));
 }
 
 }  // namespace
@@ -187,7 +190,7 @@ void quantise(const float* x, ptrdiff_t d, uint8_t* bytes, float* grain, float* 
 extern const ScreenKernels screen_kernels;
 const ScreenKernels screen_kernels = {
     quantise,
-    {2 * kWidth<float>, false, true, scores<2>, nullptr, second_best<float, 2>, hits<float, 2>, nullptr, nullptr},
+    {2 * kWidth<float>, false, true, scores<2>, nullptr, second_best<float, 2>, nullptr, nullptr, nullptr},
     look<2>, limit_bytes};
 
 }  // namespace ISA

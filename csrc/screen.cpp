@@ -57,7 +57,7 @@ void fill_bytes(Panels<float>& panels, const Data& data, const Query* queries, b
                                w,
                                gamma * factor * a * std::sqrt(query.x2) + left,
                                0.5 * gamma * factor * a * a,
-                               4.04 * kRoundoff<float> * w,
+                               weight_roundoff<float>() * w,
                                cut_of<float>(query) * factor * query.variance,
                                1.001 * std::sqrt(length2)};
       for (int i = 0; i < kLaneFields; i++) lanes[i * plan.width + lane] = static_cast<float>(fields[i]);
