@@ -108,11 +108,15 @@ constexpr ptrdiff_t kLowStep = 4;     // vectors of rows that are looked at toge
 constexpr int kLowBest = 8;           // steps with the best row
 constexpr ptrdiff_t kLowRows = 2048;  // most rows of a call
 
+// What the score of a row is: log_w + <q, X> - h |X|^2; the same with its last term in log_w; or
+// log_w - h |X - q - rest|^2.
+enum class LowForm { norms, folded, direct };
+
 // Rows of few dimensions, dimension after dimension.
 template <class T>
 struct LowRows {
-  const T* x;            // x[k * ld + n] is dimension k of row n: in normal form, or (`direct`) that less the shift
-  const T* n2;           // |X|^2; not of `direct` rows
+  const T* x;            // x[k * ld + n] is dimension k of row n: in normal form, or (direct) that less the shift
+  const T* n2;           // |X|^2, where the form uses it
   const T* log_w;        // log2 of the weights, below -2 kNever where a row must never count
   bool weighted;         // not all of these are 0
   ptrdiff_t ld, count;   // count: a multiple of kLowStep vectors
@@ -121,7 +125,7 @@ struct LowRows {
 
 template <class T>
 struct LowQuery {
-  T q[kLowDims], rest[kLowDims], h;  // scores log_w + <q, X> - h |X|^2, or (`direct`) log_w - h |X - q - rest|^2
+  T q[kLowDims], rest[kLowDims], h;
   T cut;             // rows whose scores lie more than this below the best are dead
   T slack;           // sqrt(h) |rest|
   T low, reference;  // best score so far; the score that has weight 1; at first -2 kNever
@@ -142,9 +146,9 @@ struct LowKernels {
   int width;
   // Rows first ... first + count - 1 into x[k * ld + n], and their norms into n2 if wanted.
   void (*decode)(const Rows&, int64_t first, ptrdiff_t count, T inverse, const T* shift, T* x, ptrdiff_t ld, T* n2);
-  // Adds the rows to the sums of some queries; [direct][statistics]. Without statistics the last two sums are not formed,
-  // and p |t|^2 only of `direct` scores.
-  void (*add[2][2])(const LowRows<T>&, LowQuery<T>*, ptrdiff_t count);
+  // Adds the rows to the sums of some queries; [form][statistics]. Without statistics the last two sums are not formed,
+  // and p |t|^2 only in the direct form; with them no norm is folded.
+  void (*add[3][2])(const LowRows<T>&, LowQuery<T>*, ptrdiff_t count);
 };
 
 template <class T>

@@ -1,9 +1,10 @@
 // Sums over rows of few dimensions for one query at a time. Lanes lie over rows: a query has a reference, dead rows and
 // sums of its own, however many there are, and little is left of a pair but its exponential.
 //
-// Far from all rows a score is <q, X> - h |X|^2 in normal form. Close to them it is -h |X - y|^2, the difference first:
-// rows are decoded for it without a rounding and y comes in two parts, so that scores, and sums of p (X - y), are as
-// exact where row and query nearly meet as elsewhere.
+// Far from all rows a score is <q, X> - h |X|^2 in normal form, whose second term is folded into the weights where all
+// queries share h. Close to them it is -h |X - y|^2, the difference first: rows are decoded for it without a rounding
+// and y comes in two parts, so that scores, and sums of p (X - y), are as exact where row and query nearly meet as
+// elsewhere.
 //
 // Steps of kLowStep vectors are what is looked at first, and what is left out when none of their rows can count. While
 // most do, nothing is looked at: the weights come at once, and again if their reference was too low.
@@ -18,7 +19,8 @@ namespace {
 
 // Row k of the result is dimension k of all rows.
 template <class T, int D>
-void decode_low(const Rows& rows, int64_t first, ptrdiff_t count, T inverse, const T* shift, T* x, ptrdiff_t ld, T* n2) {
+void decode_low(const Rows& rows, int64_t first, ptrdiff_t count, T inverse, const T* shift, T* x, ptrdiff_t ld,
+                T* n2) {
   with_type(rows.type, [&](auto stored) {
     using S = decltype(stored);
     const auto spread = [&](ptrdiff_t stride) IF_INLINED {
@@ -52,7 +54,7 @@ IF_INLINE T highest(Vec<T> v) {
 }
 
 // The two parts of y matter together only in float32: float64 has more digits than the rows that are this close.
-template <class T, int D, bool Direct>
+template <class T, int D, LowForm F>
 struct LowScore {
   Vec<T> q[D], rest[D], h;
 
@@ -62,28 +64,29 @@ struct LowScore {
   // Scores of the rows from n on, less `reference`; t: X or X - y, n2: |t|^2. Two chains of sums, for their latency.
   IF_INLINE Vec<T> operator()(const LowRows<T>& rows, ptrdiff_t n, Vec<T> reference, Vec<T>* t, Vec<T>& n2) const {
     const Vec<T> base = load(rows.log_w + n) - reference;
-    Vec<T> part[2] = {Direct ? Vec<T>{} : base, Vec<T>{}};
+    Vec<T> part[2] = {F == LowForm::direct ? Vec<T>{} : base, Vec<T>{}};
 #pragma GCC unroll 8
     for (int k = 0; k < D; k++) {
       t[k] = load(rows.x + k * rows.ld + n);
-      if (Direct) t[k] -= q[k];
-      if (Direct && sizeof(T) == 4) t[k] -= rest[k];
-      part[D > 3 ? k % 2 : 0] += t[k] * (Direct ? t[k] : q[k]);
+      if (F == LowForm::direct) t[k] -= q[k];
+      if (F == LowForm::direct && sizeof(T) == 4) t[k] -= rest[k];
+      part[D > 3 ? k % 2 : 0] += t[k] * (F == LowForm::direct ? t[k] : q[k]);
     }
     const Vec<T> total = D > 3 ? part[0] + part[1] : part[0];
-    n2 = Direct ? total : load(rows.n2 + n);
-    return (Direct ? base : total) - h * n2;
+    if (F == LowForm::folded) return total;
+    n2 = F == LowForm::direct ? total : load(rows.n2 + n);
+    return (F == LowForm::direct ? base : total) - h * n2;
   }
 };
 
 // Which steps have a row whose score reaches `floor`, and the best score of each lane. The differences are compared as
 // they are, divided by h and without the second part of y.
-template <class T, int D, bool Direct, bool Weighted>
+template <class T, int D, LowForm F, bool Weighted>
 __attribute__((noinline)) ptrdiff_t look(const LowRows<T>& rows, const LowQuery<T>& query, T floor, int32_t* steps,
                                          Vec<T>& best) {
   constexpr ptrdiff_t W = kWidth<T>;
-  const LowScore<T, D, Direct> score(query);
-  const T unit = Direct ? query.h : 1;
+  const LowScore<T, D, F> score(query);
+  const T unit = F == LowForm::direct ? query.h : 1;
   const Vec<T> least = fill(floor / unit), per_unit = fill(1 / unit);
   Vec<T> highest = fill(-static_cast<T>(__builtin_inf()));
   ptrdiff_t count = 0;
@@ -92,7 +95,7 @@ __attribute__((noinline)) ptrdiff_t look(const LowRows<T>& rows, const LowQuery<
 #pragma GCC unroll 4
     for (int v = 0; v < kLowStep; v++) {
       const ptrdiff_t i = n + v * W;
-      if (Direct) {
+      if (F == LowForm::direct) {
         s[v] = Weighted ? load(rows.log_w + i) * per_unit : Vec<T>{};
 #pragma GCC unroll 8
         for (int k = 0; k < D; k++) {
@@ -114,12 +117,12 @@ __attribute__((noinline)) ptrdiff_t look(const LowRows<T>& rows, const LowQuery<
 
 // Adds the weights p = 2^(score - reference) of the listed steps, or of all, to the sums of the query, unless a score
 // exceeds the reference by more than kSlack: then it returns false.
-template <class T, int D, bool Direct, bool Statistics>
+template <class T, int D, LowForm F, bool Statistics>
 __attribute__((noinline)) bool weigh(const LowRows<T>& rows, LowQuery<T>& query, const int32_t* steps, ptrdiff_t count,
                                      Vec<T>& best) {
   constexpr ptrdiff_t W = kWidth<T>;
-  constexpr int kSums = Statistics ? D + 4 : Direct ? D + 2 : D + 1;
-  const LowScore<T, D, Direct> score(query);
+  constexpr int kSums = Statistics ? D + 4 : F == LowForm::direct ? D + 2 : D + 1;
+  const LowScore<T, D, F> score(query);
   const Vec<T> reference = fill(query.reference);
   Vec<T> highest = fill(-static_cast<T>(__builtin_inf())), sum[kSums] = {};
   for (ptrdiff_t i = 0; i < count; i++) {
@@ -132,7 +135,7 @@ __attribute__((noinline)) bool weigh(const LowRows<T>& rows, LowQuery<T>& query,
       sum[0] += p;
 #pragma GCC unroll 8
       for (int k = 0; k < D; k++) sum[1 + k] += p * t[k];
-      if (Direct || Statistics) sum[D + 1] += p * n2;
+      if (F == LowForm::direct || Statistics) sum[D + 1] += p * n2;
       if (Statistics) {
         sum[D + 2] += p * p;
         sum[D + 3] += p * s;
@@ -157,10 +160,10 @@ void raise_reference(LowQuery<T>& query) {
   query.reference = query.low;
 }
 
-template <class T, int D, bool Direct>
+template <class T, int D, LowForm F>
 ptrdiff_t look(const LowRows<T>& rows, const LowQuery<T>& query, T floor, int32_t* steps, Vec<T>& best) {
-  return Direct && !rows.weighted ? look<T, D, Direct, false>(rows, query, floor, steps, best)
-                                  : look<T, D, Direct, true>(rows, query, floor, steps, best);
+  return F == LowForm::direct && !rows.weighted ? look<T, D, F, false>(rows, query, floor, steps, best)
+                                  : look<T, D, F, true>(rows, query, floor, steps, best);
 }
 
 // How far a score this far below 0 may be off where y lacks its second part.
@@ -170,7 +173,7 @@ T coarse(const LowQuery<T>& query, T depth) {
 }
 
 // The best scores of these rows count, too.
-template <class T, int D, bool Direct>
+template <class T, int D, LowForm F>
 IF_INLINE void renew(const LowRows<T>& rows, LowQuery<T>& query, Vec<T> best) {
   const auto blurred = [&] {
     const T depth = query.low < 0 ? -query.low : query.low;
@@ -184,7 +187,7 @@ IF_INLINE void renew(const LowRows<T>& rows, LowQuery<T>& query, Vec<T> best) {
   if (!query.wanted) return;
   query.blur = blurred();
   int32_t steps[kLowRows / (kLowStep * kWidth<T>)];
-  const ptrdiff_t count = look<T, D, Direct>(rows, query, query.low - query.blur, steps, best);
+  const ptrdiff_t count = look<T, D, F>(rows, query, query.low - query.blur, steps, best);
   for (ptrdiff_t i = 0; i < count; i++) {
     if (query.found < kLowBest) query.best[query.found] = rows.first + steps[i];
     query.found++;
@@ -192,48 +195,49 @@ IF_INLINE void renew(const LowRows<T>& rows, LowQuery<T>& query, Vec<T> best) {
 }
 
 // Returns how many rows were not dead.
-template <class T, int D, bool Direct, bool Statistics>
+template <class T, int D, LowForm F, bool Statistics>
 ptrdiff_t add_low(const LowRows<T>& rows, LowQuery<T>& query) {
   constexpr ptrdiff_t kRows = kLowStep * kWidth<T>;
   Vec<T> best;
-  if (!query.sparse && weigh<T, D, Direct, Statistics>(rows, query, nullptr, 1, best)) {
-    renew<T, D, Direct>(rows, query, best);
+  if (!query.sparse && weigh<T, D, F, Statistics>(rows, query, nullptr, 1, best)) {
+    renew<T, D, F>(rows, query, best);
     query.sparse = !any_reaches(best, fill(query.low - query.cut));
     return rows.count;
   }
   int32_t steps[kLowRows / kRows];
   const auto find = [&] {
     const T floor = query.low - query.cut;
-    return look<T, D, Direct>(rows, query, floor - coarse(query, -floor), steps, best);
+    return look<T, D, F>(rows, query, floor - coarse(query, -floor), steps, best);
   };
   const T before = query.low;
   ptrdiff_t count = find();
-  renew<T, D, Direct>(rows, query, best);
+  renew<T, D, F>(rows, query, best);
   if (query.low > before + kSlack) count = find();
   query.sparse = 2 * count < rows.count / kRows;
   if (count == 0) return 0;
   if (query.low > query.reference + kSlack) raise_reference<T, D>(query);
   // What was looked at is not to the last digit what is weighed.
-  while (!weigh<T, D, Direct, Statistics>(rows, query, steps, count, best)) {
+  while (!weigh<T, D, F, Statistics>(rows, query, steps, count, best)) {
     query.low = highest<T>(max(best, fill(query.low)));
     raise_reference<T, D>(query);
   }
   return count * kRows;
 }
 
-template <class T, int D, bool Direct, bool Statistics>
+template <class T, int D, LowForm F, bool Statistics>
 void add_all_low(const LowRows<T>& rows, LowQuery<T>* queries, ptrdiff_t count) {
   const FlushSubnormals flush;
   for (ptrdiff_t q = 0; q < count; q++) {
-    queries[q].dead_rows += rows.count - add_low<T, D, Direct, Statistics>(rows, queries[q]);
+    queries[q].dead_rows += rows.count - add_low<T, D, F, Statistics>(rows, queries[q]);
   }
 }
 
 template <class T, int D>
 constexpr LowKernels<T> low_kernels() {
   return {kWidth<T>, decode_low<T, D>,
-          {{add_all_low<T, D, false, false>, add_all_low<T, D, false, true>},
-           {add_all_low<T, D, true, false>, add_all_low<T, D, true, true>}}};
+          {{add_all_low<T, D, LowForm::norms, false>, add_all_low<T, D, LowForm::norms, true>},
+           {add_all_low<T, D, LowForm::folded, false>, nullptr},
+           {add_all_low<T, D, LowForm::direct, false>, add_all_low<T, D, LowForm::direct, true>}}};
 }
 
 }  // namespace

@@ -42,6 +42,9 @@ struct Running {
   }
 };
 
+// h, by which squared differences become scores.
+double scale(const Query& query) { return 0.5 * kLog2e * query.alpha * query.alpha / query.variance; }
+
 // y = x / alpha in normal form, about the centre or (`direct`) as rows that are decoded without it.
 double position(const Data& data, const Query& query, ptrdiff_t k, bool direct) {
   return (query.x[k] / query.alpha - (direct ? data.rows.b : data.center[static_cast<size_t>(k)])) / data.unit;
@@ -50,7 +53,7 @@ double position(const Data& data, const Query& query, ptrdiff_t k, bool direct) 
 template <class T>
 LowQuery<T> low_query(const Data& data, const Query& query, bool direct, bool wanted) {
   LowQuery<T> out{};
-  const double h = 0.5 * kLog2e * query.alpha * query.alpha / query.variance;
+  const double h = scale(query);
   double rest2 = 0;
   for (ptrdiff_t k = 0; k < data.rows.d; k++) {
     const double y = position(data, query, k, direct);
@@ -112,23 +115,26 @@ int64_t heaviest(const Data& data, const Query& query, const std::vector<const L
   return best;
 }
 
-// Rows first ... first + count - 1 and, up to a multiple of what is looked at together, blank ones.
+// Rows first ... first + count - 1 and, up to a multiple of what is looked at together, blank ones; `folded` is the h
+// of the folded form.
 template <class T>
-LowRows<T> decode(const Data& data, const LowKernels<T>& kernels, int64_t first, int64_t count, bool direct, int threads,
-                  const Buffer<T>& memory, ptrdiff_t ld) {
+LowRows<T> decode(const Data& data, const LowKernels<T>& kernels, int64_t first, int64_t count, LowForm form, T folded,
+                  int threads, const Buffer<T>& memory, ptrdiff_t ld) {
+  const bool direct = form == LowForm::direct;
   const ptrdiff_t d = data.rows.d;
   static constexpr T kNoShift[kLowDims] = {};
   T *const x = memory.get(), *const log_w = x + d * ld, *const n2 = log_w + ld;
   const bool weighted = data.log_w_span > 0 || data.active < data.rows.n;
   parallel_for((count + kPieceRows - 1) / kPieceRows, threads, [&](int64_t piece, int) {
     const int64_t from = piece * kPieceRows, to = std::min(count, from + kPieceRows);
-    kernels.decode(data.rows, first + from, to - from, static_cast<T>(data.inverse), direct ? kNoShift : data.shift<T>(),
-                   x + from, ld, direct ? nullptr : n2 + from);
+    kernels.decode(data.rows, first + from, to - from, static_cast<T>(data.inverse),
+                   direct ? kNoShift : data.shift<T>(), x + from, ld, direct ? nullptr : n2 + from);
     if (!weighted) std::fill(log_w + from, log_w + to, T{0});
     for (int64_t i = from; weighted && i < to; i++) {
       const double w = data.log_w[first + i];
       log_w[i] = static_cast<T>(w == -INFINITY ? 2 * kAtFirst : kLog2e * (w - data.log_w_max));
     }
+    for (int64_t i = from; form == LowForm::folded && i < to; i++) log_w[i] -= folded * n2[i];
   });
   const ptrdiff_t step = kLowStep * kernels.width, whole = (count + step - 1) / step * step;
   for (ptrdiff_t k = 0; k < (direct ? d : d + 2); k++) std::fill(x + k * ld + count, x + k * ld + whole, T{0});
@@ -144,7 +150,10 @@ std::vector<Query> low_sums(const Data& data, const std::vector<Query>& queries,
   const ptrdiff_t d = data.rows.d;
   const LowKernels<T>& kernels = typed<T>(active_kernels()).low[d - 1];
   const bool statistics = out.ess || out.entropy || out.variance || out.scatter;
-  const auto add = kernels.add[direct][statistics];
+  const double h = scale(queries[0]);
+  const bool shared = std::all_of(queries.begin(), queries.end(), [&](const Query& q) { return scale(q) == h; });
+  const LowForm form = direct ? LowForm::direct : shared && !statistics ? LowForm::folded : LowForm::norms;
+  const auto add = kernels.add[static_cast<int>(form)][statistics];
   const int64_t n = data.rows.n, count = static_cast<int64_t>(queries.size());
   const int64_t groups = (count + kTogether - 1) / kTogether;
   const int64_t slabs = std::clamp<int64_t>((kTasks + groups - 1) / groups, 1, std::max<int64_t>(1, n / kSlabRows));
@@ -160,7 +169,8 @@ std::vector<Query> low_sums(const Data& data, const std::vector<Query>& queries,
   const ptrdiff_t size = (d + 4) * width;
   std::vector<Buffer<T>> sums(static_cast<size_t>(threads));
   for (int64_t first = 0; first < n; first += kStageRows) {
-    const LowRows<T> stage = decode(data, kernels, first, std::min(kStageRows, n - first), direct, threads, memory, ld);
+    const LowRows<T> stage = decode(data, kernels, first, std::min(kStageRows, n - first), form, static_cast<T>(h),
+                                    threads, memory, ld);
     const ptrdiff_t slab_rows = (stage.count / step + slabs - 1) / slabs * step;
     parallel_for(groups * slabs, threads, [&](int64_t task, int worker) {
       const int64_t slab = task / groups, from = task % groups * kTogether, some = std::min(kTogether, count - from);
@@ -234,7 +244,8 @@ std::vector<Query> low_pass(const Data& data, const std::vector<Query>& queries,
   std::vector<Query> far, near, rest;
   for (const Query& query : queries) {
     // Products for queries whose mean they cannot spoil, whatever the posterior.
-    const double worst = (4 * logit_error<T>(data, query) + 4 * kRoundoff<T>) * data.reach, a2 = query.alpha * query.alpha;
+    const double worst = (4 * logit_error<T>(data, query) + 4 * kRoundoff<T>) * data.reach;
+    const double a2 = query.alpha * query.alpha;
     const bool finite = query.x2 < kNever * a2 && a2 < kNever * query.variance;
     (worst <= allowed(data, query, promise) ? far : finite ? near : rest).push_back(query);
   }
@@ -245,7 +256,9 @@ std::vector<Query> low_pass(const Data& data, const std::vector<Query>& queries,
   return rest;
 }
 
-template std::vector<Query> low_pass<float>(const Data&, const std::vector<Query>&, const Outputs&, const Promise&, int);
-template std::vector<Query> low_pass<double>(const Data&, const std::vector<Query>&, const Outputs&, const Promise&, int);
+template std::vector<Query> low_pass<float>(const Data&, const std::vector<Query>&, const Outputs&, const Promise&,
+                                            int);
+template std::vector<Query> low_pass<double>(const Data&, const std::vector<Query>&, const Outputs&, const Promise&,
+                                             int);
 
 }  // namespace interp_fast

@@ -5,8 +5,8 @@
 //               heaviest rows, whose weights are then corrected;
 //   few rows    those that rigorous bounds on the scores leave over (collect.h), in float64 from the rows as given.
 //               Where bytes can give the bounds (screen-inl.h), that is the fastest way as soon as it may succeed;
-//   low         all rows, where these have few dimensions and nothing is asked about single rows (low.h): exact
-//               differences are cheap there.
+//   low         all rows, where these have few dimensions and nothing is asked about single rows but the
+//               heaviest (low.h): exact differences are cheap there.
 //
 // Data stored in less than float64 have one more way between sums and few rows: sums in float64, for queries whose logits
 // need more digits than float32 has while many rows still count.

@@ -1,0 +1,44 @@
+"""Few dimensions, which some kernels treat apart: every number of them, at all times, against the oracle."""
+
+from __future__ import annotations
+
+import numpy as np
+import oracle
+import pytest
+
+import interp_fast as itf
+
+
+@pytest.mark.parametrize("ratio", [30.0, 1.0, 0.1, 1e-3])
+@pytest.mark.parametrize("d", [1, 2, 3, 5, 8, 9])
+def test_every_number_of_dimensions(engine, dtype, d, ratio):
+    """Off centre, with copies of rows far apart, weights over many decades and some of 0; one query lies far away."""
+    rng = np.random.default_rng(d)
+    rows = (5 + rng.standard_normal((601, d))).astype(dtype)
+    rows[400:] = rows[:201]
+    weights = 10.0 ** rng.uniform(-6, 0, 601)
+    weights[::7] = 0
+    t = 1 / (1 + ratio)
+    x = t * rows[[1, 50, 450, 600]] + (1 - t) * rng.standard_normal((4, d))
+    x[3] += 40 * (1 - t)
+    flow = itf.Field(rows, weights=weights, backend=engine.backend)
+    ref = oracle.posterior(rows, x, t, 1 - t, weights)
+    centre, radius = oracle.radius(rows, weights)
+    tight = 5e-6 if dtype == "float32" else 1e-10
+    error = np.linalg.norm(flow.denoiser(x, t) - ref.mean, axis=1)
+    assert (error <= tight * np.maximum(np.linalg.norm(ref.mean, axis=1), radius)).all()
+    noise = (x - t * ref.mean) / (1 - t)
+    error = np.linalg.norm(flow.noise(x, t) - noise, axis=1)
+    assert (error <= (1e-4 if dtype == "float32" else 1e-10) * np.maximum(np.linalg.norm(noise, axis=1), 1)).all()
+    out = {"mean": np.empty_like(x), "index": np.empty(4, np.int64), "log_norm": np.empty(4)}
+    flow._set.posterior(x, np.full(4, t), np.full(4, 1 - t), np.inf, out)
+    np.testing.assert_array_equal(out["index"], ref.index)
+    np.testing.assert_allclose(out["log_norm"], ref.log_norm, rtol=1e-6, atol=1e-3 if dtype == "float32" else 1e-9)
+
+
+def test_trajectories_end_on_rows(engine):
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((3000, 2)).astype(np.float32)
+    out = itf.sample(itf.Field(rows, backend=engine.backend), itf.ddim(itf.Linear(), 30), 64, rng=1)
+    nearest = ((out.x[:, None, :] - rows[None]) ** 2).sum(-1).argmin(1)
+    np.testing.assert_array_equal(out.index, nearest)
