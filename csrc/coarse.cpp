@@ -13,8 +13,9 @@ void Coarse::make(const Data& data, const ScreenKernels& kernels, int threads) {
     if (data.rows.type != RowType::u8) return round_rows(data, kernels, threads);
     first_ = data.rows.data, stride_ = data.rows.stride;
     grain_ = static_cast<float>(data.inverse);
-    offsets_ = data.shift64;
-    for (double& offset : offsets_) offset /= data.inverse;
+    std::vector<double> offsets;
+    for (size_t k = 0; k < data.center.size(); k++) offsets.push_back(data.shift64[k] / data.inverse);
+    offsets_ = std::move(offsets);
   });
 }
 
