@@ -154,6 +154,7 @@ void raise_reference(LowQuery<T>& query) {
   constexpr ptrdiff_t W = kWidth<T>;
   const Vec<T> up = fill(query.low - query.reference), f = exp2(-up);
   T* const sums = query.sums;
+  if (f[0] == 0) memset(sums, 0, (D + 4) * sizeof f);  // also what is no number
   store(sums + (D + 3) * W, f * (load(sums + (D + 3) * W) - up * load(sums)));
   for (int i = 0; i < D + 2; i++) store(sums + i * W, f * load(sums + i * W));
   store(sums + (D + 2) * W, f * (f * load(sums + (D + 2) * W)));
@@ -216,10 +217,14 @@ ptrdiff_t add_low(const LowRows<T>& rows, LowQuery<T>& query) {
   query.sparse = 2 * count < rows.count / kRows;
   if (count == 0) return 0;
   if (query.low > query.reference + kSlack) raise_reference<T, D>(query);
-  // What was looked at is not to the last digit what is weighed.
-  while (!weigh<T, D, F, Statistics>(rows, query, steps, count, best)) {
+  // What was looked at is not to the last digit what is weighed. Where a reference of that size has no digits left for
+  // differences of scores, the sums are no numbers, and no answer is made of them.
+  if (!weigh<T, D, F, Statistics>(rows, query, steps, count, best)) {
     query.low = highest<T>(max(best, fill(query.low)));
     raise_reference<T, D>(query);
+    if (!weigh<T, D, F, Statistics>(rows, query, steps, count, best)) {
+      store(query.sums, fill(static_cast<T>(__builtin_nan(""))));
+    }
   }
   return count * kRows;
 }
