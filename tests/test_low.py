@@ -36,6 +36,30 @@ def test_every_number_of_dimensions(engine, dtype, d, ratio):
     np.testing.assert_allclose(out["log_norm"], ref.log_norm, rtol=1e-6, atol=1e-3 if dtype == "float32" else 1e-9)
 
 
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+@pytest.mark.parametrize("d", [2, 8])
+def test_noise_as_fine_as_float32(engine, d, offset):
+    """Rows an ulp apart in different blocks, queries at and between them, noise of 0.1 ... 3 ulp."""
+    rng = np.random.default_rng(d)
+    rows = (rng.standard_normal((9000, d)) + offset).astype(np.float32)
+    first = rng.integers(0, 3000, 20)
+    second = first + rng.integers(3000, 6000, 20)
+    rows[second] = rows[first]
+    rows[second, 0] = np.nextafter(rows[first, 0], np.float32(1e9))
+    flow = itf.Field(rows, backend=engine.backend)
+    for ulps in (0.1, 0.5, 3.0):
+        sigma = ulps * float(np.spacing(np.float32(max(offset, 1))))
+        t = 1 / (1 + sigma)
+        at = rows[first].astype(float)
+        x = t * np.concatenate([at, (at + rows[second]) / 2])
+        x += (1 - t) * rng.standard_normal(x.shape)
+        ref = oracle.posterior(rows, x, t, 1 - t)
+        noise = (x - t * ref.mean) / (1 - t)
+        error = np.linalg.norm(flow.noise(x, t) - noise, axis=1)
+        assert (error <= 1e-4 * np.maximum(np.linalg.norm(noise, axis=1), 1)).all(), ulps
+        np.testing.assert_allclose(flow.denoiser(x, t), ref.mean, atol=5e-6 * flow.R + 2e-7 * offset)
+
+
 def test_trajectories_end_on_rows(engine):
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((3000, 2)).astype(np.float32)

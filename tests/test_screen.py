@@ -58,6 +58,19 @@ def test_nearest_rows(kernel, stored, d):
         np.testing.assert_allclose(found, want, rtol=1e-11)
 
 
+def test_queries_that_are_bytes(kernel, dtype):
+    """Queries of whole steps about a centre of 0: all that bytes are wrong about is the rows, a third of a step away."""
+    rng = np.random.default_rng(8)
+    x = rng.integers(-126, 127, (M, 64)).astype(float)
+    x[:, 0] = 127
+    rows = np.repeat(x, 30, axis=0) + 0.3 * rng.standard_normal((30 * M, 64))
+    rows = np.concatenate([rows, -rows]).astype(dtype)
+    squared = ((x[:, None].astype(oracle.LONG) - rows) ** 2).sum(2)
+    index, found = np.full((M, 2), -7), np.full((M, 2), np.nan)
+    kernel.nearest(x, prepare(kernel, rows), alpha=1.0, out={"index": index, "squared_distance": found}, threads=2)
+    np.testing.assert_array_equal(index, np.argsort(squared, axis=1, kind="stable")[:, :2])
+
+
 @pytest.mark.parametrize("d", [24, 37])
 @pytest.mark.parametrize("stored", ["float32", "float64", "float16", "bfloat16", "uint8"])
 def test_posteriors(engine, stored, d):

@@ -125,6 +125,15 @@ def test_memory_of_what_is_prepared(backend, m):
     assert growth(backend, (600_000, 64), m, low_memory=True) <= 0.1 * stored + 40
 
 
+def test_rows_are_kept_in_bytes_where_they_are_screened():
+    """A copy of a quarter of the rows where the processor multiplies bytes, and where that was not ruled out."""
+    from interp_fast import _core
+
+    screens = "dot_int8" in _core.limits(np.ones(64, np.uint8), 1)
+    kept = growth("cpp", (200_000, 256), 40) - growth("cpp", (200_000, 256), 40, low_memory=True)
+    assert (kept > 0.5 * 200_000 * 256 / 2**20) == screens, kept  # the rest: blocks in work, of which it needs fewer
+
+
 @pytest.mark.parametrize("backend", ["cpp", "numba"])
 def test_no_array_of_queries_by_rows(backend):
     """3000 queries of 60 000 rows would be 1.3 GiB of weights in float64."""
