@@ -29,8 +29,7 @@ struct OfferScratch {
 template <class T>
 void score_errors(const Panel<T>& panel, const Block<T>& block, T* errors) {
   for (int lane = 0; lane < panel.lanes; lane++) {
-    errors[lane] = (panel.slack1[lane] + panel.slack2[lane] * block.reach) * block.reach +
-                   panel.slack3[lane] * block.span + panel.slack4[lane] * block.coarse;
+    errors[lane] = score_error_of(block, panel, lane);
   }
 }
 
@@ -203,7 +202,8 @@ std::vector<Shortlist> collect(const Data& data, const KernelTable& table, const
         return offer_found(panel, block, plan.width, first, count, offer, into, thresholds);
       }
     }
-    if (panels.kernels->scores(block, panel)) offer_block(*panels.kernels, panel, block, first, offer, into, thresholds);
+    if (!panels.kernels->scores(block, panel)) return;
+    offer_block(*panels.kernels, panel, block, first, offer, into, thresholds);
   };
   scan(data, table, panels, weighted, threads, start, visit, [](int64_t, int64_t, int) {});
 
@@ -228,11 +228,12 @@ std::vector<Shortlist> collect(const Data& data, const Query* queries, int64_t c
 }
 
 // The same from bytes: as rigorous, and longer where rows lie closer than bytes can tell.
-inline std::vector<Shortlist> screen(const Data& data, const ScreenKernels& kernels, const Query* queries,
-                                     int64_t count, size_t k, bool weighted, size_t capacity, int threads) {
+inline std::vector<Shortlist> collect_by_bytes(const Data& data, const ScreenKernels& kernels, const Query* queries,
+                                               int64_t count, size_t k, bool weighted, size_t capacity, int threads) {
   data.coarse->make(data, kernels, threads);
   Panels<float> panels = make_panels<float>(data, kernels.panel, count, kCollectQueries);
   fill_bytes(panels, data, queries, weighted, threads);
   return collect(data, active_kernels(), panels, &kernels, k, weighted, capacity, threads);
 }
+
 }  // namespace interp_fast

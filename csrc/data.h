@@ -4,8 +4,8 @@
 #include <memory>
 #include <vector>
 
-#include "coarse.h"
 #include "buffer.h"
+#include "coarse.h"
 #include "kernels.h"
 
 namespace interp_fast {

@@ -22,7 +22,6 @@ namespace {
 
 #if defined(__SSE4_1__)
 typedef uint32_t Words __attribute__((vector_size(kVectorBytes)));
-typedef int32_t Ints __attribute__((vector_size(kVectorBytes)));
 typedef int16_t Shorts __attribute__((vector_size(kVectorBytes)));
 typedef int16_t Narrow __attribute__((vector_size(kVectorBytes / 2)));  // as many as Words
 constexpr int kWords = kVectorBytes / 4, kShorts = kVectorBytes / 2;
@@ -43,9 +42,7 @@ IF_INLINE Shorts widen_bytes(const uint8_t* in) {
 }
 // sum[i] + a[2i] b[2i] + a[2i + 1] b[2i + 1]
 IF_INLINE Words add_products(Words sum, Shorts a, Shorts b) {
-#if defined(__AVX512VNNI__)
-  return (Words)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
-#elif defined(__AVX512BW__)
+#if defined(__AVX512BW__)
   return sum + (Words)_mm512_madd_epi16((__m512i)a, (__m512i)b);
 #elif defined(__AVX2__)
   return sum + (Words)_mm256_madd_epi16((__m256i)a, (__m256i)b);
@@ -68,7 +65,7 @@ IF_INLINE void interleave(Shorts a, Shorts b, Shorts (&out)[2]) {
 }
 
 // What sums over interleaved numbers are in the order of those.
-IF_INLINE void put_in_order(Words (&sums)[2]) {
+IF_INLINE void put_in_order([[maybe_unused]] Words (&sums)[2]) {
 #if defined(__AVX512F__)
   const __m512i a = (__m512i)sums[0], b = (__m512i)sums[1];
   const __m512i first = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
@@ -83,7 +80,8 @@ IF_INLINE void put_in_order(Words (&sums)[2]) {
 IF_INLINE void sum_both(Words a, Words b, uint32_t* to) {
   Words both;
 #if defined(__AVX512F__)
-  both = (Words)_mm512_unpacklo_epi32((__m512i)a, (__m512i)b) + (Words)_mm512_unpackhi_epi32((__m512i)a, (__m512i)b);
+  both = (Words)_mm512_maskz_unpacklo_epi32(0xFFFF, (__m512i)a, (__m512i)b) +
+         (Words)_mm512_maskz_unpackhi_epi32(0xFFFF, (__m512i)a, (__m512i)b);
 #elif defined(__AVX2__)
   both = (Words)_mm256_unpacklo_epi32((__m256i)a, (__m256i)b) + (Words)_mm256_unpackhi_epi32((__m256i)a, (__m256i)b);
 #else
@@ -96,12 +94,6 @@ IF_INLINE void sum_both(Words a, Words b, uint32_t* to) {
 // The centre of some dimensions in bytes, from their shifts.
 IF_INLINE Words byte_centers(const Block<float>& block, Vec<float> shift) {
   return (Words)__builtin_convertvector(shift * (-1 / block.inverse), Ints);
-}
-
-IF_INLINE float highest(Vec<float> v) {
-  float result = v[0];
-  for (int i = 1; i < kWords; i++) result = v[i] > result ? v[i] : result;
-  return result;
 }
 
 // n with 2^n v <= 2^bits
@@ -124,7 +116,7 @@ IF_INLINE void by_vectors(const float* y, ptrdiff_t count, F f) {
 
 // y scale in digits.
 IF_INLINE void split(Vec<float> y, float scale, int low_bits, Ints& high, Ints& low) {
-  const Vec<float> magic = fill(12582912.0f);  // adding it rounds to whole numbers
+  const Vec<float> magic = fill(kWhole32);
   const Vec<float> whole = (y * scale + magic) - magic;
   const Vec<float> rest = ((y * scale - whole) * static_cast<float>(1 << low_bits) + magic) - magic;
   high = __builtin_convertvector(whole, Ints);
@@ -150,7 +142,7 @@ struct ByteQuery {
     });
     const float farthest = block.reach / block.inverse;
     const int by_sum = scale_to(1.01f * __builtin_sqrtf(sum<float>(norm2)) * farthest, 30);
-    const int by_size = scale_to(highest(largest), 14);
+    const int by_size = scale_to(highest<float>(largest), 14);
     const float scale = ldexpf(1, by_sum < by_size ? by_sum : by_size);
     high_unit = block.inverse / scale, low_unit = high_unit / static_cast<float>(1 << kLowQuery);
     Words high_sum = {}, low_sum = {};
@@ -219,7 +211,7 @@ __attribute__((noinline)) void add_bytes(const Block<float>& block, const float*
   int16_t high[kFewBlock + 1], low[kFewBlock + 1];
   Vec<float> largest = {};
   for (ptrdiff_t n = 0; n < block.rows; n += kWords) largest = max(largest, max(load(p + n), -load(p + n)));
-  const float scale = ldexpf(1, scale_to(highest(largest), 14));
+  const float scale = ldexpf(1, scale_to(highest<float>(largest), 14));
   Words high_sum = {}, low_sum = {};
   for (ptrdiff_t n = 0; n < block.rows; n += kWords) {
     Ints a, b;

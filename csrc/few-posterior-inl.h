@@ -19,11 +19,6 @@ IF_INLINE T larger(T a, T b) {
 }
 
 template <class T>
-IF_INLINE T few_error(const Block<T>& block, const Panel<T>& panel, int lane) {
-  return score_error(block, panel.slack1[lane], panel.slack2[lane], panel.slack3[lane], panel.slack4[lane]);
-}
-
-template <class T>
 bool few_scores(const Block<T>& block, Panel<T>& panel) {
   constexpr int W = kWidth<T>;
   multiply_few(block, panel, panel.q, panel.s);
@@ -37,11 +32,9 @@ bool few_scores(const Block<T>& block, Panel<T>& panel) {
       store(s + n, score);
       peak = max(score, peak);
     }
-    T highest = peak[0];
-    for (int i = 1; i < W; i++) highest = larger(peak[i], highest);
-    panel.peak[lane] = highest;
+    panel.peak[lane] = highest<T>(peak);
     // Not below: also where a row so long that it overflows gave no number.
-    found |= panel.threshold && !(highest + few_error(block, panel, lane) < panel.threshold[lane]);
+    found |= panel.threshold && !(panel.peak[lane] + score_error_of(block, panel, lane) < panel.threshold[lane]);
   }
   return found;
 }
@@ -76,7 +69,7 @@ ptrdiff_t few_hits(const Block<T>& block, const Panel<T>& panel, int32_t* found)
   constexpr int W = kWidth<T>;
   ptrdiff_t count = 0;
   for (int lane = 0; lane < panel.lanes; lane++) {
-    const T limit = panel.threshold[lane] - few_error(block, panel, lane);
+    const T limit = panel.threshold[lane] - score_error_of(block, panel, lane);
     for (ptrdiff_t n = 0; n < block.rows; n += W) {
       const T* const s = panel.s + lane * block.rows + n;
       if (!any(~(load(s) < fill(limit)))) continue;
@@ -122,7 +115,7 @@ ptrdiff_t few_add(const Block<T>& block, Panel<T>& panel, bool statistics) {
   const FlushSubnormals flush;
   bool alive = false;
   for (int lane = 0; lane < panel.lanes; lane++) {
-    const T peak = panel.peak[lane], error = few_error(block, panel, lane);
+    const T peak = panel.peak[lane], error = score_error_of(block, panel, lane);
     alive |= peak + error >= panel.low[lane] - panel.cut[lane];
     panel.low[lane] = larger(peak - error, panel.low[lane]);
   }

@@ -85,6 +85,17 @@ struct Panel {
   int number, of;  // its place among the panels that share a block
 };
 
+// A bound on the error of a score of a block, from the slacks of a lane or of a vector of lanes.
+template <class T, class V>
+static inline __attribute__((always_inline)) V score_error(const Block<T>& block, V slack1, V slack2, V slack3,
+                                                           V slack4) {
+  return (slack1 + slack2 * block.reach) * block.reach + slack3 * block.span + slack4 * block.coarse;
+}
+template <class T>
+static inline __attribute__((always_inline)) T score_error_of(const Block<T>& block, const Panel<T>& panel, int lane) {
+  return score_error(block, panel.slack1[lane], panel.slack2[lane], panel.slack3[lane], panel.slack4[lane]);
+}
+
 template <class T>
 struct PanelKernels {
   int width;
@@ -161,12 +172,12 @@ struct TypedKernels {
 
 // Scores from bytes: four products of bytes in one lane of an instruction, and rigorous bounds on what that leaves out.
 struct ScreenKernels {
-  // A row in normal form: X = grain (byte - 128) + residual, and |residual| to the digits of float32. d is a multiple of
-  // the width of the panel / 2.
+  // A row in normal form: X = grain (byte - 128) + residual, and |residual| to the digits of float32. d is a multiple
+  // of the width of the panel / 2.
   void (*quantise)(const float* x, ptrdiff_t d, uint8_t* bytes, float* grain, float* residual);
   PanelKernels<float> panel;
-  // In place of scores and hits: positions row * width + lane of the scores that may reach their thresholds, and those
-  // scores; returns how many.
+  // In place of hits, and without scores before it: positions row * width + lane of the scores that may reach their
+  // thresholds, and those scores; returns how many.
   ptrdiff_t (*look)(const Block<float>&, const Panel<float>&, int32_t* found, float* score);
   double (*limit)(int64_t rounds);  // the products at best, as in LimitKernels
 };

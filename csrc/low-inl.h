@@ -43,16 +43,6 @@ void decode_low(const Rows& rows, int64_t first, ptrdiff_t count, T inverse, con
   }
 }
 
-template <class T>
-IF_INLINE T highest(Vec<T> v) {
-  T parts[kWidth<T>];
-  memcpy(parts, &v, sizeof v);
-  for (int half = kWidth<T> / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; i++) parts[i] = parts[i] > parts[i + half] ? parts[i] : parts[i + half];
-  }
-  return parts[0];
-}
-
 // The two parts of y matter together only in float32: float64 has more digits than the rows that are this close.
 template <class T, int D, LowForm F>
 struct LowScore {
@@ -163,8 +153,8 @@ void raise_reference(LowQuery<T>& query) {
 
 template <class T, int D, LowForm F>
 ptrdiff_t look(const LowRows<T>& rows, const LowQuery<T>& query, T floor, int32_t* steps, Vec<T>& best) {
-  return F == LowForm::direct && !rows.weighted ? look<T, D, F, false>(rows, query, floor, steps, best)
-                                  : look<T, D, F, true>(rows, query, floor, steps, best);
+  const auto by_weight = F == LowForm::direct && !rows.weighted ? look<T, D, F, false> : look<T, D, F, true>;
+  return by_weight(rows, query, floor, steps, best);
 }
 
 // How far a score this far below 0 may be off where y lacks its second part.

@@ -37,8 +37,10 @@ struct Running {
   static void move(double by, double* sums, ptrdiff_t d) {
     if (by == 0) return;
     const double f = std::exp2(by);
-    if (f == 0) std::fill(sums, sums + d + 4, 0.0);  // also what is no number
-    if (f == 0) return;
+    if (f == 0) {  // also what is no number
+      std::fill(sums, sums + d + 4, 0.0);
+      return;
+    }
     sums[d + 3] = f * (sums[d + 3] + by * sums[0]);
     for (ptrdiff_t i = 0; i < d + 3; i++) sums[i] *= i == d + 2 ? f * f : f;
   }

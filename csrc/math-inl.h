@@ -35,6 +35,7 @@ template <class T>
 struct Lanes {
   typedef T type __attribute__((vector_size(kVectorBytes)));
 };
+typedef int32_t Ints __attribute__((vector_size(kVectorBytes)));
 template <class T>
 using Vec = typename Lanes<T>::type;
 template <class T>
@@ -133,6 +134,20 @@ IF_INLINE T sum(Vec<T> v) {
   return fold<T, kWidth<T>, 1>(v)[0];
 }
 
+template <class T>
+IF_INLINE T highest(Vec<T> v) {
+  T parts[kWidth<T>];
+  memcpy(parts, &v, sizeof v);
+  for (int half = kWidth<T> / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; i++) parts[i] = parts[i] > parts[i + half] ? parts[i] : parts[i + half];
+  }
+  return parts[0];
+}
+
+// 3/2 2^23 and 3/2 2^52: their last place is 1, so that adding and subtracting them rounds to whole numbers.
+constexpr float kWhole32 = 12582912.0f;
+constexpr double kWhole64 = 6755399441055744.0;
+
 // While it lives, results below the normal range are 0: weights that far down do not count, and on some processors such
 // numbers cost a hundred cycles each.
 class [[maybe_unused]] FlushSubnormals {
@@ -185,8 +200,7 @@ IF_INLINE Vec<double> exp2(Vec<double> x) {
 // subtracting a number whose unit in the last place is 1, then a minimax polynomial of 2^r (relative error 9e-8 and
 // 3e-17) times 2^n put together from its bits; n is kept from going below the exponent whose bits are 0.
 IF_INLINE Vec<float> exp2(Vec<float> x) {
-  typedef int32_t Int __attribute__((vector_size(kVectorBytes)));
-  const Vec<float> magic = fill(12582912.0f);
+  const Vec<float> magic = fill(kWhole32);
   x = max(x, fill(-127.0f));
   const Vec<float> z = x + magic;
   const Vec<float> r = x - (z - magic);
@@ -196,12 +210,12 @@ IF_INLINE Vec<float> exp2(Vec<float> x) {
   p = p * r + 0.2402224212f;
   p = p * r + 0.6931469775f;
   p = p * r + 1.0f;
-  return p * (Vec<float>)(((Int)z << 23) + 0x3F800000);
+  return p * (Vec<float>)(((Ints)z << 23) + 0x3F800000);
 }
 
 IF_INLINE Vec<double> exp2(Vec<double> x) {
   typedef int64_t Int __attribute__((vector_size(kVectorBytes)));
-  const Vec<double> magic = fill(6755399441055744.0);
+  const Vec<double> magic = fill(kWhole64);
   x = max(x, fill(-1023.0));
   const Vec<double> z = x + magic;
   const Vec<double> r = x - (z - magic);

@@ -32,7 +32,8 @@ constexpr Promise kDouble = {0x1p-32, 0x1p-35, 0x1p-36, 5e-11, 0x1p-16, 0x1p-16,
 constexpr Promise kSingleInDouble = {0x1p-13, 0x1p-19, 0x1p-16, 5e-6, 0x1p-20, 0x1p-26, 0x1p-16};
 
 constexpr double kListBytes = 0x1p28;  // most memory for lists of rows
-// Bytes are tried where the cut is at most this share of what is between the nearest row and a common one.
+// Bytes are tried where the cut is at most this share of what is between the nearest row and a common one. Measured on
+// images and on a curved sheet in 64 to 3072 dimensions: about the largest at which most attempts succeed.
 constexpr double kSharp = 0.35;
 constexpr int64_t kProbe = 32;  // queries that show whether it is worth while for the others
 
@@ -84,15 +85,19 @@ void write_prior(const Data& data, const std::vector<Query>& queries, const Outp
   }
 }
 
-// How the rows that count are found: from bytes; from products in T; likewise, however many they are.
-enum class Look { bytes, products, always };
+// How the rows that count are found: from bytes or, nullptr, from products in T; and whether however many they are.
+struct Look {
+  const ScreenKernels* bytes;
+  bool always;
+};
+constexpr Look kProducts = {nullptr, false}, kAlways = {nullptr, true};
 
 // Queries by the few rows that count: within the cut of the `depth` heaviest, and the top rows asked for. Those with too
 // many come back, unless `always`.
 template <class T>
 std::vector<Query> few_rows(const Data& data, const std::vector<Query>& queries, const double* u, const Outputs& out,
                             int64_t depth, Look look, int threads) {
-  const bool always = look == Look::always;
+  const bool always = look.always;
   std::vector<Query> rest;
   const double row_bytes = sizeof(Shortlist::Entry), n = static_cast<double>(data.rows.n);
   const int64_t count = static_cast<int64_t>(queries.size());
@@ -102,13 +107,13 @@ std::vector<Query> few_rows(const Data& data, const std::vector<Query>& queries,
     const int64_t size = std::min(wave, count - first);
     // One float64 difference costs some three times what the row costs in a float64 sum of all, and much more than to
     // look at its bytes.
-    const double worth = look == Look::bytes ? n / 32 : n / 4 + 64;
+    const double worth = look.bytes ? n / 32 : n / 4 + 64;
     const double most = std::min(worth, kListBytes / (row_bytes * static_cast<double>(size)));
     const size_t capacity = always ? SIZE_MAX : std::max<size_t>(256, static_cast<size_t>(most));
     const Query* const from = queries.data() + first;
-    std::vector<Shortlist> lists = look == Look::bytes
-                                             ? screen(data, *active_screen(), from, size, k, true, capacity, threads)
-                                             : collect<T>(data, from, size, k, true, capacity, threads);
+    std::vector<Shortlist> lists =
+        look.bytes ? collect_by_bytes(data, *look.bytes, from, size, k, true, capacity, threads)
+                   : collect<T>(data, from, size, k, true, capacity, threads);
     std::vector<Query> kept;
     std::vector<Shortlist> kept_lists;
     for (int64_t q = 0; q < size; q++) {
@@ -135,7 +140,7 @@ std::vector<Query> few_rows(const Data& data, const std::vector<Query>& queries,
       }
     }
     // Copies of the heaviest row hid the rows that make the variance: look beyond them.
-    if (!flat.empty()) few_rows<T>(data, flat, u, out, copies + 1, Look::always, threads);
+    if (!flat.empty()) few_rows<T>(data, flat, u, out, copies + 1, kAlways, threads);
   }
   return rest;
 }
@@ -146,7 +151,8 @@ template <class T>
 std::vector<Query> screened(const Data& data, std::vector<Query> queries, const double* u, const Outputs& out,
                             int64_t depth, int threads) {
   const int64_t count = static_cast<int64_t>(queries.size());
-  if (!screen_for(data, count)) return queries;
+  const Look look = {screen_for(data, count), false};
+  if (!look.bytes) return queries;
   const auto noise = [](const Query& query) { return query.s2 / (query.alpha * query.alpha); };
   std::sort(queries.begin(), queries.end(), [&](const Query& a, const Query& b) {
     return noise(a) != noise(b) ? noise(a) < noise(b) : a.index < b.index;
@@ -156,7 +162,7 @@ std::vector<Query> screened(const Data& data, std::vector<Query> queries, const 
     const bool first = count <= 2 * kProbe || q * kProbe / count != (q + 1) * kProbe / count;
     (first ? probe : others).push_back(queries[static_cast<size_t>(q)]);
   }
-  std::vector<Query> rest = few_rows<T>(data, probe, u, out, depth, Look::bytes, threads);
+  std::vector<Query> rest = few_rows<T>(data, probe, u, out, depth, look, threads);
   // Up to the noise below which most succeed; an attempt in vain costs a fraction of what one that succeeds saves.
   double limit = -1;
   int64_t balance = 0, best = 0;
@@ -169,7 +175,7 @@ std::vector<Query> screened(const Data& data, std::vector<Query> queries, const 
   const auto beyond = std::partition(others.begin(), others.end(), [&](const Query& q) { return noise(q) <= limit; });
   rest.insert(rest.end(), beyond, others.end());
   others.erase(beyond, others.end());
-  const std::vector<Query> failed = few_rows<T>(data, others, u, out, depth, Look::bytes, threads);
+  const std::vector<Query> failed = few_rows<T>(data, others, u, out, depth, look, threads);
   rest.insert(rest.end(), failed.begin(), failed.end());
   return rest;
 }
@@ -198,13 +204,13 @@ void posterior_in(const Data& data, const std::vector<Query>& queries, const dou
   };
   add(dense, screened<T>(data, std::move(sharp), u, out, depth, threads));
   // Where float32 does not tell logits apart, few rows count.
-  if (screen_for(data, static_cast<int64_t>(late.size()))) {
-    late = few_rows<T>(data, late, u, out, depth, Look::bytes, threads);
+  if (const ScreenKernels* bytes = screen_for(data, static_cast<int64_t>(late.size()))) {
+    late = few_rows<T>(data, late, u, out, depth, {bytes, false}, threads);
   }
   add(late, sum_pass<T>(data, dense, u, out, kPromise, threads));
-  std::vector<Query> crowded = few_rows<T>(data, late, u, out, depth, Look::products, threads);
+  std::vector<Query> crowded = few_rows<T>(data, late, u, out, depth, kProducts, threads);
   if (!kWide) crowded = sum_pass<double>(data, crowded, u, out, kSingleInDouble, threads);
-  few_rows<T>(data, crowded, u, out, depth, Look::always, threads);
+  few_rows<T>(data, crowded, u, out, depth, kAlways, threads);
 }
 
 }  // namespace
@@ -245,7 +251,7 @@ void nearest(const Data& data, const double* x, int64_t queries, double alpha, i
   std::vector<Query> all = normal_form(data, x, queries, alphas.data(), zeros.data(), zeros.data(), threads);
   for (Query& query : all) query.s2 = query.variance = 0;
   const auto pass = [&](const std::vector<Query>& some, Look look) {
-    const bool always = look == Look::always;
+    const bool always = look.always;
     std::vector<Query> rest;
     const double bytes = sizeof(Shortlist::Entry) * static_cast<double>(data.rows.n);
     const int64_t count = static_cast<int64_t>(some.size());
@@ -258,8 +264,8 @@ void nearest(const Data& data, const double* x, int64_t queries, double alpha, i
                                                             static_cast<size_t>(size));
       const Query* const from = some.data() + first;
       const std::vector<Shortlist> lists =
-          look == Look::bytes
-              ? screen(data, *active_screen(), from, size, static_cast<size_t>(k), false, capacity, threads)
+          look.bytes
+              ? collect_by_bytes(data, *look.bytes, from, size, static_cast<size_t>(k), false, capacity, threads)
           : data.rows.type == RowType::f64
               ? collect<double>(data, from, size, static_cast<size_t>(k), false, capacity, threads)
               : collect<float>(data, from, size, static_cast<size_t>(k), false, capacity, threads);
@@ -281,8 +287,8 @@ void nearest(const Data& data, const double* x, int64_t queries, double alpha, i
     }
     return rest;
   };
-  if (screen_for(data, queries)) all = pass(all, Look::bytes);
-  pass(pass(all, Look::products), Look::always);
+  if (const ScreenKernels* bytes = screen_for(data, queries)) all = pass(all, {bytes, false});
+  pass(pass(all, kProducts), kAlways);
 }
 
 }  // namespace interp_fast

@@ -28,8 +28,8 @@ struct Ahead {
 // finish(i, v, sum) for each i < R, v < V, with sum[lane] = sum_{k < K} a[i * row + k * col] b[k][lane], lanes of vector v;
 // b has V vectors per row. With a list, its entries take the place of k in a.
 template <class T, int R, int V, bool Fetch, bool Listed, class Finish>
-IF_INLINE void tile(ptrdiff_t K, const T* a, ptrdiff_t row, ptrdiff_t col, const int32_t* list, const T* b, Ahead* ahead,
-                    Finish finish) {
+IF_INLINE void tile(ptrdiff_t K, const T* a, ptrdiff_t row, ptrdiff_t col, const int32_t* list, const T* b,
+                    Ahead* ahead, Finish finish) {
   Vec<T> sum[R][V];
 #pragma GCC unroll 12
   for (int i = 0; i < R; i++) {

@@ -175,6 +175,22 @@ double cut_of(const Query& query) {
   return std::min(query.cut, kUnderflow<T>);
 }
 
+// The fields of a lane for a query, whose (q, h, w) have this factor. Bytes leave |q - q8| <= `left` out of it, and
+// |q8| <= `length` meets what they leave out of rows.
+template <class T>
+void fill_lane(T* lanes, int width, int lane, const Query& query, double factor, double gamma, bool weighted,
+               double left = 0, double length = 0) {
+  const double a = query.alpha, w = weighted ? factor * query.variance : 0.0;
+  const double fields[kLaneFields] = {0.5 * factor * a * a,
+                                      w,
+                                      gamma * factor * a * std::sqrt(query.x2) + left,
+                                      0.5 * gamma * factor * a * a,
+                                      weight_roundoff<T>() * w,
+                                      cut_of<T>(query) * factor * query.variance,
+                                      length};
+  for (int i = 0; i < kLaneFields; i++) lanes[i * width + lane] = static_cast<T>(fields[i]);
+}
+
 // Fills the panels: scale(query) is the common factor of (q, h, w), `weighted` false leaves log_w out.
 template <class T, class Scale>
 void fill_panels(Panels<T>& panels, const Data& data, const Query* queries, const double* u, bool weighted, int threads,
@@ -192,11 +208,7 @@ void fill_panels(Panels<T>& panels, const Data& data, const Query* queries, cons
     std::memset(lanes, 0, static_cast<size_t>(kLaneFields * plan.width) * sizeof(T));
     for (int lane = 0; lane < plan.lanes(p); lane++) {
       const Query& query = queries[p * plan.width + lane];
-      const double factor = scale(query), a = query.alpha, length = std::sqrt(query.x2);
-      const double w = weighted ? factor * query.variance : 0.0;
-      const double fields[] = {0.5 * factor * a * a,  w, gamma * factor * a * length, 0.5 * gamma * factor * a * a,
-                               weight_roundoff<T>() * w, cut_of<T>(query) * factor * query.variance};
-      for (int i = 0; i < 6; i++) lanes[i * plan.width + lane] = static_cast<T>(fields[i]);  // slack4 is 0
+      fill_lane(lanes, plan.width, lane, query, scale(query), gamma, weighted);
     }
     constexpr ptrdiff_t kStretch = 64;  // of dimensions: what is written stays in cache for all lanes
     for (ptrdiff_t k = 0; k < d; k += kStretch) {

@@ -16,8 +16,6 @@ namespace interp_fast {
 namespace ISA {
 namespace {
 
-typedef int32_t Ints __attribute__((vector_size(kVectorBytes)));
-
 // sum + the four products of bytes in each lane
 IF_INLINE Ints dot4(Ints sum, Ints row, Ints query) {
   return (Ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)row, (__m512i)query);
@@ -163,9 +161,8 @@ void quantise(const float* x, ptrdiff_t d, uint8_t* bytes, float* grain, float* 
     const Vec<float> v = load(x + k);
     largest = max(v < 0 ? -v : v, largest);
   }
-  float top = 0;
-  for (int i = 0; i < W; i++) top = largest[i] > top ? largest[i] : top;
-  const float inverse = 127 / top, magic = 12582912.0f;  // whose last place is 1
+  const float top = highest<float>(largest);
+  const float inverse = 127 / top;
   // All residual: rows too long for float32, which are never left out, and rows too short for their grain.
   const bool too_long = !(top < __builtin_inff());
   if (too_long || !(inverse < __builtin_inff())) {
@@ -175,7 +172,7 @@ void quantise(const float* x, ptrdiff_t d, uint8_t* bytes, float* grain, float* 
     return;
   }
   for (ptrdiff_t k = 0; k < d; k += W) {
-    const Vec<float> v = load(x + k), whole = (v * inverse + magic) - magic, left = v * inverse - whole;
+    const Vec<float> v = load(x + k), whole = (v * inverse + kWhole32) - kWhole32, left = v * inverse - whole;
     const Ints shifted = __builtin_convertvector(whole, Ints) + 128;
     const __m128i narrow = _mm512_maskz_cvtepi32_epi8(0xFFFF, (__m512i)shifted);
     memcpy(bytes + k, &narrow, sizeof narrow);

@@ -52,15 +52,8 @@ void fill_bytes(Panels<float>& panels, const Data& data, const Query* queries, b
         sum += whole * (offsets ? offsets[k] : data.coarse->offset());
       }
       offset[lane] = static_cast<int32_t>(std::nearbyint(sum));  // what is lost is the same for all rows
-      const double w = weighted ? factor * query.variance : 0.0, left = 1.001 * std::sqrt(left2);
-      const double fields[] = {0.5 * factor * a * a,
-                               w,
-                               gamma * factor * a * std::sqrt(query.x2) + left,
-                               0.5 * gamma * factor * a * a,
-                               weight_roundoff<float>() * w,
-                               cut_of<float>(query) * factor * query.variance,
-                               1.001 * std::sqrt(length2)};
-      for (int i = 0; i < kLaneFields; i++) lanes[i * plan.width + lane] = static_cast<float>(fields[i]);
+      fill_lane(lanes, plan.width, lane, query, factor, gamma, weighted, 1.001 * std::sqrt(left2),
+                1.001 * std::sqrt(length2));
     }
   });
 }

@@ -11,11 +11,7 @@ namespace interp_fast {
 namespace ISA {
 namespace {
 
-// The bound on the rounding error of a score of this block, from the slacks of a lane or of several.
-template <class T, class V>
-IF_INLINE V score_error(const Block<T>& block, V slack1, V slack2, V slack3, V slack4) {
-  return (slack1 + slack2 * block.reach) * block.reach + slack3 * block.span + slack4 * block.coarse;
-}
+// The same for the lanes of one vector.
 template <class T>
 IF_INLINE Vec<T> score_error(const Block<T>& block, const Panel<T>& panel, int lane) {
   return score_error(block, load(panel.slack1 + lane), load(panel.slack2 + lane), load(panel.slack3 + lane),

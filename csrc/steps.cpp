@@ -56,7 +56,8 @@ void run_steps(const RunState& state, const Data& data, const Table& table, int6
   const int64_t n = state.n;
   const ptrdiff_t d = data.rows.d;
   const size_t samples = static_cast<size_t>(n);
-  std::vector<double> mean(samples * static_cast<size_t>(d)), alpha(samples), sigma(samples), dropped(samples), work(samples);
+  std::vector<double> mean(samples * static_cast<size_t>(d)), alpha(samples), sigma(samples), dropped(samples);
+  std::vector<double> work(samples);
   const std::vector<double> cuts(samples, cut);
   std::vector<int64_t> index(samples);
   Outputs out{};

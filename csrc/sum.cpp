@@ -171,7 +171,8 @@ class Finisher {
       const int64_t n = candidates.rows[i];
       if (data_.log_w[n] == -INFINITY) continue;
       const double farther = candidates.c[i] / (data_.unit * data_.unit) - query.x2;
-      const double score = kLog2e * (data_.log_w[n] - data_.log_w_max - farther / (2 * query.variance)) - total.reference;
+      const double logit = data_.log_w[n] - data_.log_w_max - farther / (2 * query.variance);
+      const double score = kLog2e * logit - total.reference;
       const double was = list.entries()[i].score - total.reference;
       const double p = std::exp2(score), old = std::exp2(was), change = p - old;
       total.low = std::max(total.low, score + total.reference);
@@ -345,7 +346,7 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
   std::vector<Total> totals(static_cast<size_t>(count));
   std::vector<char> unsettled(static_cast<size_t>(count));
   parallel_for(count, threads, [&](int64_t q, int) {
-    const Running<T, double>& from = merged[static_cast<size_t>(q / W)];
+    Running<T, double>& from = merged[static_cast<size_t>(q / W)];
     const int lane = static_cast<int>(q % W);
     const auto sum = [&](int i) { return from.sums[static_cast<size_t>(i * W + lane)]; };
     Total& total = totals[static_cast<size_t>(q)];
@@ -360,7 +361,7 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
       if (directions) total.u_x[static_cast<size_t>(k)] = from.u_x[at];
     }
     if (listed) {
-      lists[static_cast<size_t>(q)] = from.lists[static_cast<size_t>(lane)];
+      lists[static_cast<size_t>(q)] = std::move(from.lists[static_cast<size_t>(lane)]);
       lists[static_cast<size_t>(q)].filter();
     }
     unsettled[static_cast<size_t>(q)] = !finisher.enough(queries[q], total, harmless[static_cast<size_t>(q)]);
@@ -421,7 +422,8 @@ double allowed(const Data& data, const Query& query, const Promise& promise) {
 template <class T>
 bool settle(const Data& data, const Query& query, const Total& total, const Outputs& out, const Promise& promise) {
   const Finisher<T> finisher(data, out, promise, nullptr);
-  if (!(total.p > 0 && total.logit <= promise.logit) || !finisher.enough(query, total, total.largest(), false)) return false;
+  if (!(total.p > 0 && total.logit <= promise.logit)) return false;  // nor where the sums are no numbers
+  if (!finisher.enough(query, total, total.largest(), false)) return false;
   finisher.write(query, total, {});
   return true;
 }
