@@ -59,7 +59,7 @@ def test_nearest_rows(kernel, stored, d):
 
 
 def test_queries_that_are_bytes(kernel, dtype):
-    """Queries of whole steps about a centre of 0: all that bytes are wrong about is the rows, a third of a step away."""
+    """Queries of whole steps about a centre of 0: bytes are wrong about the rows alone, by a third of a step."""
     rng = np.random.default_rng(8)
     x = rng.integers(-126, 127, (M, 64)).astype(float)
     x[:, 0] = 127
