@@ -20,8 +20,8 @@ from interp_fast import _core
 _FUNCTION = re.compile(r"^([0-9a-f]+) <(.*)>:$")
 _INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+(\S+)\s*(.*)$")
 _JUMP = re.compile(r"^([0-9a-f]+) <")
-_PRODUCT = re.compile(r"::(multiply|add_rows|dot_few|add_few)")
-_REGISTER = {"v4": "%zmm", "v3": "%ymm"}
+_PRODUCT = re.compile(r"::(scores|look(?=<2>)|multiply|add_rows|add_along|dot_few|add_few)")
+_REGISTER = {"vnni": "%zmm", "v4": "%zmm", "v3": "%ymm"}
 
 
 def _module() -> Path:
@@ -62,13 +62,13 @@ if shutil.which("objdump") and platform.machine() == "x86_64":
 
     @pytest.mark.parametrize("isa", list(_REGISTER))
     def test_products_keep_their_accumulators_in_registers(isa):
-        products = 0
+        seen = set()
         for name, loop in _loops(isa):
-            fused = [text for text in loop if text.startswith("vfmadd")]
-            if not _PRODUCT.search(name) or len(fused) < 8:
+            fused = [text for text in loop if text.startswith(("vfmadd", "vpdpbusd"))]
+            if not (match := _PRODUCT.search(name)) or len(fused) < 8:
                 continue
-            products += 1
+            seen.add(match[1])
             stack = [text for text in loop if "(%rsp" in text or "(%rbp" in text]
             assert not stack, f"{name} spills: {stack}"
             assert all(_REGISTER[isa] in text for text in fused), f"{name} is not vectorised: {fused}"
-        assert products >= 8  # two types, two products, two widths of a panel
+        assert seen >= ({"scores", "look"} if isa == "vnni" else {"scores", "add_rows", "add_along"})

@@ -116,28 +116,28 @@ std::vector<double> first_bounds(const Data& data, const KernelTable& table, con
   std::vector<double> bounds(static_cast<size_t>(plan.queries) * each);  // [query][slab][k]
   struct Worker {
     int64_t slab;
-    T* s;
-    Buffer<T> lanes;
+    Buffer<T> second, errors;
   };
   std::vector<Worker> workers(static_cast<size_t>(threads));
-  const auto start = [&](int64_t, int64_t slab, int worker, const Scratch<T>& scratch) {
-    workers[static_cast<size_t>(worker)] = {slab, scratch.s.get(), Buffer<T>(static_cast<size_t>(3 * plan.width))};
+  const size_t width = static_cast<size_t>(plan.width);
+  const auto start = [&](int64_t, int64_t slab, int worker, Panel<T>*) {
+    workers[static_cast<size_t>(worker)] = {slab, Buffer<T>(width), Buffer<T>(width)};
   };
-  const auto visit = [&](int64_t, int64_t p, const Block<T>& block, int64_t, ptrdiff_t, int worker) {
+  const auto visit = [&](int64_t group, int64_t from, Panel<T>* some, int number, const Block<T>& block, int64_t,
+                         ptrdiff_t, int worker) {
     const Worker& mine = workers[static_cast<size_t>(worker)];
-    Panel<T> panel = panels.panel(p);
-    T* const peak = mine.lanes.get();
-    T* const second = peak + plan.width;
-    T* const errors = second + plan.width;
-    panel.s = mine.s, panel.peak = peak;
-    panels.kernels->scores(block, panel);
-    if (k == 2) panels.kernels->second_best(block, panel, second);
-    score_errors(panel, block, errors);
-    for (int lane = 0; lane < panel.lanes; lane++) {
-      const size_t q = static_cast<size_t>(p * plan.width + lane);
-      double* const to = bounds.data() + q * each + static_cast<size_t>(mine.slab) * k;
-      to[0] = static_cast<double>(peak[lane]) - errors[lane];
-      if (k == 2) to[1] = static_cast<double>(second[lane]) - errors[lane];
+    panels.kernels->scores(block, some, number);
+    for (int i = 0; i < number; i++) {
+      const Panel<T>& panel = some[i];
+      if (k == 2) panels.kernels->second_best(block, panel, mine.second.get());
+      score_errors(panel, block, mine.errors.get());
+      for (int lane = 0; lane < panel.lanes; lane++) {
+        const size_t q = static_cast<size_t>((plan.first_panel(group) + from + i) * plan.width + lane);
+        const size_t at = static_cast<size_t>(lane);
+        double* const to = bounds.data() + q * each + static_cast<size_t>(mine.slab) * k;
+        to[0] = static_cast<double>(panel.peak[lane]) - mine.errors[at];
+        if (k == 2) to[1] = static_cast<double>(mine.second[at]) - mine.errors[at];
+      }
     }
   };
   scan(data, table, panels, weighted, threads, start, visit, [](int64_t, int64_t, int) {}, 1);
@@ -162,21 +162,20 @@ std::vector<Shortlist> collect(const Data& data, const KernelTable& table, const
   for (auto& slab : lists) slab.resize(static_cast<size_t>(count));
   struct Worker {
     int64_t slab;
-    T* s;
-    Buffer<T> peak, thresholds;
+    Buffer<T> thresholds;
     std::unique_ptr<OfferScratch<T>> offer;
   };
   std::vector<Worker> workers(static_cast<size_t>(threads));
-  const auto start = [&](int64_t group, int64_t slab, int worker, const Scratch<T>& scratch) {
+  const auto start = [&](int64_t group, int64_t slab, int worker, Panel<T>* of_group) {
     Worker& mine = workers[static_cast<size_t>(worker)];
-    mine.slab = slab, mine.s = scratch.s.get();
+    mine.slab = slab;
     const int64_t first = plan.first_panel(group), open = plan.first_panel(group + 1) - first;
     if (!mine.offer) mine.offer = std::make_unique<OfferScratch<T>>(plan);
-    mine.peak = Buffer<T>(static_cast<size_t>(plan.width));
     mine.thresholds = Buffer<T>(static_cast<size_t>(open * plan.width));
     for (int64_t p = first; p < first + open; p++) {
-      const Panel<T> panel = panels.panel(p);
+      Panel<T>& panel = of_group[p - first];
       T* const thresholds = mine.thresholds.get() + (p - first) * plan.width;
+      panel.threshold = thresholds;
       open_thresholds(panel, plan.width, thresholds);
       for (int lane = 0; lane < plan.lanes(p); lane++) {
         const double cut = weighted ? static_cast<double>(panel.cut[lane]) : 0.0;
@@ -187,23 +186,24 @@ std::vector<Shortlist> collect(const Data& data, const KernelTable& table, const
       }
     }
   };
-  const auto visit = [&](int64_t group, int64_t p, const Block<T>& block, int64_t first, ptrdiff_t, int worker) {
-    Worker& mine = workers[static_cast<size_t>(worker)];
-    T* const thresholds = mine.thresholds.get() + (p - plan.first_panel(group)) * plan.width;
-    Panel<T> panel = panels.panel(p);
-    panel.s = mine.s;
-    panel.peak = mine.peak.get();
-    panel.threshold = thresholds;
-    Shortlist* const into = &lists[static_cast<size_t>(mine.slab)][static_cast<size_t>(p * plan.width)];
+  const auto visit = [&](int64_t group, int64_t from, Panel<T>* some, int number, const Block<T>& block, int64_t first,
+                         ptrdiff_t, int worker) {
+    const Worker& mine = workers[static_cast<size_t>(worker)];
     const OfferScratch<T>& offer = *mine.offer;
-    if constexpr (sizeof(T) == sizeof(float)) {
-      if (screen) {
-        const ptrdiff_t count = screen->look(block, panel, offer.hits.get(), offer.found.get());
-        return offer_found(panel, block, plan.width, first, count, offer, into, thresholds);
+    if (!screen) panels.kernels->scores(block, some, number);
+    for (int i = 0; i < number; i++) {
+      T* const thresholds = mine.thresholds.get() + (from + i) * plan.width;
+      const int64_t query = (plan.first_panel(group) + from + i) * plan.width;
+      Shortlist* const into = &lists[static_cast<size_t>(mine.slab)][static_cast<size_t>(query)];
+      if constexpr (sizeof(T) == sizeof(float)) {
+        if (screen) {
+          const ptrdiff_t count = screen->look(block, some[i], offer.hits.get(), offer.found.get());
+          offer_found(some[i], block, plan.width, first, count, offer, into, thresholds);
+          continue;
+        }
       }
+      if (some[i].found) offer_block(*panels.kernels, some[i], block, first, offer, into, thresholds);
     }
-    if (!panels.kernels->scores(block, panel)) return;
-    offer_block(*panels.kernels, panel, block, first, offer, into, thresholds);
   };
   scan(data, table, panels, weighted, threads, start, visit, [](int64_t, int64_t, int) {});
 

@@ -19,10 +19,11 @@ IF_INLINE T larger(T a, T b) {
 }
 
 template <class T>
-bool few_scores(const Block<T>& block, Panel<T>& panel) {
+void few_scores(const Block<T>& block, Panel<T>* panels, int) {
   constexpr int W = kWidth<T>;
+  Panel<T>& panel = *panels;  // the only one
   multiply_few(block, panel, panel.q, panel.s);
-  bool found = false;
+  panel.found = false;
   for (int lane = 0; lane < panel.lanes; lane++) {
     T* const s = panel.s + lane * block.rows;
     const Vec<T> h = fill(panel.h[lane]), w = fill(panel.w[lane]);
@@ -34,9 +35,8 @@ bool few_scores(const Block<T>& block, Panel<T>& panel) {
     }
     panel.peak[lane] = highest<T>(peak);
     // Not below: also where a row so long that it overflows gave no number.
-    found |= panel.threshold && !(panel.peak[lane] + score_error_of(block, panel, lane) < panel.threshold[lane]);
+    panel.found |= panel.threshold && !(panel.peak[lane] + score_error_of(block, panel, lane) < panel.threshold[lane]);
   }
-  return found;
 }
 
 template <class T>
@@ -111,15 +111,17 @@ void few_exponentiate(const Block<T>& block, Panel<T>& panel, int lane) {
 }
 
 template <class T>
-ptrdiff_t few_add(const Block<T>& block, Panel<T>& panel, bool statistics) {
+void few_add(const Block<T>& block, Panel<T>* panels, int, bool statistics) {
   const FlushSubnormals flush;
+  Panel<T>& panel = *panels;
   bool alive = false;
   for (int lane = 0; lane < panel.lanes; lane++) {
     const T peak = panel.peak[lane], error = score_error_of(block, panel, lane);
     alive |= peak + error >= panel.low[lane] - panel.cut[lane];
     panel.low[lane] = larger(peak - error, panel.low[lane]);
   }
-  if (!alive) return 0;
+  panel.alive_rows = alive ? block.rows : 0;
+  if (!alive) return;
   for (int lane = 0; lane < panel.lanes; lane++) {
     T& reference = panel.reference[lane];
     if (panel.peak[lane] > reference + static_cast<T>(kSlack)) {
@@ -129,7 +131,6 @@ ptrdiff_t few_add(const Block<T>& block, Panel<T>& panel, bool statistics) {
     statistics ? few_exponentiate<T, true>(block, panel, lane) : few_exponentiate<T, false>(block, panel, lane);
   }
   multiply_transposed_few(block, panel, panel.s, panel.acc);
-  return block.rows;
 }
 
 template <class T>

@@ -69,8 +69,13 @@ struct Panel {
   const T *slack1, *slack2, *slack3, *slack4;
   const T* cut;                       // blocks whose scores all lie more than this below the best are dead
   const T* threshold;                 // `scores` tells whether a row may reach it; nullptr: nobody asks
-  // Of the block at hand: scores, then weights, (rows, width), or (lanes, rows) in the `single` kernels; their maxima.
+  // Of the block at hand: scores, then weights, (rows, width), or (lanes, rows) in the `single` kernels; their maxima;
+  // whether some lane has a row whose score may reach its threshold; and the rows that got weights, of which there are
+  // `alive_rows`, 0 if the block is dead.
   T *s, *peak;
+  bool found;
+  int32_t* alive;
+  ptrdiff_t alive_rows;
   // Running: a lower bound on the best score; the score that has weight 1.
   T *low, *reference;
   // Running sums of weights p: p, p |X|^2, p^2, p (score - reference), each `width` doubles in one (4, width) array.
@@ -101,15 +106,15 @@ struct PanelKernels {
   int width;
   bool single;  // lanes lie over dimensions and blocks are as stored: for a few queries, at most 8
   bool bytes;   // queries and rows are bytes: scores only
-  // Fills s and peak; true if some lane has a row whose score may reach its threshold.
-  bool (*scores)(const Block<T>&, Panel<T>&);
+  // Fills s, peak and found of some panels.
+  void (*scores)(const Block<T>&, Panel<T>*, int count);
   // Of each lane the sum of 2^(score - peak), and the second largest score.
   void (*mass)(const Block<T>&, const Panel<T>&, T* out);
   void (*second_best)(const Block<T>&, const Panel<T>&, T* out);
   // Positions in s of the scores that may reach their thresholds; returns how many.
   ptrdiff_t (*hits)(const Block<T>&, const Panel<T>&, int32_t* found);
-  // s -> weights p, their sums, and acc += sum_n p_n X_n; returns for how many rows, 0 if the block is dead.
-  ptrdiff_t (*add)(const Block<T>&, Panel<T>&, bool statistics);
+  // s -> weights p of the rows that are alive, their sums, and acc += sum_n p_n X_n.
+  void (*add)(const Block<T>&, Panel<T>*, int count, bool statistics);
   // After add: acc_u += sum_n p_n <u, X_n> X_n.
   void (*add_along)(const Block<T>&, Panel<T>&);
 };

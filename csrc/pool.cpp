@@ -1,6 +1,9 @@
 #include "pool.h"
 
 #include <pthread.h>
+#if defined(__linux__)
+#include <sched.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -25,6 +28,28 @@ void relax() {
 #endif
 }
 
+// The processor that runs this thread; -1 where that cannot be told.
+int processor() {
+#if defined(__linux__)
+  return sched_getcpu();
+#else
+  return -1;
+#endif
+}
+
+// Moves this thread to another processor, if it may use one. Linux often leaves a thread on the processor of the one
+// that woke it until it balances, milliseconds later: longer than most loops take.
+void leave([[maybe_unused]] int from) {
+#if defined(__linux__)
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+  cpu_set_t others = allowed;
+  CPU_CLR(static_cast<size_t>(from), &others);
+  if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof others, &others) != 0) return;
+  sched_setaffinity(0, sizeof allowed, &allowed);
+#endif
+}
+
 class Pool {
  public:
   void run(int64_t tasks, int threads, const std::function<void(int64_t, int)>& body) {
@@ -38,6 +63,7 @@ class Pool {
       next_ = 0;
       error_ = nullptr;
       helpers_ = threads - 1;
+      home_ = processor();
       generation_++;
     }
     wake_.notify_all();
@@ -56,13 +82,16 @@ class Pool {
   void loop(int id, int64_t seen) {
     for (;;) {
       for (int k = 0; k < kSpins && generation_.load(std::memory_order_acquire) == seen; k++) relax();
+      int home;
       {
         std::unique_lock<std::mutex> lock(mutex_);
         wake_.wait(lock, [&] { return generation_ != seen; });
         seen = generation_;
         if (id > helpers_) continue;
         active_++;
+        home = home_;
       }
+      if (home >= 0 && processor() == home) leave(home);
       work(id);
       std::lock_guard<std::mutex> lock(mutex_);
       if (--active_ == 0) done_.notify_one();
@@ -87,7 +116,7 @@ class Pool {
   std::atomic<int> active_{0};
   const std::function<void(int64_t, int)>* body_ = nullptr;
   int64_t tasks_ = 0;
-  int workers_ = 0, helpers_ = 0;
+  int workers_ = 0, helpers_ = 0, home_ = -1;  // home: the processor of the thread that called
   std::exception_ptr error_;
 };
 

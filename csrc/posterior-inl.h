@@ -21,18 +21,35 @@ constexpr int kSlack = 8;  // weights stay below 2^8
 
 // s = <q, X> - h |X|^2 + w log_w, and its largest value of each lane.
 template <class T, int V>
-bool scores(const Block<T>& block, Panel<T>& panel) {
+void scores(const Block<T>& block, Panel<T>* panels, int count) {
   constexpr int W = kWidth<T>;
-  Vec<T> peak[V];
-  for (int v = 0; v < V; v++) peak[v] = fill(-static_cast<T>(__builtin_inf()));
-  const auto finish = [&](ptrdiff_t n, int v, Vec<T> product) IF_INLINED {
-    const Vec<T> s = product - load(panel.h + v * W) * block.n2[n] + load(panel.w + v * W) * block.log_w[n];
-    store(panel.s + (n * V + v) * W, s);
-    peak[v] = max(s, peak[v]);
-  };
-  multiply<T, V>(block, panel.q, panel.s, panel.number, panel.of, finish);
-  for (int v = 0; v < V; v++) store(panel.peak + v * W, peak[v]);
-  return reaches_threshold<T, V>(block, panel);
+  Ahead ahead = ahead_of<T, V>(block, panels[0]);
+  over_chunks(block, [&](ptrdiff_t k) IF_INLINED {
+    for (Panel<T>* panel = panels; panel < panels + count; panel++) {
+      T* const s = panel->s;
+      T* const peak = panel->peak;
+      for (int v = 0; v < V; v++) store(peak + v * W, fill(-static_cast<T>(__builtin_inf())));
+      // The maxima are in memory between tiles: a product needs all registers.
+      const auto finish = [&](ptrdiff_t n, const Tile<T, V>& product) IF_INLINED {
+        const T *const n2 = block.n2 + n, *const log_w = block.log_w + n;
+        Vec<T> h[V], w[V], highest[V];
+        for (int v = 0; v < V; v++) {
+          h[v] = load(panel->h + v * W), w[v] = load(panel->w + v * W), highest[v] = load(peak + v * W);
+        }
+        over_tile<kTileRows<V>, V>([&](int i, int v) IF_INLINED {
+          const Vec<T> score = product[i][v] - h[v] * n2[i] + w[v] * log_w[i];
+          store(s + ((n + i) * V + v) * W, score);
+          highest[v] = max(score, highest[v]);
+        });
+        for (int v = 0; v < V; v++) store(peak + v * W, highest[v]);
+      };
+      const bool turn = panel + 1 == panels + count;
+      const T* const next = turn ? panels->q + (k + block.chunk < block.d ? k + block.chunk : 0) * V * W
+                                 : panel[1].q + k * V * W;
+      multiply<T, V>(block, k, panel->q, next, s, ahead, finish);
+    }
+  });
+  for (int p = 0; p < count; p++) panels[p].found = reaches_threshold<T, V>(block, panels[p]);
 }
 
 // The sums of a lane, `width` numbers apart, times f: its reference moves up by -log2 f.
@@ -59,22 +76,22 @@ void rescale(Panel<T>& panel, const T* factor) {
 
 // s -> p = 2^(s - reference) of the rows that are alive, one after another, and the sums of the lanes.
 template <class T, int V, bool Statistics>
-void exponentiate(const Block<T>& block, Panel<T>& panel, Alive& alive) {
+void exponentiate(const Block<T>& block, Panel<T>& panel) {
   constexpr int W = kWidth<T>;
   Vec<T> reference[V], floor[V], total[V][4] = {};
   for (int v = 0; v < V; v++) {
     reference[v] = load(panel.reference + v * W);
     floor[v] = load(panel.low + v * W) - load(panel.cut + v * W) - score_error(block, panel, v * W);
   }
-  alive.count = 0;
+  panel.alive_rows = 0;
   for (ptrdiff_t n = 0; n < block.rows; n++) {
     if (!panel.u) {  // with directions every row keeps its place
       auto counts = load(panel.s + n * V * W) >= floor[0];
       for (int v = 1; v < V; v++) counts |= load(panel.s + (n * V + v) * W) >= floor[v];
       if (!any(counts)) continue;
     }
-    const ptrdiff_t to = alive.count++;
-    alive.rows[to] = static_cast<int32_t>(n);
+    const ptrdiff_t to = panel.alive_rows++;
+    panel.alive[to] = static_cast<int32_t>(n);
     for (int v = 0; v < V; v++) {
       const Vec<T> score = load(panel.s + (n * V + v) * W) - reference[v];
       const Vec<T> p = exp2(score);
@@ -96,18 +113,10 @@ void exponentiate(const Block<T>& block, Panel<T>& panel, Alive& alive) {
   }
 }
 
-template <class T, int V, bool Statistics>
-ptrdiff_t add_weighted(const Block<T>& block, Panel<T>& panel) {
-  Alive alive;
-  exponentiate<T, V, Statistics>(block, panel, alive);
-  multiply_transposed<T, V>(block, alive, panel.s, panel.acc);
-  return alive.count;
-}
-
+// s -> p where the block is alive.
 template <class T, int V>
-ptrdiff_t add(const Block<T>& block, Panel<T>& panel, bool statistics) {
+void weigh(const Block<T>& block, Panel<T>& panel, bool statistics) {
   constexpr int W = kWidth<T>;
-  const FlushSubnormals flush;
   auto alive = Vec<T>{} != Vec<T>{}, moved = alive;
   for (int lane = 0; lane < V * W; lane += W) {
     const Vec<T> peak = load(panel.peak + lane), error = score_error(block, panel, lane);
@@ -115,7 +124,8 @@ ptrdiff_t add(const Block<T>& block, Panel<T>& panel, bool statistics) {
     store(panel.low + lane, max(load(panel.low + lane), peak - error));
     moved |= peak > load(panel.reference + lane) + static_cast<T>(kSlack);
   }
-  if (!any(alive)) return 0;
+  panel.alive_rows = 0;
+  if (!any(alive)) return;
   if (any(moved)) {
     alignas(kVectorBytes) T factor[V * W];
     for (int lane = 0; lane < V * W; lane += W) {
@@ -126,20 +136,37 @@ ptrdiff_t add(const Block<T>& block, Panel<T>& panel, bool statistics) {
     }
     rescale<T, V>(panel, factor);
   }
-  return statistics ? add_weighted<T, V, true>(block, panel) : add_weighted<T, V, false>(block, panel);
+  statistics ? exponentiate<T, V, true>(block, panel) : exponentiate<T, V, false>(block, panel);
+}
+
+template <class T, int V>
+void add(const Block<T>& block, Panel<T>* panels, int count, bool statistics) {
+  const FlushSubnormals flush;
+  for (int p = 0; p < count; p++) weigh<T, V>(block, panels[p], statistics);
+  over_chunks(block, [&](ptrdiff_t k) IF_INLINED {
+    for (const Panel<T>* panel = panels; panel < panels + count; panel++) {
+      if (panel->alive_rows == 0) continue;
+      multiply_transposed<T, V>(block, k, {panel->alive, panel->alive_rows}, panel->s, panel->acc);
+    }
+  });
 }
 
 template <class T, int V>
 void add_along(const Block<T>& block, Panel<T>& panel) {
   constexpr int W = kWidth<T>;
-  Alive all;
-  all.count = block.rows;
-  const auto finish = [&](ptrdiff_t n, int v, Vec<T> along) IF_INLINED {
-    const ptrdiff_t at = (n * V + v) * W;
-    store(panel.su + at, along * load(panel.s + at));
+  Ahead ahead = ahead_of<T, V>(block, panel);
+  const auto finish = [&](ptrdiff_t n, const Tile<T, V>& along) IF_INLINED {
+    over_tile<kTileRows<V>, V>([&](int i, int v) IF_INLINED {
+      const ptrdiff_t at = ((n + i) * V + v) * W;
+      store(panel.su + at, along[i][v] * load(panel.s + at));
+    });
   };
-  multiply<T, V>(block, panel.u, panel.su, 0, 1, finish);
-  multiply_transposed<T, V>(block, all, panel.su, panel.acc_u);
+  over_chunks(block, [&](ptrdiff_t k) IF_INLINED {
+    multiply<T, V>(block, k, panel.u, panel.u, panel.su, ahead, finish);
+  });
+  over_chunks(block, [&](ptrdiff_t k) IF_INLINED {
+    multiply_transposed<T, V>(block, k, {nullptr, block.rows}, panel.su, panel.acc_u);
+  });
 }
 
 template <class T, int V>

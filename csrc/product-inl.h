@@ -8,9 +8,10 @@
 // blocks of at most kBlock, each with fresh accumulators that are then added to memory: two levels of summation, on
 // which the error bounds of the driver rely.
 //
-// Loop order: chunk of dimensions, tile of rows, k. A chunk of X (50 kB) and of q (14 kB) and the scores stay in the
-// first two levels of cache; per block q and acc pass by once, and X once per panel and product. While the scores are
-// formed, the rows that come next are fetched from memory, a little with every k.
+// Loop order: chunk of dimensions, panel, tile of rows, k. A chunk of X (50 kB) and of q (14 kB) and the scores stay in
+// the first two levels of cache; per block q and acc pass by once, and X once per product, however long its rows are.
+// While the scores are formed, the rows that come next are fetched from memory, a little with every k.
+#pragma once
 
 #include "kernels.h"
 #include "math-inl.h"
@@ -19,14 +20,20 @@ namespace interp_fast {
 namespace ISA {
 namespace {
 
-// Memory to be fetched in equal steps.
+// What is fetched from memory while a block meets a panel and those after it, in so many equal steps of each.
 struct Ahead {
   const char* at;
   ptrdiff_t step;
+
+  template <class T>
+  Ahead(const Block<T>& block, const Panel<T>& panel, ptrdiff_t steps) {
+    const ptrdiff_t share = block.ahead_bytes / panel.of;
+    at = block.ahead + panel.number * share, step = share / steps + 1;
+  }
 };
 
-// finish(i, v, sum) for each i < R, v < V, with sum[lane] = sum_{k < K} a[i * row + k * col] b[k][lane], lanes of vector v;
-// b has V vectors per row. With a list, its entries take the place of k in a.
+// Hands finish() sum[i][v], whose lanes are those of vector v of sum_{k < K} a[i * row + k * col] b[k]; b has V vectors
+// per row. With a list, its entries take the place of k in a.
 template <class T, int R, int V, bool Fetch, bool Listed, class Finish>
 IF_INLINE void tile(ptrdiff_t K, const T* a, ptrdiff_t row, ptrdiff_t col, const int32_t* list, const T* b,
                     Ahead* ahead, Finish finish) {
@@ -59,10 +66,16 @@ IF_INLINE void tile(ptrdiff_t K, const T* a, ptrdiff_t row, ptrdiff_t col, const
 #pragma GCC unroll 4
     for (int i = 0; !Listed && i < (R + 2) / 3; i++) pointer[i] += col;
   }
+  finish(sum);
+}
+
+// f(i, v) for the places of a tile.
+template <int R, int V, class F>
+IF_INLINE void over_tile(F f) {
 #pragma GCC unroll 12
   for (int i = 0; i < R; i++) {
 #pragma GCC unroll 2
-    for (int v = 0; v < V; v++) finish(i, v, sum[i][v]);
+    for (int v = 0; v < V; v++) f(i, v);
   }
 }
 
@@ -70,62 +83,89 @@ IF_INLINE void tile(ptrdiff_t K, const T* a, ptrdiff_t row, ptrdiff_t col, const
 template <int V>
 constexpr int kTileRows = V == 1 || kManyRegisters ? 12 : 6;
 
-// s[n][lane] = sum_k x[n][k] q[k][lane], and then finish(n, v, s) in place of storing the last chunk's sums; `part` of
-// `parts` of what is ahead is fetched meanwhile.
+// Calls f with the first dimension of every chunk.
+template <class T, class F>
+IF_INLINE void over_chunks(const Block<T>& block, F f) {
+  for (ptrdiff_t k = 0; k < block.d; k += block.chunk) f(k);
+}
+
+template <class T>
+struct Chunk {
+  const T* x;
+  ptrdiff_t width;
+  Chunk(const Block<T>& block, ptrdiff_t k)
+      : x(block.x + k / block.chunk * block.chunk_stride),
+        width(block.d - k < block.chunk ? block.d - k : block.chunk) {}
+};
+
+template <class T>
+constexpr ptrdiff_t kLine = 64 / static_cast<ptrdiff_t>(sizeof(T));  // numbers in a cache line
+
+template <class T, int V>
+using Tile = Vec<T>[kTileRows<V>][V];
+
+// s[n][lane] += sum_k x[n][k] q[k][lane] over the chunk that starts at dimension `first`; what the last chunk makes of a
+// tile that starts with row n goes to finish(n, tile) instead. `next` will take the place of this chunk of q: it is
+// brought closer, a little with every tile.
 template <class T, int V, class Finish>
-IF_INLINE void multiply(const Block<T>& block, const T* q, T* s, int part, int parts, Finish finish) {
+IF_INLINE void multiply(const Block<T>& block, ptrdiff_t first, const T* q, const T* next, T* s, Ahead& ahead,
+                        Finish finish) {
   constexpr int R = kTileRows<V>, W = kWidth<T>;
-  const ptrdiff_t share = block.ahead_bytes / parts, steps = block.d * (block.rows / R);
-  Ahead ahead = {block.ahead + part * share, share / steps + 1};
-  const T* x = block.x;
-  for (ptrdiff_t k = 0; k < block.d; k += block.chunk, x += block.chunk_stride, q += block.chunk * V * W) {
-    const ptrdiff_t left = block.d - k;
-    for (ptrdiff_t n = 0; n < block.rows; n += R) {
-      T* const to = s + n * V * W;
-      const T* const from = x + n * block.ld;
-      if (left > block.chunk) {
-        const auto keep = [&](int i, int v, Vec<T> sum) IF_INLINED {
-          T* const at = to + (i * V + v) * W;
-          store(at, k == 0 ? sum : load(at) + sum);
-        };
-        tile<T, R, V, true, false>(block.chunk, from, block.ld, 1, nullptr, q, &ahead, keep);
-      } else {
-        const auto last = [&](int i, int v, Vec<T> sum) IF_INLINED {
-          finish(n + i, v, k == 0 ? sum : load(to + (i * V + v) * W) + sum);
-        };
-        tile<T, R, V, true, false>(left, from, block.ld, 1, nullptr, q, &ahead, last);
+  const Chunk<T> chunk(block, first);
+  const bool last = first + chunk.width == block.d;
+  q += first * V * W;
+  const ptrdiff_t share = chunk.width * V * W * R / block.rows;
+  for (ptrdiff_t n = 0; n < block.rows; n += R, next += share) {
+    T* const to = s + n * V * W;
+    for (ptrdiff_t at = 0; at < share; at += kLine<T>) __builtin_prefetch(next + at, 0, 2);
+    const auto keep = [&](Tile<T, V>& sum) IF_INLINED {
+      if (first > 0) {
+        over_tile<R, V>([&](int i, int v) IF_INLINED { sum[i][v] += load(to + (i * V + v) * W); });
       }
-    }
+      if (last) {
+        finish(n, sum);
+      } else {
+        over_tile<R, V>([&](int i, int v) IF_INLINED { store(to + (i * V + v) * W, sum[i][v]); });
+      }
+    };
+    tile<T, R, V, true, false>(chunk.width, chunk.x + n * block.ld, block.ld, 1, nullptr, q, &ahead, keep);
   }
 }
 
-// The rows of a block that count, in increasing order; p has one row for each of them.
-struct Alive {
+// What it fetches in so many steps of each panel.
+template <class T, int V>
+Ahead ahead_of(const Block<T>& block, const Panel<T>& panel) {
+  return {block, panel, block.d * (block.rows / kTileRows<V>)};
+}
+
+// Some rows of a block, in increasing order; p has one row for each of them.
+struct Listed {
+  const int32_t* rows;
   ptrdiff_t count;
-  int32_t rows[kBlock];
 };
 
 template <class T, int R, int V>
-void add_rows(const Block<T>& block, const Alive& alive, const T* x, const T* p, T* acc) {
-  const auto finish = [&](int i, int v, Vec<T> sum) IF_INLINED {
-    T* const at = acc + (i * V + v) * kWidth<T>;
-    store(at, load(at) + sum);
+void add_rows(const Block<T>& block, const Listed& listed, const T* x, const T* p, T* acc) {
+  const auto finish = [&](Vec<T> (&sum)[R][V]) IF_INLINED {
+    over_tile<R, V>([&](int i, int v) IF_INLINED {
+      T* const at = acc + (i * V + v) * kWidth<T>;
+      store(at, load(at) + sum[i][v]);
+    });
   };
   // Sums of other panels have driven these out of the caches near the core.
-  constexpr ptrdiff_t kSums = R * V * kWidth<T>, kLine = 64 / static_cast<ptrdiff_t>(sizeof(T));
-  for (ptrdiff_t at = 0; at < kSums; at += kLine) __builtin_prefetch(acc + at, 1, 2);
-  if (alive.count == block.rows) {
+  for (ptrdiff_t at = 0; at < R * V * kWidth<T>; at += kLine<T>) __builtin_prefetch(acc + at, 1, 2);
+  if (listed.count == block.rows) {
     tile<T, R, V, false, false>(block.rows, x, 1, block.ld, nullptr, p, nullptr, finish);
   } else {
-    tile<T, R, V, false, true>(alive.count, x, 1, block.ld, alive.rows, p, nullptr, finish);
+    tile<T, R, V, false, true>(listed.count, x, 1, block.ld, listed.rows, p, nullptr, finish);
   }
 }
 
-// acc[k][lane] += sum_n x[alive n][k] p[n][lane]
+// acc[k][lane] += sum_n x[listed n][k] p[n][lane] over the chunk that starts at dimension `first`
 template <class T, int V>
-void multiply_transposed(const Block<T>& block, const Alive& alive, const T* p, T* acc) {
+void multiply_transposed(const Block<T>& block, ptrdiff_t first, const Listed& listed, const T* p, T* acc) {
   constexpr int R = kTileRows<V>, W = V * kWidth<T>;
-  using AddRows = void (*)(const Block<T>&, const Alive&, const T*, const T*, T*);
+  using AddRows = void (*)(const Block<T>&, const Listed&, const T*, const T*, T*);
   constexpr AddRows by_height[] = {
       nullptr,
       add_rows<T, 1, V>,
@@ -141,15 +181,13 @@ void multiply_transposed(const Block<T>& block, const Alive& alive, const T* p, 
       add_rows<T, R == 12 ? 11 : 1, V>,
       add_rows<T, R == 12 ? 12 : 1, V>,
   };
-  const T* x = block.x;
-  for (ptrdiff_t k = 0; k < block.d; k += block.chunk, x += block.chunk_stride) {
-    ptrdiff_t left = block.d - k < block.chunk ? block.d - k : block.chunk;
-    for (ptrdiff_t j = 0; left > 0;) {
-      // Whole tiles; the last two are made equal, so that none is too small to fill the pipelines.
-      const ptrdiff_t height = left >= 2 * R || left == R ? R : left > R ? left / 2 : left;
-      by_height[height](block, alive, x + j, p, acc + (k + j) * W);
-      j += height, left -= height;
-    }
+  const Chunk<T> chunk(block, first);
+  acc += first * W;
+  for (ptrdiff_t k = 0, left = chunk.width; left > 0;) {
+    // Whole tiles; the last two are made equal, so that none is too small to fill the pipelines.
+    const ptrdiff_t height = left >= 2 * R || left == R ? R : left > R ? left / 2 : left;
+    by_height[height](block, listed, chunk.x + k, p, acc + k * W);
+    k += height, left -= height;
   }
 }
 

@@ -1,7 +1,7 @@
 // A pass of a list of queries over all rows: queries in groups of panels, rows in slabs of blocks.
 //
-// A task is one group times one slab. It decodes a block of rows into its worker's scratch and shows it to every panel
-// of the group before going on to the next, so that X is read from memory and decoded once per group. (Where all queries
+// A task is one group times one slab. It decodes a block of rows into its worker's scratch and shows it to all panels of
+// the group, a few at a time, before going on to the next, so that X is read from memory and decoded once per group. (Where all queries
 // are a few, the kernels read the rows as stored.) Groups, slabs and blocks follow from shapes alone and a task never
 // looks at another, so that no bit of a result depends on who runs what; what tasks leave behind is merged in the order
 // of the slabs. Those become shorter towards the last rows, so that workers come to the end at about the same time.
@@ -50,6 +50,7 @@ struct Plan {
   int width;  // lanes of a panel
   bool single, bytes;
   int64_t queries, panels, groups, slabs;
+  int64_t together;  // panels that are shown a block at once
   std::vector<int64_t> cuts;  // where slabs begin, and where the last one ends
   ptrdiff_t block_rows, chunk, ld;  // of a block: rows, dimensions of a chunk, numbers between rows of a chunk
   ptrdiff_t size;                   // numbers of a panel's q (bytes, where it has those) and acc
@@ -110,6 +111,9 @@ const PanelKernels<T>& kernels_for(const KernelTable& table, int64_t queries, pt
   return queries <= kernels.narrow.width ? kernels.narrow : kernels.wide;
 }
 
+// Of scores of panels that meet a chunk of dimensions one after another: they stay close to the core.
+constexpr ptrdiff_t kTogetherBytes = 1 << 17;
+
 // Of a slab at most so many rows.
 template <class T>
 Panels<T> make_panels(const Data& data, const PanelKernels<T>& kernels, int64_t queries, int64_t group_queries,
@@ -138,6 +142,8 @@ Panels<T> make_panels(const Data& data, const PanelKernels<T>& kernels, int64_t 
         std::clamp(kFewBytes / std::max<ptrdiff_t>(1, std::abs(data.rows.stride)), ptrdiff_t{kFewTile}, kFewBlock);
     plan.block_rows -= plan.block_rows % kFewTile;
   }
+  const ptrdiff_t scores = plan.block_rows * plan.width * static_cast<ptrdiff_t>(sizeof(T));
+  plan.together = chunks == 1 || plan.bytes ? 1 : std::max<int64_t>(1, kTogetherBytes / scores);
   const int64_t least = plan.single ? 2 * plan.block_rows : kLeastRows;
   plan.cuts.push_back(0);
   for (int64_t first = 0; first < n; plan.cuts.push_back(first)) {
@@ -236,17 +242,35 @@ void fill_panels(Panels<T>& panels, const Data& data, const Query* queries, cons
 // One worker's memory for a pass.
 template <class T>
 struct Scratch {
-  Buffer<T> x, rows, s, su;
+  Buffer<T> x, rows, s, su, peak;
+  Buffer<int32_t> alive;
   Buffer<const char*> stored;
   Buffer<uint8_t> bytes;
+  std::vector<Panel<T>> panels;  // of the group at hand
 
   Scratch(const Plan& plan, ptrdiff_t d)
       : x(zeros(plan.single || plan.bytes ? 0 : (d + plan.chunk - 1) / plan.chunk * plan.block_rows * plan.ld)),
         rows(static_cast<size_t>(3 * plan.block_rows)),
-        s(static_cast<size_t>(plan.block_rows * plan.width)),
+        s(static_cast<size_t>(plan.together * plan.block_rows * plan.width)),
         su(static_cast<size_t>(plan.block_rows * plan.width)),
+        peak(static_cast<size_t>(plan.together * plan.width)),
+        alive(static_cast<size_t>(plan.together * plan.block_rows)),
         stored(static_cast<size_t>(plan.block_rows)),
         bytes(static_cast<size_t>(plan.bytes ? plan.block_rows * ((d + 3) / 4 * 4) : 0)) {}
+
+  // Panels that are shown a block at once have their own of what is about the block.
+  void open(const Panels<T>& of, int64_t group) {
+    const Plan& plan = of.plan;
+    panels.clear();
+    for (int64_t p = plan.first_panel(group); p < plan.first_panel(group + 1); p++) {
+      Panel<T> panel = of.panel(p);
+      const ptrdiff_t place = panel.number % plan.together;
+      panel.s = s.get() + place * plan.block_rows * plan.width, panel.su = su.get();
+      panel.peak = peak.get() + place * plan.width;
+      panel.alive = alive.get() + place * plan.block_rows;
+      panels.push_back(panel);
+    }
+  }
 
  private:
   static Buffer<T> zeros(ptrdiff_t count) {
@@ -319,8 +343,9 @@ Block<T> make_block(const Data& data, const TypedKernels<T>& kernels, const Plan
   return block;
 }
 
-// Runs a pass: start(group, slab, worker, its scratch), then visit(group, panel, block, first row, count, worker) for
-// every block and panel of the group, then finish(group, slab, worker). Of each slab at most so many blocks.
+// Runs a pass: start(group, slab, worker, panels of the group) may fill in what else a pass needs of them, then for
+// every block and some of those panels at a time visit(group, number of the first, panels, how many, block, first row,
+// count, worker), then finish(group, slab, worker). Of each slab at most so many blocks.
 template <class T, class Start, class Visit, class Finish>
 void scan(const Data& data, const KernelTable& table, const Panels<T>& panels, bool weighted, int threads, Start start,
           Visit visit, Finish finish, int64_t most_blocks = INT64_MAX) {
@@ -330,15 +355,18 @@ void scan(const Data& data, const KernelTable& table, const Panels<T>& panels, b
     const int64_t group = task / plan.slabs, slab = task % plan.slabs;
     std::unique_ptr<Scratch<T>>& memory = scratch[static_cast<size_t>(worker)];
     if (!memory) memory = std::make_unique<Scratch<T>>(plan, data.rows.d);
-    start(group, slab, worker, *memory);
+    memory->open(panels, group);
+    start(group, slab, worker, memory->panels.data());
     const int64_t begin = plan.cuts[static_cast<size_t>(slab)], end = plan.cuts[static_cast<size_t>(slab) + 1];
     const int64_t blocks = std::min((end - begin) / plan.block_rows + 1, most_blocks);
     const int64_t last = std::min(end, begin + blocks * plan.block_rows);
     for (int64_t first = begin; first < last; first += plan.block_rows) {
       const ptrdiff_t count = std::min<int64_t>(plan.block_rows, last - first);
       const Block<T> block = make_block(data, typed<T>(table), plan, first, count, weighted, *memory);
-      for (int64_t p = plan.first_panel(group); p < plan.first_panel(group + 1); p++) {
-        visit(group, p, block, first, count, worker);
+      const int64_t open = static_cast<int64_t>(memory->panels.size());
+      for (int64_t p = 0; p < open; p += plan.together) {
+        const int some = static_cast<int>(std::min(plan.together, open - p));
+        visit(group, p, &memory->panels[static_cast<size_t>(p)], some, block, first, count, worker);
       }
     }
     finish(group, slab, worker);

@@ -10,6 +10,7 @@
 
 #include "kernels.h"
 #include "math-inl.h"
+#include "product-inl.h"
 #include "shortlist-inl.h"
 
 namespace interp_fast {
@@ -41,21 +42,9 @@ double limit_bytes(int64_t rounds) {
   return 2.0 * kChains * kVectorBytes * double(rounds);
 }
 
-// What is fetched while a block is worked on, a little with every four dimensions.
-struct Fetch {
-  const char* at;
-  ptrdiff_t step;
-
-  template <class Panel>
-  Fetch(const Block<float>& block, const Panel& panel) {
-    const ptrdiff_t share = block.ahead_bytes / panel.of, steps = (block.d + 3) / 4 * (block.rows / kTile);
-    at = block.ahead + panel.number * share, step = share / steps + 1;
-  }
-};
-
 // s[i][v] of kTile rows from row n on.
 template <int V>
-IF_INLINE void scores_of_tile(const Block<float>& block, const Panel<float>& panel, ptrdiff_t n, Fetch& ahead,
+IF_INLINE void scores_of_tile(const Block<float>& block, const Panel<float>& panel, ptrdiff_t n, Ahead& ahead,
                               Vec<float> (&s)[kTile][V]) {
   constexpr int R = kTile, W = kWidth<float>;
   Ints sum[R][V];
@@ -96,12 +85,17 @@ IF_INLINE void scores_of_tile(const Block<float>& block, const Panel<float>& pan
   }
 }
 
+// A little with every four dimensions.
+Ahead ahead_of(const Block<float>& block, const Panel<float>& panel) {
+  return {block, panel, (block.d + 3) / 4 * (block.rows / kTile)};
+}
+
 template <int V>
-bool scores(const Block<float>& block, Panel<float>& panel) {
+void scores_of_panel(const Block<float>& block, Panel<float>& panel) {
   constexpr int W = kWidth<float>;
   Vec<float> peak[V], s[kTile][V];
   for (int v = 0; v < V; v++) peak[v] = fill(-__builtin_inff());
-  Fetch ahead(block, panel);
+  Ahead ahead = ahead_of(block, panel);
   for (ptrdiff_t n = 0; n < block.rows; n += kTile) {
     scores_of_tile<V>(block, panel, n, ahead, s);
 #pragma GCC unroll 12
@@ -114,7 +108,12 @@ bool scores(const Block<float>& block, Panel<float>& panel) {
     }
   }
   for (int v = 0; v < V; v++) store(panel.peak + v * W, peak[v]);
-  return reaches_threshold<float, V>(block, panel);
+  panel.found = reaches_threshold<float, V>(block, panel);
+}
+
+template <int V>
+void scores(const Block<float>& block, Panel<float>* panels, int count) {
+  for (int p = 0; p < count; p++) scores_of_panel<V>(block, panels[p]);
 }
 
 // Scores that may reach their thresholds are rare: those of a tile leave its registers only if one of them does.
@@ -123,7 +122,7 @@ ptrdiff_t look(const Block<float>& block, const Panel<float>& panel, int32_t* fo
   constexpr int W = kWidth<float>;
   Vec<float> limit[V], s[kTile][V];
   for (int v = 0; v < V; v++) limit[v] = load(panel.threshold + v * W) - score_error(block, panel, v * W);
-  Fetch ahead(block, panel);
+  Ahead ahead = ahead_of(block, panel);
   ptrdiff_t count = 0;
   for (ptrdiff_t n = 0; n < block.rows; n += kTile) {
     scores_of_tile<V>(block, panel, n, ahead, s);

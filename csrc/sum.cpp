@@ -271,13 +271,12 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
   // A worker's task at hand: its panels, with everything that runs.
   struct Worker {
     std::vector<Running<T, T>> running;
-    std::vector<Panel<T>> panels;
-    Buffer<T> thresholds, peak;
+    Buffer<T> thresholds;
     std::unique_ptr<OfferScratch<T>> offer;
   };
   std::vector<Worker> workers(static_cast<size_t>(threads));
 
-  const auto start = [&](int64_t g, int64_t, int worker, const Scratch<T>& scratch) {
+  const auto start = [&](int64_t g, int64_t, int worker, Panel<T>* of_group) {
     Worker& mine = workers[static_cast<size_t>(worker)];
     Group<T>& group = groups[static_cast<size_t>(g)];
     const int64_t first = plan.first_panel(g), open = plan.first_panel(g + 1) - first;
@@ -286,9 +285,8 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
       if (!group.spare.empty()) mine.running = std::move(group.spare.back()), group.spare.pop_back();
     }
     while (static_cast<int64_t>(mine.running.size()) < open) mine.running.emplace_back(plan, directions != nullptr);
-    mine.thresholds = Buffer<T>(static_cast<size_t>(open * W)), mine.peak = Buffer<T>(static_cast<size_t>(W));
+    mine.thresholds = Buffer<T>(static_cast<size_t>(open * W));
     if (listed && !mine.offer) mine.offer = std::make_unique<OfferScratch<T>>(plan);
-    mine.panels.clear();
     for (int64_t i = 0; i < open; i++) {
       const int64_t p = first + i;
       Running<T, T>& running = mine.running[static_cast<size_t>(i)];
@@ -298,9 +296,7 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
         running.lists.emplace_back(k, kLog2e * cut, least, std::max(kMostHeavy, k), capacity);
         if (harmless[static_cast<size_t>(p * W + lane)] >= 1) running.lists.back().raise_bar(INFINITY);
       }
-      Panel<T> panel = panels.panel(p);
-      panel.s = scratch.s.get(), panel.su = scratch.su.get();
-      panel.peak = mine.peak.get();
+      Panel<T>& panel = of_group[i];
       panel.low = running.scores.get(), panel.reference = running.scores.get() + W;
       panel.sums = running.sums.get();
       panel.acc = running.x.get();
@@ -309,22 +305,25 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
         open_thresholds(panel, W, mine.thresholds.get() + i * W);
         panel.threshold = mine.thresholds.get() + i * W;
       }
-      mine.panels.push_back(panel);
     }
   };
-  const auto visit = [&](int64_t g, int64_t p, const Block<T>& block, int64_t first, ptrdiff_t rows, int worker) {
+  const auto visit = [&](int64_t g, int64_t from, Panel<T>* some, int number, const Block<T>& block, int64_t first,
+                         ptrdiff_t rows, int worker) {
     Worker& mine = workers[static_cast<size_t>(worker)];
-    const ptrdiff_t i = p - plan.first_panel(g);
-    Panel<T>& panel = mine.panels[static_cast<size_t>(i)];
-    Running<T, T>& running = mine.running[static_cast<size_t>(i)];
-    if (kernels.scores(block, panel)) {
-      Shortlist* const lists = running.lists.data();
-      if (doubts) raise_bars(kernels, block, panel, &harmless[static_cast<size_t>(p * W)], *mine.offer, lists);
-      offer_block(kernels, panel, block, first, *mine.offer, lists, mine.thresholds.get() + i * W);
+    Running<T, T>* const running = mine.running.data() + from;
+    kernels.scores(block, some, number);
+    for (int i = 0; i < number; i++) {
+      if (!some[i].found) continue;
+      Shortlist* const lists = running[i].lists.data();
+      const int64_t query = (plan.first_panel(g) + from + i) * W;
+      if (doubts) raise_bars(kernels, block, some[i], harmless.data() + query, *mine.offer, lists);
+      offer_block(kernels, some[i], block, first, *mine.offer, lists, mine.thresholds.get() + (from + i) * W);
     }
-    const ptrdiff_t alive = kernels.add(block, panel, statistics);
-    running.dead_rows += std::max<ptrdiff_t>(0, rows - alive);
-    if (alive > 0 && directions) kernels.add_along(block, panel);
+    kernels.add(block, some, number, statistics);
+    for (int i = 0; i < number; i++) {
+      running[i].dead_rows += std::max<ptrdiff_t>(0, rows - some[i].alive_rows);
+      if (some[i].alive_rows > 0 && directions) kernels.add_along(block, some[i]);
+    }
   };
   const auto finish = [&](int64_t g, int64_t slab, int worker) {
     Group<T>& group = groups[static_cast<size_t>(g)];

@@ -33,7 +33,7 @@ Array = npt.NDArray[Any]
 Float = npt.NDArray[np.float64]
 
 RATIOS = (19.0, 1e-2, 1e-3)
-_PAUSE = 0.05  # seconds between two contestants: OpenBLAS threads spin for half of that before they sleep
+_PAUSE = 0.05  # seconds between two contestants: our own OpenBLAS threads spin for half of that before they sleep
 _CHECKED = 8  # queries (2 trajectories) whose answers are compared with the truth
 _LARGE = 3e8  # differences: direct ones are timed on the checked queries only above this, and scaled
 

@@ -12,6 +12,7 @@ import contextlib
 import importlib.util
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -302,6 +303,9 @@ class Contestant:
     ``ask("trajectory", x0, K)`` return the median and the minimum of a few calls, in seconds, and the first rows of the
     answer. The contestant :data:`LIMITS` is asked ``ask()`` and returns what ``_core.limits`` does, reading these rows.
 
+    Between two answers its process is stopped where the system can do that: threads of OpenBLAS and OpenMP spin for
+    long after they have nothing left to do, on processors that others are timed on.
+
     Raises
     ------
     RuntimeError
@@ -316,10 +320,18 @@ class Contestant:
             self._process.start()
         theirs.close()
         self._receive()
+        self._signal("SIGSTOP")
 
     def ask(self, *request: Any) -> Any:
+        self._signal("SIGCONT")
         self._pipe.send(request)
-        return self._receive()
+        answer = self._receive()
+        self._signal("SIGSTOP")
+        return answer
+
+    def _signal(self, name: str) -> None:
+        if hasattr(signal, name) and self._process.pid is not None and self._process.is_alive():
+            os.kill(self._process.pid, getattr(signal, name))
 
     def _receive(self) -> Any:
         try:
@@ -332,6 +344,7 @@ class Contestant:
         return answer
 
     def stop(self) -> None:
+        self._signal("SIGCONT")
         with contextlib.suppress(OSError):
             self._pipe.send(None)
         self._process.join()
