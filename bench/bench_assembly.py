@@ -20,8 +20,10 @@ from interp_fast import _core
 _FUNCTION = re.compile(r"^([0-9a-f]+) <(.*)>:$")
 _INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+(\S+)\s*(.*)$")
 _JUMP = re.compile(r"^([0-9a-f]+) <")
-_PRODUCT = re.compile(r"::(scores|look(?=<2>)|multiply|add_rows|add_along|dot_few|add_few)")
+_LOOP = re.compile(r"::(scores|look(?=<2>)|multiply|add_rows|add_along|dot_few|add_few)")
 _REGISTER = {"vnni": "%zmm", "v4": "%zmm", "v3": "%ymm"}
+_PRODUCTS = {"vnni": {"scores", "look"}, "v4": {"scores", "add_rows", "add_along"}}
+_PRODUCTS["v3"] = _PRODUCTS["vnni"] | _PRODUCTS["v4"]
 
 
 def _module() -> Path:
@@ -64,11 +66,11 @@ if shutil.which("objdump") and platform.machine() == "x86_64":
     def test_products_keep_their_accumulators_in_registers(isa):
         seen = set()
         for name, loop in _loops(isa):
-            fused = [text for text in loop if text.startswith(("vfmadd", "vpdpbusd"))]
-            if not (match := _PRODUCT.search(name)) or len(fused) < 8:
+            fused = [text for text in loop if text.startswith(("vfmadd", "vpdpbusd", "vpmaddubsw"))]
+            if not (match := _LOOP.search(name)) or len(fused) < 8:
                 continue
             seen.add(match[1])
             stack = [text for text in loop if "(%rsp" in text or "(%rbp" in text]
             assert not stack, f"{name} spills: {stack}"
             assert all(_REGISTER[isa] in text for text in fused), f"{name} is not vectorised: {fused}"
-        assert seen >= ({"scores", "look"} if isa == "vnni" else {"scores", "add_rows", "add_along"})
+        assert seen >= _PRODUCTS[isa]

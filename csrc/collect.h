@@ -232,7 +232,7 @@ inline std::vector<Shortlist> collect_by_bytes(const Data& data, const ScreenKer
                                                int64_t count, size_t k, bool weighted, size_t capacity, int threads) {
   data.coarse->make(data, kernels, threads);
   Panels<float> panels = make_panels<float>(data, kernels.panel, count, kCollectQueries);
-  fill_bytes(panels, data, queries, weighted, threads);
+  fill_bytes(panels, data, queries, kernels.most, weighted, threads);
   return collect(data, active_kernels(), panels, &kernels, k, weighted, capacity, threads);
 }
 

@@ -58,12 +58,11 @@ const KernelTable& active_kernels() {
 }
 
 const ScreenKernels* active_screen() {
+  const KernelTable& table = active_kernels();
 #ifdef IF_X86
-  const bool available = &active_kernels() == &v4::kernel_table && __builtin_cpu_supports("avx512vnni");
-  return available ? &vnni::screen_kernels : nullptr;
-#else
-  return nullptr;
+  if (&table == &v4::kernel_table && __builtin_cpu_supports("avx512vnni")) return &vnni::screen_kernels;
 #endif
+  return table.screen;
 }
 
 void set_isa(const std::string& name) { active.store(find(name, "isa"), std::memory_order_release); }

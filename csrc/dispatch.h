@@ -10,7 +10,7 @@ namespace interp_fast {
 
 // The table in use. First use reads INTERP_FAST_ISA; std::invalid_argument if it names nothing that runs here.
 const KernelTable& active_kernels();
-// What goes with that table on this processor, or nullptr.
+// The screen that goes with that table on this processor, or nullptr.
 const ScreenKernels* active_screen();
 void set_isa(const std::string& name);
 std::vector<std::string> supported_isas();  // best first

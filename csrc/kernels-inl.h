@@ -9,6 +9,10 @@
 #include "low-inl.h"
 #include "posterior-inl.h"
 #include "rows-inl.h"
+#if defined(__AVX2__) && !defined(__AVX512F__)
+#define IF_SCREEN  // AVX-512 without an instruction for bytes multiplies floats as fast
+#include "screen-inl.h"
+#endif
 
 #define IF_STRING_(x) #x
 #define IF_STRING(x) IF_STRING_(x)
@@ -26,11 +30,17 @@ constexpr TypedKernels<T> kTypedKernels = {
     {low_kernels<T, 1>(), low_kernels<T, 2>(), low_kernels<T, 3>(), low_kernels<T, 4>(), low_kernels<T, 5>(),
      low_kernels<T, 6>(), low_kernels<T, 7>(), low_kernels<T, 8>()}};
 
+#if defined(IF_SCREEN)
+constexpr const ScreenKernels* kScreen = &kScreenKernels;
+#else
+constexpr const ScreenKernels* kScreen = nullptr;
+#endif
+
 }  // namespace
 
 extern const KernelTable kernel_table;
 const KernelTable kernel_table = {
-    IF_STRING(ISA), kTypedKernels<float>, kTypedKernels<double>, {values, distance2, norm2, add},
+    IF_STRING(ISA), kScreen, kTypedKernels<float>, kTypedKernels<double>, {values, distance2, norm2, add},
     {limit_fma<float>, limit_fma<double>, limit_exp<float>, limit_exp<double>, limit_read},
     // A pointer: the noise is compiled apart.
     &normals_kernel};

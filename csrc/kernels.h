@@ -177,6 +177,7 @@ struct TypedKernels {
 
 // Scores from bytes: four products of bytes in one lane of an instruction, and rigorous bounds on what that leaves out.
 struct ScreenKernels {
+  int most;  // largest byte of a query
   // A row in normal form: X = grain (byte - 128) + residual, and |residual| to the digits of float32. d is a multiple
   // of the width of the panel / 2.
   void (*quantise)(const float* x, ptrdiff_t d, uint8_t* bytes, float* grain, float* residual);
@@ -207,6 +208,7 @@ struct LimitKernels {
 
 struct KernelTable {
   const char* name;
+  const ScreenKernels* screen;  // or nullptr
   TypedKernels<float> f32;
   TypedKernels<double> f64;
   ExactKernels exact;

@@ -1,2 +1,11 @@
 #define ISA vnni
 #include "screen-inl.h"
+
+namespace interp_fast {
+namespace ISA {
+
+extern const ScreenKernels screen_kernels;
+const ScreenKernels screen_kernels = kScreenKernels;
+
+}  // namespace ISA
+}  // namespace interp_fast

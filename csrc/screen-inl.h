@@ -1,7 +1,9 @@
 // Scores from bytes, for passes that only look for the rows that can matter.
 //
 // A row is unsigned bytes times its grain, a query signed bytes; one instruction multiplies four pairs of bytes and adds
-// them to an integer, four times what it does in float32. What rounding to bytes leaves out of <q, X> is at most
+// them to an integer, four times what it does in float32. Where there is no such instruction three do the same, for
+// queries of smaller bytes: they hold sums of two products in 16 bits on the way. What rounding to bytes leaves out of
+// <q, X> is at most
 //
 //     |<q, X> - grain <q8, bytes + offset>| <= |q8| |residual| + |q - q8| |X|
 //
@@ -17,22 +19,37 @@ namespace interp_fast {
 namespace ISA {
 namespace {
 
-// sum + the four products of bytes in each lane
+// sum + the four products of bytes in each lane, those of the query at most kQueryByte in size
+#if defined(__AVX512VNNI__)
+constexpr int kQueryByte = 127;
 IF_INLINE Ints dot4(Ints sum, Ints row, Ints query) {
   return (Ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)row, (__m512i)query);
 }
+#else
+constexpr int kQueryByte = 64;  // 2 255 64 < 2^15
+IF_INLINE Ints dot4(Ints sum, Ints row, Ints query) {
+  const __m256i pairs = _mm256_maddubs_epi16((__m256i)row, (__m256i)query);
+  return sum + (Ints)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
+#endif
+
+constexpr int kScreenRows = kManyRegisters ? 12 : 4;  // of a tile
 
 // dot4 in independent chains, as limits-inl.h has multiply-adds. Returns the operations done, two for a pair of bytes.
 double limit_bytes(int64_t rounds) {
-  constexpr int kChains = 24;
+  constexpr int kChains = kManyRegisters ? 24 : 12;
   volatile int32_t ones = 0x01010101;
-  const Ints row = Ints{} + ones, query = Ints{} + ones;
+  const Ints query = Ints{} + ones;
+  Ints row = query;
   Ints chain[kChains];
 #pragma GCC unroll 24
   for (int i = 0; i < kChains; i++) chain[i] = Ints{} + i;
   for (int64_t k = 0; k < rounds; k++) {
 #pragma GCC unroll 24
-    for (int i = 0; i < kChains; i++) chain[i] = dot4(chain[i], row, query);
+    for (int i = 0; i < kChains; i++) {
+      asm volatile("" : "+v"(row));  // it may have changed: multiply again
+      chain[i] = dot4(chain[i], row, query);
+    }
   }
   Ints total = chain[0];
 #pragma GCC unroll 24
@@ -42,11 +59,11 @@ double limit_bytes(int64_t rounds) {
   return 2.0 * kChains * kVectorBytes * double(rounds);
 }
 
-// s[i][v] of kTile rows from row n on.
+// s[i][v] of the rows of a tile from row n on.
 template <int V>
 IF_INLINE void scores_of_tile(const Block<float>& block, const Panel<float>& panel, ptrdiff_t n, Ahead& ahead,
-                              Vec<float> (&s)[kTile][V]) {
-  constexpr int R = kTile, W = kWidth<float>;
+                              Vec<float> (&s)[kScreenRows][V]) {
+  constexpr int R = kScreenRows, W = kWidth<float>;
   Ints sum[R][V];
 #pragma GCC unroll 12
   for (int i = 0; i < R; i++) {
@@ -54,9 +71,9 @@ IF_INLINE void scores_of_tile(const Block<float>& block, const Panel<float>& pan
     for (int v = 0; v < V; v++) memcpy(&sum[i][v], panel.offset + v * W, sizeof(Ints));
   }
   const ptrdiff_t stride = block.bytes_stride;
-  const uint8_t* pointer[R / 3];  // the other two of three rows are within reach of an address with a scaled index
+  const uint8_t* pointer[(R + 2) / 3];  // two more rows are within reach of an address with a scaled index
 #pragma GCC unroll 4
-  for (int i = 0; i < R / 3; i++) pointer[i] = block.bytes + (n + 3 * i) * stride;
+  for (int i = 0; i < (R + 2) / 3; i++) pointer[i] = block.bytes + (n + 3 * i) * stride;
   const int8_t* q = panel.bytes;
   for (ptrdiff_t k = 0; k < block.d; k += 4) {
     __builtin_prefetch(ahead.at, 0, 2);
@@ -73,7 +90,7 @@ IF_INLINE void scores_of_tile(const Block<float>& block, const Panel<float>& pan
       for (int v = 0; v < V; v++) sum[i][v] = dot4(sum[i][v], row, x[v]);
     }
 #pragma GCC unroll 4
-    for (int i = 0; i < R / 3; i++) pointer[i] += 4;
+    for (int i = 0; i < (R + 2) / 3; i++) pointer[i] += 4;
   }
 #pragma GCC unroll 12
   for (int i = 0; i < R; i++) {
@@ -87,19 +104,19 @@ IF_INLINE void scores_of_tile(const Block<float>& block, const Panel<float>& pan
 
 // A little with every four dimensions.
 Ahead ahead_of(const Block<float>& block, const Panel<float>& panel) {
-  return {block, panel, (block.d + 3) / 4 * (block.rows / kTile)};
+  return {block, panel, (block.d + 3) / 4 * (block.rows / kScreenRows)};
 }
 
 template <int V>
 void scores_of_panel(const Block<float>& block, Panel<float>& panel) {
   constexpr int W = kWidth<float>;
-  Vec<float> peak[V], s[kTile][V];
+  Vec<float> peak[V], s[kScreenRows][V];
   for (int v = 0; v < V; v++) peak[v] = fill(-__builtin_inff());
   Ahead ahead = ahead_of(block, panel);
-  for (ptrdiff_t n = 0; n < block.rows; n += kTile) {
+  for (ptrdiff_t n = 0; n < block.rows; n += kScreenRows) {
     scores_of_tile<V>(block, panel, n, ahead, s);
 #pragma GCC unroll 12
-    for (int i = 0; i < kTile; i++) {
+    for (int i = 0; i < kScreenRows; i++) {
 #pragma GCC unroll 2
       for (int v = 0; v < V; v++) {
         store(panel.s + ((n + i) * V + v) * W, s[i][v]);
@@ -120,16 +137,16 @@ void scores(const Block<float>& block, Panel<float>* panels, int count) {
 template <int V>
 ptrdiff_t look(const Block<float>& block, const Panel<float>& panel, int32_t* found, float* score) {
   constexpr int W = kWidth<float>;
-  Vec<float> limit[V], s[kTile][V];
+  Vec<float> limit[V], s[kScreenRows][V];
   for (int v = 0; v < V; v++) limit[v] = load(panel.threshold + v * W) - score_error(block, panel, v * W);
   Ahead ahead = ahead_of(block, panel);
   ptrdiff_t count = 0;
-  for (ptrdiff_t n = 0; n < block.rows; n += kTile) {
+  for (ptrdiff_t n = 0; n < block.rows; n += kScreenRows) {
     scores_of_tile<V>(block, panel, n, ahead, s);
     Vec<float> peak[V];
     for (int v = 0; v < V; v++) peak[v] = s[0][v];
 #pragma GCC unroll 12
-    for (int i = 1; i < kTile; i++) {
+    for (int i = 1; i < kScreenRows; i++) {
 #pragma GCC unroll 2
       for (int v = 0; v < V; v++) peak[v] = max(s[i][v], peak[v]);
     }
@@ -137,7 +154,7 @@ ptrdiff_t look(const Block<float>& block, const Panel<float>& panel, int32_t* fo
     for (int v = 1; v < V; v++) reached |= ~(peak[v] < limit[v]);
     if (!any(reached)) continue;
     float rows[W];
-    for (int i = 0; i < kTile; i++) {
+    for (int i = 0; i < kScreenRows; i++) {
       for (int v = 0; v < V; v++) {
         const auto hit = ~(s[i][v] < limit[v]);
         if (!any(hit)) continue;
@@ -173,7 +190,7 @@ void quantise(const float* x, ptrdiff_t d, uint8_t* bytes, float* grain, float* 
   for (ptrdiff_t k = 0; k < d; k += W) {
     const Vec<float> v = load(x + k), whole = (v * inverse + kWhole32) - kWhole32, left = v * inverse - whole;
     const Ints shifted = __builtin_convertvector(whole, Ints) + 128;
-    const __m128i narrow = _mm512_maskz_cvtepi32_epi8(0xFFFF, (__m512i)shifted);
+    const auto narrow = __builtin_convertvector(shifted, Several<uint8_t, W>::type);
     memcpy(bytes + k, &narrow, sizeof narrow);
     squares += left * left;
   }
@@ -181,13 +198,13 @@ void quantise(const float* x, ptrdiff_t d, uint8_t* bytes, float* grain, float* 
   *residual = top / 127 * __builtin_sqrtf(sum<float>(squares));
 }
 
-}  // namespace
-
-extern const ScreenKernels screen_kernels;
-const ScreenKernels screen_kernels = {
+constexpr ScreenKernels kScreenKernels = {
+    kQueryByte,
     quantise,
     {2 * kWidth<float>, false, true, scores<2>, nullptr, second_best<float, 2>, nullptr, nullptr, nullptr},
-    look<2>, limit_bytes};
+    look<2>,
+    limit_bytes};
 
+}  // namespace
 }  // namespace ISA
 }  // namespace interp_fast

@@ -18,7 +18,7 @@ const ScreenKernels* screen_for(const Data& data, int64_t queries) {
   return pays ? active_screen() : nullptr;
 }
 
-void fill_bytes(Panels<float>& panels, const Data& data, const Query* queries, bool weighted, int threads) {
+void fill_bytes(Panels<float>& panels, const Data& data, const Query* queries, int most, bool weighted, int threads) {
   const Plan& plan = panels.plan;
   const ptrdiff_t d = data.rows.d;
   panels.bytes = Buffer<int8_t>(static_cast<size_t>(plan.panels * plan.size));
@@ -42,7 +42,7 @@ void fill_bytes(Panels<float>& panels, const Data& data, const Query* queries, b
         y[static_cast<size_t>(k)] = query.x[k] - a * data.center[static_cast<size_t>(k)];
         largest = std::max(largest, std::abs(y[static_cast<size_t>(k)]));
       }
-      const double normal = scale * a / data.unit, step = std::max(std::abs(normal) * largest, kFinest) / 127;
+      const double normal = scale * a / data.unit, step = std::max(std::abs(normal) * largest, kFinest) / most;
       const double factor = scale / step, steps = normal / step, magic = 0x1.8p52;  // whose last place is 1
       double left2 = 0, length2 = 0, sum = 0;
       for (ptrdiff_t k = 0; k < d; k++) {

@@ -71,6 +71,21 @@ def test_queries_that_are_bytes(kernel, dtype):
     np.testing.assert_array_equal(index, np.argsort(squared, axis=1, kind="stable")[:, :2])
 
 
+def test_black_and_white(kernel):
+    """All bytes 0 or 255 and all numbers of a query as large: sums of products are as large as they can be."""
+    rng = np.random.default_rng(9)
+    rows = np.where(rng.random((1200, 64)) < 0.5, 0, 255).astype(np.uint8)
+    rows[:M] = np.where(np.arange(M)[:, None] % 2, 255, 0)
+    rows[np.arange(M), np.arange(M)] ^= 255
+    values = SCALE[0] * rows + SCALE[1]
+    x = values[:M] * np.where(np.arange(M) % 3, 1.0, 3.0)[:, None]
+    order = np.argsort(((x[:, None] - values) ** 2).sum(2), axis=1, kind="stable")
+    index, found = np.full((M, 1), -7), np.full((M, 1), np.nan)
+    data = prepare(kernel, rows, scale=SCALE)
+    kernel.nearest(x, data, alpha=1.0, out={"index": index, "squared_distance": found}, threads=2)
+    np.testing.assert_array_equal(index, order[:, :1])
+
+
 @pytest.mark.parametrize("d", [24, 37])
 @pytest.mark.parametrize("stored", ["float32", "float64", "float16", "bfloat16", "uint8"])
 def test_posteriors(engine, stored, d):
