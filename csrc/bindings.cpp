@@ -44,8 +44,8 @@ std::unique_ptr<PyData> make_data(const py::array& rows, const Doubles& log_w, c
                                   std::optional<std::pair<double, double>> scale, double bandwidth, bool low_memory,
                                   int threads) {
   const auto [a, b] = scale.value_or(std::pair<double, double>(1.0, 0.0));
-  const Rows raw{static_cast<const char*>(rows.data()), rows.strides(0), rows.shape(0), rows.shape(1), row_type(rows),
-                 a, b};
+  const Rows raw{
+      static_cast<const char*>(rows.data()), rows.strides(0), rows.shape(0), rows.shape(1), row_type(rows), a, b};
   const double *w = log_w.data(), *c = center.data(), *m = mean.data();
   auto out = std::unique_ptr<PyData>(new PyData{rows, log_w, {}});
   py::gil_scoped_release release;
@@ -128,8 +128,8 @@ void py_run_steps(Doubles& base, Doubles& cur, Doubles& previous, Integers& inde
                   Doubles& work, std::optional<Doubles>& terms, std::optional<Doubles>& previous_error,
                   const PyData& data, const Doubles& alpha, const Doubles& sigma, const Doubles& a, const Doubles& b,
                   const Doubles& c, const Doubles& s, const py::array_t<bool, py::array::c_style>& commit,
-                  int64_t first, int64_t last, uint64_t key, uint64_t first_sample,
-                  const std::optional<Doubles>& error, double cut, int threads) {
+                  int64_t first, int64_t last, uint64_t key, uint64_t first_sample, const std::optional<Doubles>& error,
+                  double cut, int threads) {
   const RunState state{cur.shape(0),
                        base.mutable_data(),
                        cur.mutable_data(),
@@ -160,10 +160,9 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.def("isa", [] { return std::string(active_kernels().name); }, "Name of the instruction set in use.");
   m.def("set_isa", &set_isa, arg("name"), "Use another instruction set of this processor from now on.");
   m.def("supported", &supported_isas, "Instruction sets that run here, best first.");
-  py::class_<PyData>(m, "Data")
-      .def(py::init(&make_data), arg("rows").noconvert(), arg("log_w").noconvert(), arg("center").noconvert(),
-           arg("mean").noconvert(), arg("radius"), arg("reach"), arg("scale"), arg("bandwidth"), arg("low_memory"),
-           arg("threads"));
+  py::class_<PyData>(m, "Data").def(py::init(&make_data), arg("rows").noconvert(), arg("log_w").noconvert(),
+                                    arg("center").noconvert(), arg("mean").noconvert(), arg("radius"), arg("reach"),
+                                    arg("scale"), arg("bandwidth"), arg("low_memory"), arg("threads"));
   m.def("posterior", &py_posterior, arg("x").noconvert(), arg("data"), arg("alpha").noconvert(),
         arg("sigma").noconvert(), arg("cut").noconvert(), arg("u").noconvert(), arg("out"), arg("threads"));
   m.def("nearest", &py_nearest, arg("x").noconvert(), arg("data"), arg("alpha"), arg("index").noconvert(),

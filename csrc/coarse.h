@@ -19,8 +19,8 @@ class Coarse {
   // copy. Whoever screens calls this first.
   void make(const Data& data, const ScreenKernels& kernels, int threads);
 
-  float grain(int64_t row) const { return grains_.empty() ? grain_ : grains_[static_cast<size_t>(row)]; }
-  float residual(int64_t row) const { return residuals_.empty() ? 0 : residuals_[static_cast<size_t>(row)]; }
+  float grain(int64_t row) const { return grains_.empty() ? grain_ : grains_[row]; }
+  float residual(int64_t row) const { return residuals_.empty() ? 0 : residuals_[row]; }
   const double* offsets() const { return offsets_.empty() ? nullptr : offsets_.data(); }  // nullptr: all are
   static constexpr double offset() { return -128; }
   const char* row(int64_t row) const { return first_ + row * stride_; }

@@ -48,11 +48,11 @@ void offer_block(const PanelKernels<T>& kernels, const Panel<T>& panel, const Bl
   score_errors(panel, block, errors);
   int open = 0;  // lanes that a row may concern
   for (int lane = 0; lane < panel.lanes; lane++) {
-    if (!(panel.peak[lane] + errors[lane] < thresholds[lane])) scratch.lanes[static_cast<size_t>(open++)] = lane;
+    if (!(panel.peak[lane] + errors[lane] < thresholds[lane])) scratch.lanes[open++] = lane;
   }
   const auto renew = [&] {
     for (int i = 0; i < open; i++) {
-      const int lane = scratch.lanes[static_cast<size_t>(i)];
+      const int lane = scratch.lanes[i];
       thresholds[lane] = rounded_down<T>(lists[lane].threshold());
     }
   };
@@ -60,15 +60,15 @@ void offer_block(const PanelKernels<T>& kernels, const Panel<T>& panel, const Bl
   const size_t k = lists[0].k();
   if (k == 2) kernels.second_best(block, panel, scratch.second.get());
   for (int i = 0; k <= 2 && i < open; i++) {
-    const int lane = scratch.lanes[static_cast<size_t>(i)];
+    const int lane = scratch.lanes[i];
     const double error = errors[lane];
     lists[lane].raise(panel.peak[lane] - error);
-    if (k == 2) lists[lane].raise(scratch.second[static_cast<size_t>(lane)] - error);
+    if (k == 2) lists[lane].raise(scratch.second[lane] - error);
   }
   if (k <= 2) renew();
   const ptrdiff_t count = kernels.hits(block, panel, scratch.hits.get());
   for (ptrdiff_t i = 0; i < count; i++) {
-    const int32_t at = scratch.hits[static_cast<size_t>(i)];
+    const int32_t at = scratch.hits[i];
     const int rows = static_cast<int>(block.rows);
     const int row = kernels.single ? at % rows : at / width, lane = kernels.single ? at / rows : at % width;
     if (lane >= panel.lanes || block.n2[row] == static_cast<T>(kNever)) continue;
@@ -86,10 +86,10 @@ void offer_found(const Panel<T>& panel, const Block<T>& block, int width, int64_
   if (count == 0) return;
   score_errors(panel, block, scratch.errors.get());
   for (ptrdiff_t i = 0; i < count; i++) {
-    const int32_t at = scratch.hits[static_cast<size_t>(i)];
+    const int32_t at = scratch.hits[i];
     const int row = at / width, lane = at % width;
     if (lane >= panel.lanes || block.n2[row] == static_cast<T>(kNever)) continue;
-    const double score = scratch.found[static_cast<size_t>(i)], error = scratch.errors[static_cast<size_t>(lane)];
+    const double score = scratch.found[i], error = scratch.errors[lane];
     lists[lane].raise(score - error);
     lists[lane].add(first + row, score, score + error);
     thresholds[lane] = rounded_down<T>(lists[lane].threshold());
@@ -121,11 +121,11 @@ std::vector<double> first_bounds(const Data& data, const KernelTable& table, con
   std::vector<Worker> workers(static_cast<size_t>(threads));
   const size_t width = static_cast<size_t>(plan.width);
   const auto start = [&](int64_t, int64_t slab, int worker, Panel<T>*) {
-    workers[static_cast<size_t>(worker)] = {slab, Buffer<T>(width), Buffer<T>(width)};
+    workers[worker] = {slab, Buffer<T>(width), Buffer<T>(width)};
   };
   const auto visit = [&](int64_t group, int64_t from, Panel<T>* some, int number, const Block<T>& block, int64_t,
                          ptrdiff_t, int worker) {
-    const Worker& mine = workers[static_cast<size_t>(worker)];
+    const Worker& mine = workers[worker];
     panels.kernels->scores(block, some, number);
     for (int i = 0; i < number; i++) {
       const Panel<T>& panel = some[i];
@@ -167,7 +167,7 @@ std::vector<Shortlist> collect(const Data& data, const KernelTable& table, const
   };
   std::vector<Worker> workers(static_cast<size_t>(threads));
   const auto start = [&](int64_t group, int64_t slab, int worker, Panel<T>* of_group) {
-    Worker& mine = workers[static_cast<size_t>(worker)];
+    Worker& mine = workers[worker];
     mine.slab = slab;
     const int64_t first = plan.first_panel(group), open = plan.first_panel(group + 1) - first;
     if (!mine.offer) mine.offer = std::make_unique<OfferScratch<T>>(plan);
@@ -180,21 +180,21 @@ std::vector<Shortlist> collect(const Data& data, const KernelTable& table, const
       for (int lane = 0; lane < plan.lanes(p); lane++) {
         const double cut = weighted ? static_cast<double>(panel.cut[lane]) : 0.0;
         const size_t q = static_cast<size_t>(p * plan.width + lane);
-        lists[static_cast<size_t>(slab)][q] = Shortlist(k, cut, capacity);
-        lists[static_cast<size_t>(slab)][q].start_from(floors[q]);
-        thresholds[lane] = rounded_down<T>(lists[static_cast<size_t>(slab)][q].threshold());
+        lists[slab][q] = Shortlist(k, cut, capacity);
+        lists[slab][q].start_from(floors[q]);
+        thresholds[lane] = rounded_down<T>(lists[slab][q].threshold());
       }
     }
   };
   const auto visit = [&](int64_t group, int64_t from, Panel<T>* some, int number, const Block<T>& block, int64_t first,
                          ptrdiff_t, int worker) {
-    const Worker& mine = workers[static_cast<size_t>(worker)];
+    const Worker& mine = workers[worker];
     const OfferScratch<T>& offer = *mine.offer;
     if (!screen) panels.kernels->scores(block, some, number);
     for (int i = 0; i < number; i++) {
       T* const thresholds = mine.thresholds.get() + (from + i) * plan.width;
       const int64_t query = (plan.first_panel(group) + from + i) * plan.width;
-      Shortlist* const into = &lists[static_cast<size_t>(mine.slab)][static_cast<size_t>(query)];
+      Shortlist* const into = &lists[mine.slab][query];
       if constexpr (sizeof(T) == sizeof(float)) {
         if (screen) {
           const ptrdiff_t count = screen->look(block, some[i], offer.hits.get(), offer.found.get());
@@ -209,9 +209,9 @@ std::vector<Shortlist> collect(const Data& data, const KernelTable& table, const
 
   std::vector<Shortlist> merged = std::move(lists[0]);
   parallel_for(count, threads, [&](int64_t q, int) {
-    Shortlist& list = merged[static_cast<size_t>(q)];
+    Shortlist& list = merged[q];
     for (int64_t slab = 1; slab < plan.slabs; slab++) {
-      list.append(std::move(lists[static_cast<size_t>(slab)][static_cast<size_t>(q)]));
+      list.append(std::move(lists[slab][q]));
     }
     list.filter();
   });

@@ -26,8 +26,8 @@ struct Data {
   // In units of `unit`: weighted rms distance to the mean, and the largest |X| of a row of non-zero weight.
   double radius, reach;
   double log_w_max, log_w_span;
-  int64_t active;    // rows of non-zero weight
-  int64_t heaviest;  // one of the largest weight
+  int64_t active;                  // rows of non-zero weight
+  int64_t heaviest;                // one of the largest weight
   std::unique_ptr<Coarse> coarse;  // nullptr: not to be kept
 
   template <class T>

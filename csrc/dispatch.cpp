@@ -6,8 +6,8 @@
 
 namespace interp_fast {
 
-#define IF_DECLARE(isa) \
-  namespace isa {       \
+#define IF_DECLARE(isa)                  \
+  namespace isa {                        \
   extern const KernelTable kernel_table; \
   }
 IF_DECLARE(base)

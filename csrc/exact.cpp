@@ -39,7 +39,7 @@ struct Sums {
   std::vector<int64_t> rows;  // the others of weight above 0
   std::vector<double> p;
   std::vector<double> top, shift, along;  // x_top, mean - x_top, sum p <delta, u> delta
-  double spread = 0;                       // sum p |delta|^2
+  double spread = 0;                      // sum p |delta|^2
 };
 
 }  // namespace
@@ -77,9 +77,7 @@ Relative relative_logits(const Data& data, const Query& query, const Candidates&
   }
   for (size_t i = 0; i < n; i++) {
     const double log_w = data.log_w[candidates.rows[i]], farther = candidates.c[i] - candidates.c[nearest];
-    out.logits[i] = query.s2 > 0    ? log_w - farther / (2 * query.s2)
-                    : farther == 0 ? log_w
-                                   : -INFINITY;
+    out.logits[i] = query.s2 > 0 ? log_w - farther / (2 * query.s2) : farther == 0 ? log_w : -INFINITY;
   }
   out.top = std::max_element(out.logits.begin(), out.logits.end()) - out.logits.begin();
   const double highest = out.logits[out.top];
@@ -90,16 +88,15 @@ Relative relative_logits(const Data& data, const Query& query, const Candidates&
   return out;
 }
 
-void fill_top(const Candidates& candidates, const std::vector<double>& logits, double log_weight_top,
-              int64_t top, int64_t* index, double* weight) {
+void fill_top(const Candidates& candidates, const std::vector<double>& logits, double log_weight_top, int64_t top,
+              int64_t* index, double* weight) {
   std::vector<size_t> order(logits.size());
   std::iota(order.begin(), order.end(), size_t{0});
   const auto none = [&](size_t i) { return logits[i] == -INFINITY; };
   order.erase(std::remove_if(order.begin(), order.end(), none), order.end());
   const int64_t first = std::min<int64_t>(top, order.size());
-  std::partial_sort(order.begin(), order.begin() + first, order.end(), [&](size_t i, size_t j) {
-    return logits[i] != logits[j] ? logits[i] > logits[j] : i < j;
-  });
+  std::partial_sort(order.begin(), order.begin() + first, order.end(),
+                    [&](size_t i, size_t j) { return logits[i] != logits[j] ? logits[i] > logits[j] : i < j; });
   int64_t filled = 0;
   for (; filled < first; filled++) {
     const size_t i = order[filled];
@@ -211,9 +208,9 @@ std::vector<Used> finish_exact(const Data& data, const Query* queries, const std
         data, count, [&](int64_t q) -> const std::vector<int64_t>& { return sums[q].rows; },
         [&](int64_t q, size_t i) {
           Sums& to = sums[q];
-          to.spread += to.p[i] * exact.add(data.rows, to.rows[i], to.top.data(), to.p[i], to.shift.data(),
-                                           out.jvp ? u + queries[first + q].index * data.rows.d : nullptr,
-                                           to.along.data());
+          to.spread +=
+              to.p[i] * exact.add(data.rows, to.rows[i], to.top.data(), to.p[i], to.shift.data(),
+                                  out.jvp ? u + queries[first + q].index * data.rows.d : nullptr, to.along.data());
         });
     for (int64_t q = 0; q < count; q++) write_sums(sums[q], queries[first + q].index, u, out);
   });

@@ -28,8 +28,8 @@ struct Relative {
 Relative relative_logits(const Data& data, const Query& query, const Candidates& candidates);
 
 // Rows and weights of the `top` heaviest candidates; rows that are no candidates follow with weight 0.
-void fill_top(const Candidates& candidates, const std::vector<double>& logits, double log_weight_top,
-              int64_t top, int64_t* index, double* weight);
+void fill_top(const Candidates& candidates, const std::vector<double>& logits, double log_weight_top, int64_t top,
+              int64_t* index, double* weight);
 
 // What became of the rows of one query.
 struct Used {

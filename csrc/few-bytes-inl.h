@@ -93,7 +93,7 @@ IF_INLINE void sum_both(Words a, Words b, uint32_t* to) {
 
 // The centre of some dimensions in bytes, from their shifts.
 IF_INLINE Words byte_centers(const Block<float>& block, Vec<float> shift) {
-  return (Words)__builtin_convertvector(shift * (-1 / block.inverse), Ints);
+  return (Words) __builtin_convertvector(shift * (-1 / block.inverse), Ints);
 }
 
 // n with 2^n v <= 2^bits

@@ -163,7 +163,8 @@ void multiply_few(const Block<T>& block, const Panel<T>& panel, const T* q, T* s
     over_lanes<kFewQueries>(panel.lanes, [&](auto Q, int j) IF_INLINED {
       // The first of the queries read from memory, row after row; the others from cache.
       using S = decltype(stored);
-      const auto dot = j == 0 ? dot_few<T, S, 1, Q.value> : dot_few<T, S, kManyRegisters ? kFewRows : 2, Q.value>;
+      constexpr int kRows = kManyRegisters ? kFewRows : 2;
+      const auto dot = j == 0 ? dot_few<T, S, 1, Q.value> : dot_few<T, S, kRows, Q.value>;
       dot(block, q + j * panel.ld, panel.ld, s + j * block.rows);
     });
   });

@@ -141,9 +141,8 @@ void few_add_along(const Block<T>& block, Panel<T>& panel) {
 }
 
 template <class T>
-constexpr PanelKernels<T> kFewKernels = {
-    kWidth<T>, true, false, few_scores<T>, few_mass<T>, few_second_best<T>,
-    few_hits<T>, few_add<T>, few_add_along<T>};
+constexpr PanelKernels<T> kFewKernels = {kWidth<T>,          true,        false,      few_scores<T>,   few_mass<T>,
+                                         few_second_best<T>, few_hits<T>, few_add<T>, few_add_along<T>};
 
 }  // namespace
 }  // namespace ISA

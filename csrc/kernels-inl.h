@@ -26,7 +26,10 @@ namespace {
 
 template <class T>
 constexpr TypedKernels<T> kTypedKernels = {
-    decode<T>, kPanelKernels<T, 2>, kPanelKernels<T, 1>, kFewKernels<T>,
+    decode<T>,
+    kPanelKernels<T, 2>,
+    kPanelKernels<T, 1>,
+    kFewKernels<T>,
     {low_kernels<T, 1>(), low_kernels<T, 2>(), low_kernels<T, 3>(), low_kernels<T, 4>(), low_kernels<T, 5>(),
      low_kernels<T, 6>(), low_kernels<T, 7>(), low_kernels<T, 8>()}};
 
@@ -40,7 +43,11 @@ constexpr const ScreenKernels* kScreen = nullptr;
 
 extern const KernelTable kernel_table;
 const KernelTable kernel_table = {
-    IF_STRING(ISA), kScreen, kTypedKernels<float>, kTypedKernels<double>, {values, distance2, norm2, add},
+    IF_STRING(ISA),
+    kScreen,
+    kTypedKernels<float>,
+    kTypedKernels<double>,
+    {values, distance2, norm2, add},
     {limit_fma<float>, limit_fma<double>, limit_exp<float>, limit_exp<double>, limit_read},
     // A pointer: the noise is compiled apart.
     &normals_kernel};

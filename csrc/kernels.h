@@ -4,7 +4,8 @@
 // to it, X_i = (x_i - c) / unit. A panel holds as many queries as a few vectors have lanes. The score of row i under a
 // query is
 //
-//     s_i = <q, X_i> - h |X_i|^2 + w log_w_i,      (q, h, w) proportional to (alpha x~, alpha^2 / 2, S), x~ = (x - alpha c) / unit
+//     s_i = <q, X_i> - h |X_i|^2 + w log_w_i,
+//     (q, h, w) proportional to (alpha x~, alpha^2 / 2, S),   x~ = (x - alpha c) / unit
 //
 // which is the logit up to a constant of the query, in whatever scale the caller puts into q, h and w.
 #pragma once
@@ -28,33 +29,33 @@ struct Rows {
   double a, b;
 };
 
-constexpr int kTile = 12;                // rows of a block come in multiples of this
-constexpr int kFewTile = 16;              // and of this in the `single` kernels: vectors of rows are whole
+constexpr int kTile = 12;                       // rows of a block come in multiples of this
+constexpr int kFewTile = 16;                    // and of this in the `single` kernels: vectors of rows are whole
 constexpr ptrdiff_t kFewBlock = 16 * kFewTile;  // most rows of a block there
-constexpr ptrdiff_t kBlock = 10 * kTile;  // most rows of a block: also the longest chain of additions over rows
-constexpr ptrdiff_t kChunk = 112;        // longest chain of additions over dimensions
-constexpr double kNever = 1e30;          // |X|^2 and -log_w of a row that must never count
+constexpr ptrdiff_t kBlock = 10 * kTile;        // most rows of a block: also the longest chain of additions over rows
+constexpr ptrdiff_t kChunk = 112;               // longest chain of additions over dimensions
+constexpr double kNever = 1e30;                 // |X|^2 and -log_w of a row that must never count
 
 // Consecutive rows. For many queries they are decoded into cache in normal form: chunk after chunk of dimensions, so
 // that what is used together lies together; rows of weight 0 and those that fill up a tile are all zero. For few
 // queries they are read as stored, and in place of rows that never count stands one that does. The screen reads bytes.
 template <class T>
 struct Block {
-  const T* x;             // x[c * chunk_stride + n * ld + j] is dimension c * chunk + j of row n; nullptr: as stored
+  const T* x;  // x[c * chunk_stride + n * ld + j] is dimension c * chunk + j of row n; nullptr: as stored
   const char* const* stored;  // each row as given: X = inverse * stored + shift[k]
   RowType type;
   T inverse;
-  const T* shift;         // (d,)
-  const uint8_t* bytes;   // row n starts at n * bytes_stride; X = grain[n] (byte + an offset of the query) + residual
+  const T* shift;        // (d,)
+  const uint8_t* bytes;  // row n starts at n * bytes_stride; X = grain[n] (byte + an offset of the query) + residual
   ptrdiff_t bytes_stride;
   const T* grain;
-  T coarse;               // largest |residual|
+  T coarse;  // largest |residual|
   ptrdiff_t chunk, chunk_stride, ld, d;
-  ptrdiff_t rows;         // a multiple of kTile or kFewTile
-  const char* ahead;      // what will be decoded next: `ahead_bytes` to be fetched while this block is worked on
+  ptrdiff_t rows;     // a multiple of kTile or kFewTile
+  const char* ahead;  // what will be decoded next: `ahead_bytes` to be fetched while this block is worked on
   ptrdiff_t ahead_bytes;
   const T *n2, *log_w;
-  T reach, span;   // largest |X| and |log_w| of the rows that count
+  T reach, span;  // largest |X| and |log_w| of the rows that count
 };
 
 // One panel of queries: everything is an array of `width` lanes unless it says more.
@@ -67,8 +68,8 @@ struct Panel {
   const int32_t* offset;
   // |error of a score| <= slack1 reach + slack2 reach^2 + slack3 span + slack4 coarse
   const T *slack1, *slack2, *slack3, *slack4;
-  const T* cut;                       // blocks whose scores all lie more than this below the best are dead
-  const T* threshold;                 // `scores` tells whether a row may reach it; nullptr: nobody asks
+  const T* cut;        // blocks whose scores all lie more than this below the best are dead
+  const T* threshold;  // `scores` tells whether a row may reach it; nullptr: nobody asks
   // Of the block at hand: scores, then weights, (rows, width), or (lanes, rows) in the `single` kernels; their maxima;
   // whether some lane has a row whose score may reach its threshold; and the rows that got weights, of which there are
   // `alive_rows`, 0 if the block is dead.
@@ -131,12 +132,12 @@ enum class LowForm { norms, folded, direct };
 // Rows of few dimensions, dimension after dimension.
 template <class T>
 struct LowRows {
-  const T* x;            // x[k * ld + n] is dimension k of row n: in normal form, or (direct) that less the shift
-  const T* n2;           // |X|^2, where the form uses it
-  const T* log_w;        // log2 of the weights, below -2 kNever where a row must never count
-  bool weighted;         // not all of these are 0
-  ptrdiff_t ld, count;   // count: a multiple of kLowStep vectors
-  int64_t first;         // which row is the first
+  const T* x;           // x[k * ld + n] is dimension k of row n: in normal form, or (direct) that less the shift
+  const T* n2;          // |X|^2, where the form uses it
+  const T* log_w;       // log2 of the weights, below -2 kNever where a row must never count
+  bool weighted;        // not all of these are 0
+  ptrdiff_t ld, count;  // count: a multiple of kLowStep vectors
+  int64_t first;        // which row is the first
 };
 
 template <class T>
@@ -191,7 +192,7 @@ struct ScreenKernels {
 // Float64 work on the rows as given.
 struct ExactKernels {
   void (*values)(const Rows&, int64_t row, double* out);
-  double (*distance2)(const Rows&, int64_t row, const double* x, double alpha);  // |x - alpha x_row|^2
+  double (*distance2)(const Rows&, int64_t row, const double* x, double alpha);    // |x - alpha x_row|^2
   double (*norm2)(const Rows&, int64_t row, double inverse, const double* shift);  // |inverse * stored + shift|^2
   // delta = x_row - ref: sum += t delta, and returns |delta|^2; if u, also sum_u += t <delta, u> delta.
   double (*add)(const Rows&, int64_t row, const double* ref, double t, double* sum, const double* u, double* sum_u);

@@ -36,15 +36,14 @@ std::map<std::string, double> limits(const char* memory, int64_t bytes, int thre
     return rate(tasks, threads, [&](int64_t) { return kernel(rounds); });
   };
   constexpr int64_t kPiece = 1 << 20;
-  std::map<std::string, double> rates = {
-      {"fma_float32", arithmetic(kernels.fma_f32, 500000)},
-      {"fma_float64", arithmetic(kernels.fma_f64, 500000)},
-      {"exp_float32", arithmetic(kernels.exp_f32, 10000)},
-      {"exp_float64", arithmetic(kernels.exp_f64, 4000)},
-      {"read", rate((bytes + kPiece - 1) / kPiece, threads, [&](int64_t piece) {
-         const int64_t count = std::min(kPiece, bytes - piece * kPiece);
-         return kernels.read(memory + piece * kPiece, count);
-       })}};
+  std::map<std::string, double> rates = {{"fma_float32", arithmetic(kernels.fma_f32, 500000)},
+                                         {"fma_float64", arithmetic(kernels.fma_f64, 500000)},
+                                         {"exp_float32", arithmetic(kernels.exp_f32, 10000)},
+                                         {"exp_float64", arithmetic(kernels.exp_f64, 4000)},
+                                         {"read", rate((bytes + kPiece - 1) / kPiece, threads, [&](int64_t piece) {
+                                            const int64_t count = std::min(kPiece, bytes - piece * kPiece);
+                                            return kernels.read(memory + piece * kPiece, count);
+                                          })}};
   if (const ScreenKernels* screen = active_screen()) rates["dot_int8"] = arithmetic(screen->limit, 500000);
   return rates;
 }

@@ -229,7 +229,8 @@ void add_all_low(const LowRows<T>& rows, LowQuery<T>* queries, ptrdiff_t count) 
 
 template <class T, int D>
 constexpr LowKernels<T> low_kernels() {
-  return {kWidth<T>, decode_low<T, D>,
+  return {kWidth<T>,
+          decode_low<T, D>,
           {{add_all_low<T, D, LowForm::norms, false>, add_all_low<T, D, LowForm::norms, true>},
            {add_all_low<T, D, LowForm::folded, false>, nullptr},
            {add_all_low<T, D, LowForm::direct, false>, add_all_low<T, D, LowForm::direct, true>}}};

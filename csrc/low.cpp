@@ -9,11 +9,11 @@
 namespace interp_fast {
 namespace {
 
-constexpr int64_t kTogether = 8;         // queries of a task: rows are read from afar once for them
-constexpr int64_t kTasks = 32;           // enough that the last ones do not leave workers idle for long
-constexpr int64_t kSlabRows = 2048;      // least rows of a task
-constexpr int64_t kStageRows = 1 << 16;  // rows decoded at a time
-constexpr int64_t kPieceRows = 1 << 12;  // of them by a task
+constexpr int64_t kTogether = 8;          // queries of a task: rows are read from afar once for them
+constexpr int64_t kTasks = 32;            // enough that the last ones do not leave workers idle for long
+constexpr int64_t kSlabRows = 2048;       // least rows of a task
+constexpr int64_t kStageRows = 1 << 16;   // rows decoded at a time
+constexpr int64_t kPieceRows = 1 << 12;   // of them by a task
 constexpr ptrdiff_t kLowBytes = 1 << 15;  // of rows between two looks at what a query has: half of the first cache
 constexpr int kSums = static_cast<int>(kLowDims) + 4;
 constexpr double kAtFirst = -2 * kNever;  // no score
@@ -51,7 +51,7 @@ double scale(const Query& query) { return 0.5 * kLog2e * query.alpha * query.alp
 
 // y = x / alpha in normal form, about the centre or (`direct`) as rows that are decoded without it.
 double position(const Data& data, const Query& query, ptrdiff_t k, bool direct) {
-  return (query.x[k] / query.alpha - (direct ? data.rows.b : data.center[static_cast<size_t>(k)])) / data.unit;
+  return (query.x[k] / query.alpha - (direct ? data.rows.b : data.center[k])) / data.unit;
 }
 
 template <class T>
@@ -91,7 +91,7 @@ Total total_of(const Data& data, const Query& query, const Running& sums, double
     for (ptrdiff_t k = 0; k < d; k++) {
       const double y = position(data, query, k, false);
       total.p_n2 += y * (2 * s[1 + k] + y * s[0]);
-      total.x[static_cast<size_t>(k)] += y * s[0];
+      total.x[k] += y * s[0];
     }
   } else {
     total.logit = logit_error<T>(data, query);
@@ -162,8 +162,8 @@ std::vector<Query> low_sums(const Data& data, const std::vector<Query>& queries,
   const int64_t groups = (count + kTogether - 1) / kTogether;
   const int64_t slabs = std::clamp<int64_t>((kTasks + groups - 1) / groups, 1, std::max<int64_t>(1, n / kSlabRows));
   const ptrdiff_t step = kLowStep * kernels.width, width = kernels.width;
-  const ptrdiff_t most = std::min(std::min<ptrdiff_t>(kLowRows, kBlock * width),
-                                  kLowBytes / (d + 2) / static_cast<ptrdiff_t>(sizeof(T)));
+  const ptrdiff_t most =
+      std::min(std::min<ptrdiff_t>(kLowRows, kBlock * width), kLowBytes / (d + 2) / static_cast<ptrdiff_t>(sizeof(T)));
   const ptrdiff_t block = most / step * step;
   const ptrdiff_t ld = (std::min(n, kStageRows) + step - 1) / step * step + step;  // not a power of two
   const Buffer<T> memory(static_cast<size_t>((d + 2) * ld));
@@ -173,17 +173,17 @@ std::vector<Query> low_sums(const Data& data, const std::vector<Query>& queries,
   const ptrdiff_t size = (d + 4) * width;
   std::vector<Buffer<T>> sums(static_cast<size_t>(threads));
   for (int64_t first = 0; first < n; first += kStageRows) {
-    const LowRows<T> stage = decode(data, kernels, first, std::min(kStageRows, n - first), form, static_cast<T>(h),
-                                    threads, memory, ld);
+    const LowRows<T> stage =
+        decode(data, kernels, first, std::min(kStageRows, n - first), form, static_cast<T>(h), threads, memory, ld);
     const ptrdiff_t slab_rows = (stage.count / step + slabs - 1) / slabs * step;
     parallel_for(groups * slabs, threads, [&](int64_t task, int worker) {
       const int64_t slab = task / groups, from = task % groups * kTogether, some = std::min(kTogether, count - from);
       LowQuery<T>* const mine = states.data() + slab * count + from;
-      Buffer<T>& running = sums[static_cast<size_t>(worker)];
+      Buffer<T>& running = sums[worker];
       if (!running.get()) running = Buffer<T>(static_cast<size_t>(kTogether * size));
       std::memset(running.get(), 0, static_cast<size_t>(kTogether * size) * sizeof(T));
       for (int64_t q = 0; q < some; q++) {
-        if (first == 0) mine[q] = low_query<T>(data, queries[static_cast<size_t>(from + q)], direct, out.index);
+        if (first == 0) mine[q] = low_query<T>(data, queries[from + q], direct, out.index);
         mine[q].sums = running.get() + q * size;
       }
       const ptrdiff_t last = std::min(stage.count, (slab + 1) * slab_rows);
@@ -197,14 +197,14 @@ std::vector<Query> low_sums(const Data& data, const std::vector<Query>& queries,
         for (ptrdiff_t i = 0; i < d + 4; i++) {
           for (ptrdiff_t lane = 0; lane < width; lane++) more[i] += static_cast<double>(mine[q].sums[i * width + lane]);
         }
-        totals[static_cast<size_t>(slab * count + from + q)].add(static_cast<double>(mine[q].reference), more, d);
+        totals[slab * count + from + q].add(static_cast<double>(mine[q].reference), more, d);
       }
     });
   }
 
   std::vector<char> settled(static_cast<size_t>(count));
   parallel_for(count, count < 64 ? 1 : threads, [&](int64_t q, int) {
-    const Query& query = queries[static_cast<size_t>(q)];
+    const Query& query = queries[q];
     Running all;
     double low = kAtFirst;
     int64_t dead_rows = 0;
@@ -221,12 +221,12 @@ std::vector<Query> low_sums(const Data& data, const std::vector<Query>& queries,
     if (out.index) {
       std::vector<const LowQuery<T>*> best;
       for (int64_t slab = 0; slab < slabs; slab++) {
-        const LowQuery<T>& state = states[static_cast<size_t>(slab * count + q)];
+        const LowQuery<T>& state = states[slab * count + q];
         if (static_cast<double>(state.low) >= low - static_cast<double>(state.blur)) best.push_back(&state);
       }
       out.index[query.index] = row = heaviest(data, query, best, step);
     }
-    settled[static_cast<size_t>(q)] = row >= 0 && settle<T>(data, query, total, of_sums, promise);
+    settled[q] = row >= 0 && settle<T>(data, query, total, of_sums, promise);
     const double dead = static_cast<double>(std::min(dead_rows, n));
     if (out.dropped) out.dropped[query.index] = std::min(1.0, dead * std::exp(-query.cut));
     if (out.work) out.work[query.index] = 1 - 0.5 * dead / static_cast<double>(n);
@@ -248,7 +248,7 @@ std::vector<Query> low_pass(const Data& data, const std::vector<Query>& queries,
   std::vector<Query> far, near, rest;
   for (const Query& query : queries) {
     // Products for queries whose mean they cannot spoil, whatever the posterior.
-    const double worst = (4 * logit_error<T>(data, query) + 4 * kRoundoff<T>) * data.reach;
+    const double of_logit = logit_error<T>(data, query), worst = 4 * data.reach * (of_logit + kRoundoff<T>);
     const double a2 = query.alpha * query.alpha;
     const bool finite = query.x2 < kNever * a2 && a2 < kNever * query.variance;
     (worst <= allowed(data, query, promise) ? far : finite ? near : rest).push_back(query);

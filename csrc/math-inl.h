@@ -162,9 +162,9 @@ class [[maybe_unused]] FlushSubnormals {
 };
 
 #if defined(__AVX512F__)
-// 2^x for x below the overflow threshold, 0 at -inf: x = n + r with r >= 0 and n whole (float64: a multiple of 1/16, whose
-// fraction indexes a table), then a minimax polynomial of 2^r (relative error 8e-8 and 8e-18) times 2^n. Where x is -inf
-// and r is not a number, scaling by 2^x still gives 0.
+// 2^x for x below the overflow threshold, 0 at -inf: x = n + r with r >= 0 and n whole (float64: a multiple of 1/16,
+// whose fraction indexes a table), then a minimax polynomial of 2^r (relative error 8e-8 and 8e-18) times 2^n. Where x
+// is -inf and r is not a number, scaling by 2^x still gives 0.
 IF_INLINE Vec<float> exp2(Vec<float> x) {
   const Vec<float> r = x - _mm512_maskz_roundscale_ps(0xFFFF, x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
   Vec<float> p = fill(0.001867131544f);
@@ -177,10 +177,12 @@ IF_INLINE Vec<float> exp2(Vec<float> x) {
 }
 
 IF_INLINE Vec<double> exp2(Vec<double> x) {
+  // clang-format off
   const Vec<double> lower = {1.0,                1.0442737824274138, 1.0905077326652577, 1.1387886347566916,
                              1.189207115002721,  1.241857812073484,  1.2968395546510096, 1.3542555469368927};
   const Vec<double> upper = {1.4142135623730951, 1.4768261459394993, 1.5422108254079407, 1.6104903319492543,
                              1.681792830507429,  1.7562521603732995, 1.8340080864093424, 1.9152065613971474};
+  // clang-format on
   const Vec<double> r = x - _mm512_maskz_roundscale_pd(0xFF, x, 4 << 4 | _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
   // The last four bits of this sum count sixteenths.
   const __m512d sixteenths =

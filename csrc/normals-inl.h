@@ -10,14 +10,16 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "normals.h"
+
 namespace interp_fast {
 namespace ISA {
 namespace {
 
 constexpr int kLanes = 32;
 
-void philox(uint32_t (&c0)[kLanes], uint32_t (&c1)[kLanes], uint32_t (&c2)[kLanes], uint32_t (&c3)[kLanes],
-            uint32_t k0, uint32_t k1) {
+void philox(uint32_t (&c0)[kLanes], uint32_t (&c1)[kLanes], uint32_t (&c2)[kLanes], uint32_t (&c3)[kLanes], uint32_t k0,
+            uint32_t k1) {
   for (int round = 0; round < 10; round++) {
     for (int i = 0; i < kLanes; i++) {
       const uint64_t p0 = uint64_t{0xD2511F53u} * c0[i];

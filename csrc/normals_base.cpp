@@ -1,3 +1,2 @@
 #define ISA base
-#include "normals.h"
 #include "normals-inl.h"

@@ -1,3 +1,2 @@
 #define ISA v3
-#include "normals.h"
 #include "normals-inl.h"

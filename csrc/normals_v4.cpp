@@ -1,3 +1,2 @@
 #define ISA v4
-#include "normals.h"
 #include "normals-inl.h"

@@ -44,8 +44,8 @@ void scores(const Block<T>& block, Panel<T>* panels, int count) {
         for (int v = 0; v < V; v++) store(peak + v * W, highest[v]);
       };
       const bool turn = panel + 1 == panels + count;
-      const T* const next = turn ? panels->q + (k + block.chunk < block.d ? k + block.chunk : 0) * V * W
-                                 : panel[1].q + k * V * W;
+      const T* const next =
+          turn ? panels->q + (k + block.chunk < block.d ? k + block.chunk : 0) * V * W : panel[1].q + k * V * W;
       multiply<T, V>(block, k, panel->q, next, s, ahead, finish);
     }
   });
@@ -161,17 +161,16 @@ void add_along(const Block<T>& block, Panel<T>& panel) {
       store(panel.su + at, along[i][v] * load(panel.s + at));
     });
   };
-  over_chunks(block, [&](ptrdiff_t k) IF_INLINED {
-    multiply<T, V>(block, k, panel.u, panel.u, panel.su, ahead, finish);
-  });
+  over_chunks(block,
+              [&](ptrdiff_t k) IF_INLINED { multiply<T, V>(block, k, panel.u, panel.u, panel.su, ahead, finish); });
   over_chunks(block, [&](ptrdiff_t k) IF_INLINED {
     multiply_transposed<T, V>(block, k, {nullptr, block.rows}, panel.su, panel.acc_u);
   });
 }
 
 template <class T, int V>
-constexpr PanelKernels<T> kPanelKernels = {
-    V * kWidth<T>, false, false, scores<T, V>, mass<T, V>, second_best<T, V>, hits<T, V>, add<T, V>, add_along<T, V>};
+constexpr PanelKernels<T> kPanelKernels = {V * kWidth<T>,     false,      false,     scores<T, V>,   mass<T, V>,
+                                           second_best<T, V>, hits<T, V>, add<T, V>, add_along<T, V>};
 
 }  // namespace
 }  // namespace ISA

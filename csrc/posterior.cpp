@@ -8,8 +8,8 @@
 //   low         all rows, where these have few dimensions and nothing is asked about single rows but the
 //               heaviest (low.h): exact differences are cheap there.
 //
-// Data stored in less than float64 have one more way between sums and few rows: sums in float64, for queries whose logits
-// need more digits than float32 has while many rows still count.
+// Data stored in less than float64 have one more way between sums and few rows: sums in float64, for queries whose
+// logits need more digits than float32 has while many rows still count.
 #include "posterior.h"
 
 #include <algorithm>
@@ -25,8 +25,8 @@ namespace interp_fast {
 namespace {
 
 // What float32 and float64 results promise, with a margin; in float64 sums of float32 data rounding is no concern. The
-// shares of off-weights and of the variance are what leaves 1e-3 (1e-9) of differences whose terms are off by some 2^-22
-// (2^-51).
+// shares of off-weights and of the variance are what leaves 1e-3 (1e-9) of differences whose terms are off by some
+// 2^-22 (2^-51).
 constexpr Promise kSingle = {0x1p-13, 0x1p-19, 0x1p-16, 5e-6, 0x1p-8, 0x1p-8, 0x1p-16};
 constexpr Promise kDouble = {0x1p-32, 0x1p-35, 0x1p-36, 5e-11, 0x1p-16, 0x1p-16, 0x1p-36};
 constexpr Promise kSingleInDouble = {0x1p-13, 0x1p-19, 0x1p-16, 5e-6, 0x1p-20, 0x1p-26, 0x1p-16};
@@ -64,7 +64,7 @@ void write_prior(const Data& data, const std::vector<Query>& queries, const Outp
     const int64_t m = query.index;
     double c = 0;
     for (ptrdiff_t k = 0; k < d; k++) {
-      const double difference = query.x[k] - query.alpha * data.mean[static_cast<size_t>(k)];
+      const double difference = query.x[k] - query.alpha * data.mean[k];
       c += difference * difference;
     }
     if (out.mean) std::copy(data.mean.begin(), data.mean.end(), out.mean + m * d);
@@ -92,8 +92,8 @@ struct Look {
 };
 constexpr Look kProducts = {nullptr, false}, kAlways = {nullptr, true};
 
-// Queries by the few rows that count: within the cut of the `depth` heaviest, and the top rows asked for. Those with too
-// many come back, unless `always`.
+// Queries by the few rows that count: within the cut of the `depth` heaviest, and the top rows asked for. Those with
+// too many come back, unless `always`.
 template <class T>
 std::vector<Query> few_rows(const Data& data, const std::vector<Query>& queries, const double* u, const Outputs& out,
                             int64_t depth, Look look, int threads) {
@@ -111,16 +111,16 @@ std::vector<Query> few_rows(const Data& data, const std::vector<Query>& queries,
     const double most = std::min(worth, kListBytes / (row_bytes * static_cast<double>(size)));
     const size_t capacity = always ? SIZE_MAX : std::max<size_t>(256, static_cast<size_t>(most));
     const Query* const from = queries.data() + first;
-    std::vector<Shortlist> lists =
-        look.bytes ? collect_by_bytes(data, *look.bytes, from, size, k, true, capacity, threads)
-                   : collect<T>(data, from, size, k, true, capacity, threads);
+    std::vector<Shortlist> lists = look.bytes
+                                       ? collect_by_bytes(data, *look.bytes, from, size, k, true, capacity, threads)
+                                       : collect<T>(data, from, size, k, true, capacity, threads);
     std::vector<Query> kept;
     std::vector<Shortlist> kept_lists;
     for (int64_t q = 0; q < size; q++) {
-      Query query = queries[static_cast<size_t>(first + q)];
+      Query query = queries[first + q];
       if (out.work && !query.counted) out.work[query.index] = 0.5;
       query.counted = true;
-      Shortlist& list = lists[static_cast<size_t>(q)];
+      Shortlist& list = lists[q];
       if (list.overflowed()) {
         rest.push_back(query);
       } else {
@@ -160,7 +160,7 @@ std::vector<Query> screened(const Data& data, std::vector<Query> queries, const 
   std::vector<Query> probe, others;
   for (int64_t q = 0; q < count; q++) {
     const bool first = count <= 2 * kProbe || q * kProbe / count != (q + 1) * kProbe / count;
-    (first ? probe : others).push_back(queries[static_cast<size_t>(q)]);
+    (first ? probe : others).push_back(queries[q]);
   }
   std::vector<Query> rest = few_rows<T>(data, probe, u, out, depth, look, threads);
   // Up to the noise below which most succeed; an attempt in vain costs a fraction of what one that succeeds saves.
@@ -220,7 +220,7 @@ std::vector<Query> normal_form(const Data& data, const double* x, int64_t querie
   std::vector<Query> out(static_cast<size_t>(queries));
   const ptrdiff_t d = data.rows.d;
   parallel_for(queries, queries * d < (1 << 15) ? 1 : threads, [&](int64_t m, int) {
-    Query& query = out[static_cast<size_t>(m)];
+    Query& query = out[m];
     query.index = m;
     query.x = x + m * d;
     query.alpha = alpha[m];
@@ -228,7 +228,7 @@ std::vector<Query> normal_form(const Data& data, const double* x, int64_t querie
     query.s2 = sigma[m] * sigma[m] + (alpha[m] * data.bandwidth) * (alpha[m] * data.bandwidth);
     query.variance = query.s2 / (data.unit * data.unit);
     for (ptrdiff_t k = 0; k < d; k++) {
-      const double difference = query.x[k] - query.alpha * data.center[static_cast<size_t>(k)];
+      const double difference = query.x[k] - query.alpha * data.center[k];
       query.x2 += difference * difference;
     }
     query.x2 /= data.unit * data.unit;
@@ -264,24 +264,23 @@ void nearest(const Data& data, const double* x, int64_t queries, double alpha, i
                                                             static_cast<size_t>(size));
       const Query* const from = some.data() + first;
       const std::vector<Shortlist> lists =
-          look.bytes
-              ? collect_by_bytes(data, *look.bytes, from, size, static_cast<size_t>(k), false, capacity, threads)
+          look.bytes ? collect_by_bytes(data, *look.bytes, from, size, static_cast<size_t>(k), false, capacity, threads)
           : data.rows.type == RowType::f64
               ? collect<double>(data, from, size, static_cast<size_t>(k), false, capacity, threads)
               : collect<float>(data, from, size, static_cast<size_t>(k), false, capacity, threads);
       const std::vector<Candidates> candidates = measure(data, from, lists, threads);
       for (int64_t q = 0; q < size; q++) {
-        if (lists[static_cast<size_t>(q)].overflowed()) {
+        if (lists[q].overflowed()) {
           rest.push_back(from[q]);
           continue;
         }
-        const Candidates& found = candidates[static_cast<size_t>(q)];
+        const Candidates& found = candidates[q];
         std::vector<std::pair<double, int64_t>> order;
         for (size_t i = 0; i < found.rows.size(); i++) order.emplace_back(found.c[i], found.rows[i]);
         std::partial_sort(order.begin(), order.begin() + k, order.end());
         for (int64_t i = 0; i < k; i++) {
-          squared_distance[from[q].index * k + i] = order[static_cast<size_t>(i)].first;
-          index[from[q].index * k + i] = order[static_cast<size_t>(i)].second;
+          squared_distance[from[q].index * k + i] = order[i].first;
+          index[from[q].index * k + i] = order[i].second;
         }
       }
     }

@@ -4,9 +4,9 @@
 //     sums     acc[k][q] += sum_n X[n][k] p[n][q]       tile over dimensions x the lanes
 //
 // A lane is a query, so both products broadcast numbers of X against vectors of queries, and everything between them
-// (maxima, exponentials, sums) is vertical. Sums over k are cut into chunks of at most kChunk terms and sums over n into
-// blocks of at most kBlock, each with fresh accumulators that are then added to memory: two levels of summation, on
-// which the error bounds of the driver rely.
+// (maxima, exponentials, sums) is vertical. Sums over k are cut into chunks of at most kChunk terms and sums over n
+// into blocks of at most kBlock, each with fresh accumulators that are then added to memory: two levels of summation,
+// on which the error bounds of the driver rely.
 //
 // Loop order: chunk of dimensions, panel, tile of rows, k. A chunk of X (50 kB) and of q (14 kB) and the scores stay in
 // the first two levels of cache; per block q and acc pass by once, and X once per product, however long its rows are.
@@ -104,8 +104,8 @@ constexpr ptrdiff_t kLine = 64 / static_cast<ptrdiff_t>(sizeof(T));  // numbers 
 template <class T, int V>
 using Tile = Vec<T>[kTileRows<V>][V];
 
-// s[n][lane] += sum_k x[n][k] q[k][lane] over the chunk that starts at dimension `first`; what the last chunk makes of a
-// tile that starts with row n goes to finish(n, tile) instead. `next` will take the place of this chunk of q: it is
+// s[n][lane] += sum_k x[n][k] q[k][lane] over the chunk that starts at dimension `first`; what the last chunk makes of
+// a tile that starts with row n goes to finish(n, tile) instead. `next` will take the place of this chunk of q: it is
 // brought closer, a little with every tile.
 template <class T, int V, class Finish>
 IF_INLINE void multiply(const Block<T>& block, ptrdiff_t first, const T* q, const T* next, T* s, Ahead& ahead,
@@ -146,7 +146,7 @@ struct Listed {
 
 template <class T, int R, int V>
 void add_rows(const Block<T>& block, const Listed& listed, const T* x, const T* p, T* acc) {
-  const auto finish = [&](Vec<T> (&sum)[R][V]) IF_INLINED {
+  const auto finish = [&](Vec<T>(&sum)[R][V]) IF_INLINED {
     over_tile<R, V>([&](int i, int v) IF_INLINED {
       T* const at = acc + (i * V + v) * kWidth<T>;
       store(at, load(at) + sum[i][v]);
@@ -166,21 +166,14 @@ template <class T, int V>
 void multiply_transposed(const Block<T>& block, ptrdiff_t first, const Listed& listed, const T* p, T* acc) {
   constexpr int R = kTileRows<V>, W = V * kWidth<T>;
   using AddRows = void (*)(const Block<T>&, const Listed&, const T*, const T*, T*);
+  // clang-format off
   constexpr AddRows by_height[] = {
       nullptr,
-      add_rows<T, 1, V>,
-      add_rows<T, 2, V>,
-      add_rows<T, 3, V>,
-      add_rows<T, 4, V>,
-      add_rows<T, 5, V>,
-      add_rows<T, 6, V>,
-      add_rows<T, R == 12 ? 7 : 1, V>,
-      add_rows<T, R == 12 ? 8 : 1, V>,
-      add_rows<T, R == 12 ? 9 : 1, V>,
-      add_rows<T, R == 12 ? 10 : 1, V>,
-      add_rows<T, R == 12 ? 11 : 1, V>,
-      add_rows<T, R == 12 ? 12 : 1, V>,
+      add_rows<T, 1, V>, add_rows<T, 2, V>, add_rows<T, 3, V>, add_rows<T, 4, V>, add_rows<T, 5, V>, add_rows<T, 6, V>,
+      add_rows<T, R == 12 ? 7 : 1, V>, add_rows<T, R == 12 ? 8 : 1, V>, add_rows<T, R == 12 ? 9 : 1, V>,
+      add_rows<T, R == 12 ? 10 : 1, V>, add_rows<T, R == 12 ? 11 : 1, V>, add_rows<T, R == 12 ? 12 : 1, V>,
   };
+  // clang-format on
   const Chunk<T> chunk(block, first);
   acc += first * W;
   for (ptrdiff_t k = 0, left = chunk.width; left > 0;) {

@@ -162,9 +162,7 @@ IF_INLINE auto with_type(RowType type, F f) {
 
 template <class T>
 void decode(const Rows& rows, int64_t first, ptrdiff_t count, T inverse, const T* shift, const Block<T>& block, T* x) {
-  with_type(rows.type, [&](auto stored) {
-    decode_as<decltype(stored)>(rows, first, count, inverse, shift, block, x);
-  });
+  with_type(rows.type, [&](auto stored) { decode_as<decltype(stored)>(rows, first, count, inverse, shift, block, x); });
 }
 
 // sum_k f(k, value)^2 in kWidth chains; f also does what else is to be done with dimension k.

@@ -1,10 +1,11 @@
 // A pass of a list of queries over all rows: queries in groups of panels, rows in slabs of blocks.
 //
-// A task is one group times one slab. It decodes a block of rows into its worker's scratch and shows it to all panels of
-// the group, a few at a time, before going on to the next, so that X is read from memory and decoded once per group. (Where all queries
-// are a few, the kernels read the rows as stored.) Groups, slabs and blocks follow from shapes alone and a task never
-// looks at another, so that no bit of a result depends on who runs what; what tasks leave behind is merged in the order
-// of the slabs. Those become shorter towards the last rows, so that workers come to the end at about the same time.
+// A task is one group times one slab. It decodes a block of rows into its worker's scratch and shows it to all panels
+// of the group, a few at a time, before going on to the next, so that X is read from memory and decoded once per group.
+// (Where all queries are a few, the kernels read the rows as stored.) Groups, slabs and blocks follow from shapes alone
+// and a task never looks at another, so that no bit of a result depends on who runs what; what tasks leave behind is
+// merged in the order of the slabs. Those become shorter towards the last rows, so that workers come to the end at
+// about the same time.
 #pragma once
 
 #include <algorithm>
@@ -23,11 +24,11 @@ struct Query {
   int64_t index;    // row of x and of the outputs
   const double* x;  // (d,), as given
   double alpha;
-  double s2;        // S = sigma^2 + alpha^2 bandwidth^2
-  double cut;       // nats
+  double s2;   // S = sigma^2 + alpha^2 bandwidth^2
+  double cut;  // nats
   // In normal form: x~ = (x - alpha center) / unit, |x~|^2 and S / unit^2.
   double x2, variance;
-  bool counted;     // its share of the work is known
+  bool counted;  // its share of the work is known
 };
 
 template <class T>
@@ -50,8 +51,8 @@ struct Plan {
   int width;  // lanes of a panel
   bool single, bytes;
   int64_t queries, panels, groups, slabs;
-  int64_t together;  // panels that are shown a block at once
-  std::vector<int64_t> cuts;  // where slabs begin, and where the last one ends
+  int64_t together;                 // panels that are shown a block at once
+  std::vector<int64_t> cuts;        // where slabs begin, and where the last one ends
   ptrdiff_t block_rows, chunk, ld;  // of a block: rows, dimensions of a chunk, numbers between rows of a chunk
   ptrdiff_t size;                   // numbers of a panel's q (bytes, where it has those) and acc
 
@@ -97,11 +98,11 @@ struct Panels {
   ptrdiff_t at(int lane, ptrdiff_t k) const { return plan.single ? lane * plan.ld + k : k * plan.width + lane; }
 };
 
-constexpr int kFew = 8;             // up to so many queries the rows are read faster than a panel is filled ...
+constexpr int kFew = 8;                   // up to so many queries the rows are read faster than a panel is filled ...
 constexpr int64_t kFewDims = kFewTile;    // ... if they have so many numbers: no vector is wider
 constexpr ptrdiff_t kFewBytes = 1 << 18;  // of a block read as stored: it stays close to the core
-constexpr int64_t kShares = 8;       // a slab takes this part of what is left of all groups, ...
-constexpr int64_t kLeastRows = 960;  // ... but no fewer rows than make up for what a task costs
+constexpr int64_t kShares = 8;            // a slab takes this part of what is left of all groups, ...
+constexpr int64_t kLeastRows = 960;       // ... but no fewer rows than make up for what a task costs
 
 // The kernels for so many queries.
 template <class T>
@@ -222,7 +223,7 @@ void fill_panels(Panels<T>& panels, const Data& data, const Query* queries, cons
         const Query& query = queries[p * plan.width + lane];
         const double factor = scale(query) * query.alpha / data.unit;
         for (ptrdiff_t j = k; j < std::min(d, k + kStretch); j++) {
-          const double x = query.x[j] - query.alpha * data.center[static_cast<size_t>(j)];
+          const double x = query.x[j] - query.alpha * data.center[j];
           q[panels.at(lane, j)] = static_cast<T>(factor * x);
         }
       }
@@ -325,7 +326,7 @@ Block<T> make_block(const Data& data, const TypedKernels<T>& kernels, const Plan
       }
       continue;
     }
-    const double norm = data.n2[static_cast<size_t>(row)], w = even ? 0.0 : data.log_w[row] - data.log_w_max;
+    const double norm = data.n2[row], w = even ? 0.0 : data.log_w[row] - data.log_w_max;
     n2[i] = static_cast<T>(norm), log_w[i] = static_cast<T>(w);
     stored[i] = counting = data.rows.data + row * data.rows.stride;
     longest = std::max(longest, norm), span = std::max(span, -w);
@@ -353,11 +354,11 @@ void scan(const Data& data, const KernelTable& table, const Panels<T>& panels, b
   std::vector<std::unique_ptr<Scratch<T>>> scratch(static_cast<size_t>(threads));
   parallel_for(plan.groups * plan.slabs, threads, [&](int64_t task, int worker) {
     const int64_t group = task / plan.slabs, slab = task % plan.slabs;
-    std::unique_ptr<Scratch<T>>& memory = scratch[static_cast<size_t>(worker)];
+    std::unique_ptr<Scratch<T>>& memory = scratch[worker];
     if (!memory) memory = std::make_unique<Scratch<T>>(plan, data.rows.d);
     memory->open(panels, group);
     start(group, slab, worker, memory->panels.data());
-    const int64_t begin = plan.cuts[static_cast<size_t>(slab)], end = plan.cuts[static_cast<size_t>(slab) + 1];
+    const int64_t begin = plan.cuts[slab], end = plan.cuts[static_cast<size_t>(slab) + 1];
     const int64_t blocks = std::min((end - begin) / plan.block_rows + 1, most_blocks);
     const int64_t last = std::min(end, begin + blocks * plan.block_rows);
     for (int64_t first = begin; first < last; first += plan.block_rows) {
@@ -366,7 +367,7 @@ void scan(const Data& data, const KernelTable& table, const Panels<T>& panels, b
       const int64_t open = static_cast<int64_t>(memory->panels.size());
       for (int64_t p = 0; p < open; p += plan.together) {
         const int some = static_cast<int>(std::min(plan.together, open - p));
-        visit(group, p, &memory->panels[static_cast<size_t>(p)], some, block, first, count, worker);
+        visit(group, p, &memory->panels[p], some, block, first, count, worker);
       }
     }
     finish(group, slab, worker);

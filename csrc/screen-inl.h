@@ -1,9 +1,9 @@
 // Scores from bytes, for passes that only look for the rows that can matter.
 //
-// A row is unsigned bytes times its grain, a query signed bytes; one instruction multiplies four pairs of bytes and adds
-// them to an integer, four times what it does in float32. Where there is no such instruction three do the same, for
-// queries of smaller bytes: they hold sums of two products in 16 bits on the way. What rounding to bytes leaves out of
-// <q, X> is at most
+// A row is unsigned bytes times its grain, a query signed bytes; one instruction multiplies four pairs of bytes and
+// adds them to an integer, four times what it does in float32. Where there is no such instruction three do the same,
+// for queries of smaller bytes: they hold sums of two products in 16 bits on the way. What rounding to bytes leaves out
+// of <q, X> is at most
 //
 //     |<q, X> - grain <q8, bytes + offset>| <= |q8| |residual| + |q - q8| |X|
 //

@@ -5,7 +5,7 @@
 namespace interp_fast {
 namespace {
 
-constexpr ptrdiff_t kLeastDimensions = 24;       // below, what follows a product takes longer than the product
+constexpr ptrdiff_t kLeastDimensions = 24;      // below, what follows a product takes longer than the product
 constexpr ptrdiff_t kMostDimensions = 1 << 15;  // integers hold sums of so many products of bytes
 // Steps of a query of which little more than 0 is known are no finer than this: scores stay in the range of float.
 constexpr double kFinest = 0x1p-20;
@@ -39,14 +39,14 @@ void fill_bytes(Panels<float>& panels, const Data& data, const Query* queries, i
       const double a = query.alpha, scale = normal_scale(query);
       double largest = 0;
       for (ptrdiff_t k = 0; k < d; k++) {
-        y[static_cast<size_t>(k)] = query.x[k] - a * data.center[static_cast<size_t>(k)];
-        largest = std::max(largest, std::abs(y[static_cast<size_t>(k)]));
+        y[k] = query.x[k] - a * data.center[k];
+        largest = std::max(largest, std::abs(y[k]));
       }
       const double normal = scale * a / data.unit, step = std::max(std::abs(normal) * largest, kFinest) / most;
       const double factor = scale / step, steps = normal / step, magic = 0x1.8p52;  // whose last place is 1
       double left2 = 0, length2 = 0, sum = 0;
       for (ptrdiff_t k = 0; k < d; k++) {
-        const double value = steps * y[static_cast<size_t>(k)], whole = (value + magic) - magic;
+        const double value = steps * y[k], whole = (value + magic) - magic;
         bytes[(k / 4 * plan.width + lane) * 4 + k % 4] = static_cast<int8_t>(whole);
         left2 += (value - whole) * (value - whole), length2 += whole * whole;
         sum += whole * (offsets ? offsets[k] : data.coarse->offset());

@@ -1,9 +1,9 @@
 // The rows that may still be among the best of one query, from scores with rigorous error bounds.
 //
 // With lb_(k) the k-th largest lower bound so far, a row whose score is at most `upper` can be left out for good once
-// upper < lb_(k) - cut: k rows are known to lie more than `cut` above it. A list that need not go down so far has a bar,
-// raised by its owner, and by itself whenever it holds more than `crowd` rows; rows within `least` of lb_(k) are wanted
-// however high that is.
+// upper < lb_(k) - cut: k rows are known to lie more than `cut` above it. A list that need not go down so far has a
+// bar, raised by its owner, and by itself whenever it holds more than `crowd` rows; rows within `least` of lb_(k) are
+// wanted however high that is.
 #pragma once
 
 #include <algorithm>

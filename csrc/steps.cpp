@@ -83,7 +83,7 @@ void run_steps(const RunState& state, const Data& data, const Table& table, int6
     parallel_for((n + each - 1) / each, threads, [&](int64_t task, int) {
       const int64_t from = task * each, to = std::min(n, from + each);
       for (ptrdiff_t i = from * d; pull > 0 && i < to * d; i++) {
-        mean[static_cast<size_t>(i)] = keep * mean[static_cast<size_t>(i)] + draw * state.cur[i];
+        mean[i] = keep * mean[i] + draw * state.cur[i];
       }
       std::vector<double> xi;
       if (table.s[r] > 0) {

@@ -1,6 +1,6 @@
-// The dense pass: weights of all rows in the arithmetic of T, and their sums; then the test whether that was enough. Where
-// it was not, the weights of the few heaviest rows are replaced by those of float64 distances, and the test is made
-// again: the errors of the others average out.
+// The dense pass: weights of all rows in the arithmetic of T, and their sums; then the test whether that was enough.
+// Where it was not, the weights of the few heaviest rows are replaced by those of float64 distances, and the test is
+// made again: the errors of the others average out.
 #pragma once
 
 #include <algorithm>
@@ -15,13 +15,13 @@ constexpr double kLog2e = 1.4426950408889634074;
 
 // What a sum pass in T has to reach for a result of the promised accuracy.
 struct Promise {
-  double logit;         // rms error of a logit: of log_norm, and small enough that first order is all that matters
-  double per_radius;    // error of the mean in units of the rms radius of the data
+  double logit;          // rms error of a logit: of log_norm, and small enough that first order is all that matters
+  double per_radius;     // error of the mean in units of the rms radius of the data
   double per_deviation;  // and in units of s = sqrt(S) / alpha, which is what the score sees
-  double top_weight;    // error of a single weight
-  double rest;          // 1 - the largest weight must exceed this where off-weights are summed
-  double variance;      // and the variance this share of reach^2, where it is a difference of second moments
-  double scatter;       // error of the scatter in units of the squared rms radius
+  double top_weight;     // error of a single weight
+  double rest;           // 1 - the largest weight must exceed this where off-weights are summed
+  double variance;       // and the variance this share of reach^2, where it is a difference of second moments
+  double scatter;        // error of the scatter in units of the squared rms radius
 };
 
 // One query's sums over all rows, in normal form; scores in units of log 2.
@@ -31,7 +31,7 @@ struct Total {
   std::vector<double> x, u_x;  // sum p X, sum p <u, X> X (u divided by its largest entry)
   double logit;                // rms error of a logit
   double offset;               // the logit where the score is 0
-  double spread2 = INFINITY;   // mean square of what was summed, where that is less than |X|^2: differences from the query
+  double spread2 = INFINITY;   // mean square of what was summed, where that is less than |X|^2: differences from x
 
   double largest() const { return std::exp2(low - reference) / p; }
   double variance() const {

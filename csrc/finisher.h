@@ -1,0 +1,145 @@
+// From the sums of a query to its answer: whether sums in T are enough, the weights of the heaviest rows put right, and
+// the outputs.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "dispatch.h"
+#include "exact.h"
+#include "shortlist.h"
+#include "sum.h"
+
+namespace interp_fast {
+
+constexpr double kMostInT = 0.5;   // largest weight formed in T whose complement still has its digits
+constexpr double kCrowded = 0.25;  // largest weight for which errors of logits count as averaging out
+
+template <class T>
+class Finisher {
+ public:
+  Finisher(const Data& data, const Outputs& out, const Promise& promise, const double* u)
+      : data_(data), out_(out), promise_(promise), u_(u) {}
+
+  // Whether sums in T are enough for this query. `unsure` is the largest weight whose logit was formed in T: the
+  // heavier ones are exact, and with `exact` the heaviest is among them.
+  bool enough(const Query& query, const Total& total, double unsure, bool exact) const {
+    const double largest = total.largest();
+    const double second = std::min(total.p_n2 / total.p, total.spread2), variance = total.variance();
+    // Errors of logits reach the mean through the deviation of the rows; where many rows share the weight they average
+    // (first order, checked against float64). The sum itself and the stored rows add their own roundings.
+    const double deviation = std::sqrt(data_.active == 1 ? 0.0 : std::min(1.0, unsure) * variance);
+    const double error = (unsure > kCrowded ? 4 : 1) * total.logit * deviation;
+    const double rounding = 4 * kRoundoff<T> * std::sqrt(second);
+    if (mean() && !(error + rounding <= allowed(data_, query, promise_))) return false;
+    if (out_.scatter && !(error + rounding <= allowed_in_scatter())) return false;
+    if (off_weights() && largest > (exact ? 1 - promise_.rest : kMostInT)) return false;
+    if ((out_.variance || out_.jvp) && variance < promise_.variance * data_.reach * data_.reach) return false;
+    const double known = exact ? std::sqrt(unsure) : 1.0;
+    return out_.top == 0 || 2 * total.logit * known * std::min(1.0, largest) <= promise_.top_weight;
+  }
+
+  // The same for sums that are wholly in T.
+  bool enough(const Query& query, const Total& total, double harmless) const {
+    const double largest = total.largest();
+    return (largest <= harmless && !(out_.variance || out_.jvp)) || enough(query, total, largest, false);
+  }
+
+  // The largest weight whose logit may be formed in T whatever the posterior: what the tests let pass.
+  double harmless(const Query& query) const {
+    const double error = logit_error<T>(data_, query), rounding = 4 * kRoundoff<T> * data_.reach;
+    double most = INFINITY, weight = off_weights() ? kMostInT : 1.0;
+    if (mean()) most = allowed(data_, query, promise_) - rounding;
+    if (out_.scatter) most = std::min(most, allowed_in_scatter() - rounding);
+    const double deviations = std::max(0.0, most) / (error * data_.reach);
+    if (deviations < 4) weight = std::min({weight, kCrowded, deviations * deviations});
+    const double top = promise_.top_weight / (2 * error);
+    return out_.top > 0 ? std::min(weight, top * top) : weight;
+  }
+
+  // Gives the rows of a list the weights that they have in float64.
+  void correct(const Query& query, const Shortlist& list, const Candidates& candidates, Total& total) const {
+    const ExactKernels& exact = active_kernels().exact;
+    const ptrdiff_t d = data_.rows.d;
+    std::vector<double> row(static_cast<size_t>(d));
+    const double* const u = u_ ? u_ + query.index * d : nullptr;
+    double scale = 0;
+    for (ptrdiff_t k = 0; u && k < d; k++) scale = std::max(scale, std::abs(u[k]));
+    if (!candidates.rows.empty()) total.low = -INFINITY;
+    for (size_t i = 0; i < candidates.rows.size(); i++) {
+      const int64_t n = candidates.rows[i];
+      if (data_.log_w[n] == -INFINITY) continue;
+      const double farther = candidates.c[i] / (data_.unit * data_.unit) - query.x2;
+      const double logit = data_.log_w[n] - data_.log_w_max - farther / (2 * query.variance);
+      const double score = kLog2e * logit - total.reference;
+      const double was = list.entries()[i].score - total.reference;
+      const double p = std::exp2(score), old = std::exp2(was), change = p - old;
+      total.low = std::max(total.low, score + total.reference);
+      total.p += change, total.p_n2 += change * data_.n2[n];
+      total.p_p += p * p - old * old, total.p_score += p * score - old * was;
+      exact.values(data_.rows, n, row.data());
+      double along = 0;
+      for (ptrdiff_t k = 0; k < d; k++) {
+        const size_t j = static_cast<size_t>(k);
+        row[j] = (row[j] - data_.center[j]) / data_.unit;
+        total.x[j] += change * row[j];
+        if (scale > 0) along += u[k] / scale * row[j];
+      }
+      for (ptrdiff_t k = 0; scale > 0 && k < d; k++) {
+        total.u_x[k] += change * along * row[k];
+      }
+    }
+  }
+
+  void write(const Query& query, const Total& total, const Candidates& candidates) const {
+    const int64_t m = query.index;
+    const ptrdiff_t d = data_.rows.d;
+    const double unit = data_.unit;
+    const double log_p = std::log(total.p);
+    const double log_norm = total.reference / kLog2e + log_p + data_.log_w_max + total.offset;
+    if (out_.log_norm) out_.log_norm[m] = log_norm;
+    if (out_.ess) out_.ess[m] = total.p * total.p / total.p_p;
+    if (out_.entropy) out_.entropy[m] = log_p - total.p_score / kLog2e / total.p;
+    if (out_.variance) out_.variance[m] = unit * unit * total.variance();
+    if (out_.scatter) out_.scatter[m] = unit * unit * total.variance();
+    for (ptrdiff_t k = 0; out_.mean && k < d; k++) {
+      out_.mean[m * d + k] = data_.center[k] + unit * (total.x[k] / total.p);
+    }
+    if (out_.jvp) {
+      const double* const u = u_ + m * d;
+      double largest = 0, along = 0;
+      for (ptrdiff_t k = 0; k < d; k++) largest = std::max(largest, std::abs(u[k]));
+      for (ptrdiff_t k = 0; k < d; k++) along += u[k] * (total.x[k] / total.p);
+      for (ptrdiff_t k = 0; k < d; k++) {
+        const size_t j = static_cast<size_t>(k);
+        out_.jvp[m * d + k] = unit * unit * (largest * total.u_x[j] - along * total.x[j]) / total.p;
+      }
+    }
+    if (!out_.order()) return;
+    const Relative relative = relative_logits(data_, query, candidates);
+    const int64_t top = candidates.rows[relative.top];
+    const double logit = data_.log_w[top] - candidates.c[relative.top] / (2 * query.s2);
+    const double log_weight = std::min(0.0, logit - log_norm);
+    if (out_.index) out_.index[m] = top;
+    if (out_.gap) out_.gap[m] = -relative.runner_up;
+    if (out_.log_rest) out_.log_rest[m] = std::log(-std::expm1(log_weight));
+    if (out_.top > 0) {
+      fill_top(candidates, relative.logits, log_weight, out_.top, out_.top_index + m * out_.top,
+               out_.top_weight + m * out_.top);
+    }
+  }
+
+ private:
+  // What the mean may be off by, so that the scatter keeps its promise.
+  double allowed_in_scatter() const { return promise_.scatter * data_.radius * data_.radius / (2 * data_.reach); }
+  bool mean() const { return out_.mean || out_.jvp || out_.variance; }
+  bool off_weights() const { return out_.log_rest || out_.entropy || out_.variance || out_.jvp; }
+
+  const Data& data_;
+  const Outputs& out_;
+  const Promise& promise_;
+  const double* u_;
+};
+
+}  // namespace interp_fast
