@@ -133,10 +133,9 @@ std::vector<double> first_bounds(const Data& data, const KernelTable& table, con
       score_errors(panel, block, mine.errors.get());
       for (int lane = 0; lane < panel.lanes; lane++) {
         const size_t q = static_cast<size_t>((plan.first_panel(group) + from + i) * plan.width + lane);
-        const size_t at = static_cast<size_t>(lane);
         double* const to = bounds.data() + q * each + static_cast<size_t>(mine.slab) * k;
-        to[0] = static_cast<double>(panel.peak[lane]) - mine.errors[at];
-        if (k == 2) to[1] = static_cast<double>(mine.second[at]) - mine.errors[at];
+        to[0] = static_cast<double>(panel.peak[lane]) - mine.errors[lane];
+        if (k == 2) to[1] = static_cast<double>(mine.second[lane]) - mine.errors[lane];
       }
     }
   };

@@ -81,10 +81,9 @@ class Finisher {
       exact.values(data_.rows, n, row.data());
       double along = 0;
       for (ptrdiff_t k = 0; k < d; k++) {
-        const size_t j = static_cast<size_t>(k);
-        row[j] = (row[j] - data_.center[j]) / data_.unit;
-        total.x[j] += change * row[j];
-        if (scale > 0) along += u[k] / scale * row[j];
+        row[k] = (row[k] - data_.center[k]) / data_.unit;
+        total.x[k] += change * row[k];
+        if (scale > 0) along += u[k] / scale * row[k];
       }
       for (ptrdiff_t k = 0; scale > 0 && k < d; k++) {
         total.u_x[k] += change * along * row[k];
@@ -112,8 +111,7 @@ class Finisher {
       for (ptrdiff_t k = 0; k < d; k++) largest = std::max(largest, std::abs(u[k]));
       for (ptrdiff_t k = 0; k < d; k++) along += u[k] * (total.x[k] / total.p);
       for (ptrdiff_t k = 0; k < d; k++) {
-        const size_t j = static_cast<size_t>(k);
-        out_.jvp[m * d + k] = unit * unit * (largest * total.u_x[j] - along * total.x[j]) / total.p;
+        out_.jvp[m * d + k] = unit * unit * (largest * total.u_x[k] - along * total.x[k]) / total.p;
       }
     }
     if (!out_.order()) return;

@@ -107,7 +107,7 @@ struct PanelKernels {
   int width;
   bool single;  // lanes lie over dimensions and blocks are as stored: for a few queries, at most 8
   bool bytes;   // queries and rows are bytes: scores only
-  // Fills s, peak and found of some panels.
+  // Fills s, peak and found of some panels; of one, where these are `single`.
   void (*scores)(const Block<T>&, Panel<T>*, int count);
   // Of each lane the sum of 2^(score - peak), and the second largest score.
   void (*mass)(const Block<T>&, const Panel<T>&, T* out);
@@ -176,7 +176,7 @@ struct TypedKernels {
   LowKernels<T> low[kLowDims];  // for 1, 2 ... dimensions
 };
 
-// Scores from bytes: four products of bytes in one lane of an instruction, and rigorous bounds on what that leaves out.
+// Scores from bytes: four products of bytes in a lane, and rigorous bounds on what that leaves out.
 struct ScreenKernels {
   int most;  // largest byte of a query
   // A row in normal form: X = grain (byte - 128) + residual, and |residual| to the digits of float32. d is a multiple

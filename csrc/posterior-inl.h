@@ -1,11 +1,11 @@
-// One block of rows against one panel of queries: scores, the online softmax, and the weighted sums.
+// A block of rows against panels of queries: scores, the online softmax, and the weighted sums.
 //
 // The running state of a lane is a reference score r (weight 1 means score r), the sums of weights and the weighted sum
 // of rows, all relative to r. r follows the best score only when that has moved by more than kSlack, so that the sums
 // are rescaled a few times in a whole pass. A row is dead when its scores in all lanes, with their rounding bounds, lie
 // more than `cut` below a lower bound on the best: it gets neither exponentials nor a share in the second product.
 //
-// Scores are in units of log 2 here. Traffic: s (15 kB) is written, read, rewritten and read in the first-level cache.
+// Scores are in units of log 2 here.
 #pragma once
 
 #include "kernels.h"
@@ -44,8 +44,7 @@ void scores(const Block<T>& block, Panel<T>* panels, int count) {
         for (int v = 0; v < V; v++) store(peak + v * W, highest[v]);
       };
       const bool turn = panel + 1 == panels + count;
-      const T* const next =
-          turn ? panels->q + (k + block.chunk < block.d ? k + block.chunk : 0) * V * W : panel[1].q + k * V * W;
+      const T* const next = turn ? following<T, V>(block, k, panels->q) : panel[1].q + k * V * W;
       multiply<T, V>(block, k, panel->q, next, s, ahead, finish);
     }
   });
@@ -161,8 +160,9 @@ void add_along(const Block<T>& block, Panel<T>& panel) {
       store(panel.su + at, along[i][v] * load(panel.s + at));
     });
   };
-  over_chunks(block,
-              [&](ptrdiff_t k) IF_INLINED { multiply<T, V>(block, k, panel.u, panel.u, panel.su, ahead, finish); });
+  over_chunks(block, [&](ptrdiff_t k) IF_INLINED {
+    multiply<T, V>(block, k, panel.u, following<T, V>(block, k, panel.u), panel.su, ahead, finish);
+  });
   over_chunks(block, [&](ptrdiff_t k) IF_INLINED {
     multiply_transposed<T, V>(block, k, {nullptr, block.rows}, panel.su, panel.acc_u);
   });

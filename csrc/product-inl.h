@@ -8,9 +8,10 @@
 // into blocks of at most kBlock, each with fresh accumulators that are then added to memory: two levels of summation,
 // on which the error bounds of the driver rely.
 //
-// Loop order: chunk of dimensions, panel, tile of rows, k. A chunk of X (50 kB) and of q (14 kB) and the scores stay in
-// the first two levels of cache; per block q and acc pass by once, and X once per product, however long its rows are.
-// While the scores are formed, the rows that come next are fetched from memory, a little with every k.
+// Loop order: chunk of dimensions, panel, tile of rows, k. A chunk of X (50 kB) and of q (14 kB) and the scores of a
+// few panels stay in the first two levels of cache; per block q and acc pass by once, and X once for those panels and
+// each product, however long its rows are. While the scores are formed, the rows that come next are fetched from
+// memory, a little with every k.
 #pragma once
 
 #include "kernels.h"
@@ -98,6 +99,12 @@ struct Chunk {
         width(block.d - k < block.chunk ? block.d - k : block.chunk) {}
 };
 
+// The chunk of q after the one that starts at dimension k.
+template <class T, int V>
+IF_INLINE const T* following(const Block<T>& block, ptrdiff_t k, const T* q) {
+  return k + block.chunk < block.d ? q + (k + block.chunk) * V * kWidth<T> : nullptr;
+}
+
 template <class T>
 constexpr ptrdiff_t kLine = 64 / static_cast<ptrdiff_t>(sizeof(T));  // numbers in a cache line
 
@@ -106,7 +113,7 @@ using Tile = Vec<T>[kTileRows<V>][V];
 
 // s[n][lane] += sum_k x[n][k] q[k][lane] over the chunk that starts at dimension `first`; what the last chunk makes of
 // a tile that starts with row n goes to finish(n, tile) instead. `next` will take the place of this chunk of q: it is
-// brought closer, a little with every tile.
+// brought closer, a little with every tile, unless nullptr.
 template <class T, int V, class Finish>
 IF_INLINE void multiply(const Block<T>& block, ptrdiff_t first, const T* q, const T* next, T* s, Ahead& ahead,
                         Finish finish) {
@@ -114,7 +121,7 @@ IF_INLINE void multiply(const Block<T>& block, ptrdiff_t first, const T* q, cons
   const Chunk<T> chunk(block, first);
   const bool last = first + chunk.width == block.d;
   q += first * V * W;
-  const ptrdiff_t share = chunk.width * V * W * R / block.rows;
+  const ptrdiff_t share = next ? chunk.width * V * W * R / block.rows : 0;
   for (ptrdiff_t n = 0; n < block.rows; n += R, next += share) {
     T* const to = s + n * V * W;
     for (ptrdiff_t at = 0; at < share; at += kLine<T>) __builtin_prefetch(next + at, 0, 2);

@@ -7,7 +7,7 @@ namespace {
 
 constexpr ptrdiff_t kLeastDimensions = 24;      // below, what follows a product takes longer than the product
 constexpr ptrdiff_t kMostDimensions = 1 << 15;  // integers hold sums of so many products of bytes
-// Steps of a query of which little more than 0 is known are no finer than this: scores stay in the range of float.
+// The largest byte of a query of which little more than 0 is known stands for this: scores stay in the range of float.
 constexpr double kFinest = 0x1p-20;
 
 }  // namespace

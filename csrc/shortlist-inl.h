@@ -1,7 +1,7 @@
 // Which rows of a block may be among the best of a query: rows whose score plus its error bound reaches a threshold.
 //
 // A block is looked at again only when some lane's largest score reaches that lane's threshold, which late in a pass is
-// rare; then two vertical passes over the scores (in the first-level cache) serve all lanes of the panel at once.
+// rare; then two vertical passes over the scores serve all lanes of the panel at once.
 #pragma once
 
 #include "kernels.h"

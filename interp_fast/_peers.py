@@ -8,11 +8,14 @@ float copies of integer rows.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import ctypes
 import importlib.util
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -39,6 +42,7 @@ LIMITS = "limits"  # the contestant that measures the machine
 _QUERIES = 64  # of one block: its scores are the largest array the matrix-product peers make
 _NEIGHBOURS = 100
 BYTE_SCALE = (2.0 / 255.0, -1.0)  # of uint8 rows
+_PR_SET_PDEATHSIG = 1  # of Linux: the signal that a process gets when its parent ends
 _SHOWN = 8  # rows of an answer that come back from a contestant
 
 
@@ -318,16 +322,15 @@ class Contestant:
         self._process = context.Process(target=_work, args=(theirs, name, path, threads), daemon=True)
         with _environment(threads):
             self._process.start()
+        atexit.register(self._process.kill)  # before multiprocessing waits for a process that is stopped
         theirs.close()
         self._receive()
-        self._signal("SIGSTOP")
 
     def ask(self, *request: Any) -> Any:
         self._signal("SIGCONT")
-        self._pipe.send(request)
-        answer = self._receive()
-        self._signal("SIGSTOP")
-        return answer
+        with contextlib.suppress(OSError):  # of a process that has ended: what is received says so
+            self._pipe.send(request)
+        return self._receive()
 
     def _signal(self, name: str) -> None:
         if hasattr(signal, name) and self._process.pid is not None and self._process.is_alive():
@@ -336,18 +339,18 @@ class Contestant:
     def _receive(self) -> Any:
         try:
             answer = self._pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):
             self._process.join()
             answer = RuntimeError(f"its process ended with exit code {self._process.exitcode}")
+        self._signal("SIGSTOP")
         if isinstance(answer, RuntimeError):
             raise answer
         return answer
 
     def stop(self) -> None:
-        self._signal("SIGCONT")
-        with contextlib.suppress(OSError):
-            self._pipe.send(None)
+        self._process.kill()
         self._process.join()
+        atexit.unregister(self._process.kill)
 
 
 @contextlib.contextmanager
@@ -371,7 +374,9 @@ def _environment(threads: int) -> Iterator[None]:
 
 
 def _work(pipe: Connection, name: str, path: str, threads: int) -> None:
-    """The life of a contestant's process: set up, then answer requests until None comes."""
+    """The life of a contestant's process: set up, then answer requests until it is killed."""
+    if sys.platform == "linux":  # a stopped process does not see that nobody will ask it any more
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     os.dup2(2, 1)  # whatever a library prints must not end up in our table
     if hasattr(os, "sched_setaffinity"):  # some runtimes have no other way to be told
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
@@ -379,8 +384,8 @@ def _work(pipe: Connection, name: str, path: str, threads: int) -> None:
         rows = np.load(path)
         answer = _limits(rows, threads) if name == LIMITS else _answers(name, rows, threads)
         pipe.send(None)
-        while (request := pipe.recv()) is not None:
-            pipe.send(answer(*request))
+        while True:
+            pipe.send(answer(*pipe.recv()))
     except Exception as exc:  # of any library
         pipe.send(RuntimeError(f"{type(exc).__name__}: {exc}"))
 
