@@ -14,8 +14,14 @@ from interp_fast import _random, backends
 LINEAR = itf.Linear()
 TIGHT = {"float32": 2e-5, "float64": 1e-10}
 STATISTICS = ("log_norm", "log_density", "ess", "entropy", "variance", "gap", "log_rest")
-# sizes that need several groups, a ragged last tile, more than one slab of rows
-SHAPES = {"few queries": (5000, 24, 3), "many queries": (700, 24, 333), "wide": (120, 900, 40), "flat": (3001, 2, 100)}
+# sizes that need several groups, a ragged last tile, more than one slab of rows; more chunks than one of dimensions
+SHAPES = {
+    "few queries": (5000, 24, 3),
+    "many queries": (700, 24, 333),
+    "many and wide": (150, 130, 290),
+    "wide": (120, 900, 40),
+    "flat": (3001, 2, 100),
+}
 RATIOS = (3.0, 0.3, 1e-3)
 
 
