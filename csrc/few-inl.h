@@ -90,11 +90,10 @@ __attribute__((noinline)) void dot_few(const Block<T>& block, const T* q, ptrdif
   }
 }
 
-// acc[j * ld + k] += sum_n p[j * rows + n] X[n][k] for j < Q, while a cache line of what is ahead is fetched for each
-// vector of four rows: memory is not left idle.
+// acc[j * ld + k] += sum_n p[j * rows + n] X[n][k] for j < Q. With one query memory would be idle meanwhile: for every
+// kFewRows rows as much of what is ahead is fetched as one of them has.
 template <class T, class S, int Q>
 __attribute__((noinline)) void add_few(const Block<T>& block, const T* p, T* acc, ptrdiff_t ld) {
-  const char* ahead = block.ahead;
   constexpr ptrdiff_t W = kWidth<T>;
   const ptrdiff_t d = block.d, whole = d / W * W;
   const Vec<T> inverse = fill(block.inverse);
@@ -112,9 +111,9 @@ __attribute__((noinline)) void add_few(const Block<T>& block, const T* p, T* acc
       }
     }
     if (!some) continue;
+    const T* const ahead = reinterpret_cast<const T*>(block.ahead) + n / kFewRows * whole;
     for (ptrdiff_t k = 0; k < whole; k += W) {
-      __builtin_prefetch(ahead, 0, 2);
-      ahead += 64;
+      if (Q == 1) __builtin_prefetch(ahead + k, 0, 2);
       const Vec<T> shift = load(block.shift + k);
       Vec<T> part[Q] = {};
 #pragma GCC unroll 4
