@@ -104,16 +104,16 @@ void open_thresholds(const Panel<T>& panel, int width, T* thresholds) {
   }
 }
 
-// A lower bound on the k-th best score of each query, from the first rows of every slab, so that no slab starts from
-// nothing: fewer rows are taken that will be left out in the end.
+// A lower bound on the k-th best score of each query, from the two best of the first rows of every slab, so that no
+// slab starts from nothing: fewer rows are taken that will be left out in the end.
 template <class T>
 std::vector<double> first_bounds(const Data& data, const KernelTable& table, const Panels<T>& panels, size_t k,
                                  bool weighted, int threads) {
   const Plan& plan = panels.plan;
   std::vector<double> floors(static_cast<size_t>(plan.queries), -INFINITY);
-  if (k > 2 || plan.single) return floors;  // a few queries wait for memory, not for lists
-  const size_t each = k * static_cast<size_t>(plan.slabs);
-  std::vector<double> bounds(static_cast<size_t>(plan.queries) * each);  // [query][slab][k]
+  const size_t taken = std::min<size_t>(k, 2), each = taken * static_cast<size_t>(plan.slabs);
+  if (k > each || plan.single) return floors;                            // a few queries wait for memory, not for lists
+  std::vector<double> bounds(static_cast<size_t>(plan.queries) * each);  // [query][slab][taken]
   struct Worker {
     int64_t slab;
     Buffer<T> second, errors;
@@ -129,13 +129,13 @@ std::vector<double> first_bounds(const Data& data, const KernelTable& table, con
     panels.kernels->scores(block, some, number);
     for (int i = 0; i < number; i++) {
       const Panel<T>& panel = some[i];
-      if (k == 2) panels.kernels->second_best(block, panel, mine.second.get());
+      if (taken == 2) panels.kernels->second_best(block, panel, mine.second.get());
       score_errors(panel, block, mine.errors.get());
       for (int lane = 0; lane < panel.lanes; lane++) {
         const size_t q = static_cast<size_t>((plan.first_panel(group) + from + i) * plan.width + lane);
-        double* const to = bounds.data() + q * each + static_cast<size_t>(mine.slab) * k;
+        double* const to = bounds.data() + q * each + static_cast<size_t>(mine.slab) * taken;
         to[0] = static_cast<double>(panel.peak[lane]) - mine.errors[lane];
-        if (k == 2) to[1] = static_cast<double>(mine.second[lane]) - mine.errors[lane];
+        if (taken == 2) to[1] = static_cast<double>(mine.second[lane]) - mine.errors[lane];
       }
     }
   };

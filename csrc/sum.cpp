@@ -22,15 +22,18 @@ constexpr double kHeavy = 8;
 constexpr size_t kMostHeavy = 64;
 
 // Rows that cannot end with more than a harmless weight need no place in the lists: the rows so far and those of this
-// block are part of the final sum.
+// block are part of the final sum. Where there are rows so far, the heaviest of the block is enough of it.
 template <class T>
 void raise_bars(const PanelKernels<T>& kernels, const Block<T>& block, const Panel<T>& panel, const double* harmless,
                 const OfferScratch<T>& scratch, Shortlist* lists) {
   T* const mass = scratch.second.get();
-  kernels.mass(block, panel, mass);
+  const bool first = panel.sums[0] == 0;
+  if (first) kernels.mass(block, panel, mass);
   for (int lane = 0; lane < panel.lanes; lane++) {
+    if (panel.peak[lane] + score_error_of(block, panel, lane) < panel.threshold[lane]) continue;  // nothing to list
     const double reference = panel.reference[lane], peak = panel.peak[lane], level = std::max(reference, peak);
-    const double sum = panel.sums[lane] * std::exp2(reference - level) + mass[lane] * std::exp2(peak - level);
+    const double before = panel.sums[lane] * std::exp2(reference - level);
+    const double sum = before + (first ? mass[lane] : 1) * std::exp2(peak - level);
     lists[lane].raise_bar(level + std::log2(harmless[lane] * sum));
   }
 }
