@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
 import importlib.util
 import multiprocessing
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -42,7 +40,6 @@ LIMITS = "limits"  # the contestant that measures the machine
 _QUERIES = 64  # of one block: its scores are the largest array the matrix-product peers make
 _NEIGHBOURS = 100
 BYTE_SCALE = (2.0 / 255.0, -1.0)  # of uint8 rows
-_PR_SET_PDEATHSIG = 1  # of Linux: the signal that a process gets when its parent ends
 _SHOWN = 8  # rows of an answer that come back from a contestant
 
 
@@ -375,8 +372,8 @@ def _environment(threads: int) -> Iterator[None]:
 
 def _work(pipe: Connection, name: str, path: str, threads: int) -> None:
     """The life of a contestant's process: set up, then answer requests until it is killed."""
-    if sys.platform == "linux":  # a stopped process does not see that nobody will ask it any more
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if hasattr(os, "setpgid"):  # a group with a stopped process ends when its parent does: no others should be in it
+        os.setpgid(0, 0)
     os.dup2(2, 1)  # whatever a library prints must not end up in our table
     if hasattr(os, "sched_setaffinity"):  # some runtimes have no other way to be told
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
