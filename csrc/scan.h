@@ -112,7 +112,7 @@ const PanelKernels<T>& kernels_for(const KernelTable& table, int64_t queries, pt
   return queries <= kernels.narrow.width ? kernels.narrow : kernels.wide;
 }
 
-// Of scores of panels that meet a chunk of dimensions one after another: they stay close to the core.
+// Of scores of panels that meet a chunk of dimensions one after another: half of the smallest second-level caches.
 constexpr ptrdiff_t kTogetherBytes = 1 << 17;
 
 // Of a slab at most so many rows.

@@ -33,7 +33,7 @@ IF_INLINE Ints dot4(Ints sum, Ints row, Ints query) {
 }
 #endif
 
-constexpr int kScreenRows = kManyRegisters ? 12 : 4;  // of a tile
+constexpr int kScreenRows = kManyRegisters ? 12 : 4;  // of a tile: what the registers hold; kTile is a multiple
 
 // dot4 in independent chains, as limits-inl.h has multiply-adds. Returns the operations done, two for a pair of bytes.
 double limit_bytes(int64_t rounds) {

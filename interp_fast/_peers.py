@@ -321,7 +321,11 @@ class Contestant:
             self._process.start()
         atexit.register(self._process.kill)  # before multiprocessing waits for a process that is stopped
         theirs.close()
-        self._receive()
+        try:
+            self._receive()
+        except RuntimeError:
+            self.stop()
+            raise
 
     def ask(self, *request: Any) -> Any:
         self._signal("SIGCONT")
