@@ -104,24 +104,35 @@ void open_thresholds(const Panel<T>& panel, int width, T* thresholds) {
   }
 }
 
-// A lower bound on the k-th best score of each query, from the two best of the first rows of every slab, so that no
-// slab starts from nothing: fewer rows are taken that will be left out in the end.
+// What the first rows of every slab tell of each query, so that no slab starts from nothing: fewer rows are taken that
+// will be left out in the end.
+struct First {
+  std::vector<double> bounds;  // a lower bound on the k-th best score
+  std::vector<double> mass;    // the sum of 2^score over those rows, as a score
+};
+
+// Of bounds the two best of a slab are looked at. `mass` where it is wanted; a few queries wait for memory, not for
+// lists: of them nothing is told.
 template <class T>
-std::vector<double> first_bounds(const Data& data, const KernelTable& table, const Panels<T>& panels, size_t k,
-                                 bool weighted, int threads) {
+First first_rows(const Data& data, const KernelTable& table, const Panels<T>& panels, size_t k, bool weighted,
+                 bool mass, int threads) {
   const Plan& plan = panels.plan;
-  std::vector<double> floors(static_cast<size_t>(plan.queries), -INFINITY);
-  const size_t taken = std::min<size_t>(k, 2), each = taken * static_cast<size_t>(plan.slabs);
-  if (k > each || plan.single) return floors;                            // a few queries wait for memory, not for lists
-  std::vector<double> bounds(static_cast<size_t>(plan.queries) * each);  // [query][slab][taken]
+  const size_t queries = static_cast<size_t>(plan.queries), slabs = static_cast<size_t>(plan.slabs);
+  First first = {std::vector<double>(queries, -INFINITY), std::vector<double>(queries, -INFINITY)};
+  const size_t taken = std::min<size_t>(k, 2);
+  if ((k > taken * slabs && !mass) || plan.single) return first;
+  struct Slab {
+    double best[2], mass;
+  };
+  std::vector<Slab> of_slabs(queries * slabs);  // [query][slab]
   struct Worker {
-    int64_t slab;
-    Buffer<T> second, errors;
+    size_t slab;
+    Buffer<T> second, errors, mass;
   };
   std::vector<Worker> workers(static_cast<size_t>(threads));
   const size_t width = static_cast<size_t>(plan.width);
   const auto start = [&](int64_t, int64_t slab, int worker, Panel<T>*) {
-    workers[worker] = {slab, Buffer<T>(width), Buffer<T>(width)};
+    workers[worker] = {static_cast<size_t>(slab), Buffer<T>(width), Buffer<T>(width), Buffer<T>(width)};
   };
   const auto visit = [&](int64_t group, int64_t from, Panel<T>* some, int number, const Block<T>& block, int64_t,
                          ptrdiff_t, int worker) {
@@ -130,33 +141,57 @@ std::vector<double> first_bounds(const Data& data, const KernelTable& table, con
     for (int i = 0; i < number; i++) {
       const Panel<T>& panel = some[i];
       if (taken == 2) panels.kernels->second_best(block, panel, mine.second.get());
+      if (mass) panels.kernels->mass(block, panel, mine.mass.get());
       score_errors(panel, block, mine.errors.get());
       for (int lane = 0; lane < panel.lanes; lane++) {
         const size_t q = static_cast<size_t>((plan.first_panel(group) + from + i) * plan.width + lane);
-        double* const to = bounds.data() + q * each + static_cast<size_t>(mine.slab) * taken;
-        to[0] = static_cast<double>(panel.peak[lane]) - mine.errors[lane];
-        if (taken == 2) to[1] = static_cast<double>(mine.second[lane]) - mine.errors[lane];
+        const double peak = panel.peak[lane], error = mine.errors[lane];
+        Slab& to = of_slabs[q * slabs + mine.slab];
+        to.best[0] = peak - error;
+        if (taken == 2) to.best[1] = static_cast<double>(mine.second[lane]) - error;
+        if (mass) to.mass = peak + std::log2(static_cast<double>(mine.mass[lane]));
       }
     }
   };
   scan(data, table, panels, weighted, threads, start, visit, [](int64_t, int64_t, int) {}, 1);
-  for (size_t q = 0; q < floors.size(); q++) {
-    double* const from = bounds.data() + q * each;
-    for (size_t i = 0; i < each; i++) from[i] = std::isnan(from[i]) ? -INFINITY : from[i];
-    std::nth_element(from, from + k - 1, from + each, std::greater<>());
-    floors[q] = from[k - 1];
+  std::vector<double> best(taken * slabs);
+  for (size_t q = 0; q < queries; q++) {
+    const Slab* const from = of_slabs.data() + q * slabs;
+    double largest = -INFINITY, sum = 0;
+    for (size_t i = 0; i < slabs; i++) {
+      for (size_t j = 0; j < taken; j++) {
+        const double lower = from[i].best[j];
+        best[i * taken + j] = std::isnan(lower) ? -INFINITY : lower;
+      }
+      if (mass) largest = std::max(largest, from[i].mass);
+    }
+    if (k <= best.size()) {
+      const auto kth = best.begin() + static_cast<ptrdiff_t>(k - 1);
+      std::nth_element(best.begin(), kth, best.end(), std::greater<>());
+      first.bounds[q] = *kth;
+    }
+    for (size_t i = 0; largest > -INFINITY && i < slabs; i++) sum += std::exp2(from[i].mass - largest);
+    first.mass[q] = largest + std::log2(sum);
   }
-  return floors;
+  return first;
 }
 
-// For each query of the panels the rows whose score may lie within its cut of the k-th best score. Lists of more than
-// `capacity` rows are given up. `weighted` false: by distance alone, over all rows and with no cut.
+// Which rows of a query are looked for: those whose score may lie within its cut of the k-th best score.
+struct Wanted {
+  size_t k;
+  bool weighted;            // false: by distance alone, over all rows and with no cut
+  size_t capacity;          // lists of more rows overflow
+  size_t crowd = SIZE_MAX;  // longer lists keep the best rows alone
+};
+
 template <class T>
 std::vector<Shortlist> collect(const Data& data, const KernelTable& table, const Panels<T>& panels,
-                               const ScreenKernels* screen, size_t k, bool weighted, size_t capacity, int threads) {
+                               const ScreenKernels* screen, const Wanted& wanted, int threads) {
+  const size_t k = wanted.k;
+  const bool weighted = wanted.weighted;
   const Plan& plan = panels.plan;
   const int64_t count = plan.queries;
-  const std::vector<double> floors = first_bounds(data, table, panels, k, weighted, threads);
+  const std::vector<double> floors = first_rows(data, table, panels, k, weighted, false, threads).bounds;
   std::vector<std::vector<Shortlist>> lists(static_cast<size_t>(plan.slabs));  // [slab][query]
   for (auto& slab : lists) slab.resize(static_cast<size_t>(count));
   struct Worker {
@@ -179,7 +214,7 @@ std::vector<Shortlist> collect(const Data& data, const KernelTable& table, const
       for (int lane = 0; lane < plan.lanes(p); lane++) {
         const double cut = weighted ? static_cast<double>(panel.cut[lane]) : 0.0;
         const size_t q = static_cast<size_t>(p * plan.width + lane);
-        lists[slab][q] = Shortlist(k, cut, capacity);
+        lists[slab][q] = Shortlist(k, cut, 0, wanted.crowd, wanted.capacity);
         lists[slab][q].start_from(floors[q]);
         thresholds[lane] = rounded_down<T>(lists[slab][q].threshold());
       }
@@ -218,21 +253,21 @@ std::vector<Shortlist> collect(const Data& data, const KernelTable& table, const
 }
 
 template <class T>
-std::vector<Shortlist> collect(const Data& data, const Query* queries, int64_t count, size_t k, bool weighted,
-                               size_t capacity, int threads) {
+std::vector<Shortlist> collect(const Data& data, const Query* queries, int64_t count, const Wanted& wanted,
+                               int threads) {
   const KernelTable& table = active_kernels();
   Panels<T> panels = make_panels(data, kernels_for<T>(table, count, data.rows.d), count, kCollectQueries);
-  fill_panels(panels, data, queries, nullptr, weighted, threads, normal_scale);
-  return collect(data, table, panels, nullptr, k, weighted, capacity, threads);
+  fill_panels(panels, data, queries, nullptr, wanted.weighted, threads, normal_scale);
+  return collect(data, table, panels, nullptr, wanted, threads);
 }
 
 // The same from bytes: as rigorous, and longer where rows lie closer than bytes can tell.
 inline std::vector<Shortlist> collect_by_bytes(const Data& data, const ScreenKernels& kernels, const Query* queries,
-                                               int64_t count, size_t k, bool weighted, size_t capacity, int threads) {
+                                               int64_t count, const Wanted& wanted, int threads) {
   data.coarse->make(data, kernels, threads);
   Panels<float> panels = make_panels<float>(data, kernels.panel, count, kCollectQueries);
-  fill_bytes(panels, data, queries, kernels.most, weighted, threads);
-  return collect(data, active_kernels(), panels, &kernels, k, weighted, capacity, threads);
+  fill_bytes(panels, data, queries, kernels.most, wanted.weighted, threads);
+  return collect(data, active_kernels(), panels, &kernels, wanted, threads);
 }
 
 }  // namespace interp_fast

@@ -40,6 +40,7 @@ struct Sums {
   std::vector<double> p;
   std::vector<double> top, shift, along;  // x_top, mean - x_top, sum p <delta, u> delta
   double spread = 0;                      // sum p |delta|^2
+  double unit = 0;                        // what the sums over other rows have to be multiplied with
 };
 
 }  // namespace
@@ -115,8 +116,10 @@ void fill_top(const Candidates& candidates, const std::vector<double>& logits, d
 
 namespace {
 
-// What follows from the weights of one query alone; `sums` gets the rows that have any.
-Used write_scalars(const Data& data, const Query& query, const Candidates& from, const Outputs& out, Sums& sums) {
+// What follows from the weights of one query alone; `sums` gets the rows that have any. `beside`: sums over all
+// other rows, or nullptr.
+Used write_scalars(const Data& data, const Query& query, const Candidates& from, const Total* beside,
+                   const Outputs& out, Sums& sums) {
   const Relative relative = relative_logits(data, query, from);
   const double runner_up = relative.runner_up;
   const size_t rows = from.rows.size();
@@ -126,20 +129,32 @@ Used write_scalars(const Data& data, const Query& query, const Candidates& from,
     if (from.c[i] != from.c[relative.top]) differing = std::max(differing, relative.logits[i]);
   }
   const double counted_from = out.variance || out.jvp ? differing : out.off_weights() ? runner_up : 0.0;
-  const double floor = (counted_from > -INFINITY ? counted_from : 0.0) - query.cut;
-  double others = 0, weighted = 0;  // relative to the runner-up, so that they do not underflow
+  const double floor = beside ? -INFINITY : (counted_from > -INFINITY ? counted_from : 0.0) - query.cut;
+  // Logits of a unit of the sums beside and of all that is in them.
+  double unit = -INFINITY, log_beside = -INFINITY;
+  if (beside && beside->p > 0) {
+    const double top = data.log_w[from.rows[relative.top]] - from.c[relative.top] / (2 * query.s2);
+    unit = beside->reference / kLog2e + beside->offset + data.log_w_max - top;
+    log_beside = unit + std::log(beside->p);
+  }
+  const double level = std::max(runner_up, log_beside);  // relative to this nothing underflows
+  double others = 0, weighted = 0;
+  if (log_beside > -INFINITY) {
+    others = std::exp(log_beside - level);
+    weighted = others * (unit + beside->p_score / (kLog2e * beside->p));
+  }
   int64_t kept = 0;
   for (size_t i = 0; i < rows; i++) {
     const double l = relative.logits[i];
     if (l == -INFINITY || l < floor) continue;
     kept++;
     if (i == relative.top) continue;
-    const double weight = std::exp(l - runner_up);
+    const double weight = std::exp(l - level);
     others += weight, weighted += weight * l;
   }
-  const double log_others = others > 0 ? runner_up + std::log(others) : -INFINITY;
+  const double log_others = others > 0 ? level + std::log(others) : -INFINITY;
   const double odds = std::exp(log_others), log_total = std::log1p(odds), p_top = 1 / (1 + odds);
-  const double scale = std::exp(runner_up) * p_top;  // weight of the runner-up
+  const double scale = std::exp(level) * p_top;
   const int64_t m = query.index;
   sums.top_row = from.rows[relative.top];
   if (out.log_norm) {
@@ -153,7 +168,8 @@ Used write_scalars(const Data& data, const Query& query, const Candidates& from,
   if (out.top > 0) {
     fill_top(from, relative.logits, -log_total, out.top, out.top_index + m * out.top, out.top_weight + m * out.top);
   }
-  double squares = p_top * p_top;
+  sums.unit = std::exp(unit) * p_top;
+  double squares = p_top * p_top + (beside ? sums.unit * sums.unit * beside->p_p : 0.0);
   for (size_t i = 0; i < rows; i++) {
     if (i == relative.top || relative.logits[i] < floor) continue;
     const double p = std::exp(relative.logits[i]) * p_top;
@@ -161,12 +177,34 @@ Used write_scalars(const Data& data, const Query& query, const Candidates& from,
     if (p > 0) sums.rows.push_back(from.rows[i]), sums.p.push_back(p);
   }
   if (out.ess) out.ess[m] = 1 / squares;
-  return {kept, differing > -INFINITY};
+  return {kept, differing > -INFINITY, std::exp(log_beside) * p_top, 0};
+}
+
+// The sums over other rows, which are about the centre and in normal form.
+void add_beside(const Data& data, const Total& beside, const double* u, Sums& to) {
+  if (to.unit == 0) return;
+  const ptrdiff_t d = data.rows.d;
+  double top2 = 0, x_top = 0, u_top = 0, u_x = 0, largest = 0;
+  const auto top = [&](ptrdiff_t k) { return (to.top[k] - data.center[k]) / data.unit; };
+  for (ptrdiff_t k = 0; k < d; k++) {
+    const double t = top(k);
+    top2 += t * t, x_top += beside.x[k] * t;
+    if (u) u_top += u[k] * t, u_x += u[k] * beside.x[k], largest = std::max(largest, std::abs(u[k]));
+  }
+  const double unit2 = data.unit * data.unit;
+  to.spread += to.unit * unit2 * std::max(0.0, beside.p_n2 - 2 * x_top + beside.p * top2);
+  for (ptrdiff_t k = 0; k < d; k++) {
+    const double t = top(k), x = beside.x[k];
+    to.shift[k] += to.unit * data.unit * (x - beside.p * t);
+    // <X - t, u> (X - t)
+    if (u) to.along[k] += to.unit * unit2 * (largest * beside.u_x[k] - t * u_x - u_top * (x - beside.p * t));
+  }
 }
 
 // About the mean: sum p |delta - shift|^2 = sum p |delta|^2 - |shift|^2, and likewise the matrix. The heaviest row has
-// delta = 0 and is not lighter than any other, so the difference keeps a share 1 / N of its first term.
-void write_sums(const Sums& from, int64_t m, const double* u, const Outputs& out) {
+// delta = 0 and is not lighter than any other, so the difference keeps a share 1 / N of its first term. Returns the
+// variance.
+double write_sums(const Sums& from, int64_t m, const double* u, const Outputs& out) {
   const ptrdiff_t d = static_cast<ptrdiff_t>(from.top.size());
   double shift2 = 0, along = 0;
   for (ptrdiff_t k = 0; k < d; k++) {
@@ -181,12 +219,13 @@ void write_sums(const Sums& from, int64_t m, const double* u, const Outputs& out
   for (ptrdiff_t k = 0; out.jvp && k < d; k++) {
     out.jvp[m * d + k] = from.along[k] - along * from.shift[k];
   }
+  return variance;
 }
 
 }  // namespace
 
 std::vector<Used> finish_exact(const Data& data, const Query* queries, const std::vector<Candidates>& candidates,
-                               const double* u, const Outputs& out, int threads) {
+                               const std::vector<Total>& others, const double* u, const Outputs& out, int threads) {
   const int64_t n = candidates.size();
   const ExactKernels& exact = active_kernels().exact;
   const bool sums_wanted = out.mean || out.variance || out.scatter || out.jvp;
@@ -197,7 +236,8 @@ std::vector<Used> finish_exact(const Data& data, const Query* queries, const std
     for (int64_t q = 0; q < count; q++) {
       const int64_t at = first + q;
       Sums& to = sums[q];
-      used[at] = write_scalars(data, queries[first + q], candidates[at], out, to);
+      const Total* const beside = others.empty() ? nullptr : &others[at];
+      used[at] = write_scalars(data, queries[first + q], candidates[at], beside, out, to);
       if (!sums_wanted) continue;
       const ptrdiff_t d = data.rows.d;
       to.top.resize(d), to.shift.resize(d), to.along.resize(out.jvp ? d : 0);
@@ -212,7 +252,11 @@ std::vector<Used> finish_exact(const Data& data, const Query* queries, const std
               to.p[i] * exact.add(data.rows, to.rows[i], to.top.data(), to.p[i], to.shift.data(),
                                   out.jvp ? u + queries[first + q].index * data.rows.d : nullptr, to.along.data());
         });
-    for (int64_t q = 0; q < count; q++) write_sums(sums[q], queries[first + q].index, u, out);
+    for (int64_t q = 0; q < count; q++) {
+      const int64_t m = queries[first + q].index;
+      if (!others.empty()) add_beside(data, others[first + q], out.jvp ? u + m * data.rows.d : nullptr, sums[q]);
+      used[first + q].variance = write_sums(sums[q], m, u, out) / (data.unit * data.unit);
+    }
   });
   return used;
 }

@@ -6,14 +6,9 @@
 
 #include "posterior.h"
 #include "shortlist.h"
+#include "total.h"
 
 namespace interp_fast {
-
-// Rows in increasing order, and |x - alpha x_row|^2 of each.
-struct Candidates {
-  std::vector<int64_t> rows;
-  std::vector<double> c;
-};
 
 // For every query the candidates of its list. Queries are taken together, a stretch of rows at a time.
 std::vector<Candidates> measure(const Data& data, const Query* queries, const std::vector<Shortlist>& lists,
@@ -33,13 +28,15 @@ void fill_top(const Candidates& candidates, const std::vector<double>& logits, d
 
 // What became of the rows of one query.
 struct Used {
-  int64_t rows;  // of weight above exp(-cut), counted
-  bool spread;   // not all of them equally far: enough for a variance
+  int64_t rows;             // of weight above exp(-cut), counted
+  bool spread;              // not all of them equally far: enough for a variance
+  double others, variance;  // weight of the rows that are no candidates, and the variance, in normal form
 };
 
 // Everything in `out` but dropped and work, for each query, from candidates that hold every row of weight above
-// exp(-cut), relative to the heaviest row, or where off-weights count to the second.
+// exp(-cut), relative to the heaviest row, or where off-weights count to the second; or, with sums over all `others`,
+// from any candidates.
 std::vector<Used> finish_exact(const Data& data, const Query* queries, const std::vector<Candidates>& candidates,
-                               const double* u, const Outputs& out, int threads);
+                               const std::vector<Total>& others, const double* u, const Outputs& out, int threads);
 
 }  // namespace interp_fast

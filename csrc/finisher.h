@@ -25,37 +25,57 @@ class Finisher {
   // Whether sums in T are enough for this query. `unsure` is the largest weight whose logit was formed in T: the
   // heavier ones are exact, and with `exact` the heaviest is among them.
   bool enough(const Query& query, const Total& total, double unsure, bool exact) const {
-    const double largest = total.largest();
-    const double second = std::min(total.p_n2 / total.p, total.spread2), variance = total.variance();
+    const double largest = total.largest(), variance = total.variance();
+    if (!enough_for_mean(query, total, unsure, variance)) return false;
+    if (off_weights() && largest > (exact ? 1 - promise_.rest : kMostInT)) return false;
+    if (second_order() && variance < promise_.variance * data_.reach * data_.reach) return false;
+    const double known = exact ? std::sqrt(unsure) : 1.0;
+    return out_.top == 0 || 2 * total.logit * known * std::min(1.0, largest) <= promise_.top_weight;
+  }
+
+  // The part of it that is about the mean alone, and the scatter; `variance` of the posterior.
+  bool enough_for_mean(const Query& query, const Total& total, double unsure, double variance) const {
     // Errors of logits reach the mean through the deviation of the rows; where many rows share the weight they average
     // (first order, checked against float64). The sum itself and the stored rows add their own roundings.
     const double deviation = std::sqrt(data_.active == 1 ? 0.0 : std::min(1.0, unsure) * variance);
     const double error = (unsure > kCrowded ? 4 : 1) * total.logit * deviation;
+    const double second = std::min(total.p_n2 / total.p, total.spread2);
     const double rounding = 4 * kRoundoff<T> * std::sqrt(second);
     if (mean() && !(error + rounding <= allowed(data_, query, promise_))) return false;
-    if (out_.scatter && !(error + rounding <= allowed_in_scatter())) return false;
-    if (off_weights() && largest > (exact ? 1 - promise_.rest : kMostInT)) return false;
-    if ((out_.variance || out_.jvp) && variance < promise_.variance * data_.reach * data_.reach) return false;
-    const double known = exact ? std::sqrt(unsure) : 1.0;
-    return out_.top == 0 || 2 * total.logit * known * std::min(1.0, largest) <= promise_.top_weight;
+    return !out_.scatter || error + rounding <= allowed_in_scatter();
+  }
+
+  // The same where the heaviest rows are apart from the sums.
+  bool enough(const Query& query, const Total& total, const Used& used) const {
+    const double variance = used.variance;
+    if (used.others == 0) return true;
+    if (!enough_for_mean(query, total, total.largest() * used.others, variance)) return false;
+    const double least = used.others * promise_.variance * data_.reach * data_.reach;
+    if (second_order() && !(variance >= least)) return false;
+    return out_.top == 0 || 2 * total.logit * used.others <= promise_.top_weight;
   }
 
   // The same for sums that are wholly in T.
   bool enough(const Query& query, const Total& total, double harmless) const {
     const double largest = total.largest();
-    return (largest <= harmless && !(out_.variance || out_.jvp)) || enough(query, total, largest, false);
+    return (largest <= harmless && !second_order()) || enough(query, total, largest, false);
   }
 
   // The largest weight whose logit may be formed in T whatever the posterior: what the tests let pass.
   double harmless(const Query& query) const {
     const double error = logit_error<T>(data_, query), rounding = 4 * kRoundoff<T> * data_.reach;
-    double most = INFINITY, weight = off_weights() ? kMostInT : 1.0;
+    double most = INFINITY, weight = second_order() ? kCrowded : off_weights() ? kMostInT : 1.0;
     if (mean()) most = allowed(data_, query, promise_) - rounding;
     if (out_.scatter) most = std::min(most, allowed_in_scatter() - rounding);
     const double deviations = std::max(0.0, most) / (error * data_.reach);
     if (deviations < 4) weight = std::min({weight, kCrowded, deviations * deviations});
     const double top = promise_.top_weight / (2 * error);
     return out_.top > 0 ? std::min(weight, top * top) : weight;
+  }
+
+  // Whether it is what a few rows hide that is not known well enough.
+  bool hidden(const Query& query, const Total& total, double unsure) const {
+    return off_weights() && enough_for_mean(query, total, unsure, total.variance());
   }
 
   // Gives the rows of a list the weights that they have in float64.
@@ -131,6 +151,7 @@ class Finisher {
  private:
   // What the mean may be off by, so that the scatter keeps its promise.
   double allowed_in_scatter() const { return promise_.scatter * data_.radius * data_.radius / (2 * data_.reach); }
+  bool second_order() const { return out_.variance || out_.jvp; }
   bool mean() const { return out_.mean || out_.jvp || out_.variance; }
   bool off_weights() const { return out_.log_rest || out_.entropy || out_.variance || out_.jvp; }
 

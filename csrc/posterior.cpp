@@ -8,6 +8,9 @@
 //   low         all rows, where these have few dimensions and nothing is asked about single rows but the
 //               heaviest (low.h): exact differences are cheap there.
 //
+// Off-weights, and a variance, may be made of rows whose share drowns in sums that hold the heaviest ones, too. Those
+// few are then set apart: the sums are formed without them, and they are added in float64.
+//
 // Data stored in less than float64 have one more way between sums and few rows: sums in float64, for queries whose
 // logits need more digits than float32 has while many rows still count.
 #include "posterior.h"
@@ -35,7 +38,14 @@ constexpr double kListBytes = 0x1p28;  // most memory for lists of rows
 // Bytes are tried where the cut is at most this share of what is between the nearest row and a common one. Measured on
 // images and on a curved sheet in 64 to 3072 dimensions: about the largest at which most attempts succeed.
 constexpr double kSharp = 0.35;
-constexpr int64_t kProbe = 32;  // queries that show whether it is worth while for the others
+// Up to this share the heaviest rows hide what off-weights are made of from sums more often than not (at 1.2 every
+// other time, at 0.7 nearly always, in 64 dimensions as in 784): those rows are found before, at a small part of the
+// cost.
+constexpr double kHiding = 1.5;
+constexpr double kHidingCut = 8;  // nats
+constexpr size_t kMostHiding = 64;
+constexpr int64_t kWave = 1 << 13;  // queries that have lists at once
+constexpr int64_t kProbe = 32;      // queries that show whether it is worth while for the others
 
 // The posterior is the weights, whatever the query.
 void write_prior(const Data& data, const std::vector<Query>& queries, const Outputs& out, int threads) {
@@ -58,7 +68,7 @@ void write_prior(const Data& data, const std::vector<Query>& queries, const Outp
   Query any{};
   any.cut = INFINITY;
   any.s2 = queries[0].s2;
-  finish_exact(data, &any, once, nullptr, of_weights, threads);
+  finish_exact(data, &any, once, {}, nullptr, of_weights, threads);
   const double radius = data.radius * data.unit;
   for (const Query& query : queries) {
     const int64_t m = query.index;
@@ -85,6 +95,28 @@ void write_prior(const Data& data, const std::vector<Query>& queries, const Outp
   }
 }
 
+// Sums are to be formed without the rows of these lists, which hold the heaviest.
+void set_apart(const Data& data, Query* queries, const std::vector<Shortlist>& lists, int threads) {
+  std::vector<Candidates> heaviest = measure(data, queries, lists, threads);
+  for (size_t q = 0; q < lists.size(); q++) {
+    if (heaviest[q].rows.empty()) continue;
+    queries[q].apart = std::make_shared<const Candidates>(std::move(heaviest[q]));
+  }
+}
+
+// Finds those rows.
+void find_heaviest(const Data& data, std::vector<Query>& queries, const ScreenKernels& bytes, size_t k, int threads) {
+  std::vector<Query> near = queries;
+  for (Query& query : near) query.cut = std::min(query.cut, kHidingCut);
+  const Wanted wanted = {k, true, 1024 + 4 * k, std::max(kMostHiding, k)};
+  const int64_t count = static_cast<int64_t>(queries.size());
+  for (int64_t first = 0; first < count; first += kWave) {
+    const int64_t size = std::min(kWave, count - first);
+    const auto lists = collect_by_bytes(data, bytes, near.data() + first, size, wanted, threads);
+    set_apart(data, queries.data() + first, lists, threads);
+  }
+}
+
 // How the rows that count are found: from bytes or, nullptr, from products in T; and whether however many they are.
 struct Look {
   const ScreenKernels* bytes;
@@ -101,7 +133,7 @@ std::vector<Query> few_rows(const Data& data, const std::vector<Query>& queries,
   std::vector<Query> rest;
   const double row_bytes = sizeof(Shortlist::Entry), n = static_cast<double>(data.rows.n);
   const int64_t count = static_cast<int64_t>(queries.size());
-  const int64_t wave = always ? std::max<int64_t>(1, static_cast<int64_t>(kListBytes / (row_bytes * n))) : 1 << 13;
+  const int64_t wave = always ? std::max<int64_t>(1, static_cast<int64_t>(kListBytes / (row_bytes * n))) : kWave;
   const size_t k = static_cast<size_t>(std::min(data.active, std::max(depth, out.top)));
   for (int64_t first = 0; first < count; first += wave) {
     const int64_t size = std::min(wave, count - first);
@@ -111,24 +143,22 @@ std::vector<Query> few_rows(const Data& data, const std::vector<Query>& queries,
     const double most = std::min(worth, kListBytes / (row_bytes * static_cast<double>(size)));
     const size_t capacity = always ? SIZE_MAX : std::max<size_t>(256, static_cast<size_t>(most));
     const Query* const from = queries.data() + first;
-    std::vector<Shortlist> lists = look.bytes
-                                       ? collect_by_bytes(data, *look.bytes, from, size, k, true, capacity, threads)
-                                       : collect<T>(data, from, size, k, true, capacity, threads);
-    std::vector<Query> kept;
-    std::vector<Shortlist> kept_lists;
+    const Wanted wanted = {k, true, capacity};
+    std::vector<Shortlist> lists = look.bytes ? collect_by_bytes(data, *look.bytes, from, size, wanted, threads)
+                                              : collect<T>(data, from, size, wanted, threads);
+    std::vector<Query> kept, crowded;
+    std::vector<Shortlist> kept_lists, crowded_lists;
     for (int64_t q = 0; q < size; q++) {
       Query query = queries[first + q];
       if (out.work && !query.counted) out.work[query.index] = 0.5;
       query.counted = true;
-      Shortlist& list = lists[q];
-      if (list.overflowed()) {
-        rest.push_back(query);
-      } else {
-        kept.push_back(query), kept_lists.push_back(std::move(list));
-      }
+      const bool all = !lists[q].overflowed();
+      (all ? kept : crowded).push_back(query), (all ? kept_lists : crowded_lists).push_back(std::move(lists[q]));
     }
+    if (out.off_weights()) set_apart(data, crowded.data(), crowded_lists, threads);
+    rest.insert(rest.end(), crowded.begin(), crowded.end());
     const std::vector<Candidates> candidates = measure(data, kept.data(), kept_lists, threads);
-    const std::vector<Used> used = finish_exact(data, kept.data(), candidates, u, out, threads);
+    const std::vector<Used> used = finish_exact(data, kept.data(), candidates, {}, u, out, threads);
     std::vector<Query> flat;
     int64_t copies = 0;
     for (size_t q = 0; q < kept.size(); q++) {
@@ -187,7 +217,7 @@ void posterior_in(const Data& data, const std::vector<Query>& queries, const dou
   constexpr bool kWide = sizeof(T) == 8;
   constexpr Promise kPromise = kWide ? kDouble : kSingle;
   const int64_t depth = out.off_weights() ? 2 : 1;
-  std::vector<Query> prior, left, dense, sharp, late;
+  std::vector<Query> prior, left, dense, hidden, sharp, late;
   for (const Query& query : queries) {
     const bool is_prior = data.radius == 0 || (query.alpha == 0 && !out.jvp);
     (is_prior ? prior : left).push_back(query);
@@ -196,13 +226,20 @@ void posterior_in(const Data& data, const std::vector<Query>& queries, const dou
   if (low(data, out)) left = low_pass<T>(data, left, out, kPromise, threads);
   for (const Query& query : left) {
     const bool sums = summable<T>(data, query, kPromise);
-    const bool few = query.cut * query.variance <= kSharp * query.alpha * query.alpha * data.radius * data.radius;
-    (!sums ? late : few ? sharp : dense).push_back(query);
+    const double reach = query.alpha * data.radius, span = query.cut * query.variance / (reach * reach);
+    const bool hides = out.off_weights() && span <= kHiding;
+    (!sums ? late : span <= kSharp ? sharp : hides ? hidden : dense).push_back(query);
   }
   const auto add = [](std::vector<Query>& to, const std::vector<Query>& from) {
     to.insert(to.end(), from.begin(), from.end());
   };
-  add(dense, screened<T>(data, std::move(sharp), u, out, depth, threads));
+  for (const Query& query : screened<T>(data, std::move(sharp), u, out, depth, threads)) {
+    (out.off_weights() && !query.apart ? hidden : dense).push_back(query);
+  }
+  if (const ScreenKernels* bytes = screen_for(data, static_cast<int64_t>(hidden.size()))) {
+    find_heaviest(data, hidden, *bytes, static_cast<size_t>(std::min(data.active, std::max(depth, out.top))), threads);
+  }
+  add(dense, hidden);
   // Where float32 does not tell logits apart, few rows count.
   if (const ScreenKernels* bytes = screen_for(data, static_cast<int64_t>(late.size()))) {
     late = few_rows<T>(data, late, u, out, depth, {bytes, false}, threads);
@@ -255,7 +292,7 @@ void nearest(const Data& data, const double* x, int64_t queries, double alpha, i
     std::vector<Query> rest;
     const double bytes = sizeof(Shortlist::Entry) * static_cast<double>(data.rows.n);
     const int64_t count = static_cast<int64_t>(some.size());
-    const int64_t wave = always ? std::max<int64_t>(1, static_cast<int64_t>(kListBytes / bytes)) : 1 << 13;
+    const int64_t wave = always ? std::max<int64_t>(1, static_cast<int64_t>(kListBytes / bytes)) : kWave;
     for (int64_t first = 0; first < count; first += wave) {
       const int64_t size = std::min(wave, count - first);
       const size_t capacity = always ? SIZE_MAX
@@ -263,11 +300,11 @@ void nearest(const Data& data, const double* x, int64_t queries, double alpha, i
                                                         static_cast<size_t>(kListBytes / sizeof(Shortlist::Entry)) /
                                                             static_cast<size_t>(size));
       const Query* const from = some.data() + first;
-      const std::vector<Shortlist> lists =
-          look.bytes ? collect_by_bytes(data, *look.bytes, from, size, static_cast<size_t>(k), false, capacity, threads)
-          : data.rows.type == RowType::f64
-              ? collect<double>(data, from, size, static_cast<size_t>(k), false, capacity, threads)
-              : collect<float>(data, from, size, static_cast<size_t>(k), false, capacity, threads);
+      const Wanted wanted = {static_cast<size_t>(k), false, capacity};
+      const std::vector<Shortlist> lists = look.bytes ? collect_by_bytes(data, *look.bytes, from, size, wanted, threads)
+                                           : data.rows.type == RowType::f64
+                                               ? collect<double>(data, from, size, wanted, threads)
+                                               : collect<float>(data, from, size, wanted, threads);
       const std::vector<Candidates> candidates = measure(data, from, lists, threads);
       for (int64_t q = 0; q < size; q++) {
         if (lists[q].overflowed()) {

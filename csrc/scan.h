@@ -20,6 +20,12 @@
 
 namespace interp_fast {
 
+// Some rows in increasing order, and |x - alpha x_row|^2 of each.
+struct Candidates {
+  std::vector<int64_t> rows;
+  std::vector<double> c;
+};
+
 struct Query {
   int64_t index;    // row of x and of the outputs
   const double* x;  // (d,), as given
@@ -29,6 +35,8 @@ struct Query {
   // In normal form: x~ = (x - alpha center) / unit, |x~|^2 and S / unit^2.
   double x2, variance;
   bool counted;  // its share of the work is known
+  // Rows that are left out of sums in T, for they would drown the others, and added in float64; nullptr: none.
+  std::shared_ptr<const Candidates> apart;
 };
 
 template <class T>

@@ -3,7 +3,8 @@
 // With lb_(k) the k-th largest lower bound so far, a row whose score is at most `upper` can be left out for good once
 // upper < lb_(k) - cut: k rows are known to lie more than `cut` above it. A list that need not go down so far has a
 // bar, raised by its owner, and by itself whenever it holds more than `crowd` rows; rows within `least` of lb_(k) are
-// wanted however high that is.
+// wanted however high that is. One that outgrows its capacity has overflowed: from then on it is about the heaviest
+// rows alone, or, where even those are too many to tell, empty.
 #pragma once
 
 #include <algorithm>
@@ -22,14 +23,13 @@ class Shortlist {
   };
 
   Shortlist() = default;
-  Shortlist(size_t k, double cut, size_t capacity) : Shortlist(k, cut, cut, SIZE_MAX, capacity) {}
   Shortlist(size_t k, double cut, double least, size_t crowd, size_t capacity)
       : k_(k), cut_(cut), least_(least), crowd_(crowd), capacity_(capacity) {}
 
   size_t k() const { return k_; }
   // Every row whose score reaches this is in the list.
   double threshold() const {
-    if (overflowed_) return INFINITY;
+    if (empty_) return INFINITY;
     return std::max(kth() - cut_, std::min(bar_, kth() - least_));
   }
 
@@ -55,14 +55,14 @@ class Shortlist {
   // A row, its score and an upper bound on that; rows in increasing order. One that is no number (of a row so long that
   // its score overflows) stays.
   void add(int64_t row, double score, double upper) {
-    if (overflowed_ || upper < threshold()) return;
+    if (empty_ || upper < threshold()) return;
     if (entries_.empty()) entries_.reserve(16);
     entries_.push_back({row, score, upper});
     if (entries_.size() < next_) return;
     filter();
     if (entries_.size() > crowd_) shrink();
-    next_ = std::max(std::min(kFirst, crowd_), 2 * entries_.size());
     if (entries_.size() > capacity_) overflow();
+    next_ = std::max(std::min(kFirst, crowd_), 2 * entries_.size());
   }
 
   // The lists of consecutive slabs of rows, in order.
@@ -71,6 +71,7 @@ class Shortlist {
     floor_ = std::max(floor_, later.floor_);
     raise_bar(later.bar_);
     entries_.insert(entries_.end(), later.entries_.begin(), later.entries_.end());
+    empty_ |= later.empty_;
     if (entries_.size() > capacity_) filter();
     if (later.overflowed_ || entries_.size() > capacity_) overflow();
   }
@@ -83,18 +84,22 @@ class Shortlist {
         entries_.end());
   }
 
+  // Rows between the thresholds of before and after the overflow are missing.
   bool overflowed() const { return overflowed_; }
   const std::vector<Entry>& entries() const { return entries_; }
 
  private:
-  static constexpr size_t kFirst = 256;
+  static constexpr size_t kFirst = 256, kHeaviest = 64;
 
   double kth() const { return best_.size() < k_ ? floor_ : std::max(floor_, best_.front()); }
 
   // To half of a crowd.
   void shrink() {
     std::vector<double> upper;
-    for (const Entry& entry : entries_) upper.push_back(entry.upper);
+    for (const Entry& entry : entries_) {
+      if (!std::isnan(entry.upper)) upper.push_back(entry.upper);
+    }
+    if (upper.size() <= crowd_ / 2) return;
     const auto middle = upper.begin() + static_cast<ptrdiff_t>(crowd_ / 2);
     std::nth_element(upper.begin(), middle, upper.end(), std::greater<>());
     raise_bar(*middle);
@@ -103,13 +108,17 @@ class Shortlist {
 
   void overflow() {
     overflowed_ = true;
-    entries_ = {};
+    least_ = 0;
+    crowd_ = std::max(kHeaviest, k_), capacity_ = 4 * crowd_;
+    if (entries_.size() > crowd_) shrink();
+    empty_ |= entries_.size() > capacity_;
+    if (empty_) entries_ = {};
   }
 
   size_t k_ = 1;
   double cut_ = 0, least_ = 0, bar_ = -INFINITY;
   size_t crowd_ = SIZE_MAX, capacity_ = SIZE_MAX, next_ = std::min(kFirst, crowd_);
-  bool overflowed_ = false;
+  bool overflowed_ = false, empty_ = false;
   double floor_ = -INFINITY;
   std::vector<double> best_;  // the k largest lower bounds, the smallest first
   std::vector<Entry> entries_;

@@ -38,6 +38,23 @@ void raise_bars(const PanelKernels<T>& kernels, const Block<T>& block, const Pan
   }
 }
 
+// Rows that are apart never count among the others.
+template <class T>
+void leave_out(const Plan& plan, const Block<T>& block, const Panel<T>& panel, const Query* queries, int64_t first) {
+  for (int lane = 0; lane < panel.lanes; lane++) {
+    const std::vector<int64_t>& rows = queries[lane].apart->rows;
+    const auto begin = std::lower_bound(rows.begin(), rows.end(), first);
+    const auto end = std::lower_bound(begin, rows.end(), first + block.rows);
+    if (begin == end) continue;
+    const ptrdiff_t step = plan.single ? 1 : plan.width;
+    T* const scores = panel.s + (plan.single ? lane * block.rows : lane);
+    for (auto row = begin; row != end; row++) scores[(*row - first) * step] = static_cast<T>(-kNever);
+    T peak = static_cast<T>(-INFINITY);
+    for (ptrdiff_t n = 0; n < block.rows; n++) peak = std::max(peak, scores[n * step]);
+    panel.peak[lane] = peak;
+  }
+}
+
 template <class T>
 std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t count, const double* u, const Outputs& out,
                             const Promise& promise, int threads) {
@@ -55,7 +72,11 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
   const Finisher<T> finisher(data, out, promise, u);
   std::vector<double> harmless(static_cast<size_t>(count));
   std::transform(queries, queries + count, harmless.begin(), [&](const Query& q) { return finisher.harmless(q); });
-  const bool doubts = *std::min_element(harmless.begin(), harmless.end()) < 1, listed = out.order() || doubts;
+  const bool apart = queries[0].apart != nullptr;  // then of all, and they are all that is asked of single rows
+  const bool doubts = !apart && *std::min_element(harmless.begin(), harmless.end()) < 1;
+  const bool listed = !apart && (out.order() || doubts);
+
+  const First known = listed ? first_rows(data, table, panels, k, true, doubts, threads) : First{};
 
   std::vector<Running<T, double>> merged;
   for (int64_t p = 0; p < plan.panels; p++) merged.emplace_back(plan, directions != nullptr);
@@ -86,9 +107,11 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
       Running<T, T>& running = mine.running[i];
       running.clear(plan, p, directions != nullptr);
       for (int lane = 0; listed && lane < plan.lanes(p); lane++) {
-        const double least = out.order() ? 0.0 : -INFINITY, cut = std::min(kHeavy, queries[p * W + lane].cut);
+        const size_t q = static_cast<size_t>(p * W + lane);
+        const double least = out.order() ? 0.0 : -INFINITY, cut = std::min(kHeavy, queries[q].cut);
         running.lists.emplace_back(k, kLog2e * cut, least, std::max(kMostHeavy, k), capacity);
-        if (harmless[p * W + lane] >= 1) running.lists.back().raise_bar(INFINITY);
+        running.lists.back().start_from(known.bounds[q]);
+        running.lists.back().raise_bar(harmless[q] < 1 ? known.mass[q] + std::log2(harmless[q]) : INFINITY);
       }
       Panel<T>& panel = of_group[i];
       panel.low = running.scores.get(), panel.reference = running.scores.get() + W;
@@ -107,9 +130,10 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
     Running<T, T>* const running = mine.running.data() + from;
     kernels.scores(block, some, number);
     for (int i = 0; i < number; i++) {
+      const int64_t query = (plan.first_panel(g) + from + i) * W;
+      if (apart) leave_out(plan, block, some[i], queries + query, first);
       if (!some[i].found) continue;
       Shortlist* const lists = running[i].lists.data();
-      const int64_t query = (plan.first_panel(g) + from + i) * W;
       if (doubts) raise_bars(kernels, block, some[i], harmless.data() + query, *mine.offer, lists);
       offer_block(kernels, some[i], block, first, *mine.offer, lists, mine.thresholds.get() + (from + i) * W);
     }
@@ -164,40 +188,49 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
       lists[q] = std::move(from.lists[lane]);
       lists[q].filter();
     }
-    unsettled[q] = !finisher.enough(queries[q], total, harmless[q]);
+    if (total.reference <= -kNever / 2) total.p = 0;  // there is no row beside those that are apart
+    unsettled[q] = apart || !finisher.enough(queries[q], total, harmless[q]);
     if (unsettled[q] || !listed) return;
     lists[q].raise_bar(INFINITY);
     lists[q].filter();
   });
-  const std::vector<Candidates> candidates =
+  std::vector<Candidates> candidates =
       listed ? measure(data, queries, lists, threads) : std::vector<Candidates>(static_cast<size_t>(count));
+  std::vector<Used> used(static_cast<size_t>(count));
+  if (apart) {
+    for (int64_t q = 0; q < count; q++) candidates[q] = *queries[q].apart;
+    used = finish_exact(data, queries, candidates, totals, u, out, threads);
+  }
 
+  std::vector<Query> done(queries, queries + count);
   std::vector<char> passed(static_cast<size_t>(count));
   parallel_for(count, threads, [&](int64_t q, int) {
     const double dead_rows = static_cast<double>(merged[q / W].dead_rows);
-    const Query& query = queries[q];
+    Query& query = done[q];
     const Shortlist& list = lists[q];
     Total& total = totals[q];
-    bool settled = !unsettled[q];
+    bool settled = apart ? finisher.enough(query, total, used[q]) : !unsettled[q];
     if (!settled && listed && !list.overflowed()) {
       const double unsure = std::exp2(list.threshold() - total.reference) / total.p;
       finisher.correct(query, list, candidates[q], total);
       settled = finisher.enough(query, total, unsure, true);
+      if (!settled && !candidates[q].rows.empty() && finisher.hidden(query, total, unsure)) {
+        query.apart = std::make_shared<const Candidates>(std::move(candidates[q]));
+      }
     }
     passed[q] = settled && !list.overflowed();
-    if (passed[q]) finisher.write(query, total, candidates[q]);
+    if (passed[q] && !apart) finisher.write(query, total, candidates[q]);
     if (out.dropped) {
       out.dropped[query.index] = std::min(1.0, dead_rows * std::exp(-query.cut));
     }
     if (out.work && !query.counted) {
       out.work[query.index] = 1 - 0.5 * dead_rows / static_cast<double>(data.rows.n);
     }
+    query.counted = true;
   });
   std::vector<Query> rest;
   for (int64_t q = 0; q < count; q++) {
-    if (passed[q]) continue;
-    rest.push_back(queries[q]);
-    rest.back().counted = true;
+    if (!passed[q]) rest.push_back(std::move(done[q]));
   }
   return rest;
 }
@@ -236,13 +269,19 @@ bool summable(const Data& data, const Query& query, const Promise& promise) {
 template <class T>
 std::vector<Query> sum_pass(const Data& data, const std::vector<Query>& queries, const double* u, const Outputs& out,
                             const Promise& promise, int threads) {
-  std::vector<Query> rest;
-  const int64_t count = static_cast<int64_t>(queries.size()), wave = kWaveGroups * kSumQueries;
-  for (int64_t first = 0; first < count; first += wave) {
-    const std::vector<Query> failed =
-        sum_wave<T>(data, queries.data() + first, std::min(wave, count - first), u, out, promise, threads);
-    rest.insert(rest.end(), failed.begin(), failed.end());
-  }
+  std::vector<Query> plain, apart, rest;
+  const auto sort = [&](const std::vector<Query>& some, std::vector<Query>& without) {
+    for (const Query& query : some) (query.apart ? apart : without).push_back(query);
+  };
+  const auto waves = [&](const std::vector<Query>& of, auto take) {
+    const int64_t count = static_cast<int64_t>(of.size()), wave = kWaveGroups * kSumQueries;
+    for (int64_t first = 0; first < count; first += wave) {
+      take(sum_wave<T>(data, of.data() + first, std::min(wave, count - first), u, out, promise, threads));
+    }
+  };
+  sort(queries, plain);
+  waves(plain, [&](const std::vector<Query>& failed) { sort(failed, rest); });
+  waves(apart, [&](const std::vector<Query>& failed) { rest.insert(rest.end(), failed.begin(), failed.end()); });
   return rest;
 }
 

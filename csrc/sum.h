@@ -1,17 +1,15 @@
 // The dense pass: weights of all rows in the arithmetic of T, and their sums; then the test whether that was enough.
 // Where it was not, the weights of the few heaviest rows are replaced by those of float64 distances, and the test is
-// made again: the errors of the others average out.
+// made again: the errors of the others average out. Where those rows hide the others altogether, the pass is repeated
+// without them.
 #pragma once
 
-#include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "posterior.h"
+#include "total.h"
 
 namespace interp_fast {
-
-constexpr double kLog2e = 1.4426950408889634074;
 
 // What a sum pass in T has to reach for a result of the promised accuracy.
 struct Promise {
@@ -22,23 +20,6 @@ struct Promise {
   double rest;           // 1 - the largest weight must exceed this where off-weights are summed
   double variance;       // and the variance this share of reach^2, where it is a difference of second moments
   double scatter;        // error of the scatter in units of the squared rms radius
-};
-
-// One query's sums over all rows, in normal form; scores in units of log 2.
-struct Total {
-  double reference, low;  // the score that has weight 1; the best
-  double p, p_n2, p_p, p_score;
-  std::vector<double> x, u_x;  // sum p X, sum p <u, X> X (u divided by its largest entry)
-  double logit;                // rms error of a logit
-  double offset;               // the logit where the score is 0
-  double spread2 = INFINITY;   // mean square of what was summed, where that is less than |X|^2: differences from x
-
-  double largest() const { return std::exp2(low - reference) / p; }
-  double variance() const {
-    double mean2 = 0;
-    for (double mean : x) mean2 += mean * mean;
-    return std::max(0.0, p_n2 / p - mean2 / (p * p));
-  }
 };
 
 // rms error of a logit in T from the products of queries with rows.
@@ -56,7 +37,8 @@ bool settle(const Data& data, const Query& query, const Total& total, const Outp
 template <class T>
 bool summable(const Data& data, const Query& query, const Promise& promise);
 
-// Fills the outputs of the queries that pass the test, and returns the others.
+// Fills the outputs of the queries that pass the test, and returns the others. Queries may come, and come back, with
+// rows set apart.
 template <class T>
 std::vector<Query> sum_pass(const Data& data, const std::vector<Query>& queries, const double* u, const Outputs& out,
                             const Promise& promise, int threads);

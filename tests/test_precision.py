@@ -274,6 +274,29 @@ def test_one_row_holds_almost_everything(engine, dtype, nats):
     errors.close()
 
 
+@pytest.mark.parametrize("nats", [9, 25, 60])
+@pytest.mark.parametrize("copies", [1, 2, 5])
+def test_a_few_rows_hide_many(engine, dtype, copies, nats):
+    """A few rows next to each other hold all but e^-nats, of which hundreds of others have a share each."""
+    rng = np.random.default_rng(9)
+    rows = rng.standard_normal((1501, 40))
+    rows *= rng.uniform(1, 1.01, (1501, 1)) / norm(rows)[:, None]
+    hiding = rng.integers(0, 1501, copies)
+    rows[hiding] = 2.0**-10 * rng.standard_normal((copies, 40))
+    rows = rows.astype(dtype)
+    t = 1 / (1 + 1 / np.sqrt(2 * (nats + 7)))  # e^-7 is the share of one of the others in all of them
+    flow = itf.Field(rows, LINEAR, backend=engine.backend)
+    x = 2.0**-10 * rng.standard_normal((41, 40))
+    errors = Errors(f"{copies} rows, {nats} nats, {dtype}, {engine}")
+    for some in (x, x[:11], x[:3]):
+        ref = measure(errors, rows, None, flow, some, t, result=dtype, careful=engine.backend == "reference")
+        others = np.delete(ref.log_weight, hiding, axis=1)
+        mass = np.exp(others - others.max(1, keepdims=True))
+        assert np.median(mass.sum(1) ** 2 / (mass**2).sum(1)) > 400
+        assert np.all(np.abs(others.max(1) + np.log(mass.sum(1)) + nats) < 3)
+    errors.close()
+
+
 @pytest.mark.parametrize("bandwidth", [1e-3, 0.3, 4.0])
 @pytest.mark.parametrize("name", ["gauss", "near_duplicates", "heavy_weights"])
 def test_accuracy_of_smoothed_data(engine, name, dtype, bandwidth):

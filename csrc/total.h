@@ -1,0 +1,28 @@
+// One query's sums over rows, in normal form; scores in units of log 2.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+namespace interp_fast {
+
+constexpr double kLog2e = 1.4426950408889634074;
+
+struct Total {
+  double reference, low;  // the score that has weight 1; the best
+  double p, p_n2, p_p, p_score;
+  std::vector<double> x, u_x;  // sum p X, sum p <u, X> X (u divided by its largest entry)
+  double logit;                // rms error of a logit
+  double offset;               // the logit where the score is 0
+  double spread2 = INFINITY;   // mean square of what was summed, where that is less than |X|^2: differences from x
+
+  double largest() const { return std::exp2(low - reference) / p; }
+  double variance() const {
+    double mean2 = 0;
+    for (double mean : x) mean2 += mean * mean;
+    return std::max(0.0, p_n2 / p - mean2 / (p * p));
+  }
+};
+
+}  // namespace interp_fast
