@@ -182,6 +182,7 @@ struct Wanted {
   bool weighted;            // false: by distance alone, over all rows and with no cut
   size_t capacity;          // lists of more rows overflow
   size_t crowd = SIZE_MAX;  // longer lists keep the best rows alone
+  bool bounds = true;       // false: scores are taken as if they were exact
 };
 
 template <class T>
@@ -266,7 +267,7 @@ inline std::vector<Shortlist> collect_by_bytes(const Data& data, const ScreenKer
                                                int64_t count, const Wanted& wanted, int threads) {
   data.coarse->make(data, kernels, threads);
   Panels<float> panels = make_panels<float>(data, kernels.panel, count, kCollectQueries);
-  fill_bytes(panels, data, queries, kernels.most, wanted.weighted, threads);
+  fill_bytes(panels, data, queries, kernels.most, wanted.weighted, wanted.bounds, threads);
   return collect(data, active_kernels(), panels, &kernels, wanted, threads);
 }
 

@@ -73,6 +73,18 @@ class Finisher {
     return out_.top > 0 ? std::min(weight, top * top) : weight;
   }
 
+  // The k-th best of the logits of these candidates; -inf if there are fewer.
+  double kth_logit(const Query& query, const Candidates& candidates, size_t k) const {
+    std::vector<double> logits;
+    for (size_t i = 0; i < candidates.rows.size(); i++) {
+      logits.push_back(data_.log_w[candidates.rows[i]] - candidates.c[i] / (2 * query.s2));
+    }
+    if (logits.size() < k) return -INFINITY;
+    const auto kth = logits.begin() + static_cast<ptrdiff_t>(k - 1);
+    std::nth_element(logits.begin(), kth, logits.end(), std::greater<>());
+    return *kth;
+  }
+
   // Whether it is what a few rows hide that is not known well enough.
   bool hidden(const Query& query, const Total& total, double unsure) const {
     return off_weights() && enough_for_mean(query, total, unsure, total.variance());

@@ -38,12 +38,12 @@ constexpr double kListBytes = 0x1p28;  // most memory for lists of rows
 // Bytes are tried where the cut is at most this share of what is between the nearest row and a common one. Measured on
 // images and on a curved sheet in 64 to 3072 dimensions: about the largest at which most attempts succeed.
 constexpr double kSharp = 0.35;
-// Up to this share the heaviest rows hide what off-weights are made of from sums more often than not (at 1.2 every
-// other time, at 0.7 nearly always, in 64 dimensions as in 784): those rows are found before, at a small part of the
-// cost.
-constexpr double kHiding = 1.5;
-constexpr double kHidingCut = 8;  // nats
-constexpr size_t kMostHiding = 64;
+// Up to this share the heaviest rows may hide what off-weights are made of from sums: of images and of a curved sheet
+// in 64 dimensions for 4 queries in 100 at 2.1, for half at 1.2, for nearly all at 0.7. They are found before, for a
+// tenth of what a pass costs.
+constexpr double kHiding = 2.5;
+constexpr double kHidingCut = 3;    // nats: lighter rows are no more than others, and ...
+constexpr size_t kMostHiding = 16;  // ... so are rows with more than so many like them
 constexpr int64_t kWave = 1 << 13;  // queries that have lists at once
 constexpr int64_t kProbe = 32;      // queries that show whether it is worth while for the others
 
@@ -95,25 +95,25 @@ void write_prior(const Data& data, const std::vector<Query>& queries, const Outp
   }
 }
 
-// Sums are to be formed without the rows of these lists, which hold the heaviest.
-void set_apart(const Data& data, Query* queries, const std::vector<Shortlist>& lists, int threads) {
-  std::vector<Candidates> heaviest = measure(data, queries, lists, threads);
+// Sums are to be formed without the rows of these lists.
+void set_apart(const Data& data, Query* queries, const std::vector<Shortlist>& lists, bool proven, int threads) {
+  std::vector<Candidates> rows = measure(data, queries, lists, threads);
   for (size_t q = 0; q < lists.size(); q++) {
-    if (heaviest[q].rows.empty()) continue;
-    queries[q].apart = std::make_shared<const Candidates>(std::move(heaviest[q]));
+    if (rows[q].rows.empty()) continue;
+    queries[q].apart = std::make_shared<const Apart>(Apart{std::move(rows[q]), proven});
   }
 }
 
-// Finds those rows.
+// Sets rows apart that are the heaviest as far as bytes tell; the sums will tell whether they are.
 void find_heaviest(const Data& data, std::vector<Query>& queries, const ScreenKernels& bytes, size_t k, int threads) {
   std::vector<Query> near = queries;
   for (Query& query : near) query.cut = std::min(query.cut, kHidingCut);
-  const Wanted wanted = {k, true, 1024 + 4 * k, std::max(kMostHiding, k)};
+  const Wanted wanted = {k, true, 1024 + 4 * k, std::max(kMostHiding, 2 * k), false};
   const int64_t count = static_cast<int64_t>(queries.size());
   for (int64_t first = 0; first < count; first += kWave) {
     const int64_t size = std::min(kWave, count - first);
     const auto lists = collect_by_bytes(data, bytes, near.data() + first, size, wanted, threads);
-    set_apart(data, queries.data() + first, lists, threads);
+    set_apart(data, queries.data() + first, lists, false, threads);
   }
 }
 
@@ -155,7 +155,7 @@ std::vector<Query> few_rows(const Data& data, const std::vector<Query>& queries,
       const bool all = !lists[q].overflowed();
       (all ? kept : crowded).push_back(query), (all ? kept_lists : crowded_lists).push_back(std::move(lists[q]));
     }
-    if (out.off_weights()) set_apart(data, crowded.data(), crowded_lists, threads);
+    if (out.off_weights()) set_apart(data, crowded.data(), crowded_lists, true, threads);
     rest.insert(rest.end(), crowded.begin(), crowded.end());
     const std::vector<Candidates> candidates = measure(data, kept.data(), kept_lists, threads);
     const std::vector<Used> used = finish_exact(data, kept.data(), candidates, {}, u, out, threads);

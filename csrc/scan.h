@@ -26,6 +26,13 @@ struct Candidates {
   std::vector<double> c;
 };
 
+// Rows that are left out of sums, for they would drown the others, and added in float64. `proven`: no other row is
+// heavier than the lightest that is asked for.
+struct Apart {
+  Candidates candidates;
+  bool proven;
+};
+
 struct Query {
   int64_t index;    // row of x and of the outputs
   const double* x;  // (d,), as given
@@ -34,9 +41,8 @@ struct Query {
   double cut;  // nats
   // In normal form: x~ = (x - alpha center) / unit, |x~|^2 and S / unit^2.
   double x2, variance;
-  bool counted;  // its share of the work is known
-  // Rows that are left out of sums in T, for they would drown the others, and added in float64; nullptr: none.
-  std::shared_ptr<const Candidates> apart;
+  bool counted;                        // its share of the work is known
+  std::shared_ptr<const Apart> apart;  // or nullptr
 };
 
 template <class T>
@@ -191,18 +197,19 @@ double cut_of(const Query& query) {
 }
 
 // The fields of a lane for a query, whose (q, h, w) have this factor. Bytes leave |q - q8| <= `left` out of it, and
-// |q8| <= `length` meets what they leave out of rows.
+// |q8| <= `length` meets what they leave out of rows. Without `bounds` scores pass for exact.
 template <class T>
 void fill_lane(T* lanes, int width, int lane, const Query& query, double factor, double gamma, bool weighted,
-               double left = 0, double length = 0) {
+               double left = 0, double length = 0, bool bounds = true) {
   const double a = query.alpha, w = weighted ? factor * query.variance : 0.0;
-  const double fields[kLaneFields] = {0.5 * factor * a * a,
-                                      w,
-                                      gamma * factor * a * std::sqrt(query.x2) + left,
-                                      0.5 * gamma * factor * a * a,
-                                      weight_roundoff<T>() * w,
-                                      cut_of<T>(query) * factor * query.variance,
-                                      length};
+  double fields[kLaneFields] = {0.5 * factor * a * a,
+                                w,
+                                gamma * factor * a * std::sqrt(query.x2) + left,
+                                0.5 * gamma * factor * a * a,
+                                weight_roundoff<T>() * w,
+                                cut_of<T>(query) * factor * query.variance,
+                                length};
+  for (int slack : {2, 3, 4, 6}) fields[slack] *= bounds;
   for (int i = 0; i < kLaneFields; i++) lanes[i * width + lane] = static_cast<T>(fields[i]);
 }
 

@@ -18,7 +18,8 @@ const ScreenKernels* screen_for(const Data& data, int64_t queries) {
   return pays ? active_screen() : nullptr;
 }
 
-void fill_bytes(Panels<float>& panels, const Data& data, const Query* queries, int most, bool weighted, int threads) {
+void fill_bytes(Panels<float>& panels, const Data& data, const Query* queries, int most, bool weighted, bool bounds,
+                int threads) {
   const Plan& plan = panels.plan;
   const ptrdiff_t d = data.rows.d;
   panels.bytes = Buffer<int8_t>(static_cast<size_t>(plan.panels * plan.size));
@@ -53,7 +54,7 @@ void fill_bytes(Panels<float>& panels, const Data& data, const Query* queries, i
       }
       offset[lane] = static_cast<int32_t>(std::nearbyint(sum));  // what is lost is the same for all rows
       fill_lane(lanes, plan.width, lane, query, factor, gamma, weighted, 1.001 * std::sqrt(left2),
-                1.001 * std::sqrt(length2));
+                1.001 * std::sqrt(length2), bounds);
     }
   });
 }

@@ -10,6 +10,7 @@ namespace interp_fast {
 const ScreenKernels* screen_for(const Data& data, int64_t queries);
 
 // As fill_panels, with queries rounded to bytes, at most `most` in size. Scores are in units that make their step 1.
-void fill_bytes(Panels<float>& panels, const Data& data, const Query* queries, int most, bool weighted, int threads);
+void fill_bytes(Panels<float>& panels, const Data& data, const Query* queries, int most, bool weighted, bool bounds,
+                int threads);
 
 }  // namespace interp_fast

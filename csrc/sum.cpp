@@ -42,7 +42,7 @@ void raise_bars(const PanelKernels<T>& kernels, const Block<T>& block, const Pan
 template <class T>
 void leave_out(const Plan& plan, const Block<T>& block, const Panel<T>& panel, const Query* queries, int64_t first) {
   for (int lane = 0; lane < panel.lanes; lane++) {
-    const std::vector<int64_t>& rows = queries[lane].apart->rows;
+    const std::vector<int64_t>& rows = queries[lane].apart->candidates.rows;
     const auto begin = std::lower_bound(rows.begin(), rows.end(), first);
     const auto end = std::lower_bound(begin, rows.end(), first + block.rows);
     if (begin == end) continue;
@@ -198,10 +198,19 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
       listed ? measure(data, queries, lists, threads) : std::vector<Candidates>(static_cast<size_t>(count));
   std::vector<Used> used(static_cast<size_t>(count));
   if (apart) {
-    for (int64_t q = 0; q < count; q++) candidates[q] = *queries[q].apart;
+    for (int64_t q = 0; q < count; q++) candidates[q] = queries[q].apart->candidates;
     used = finish_exact(data, queries, candidates, totals, u, out, threads);
   }
 
+  // Whether no other row can be heavier than the k best that are apart.
+  const auto best_apart = [&](int64_t q) {
+    const Panel<T> panel = panels.panel(q / W);
+    Block<T> all{};
+    all.reach = static_cast<T>(data.reach), all.span = static_cast<T>(data.log_w_span);
+    const double error = score_error_of(all, panel, static_cast<int>(q % W));
+    const double others = (totals[q].low + 2 * error) / kLog2e + totals[q].offset + data.log_w_max;
+    return totals[q].p == 0 || finisher.kth_logit(queries[q], candidates[q], k) >= others;
+  };
   std::vector<Query> done(queries, queries + count);
   std::vector<char> passed(static_cast<size_t>(count));
   parallel_for(count, threads, [&](int64_t q, int) {
@@ -209,13 +218,14 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
     Query& query = done[q];
     const Shortlist& list = lists[q];
     Total& total = totals[q];
-    bool settled = apart ? finisher.enough(query, total, used[q]) : !unsettled[q];
+    bool settled =
+        apart ? finisher.enough(query, total, used[q]) && (query.apart->proven || best_apart(q)) : !unsettled[q];
     if (!settled && listed && !list.overflowed()) {
       const double unsure = std::exp2(list.threshold() - total.reference) / total.p;
       finisher.correct(query, list, candidates[q], total);
       settled = finisher.enough(query, total, unsure, true);
       if (!settled && !candidates[q].rows.empty() && finisher.hidden(query, total, unsure)) {
-        query.apart = std::make_shared<const Candidates>(std::move(candidates[q]));
+        query.apart = std::make_shared<const Apart>(Apart{std::move(candidates[q]), true});
       }
     }
     passed[q] = settled && !list.overflowed();
@@ -269,18 +279,21 @@ bool summable(const Data& data, const Query& query, const Promise& promise) {
 template <class T>
 std::vector<Query> sum_pass(const Data& data, const std::vector<Query>& queries, const double* u, const Outputs& out,
                             const Promise& promise, int threads) {
-  std::vector<Query> plain, apart, rest;
-  const auto sort = [&](const std::vector<Query>& some, std::vector<Query>& without) {
-    for (const Query& query : some) (query.apart ? apart : without).push_back(query);
-  };
+  std::vector<Query> tried, plain, apart, rest;
+  for (const Query& query : queries) (!query.apart ? plain : query.apart->proven ? apart : tried).push_back(query);
   const auto waves = [&](const std::vector<Query>& of, auto take) {
     const int64_t count = static_cast<int64_t>(of.size()), wave = kWaveGroups * kSumQueries;
     for (int64_t first = 0; first < count; first += wave) {
       take(sum_wave<T>(data, of.data() + first, std::min(wave, count - first), u, out, promise, threads));
     }
   };
-  sort(queries, plain);
-  waves(plain, [&](const std::vector<Query>& failed) { sort(failed, rest); });
+  waves(tried, [&](std::vector<Query> failed) {
+    for (Query& query : failed) query.apart = nullptr;
+    plain.insert(plain.end(), failed.begin(), failed.end());
+  });
+  waves(plain, [&](const std::vector<Query>& failed) {
+    for (const Query& query : failed) (query.apart ? apart : rest).push_back(query);
+  });
   waves(apart, [&](const std::vector<Query>& failed) { rest.insert(rest.end(), failed.begin(), failed.end()); });
   return rest;
 }
