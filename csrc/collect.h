@@ -215,7 +215,7 @@ std::vector<Shortlist> collect(const Data& data, const KernelTable& table, const
       for (int lane = 0; lane < plan.lanes(p); lane++) {
         const double cut = weighted ? static_cast<double>(panel.cut[lane]) : 0.0;
         const size_t q = static_cast<size_t>(p * plan.width + lane);
-        lists[slab][q] = Shortlist(k, cut, 0, wanted.crowd, wanted.capacity);
+        lists[slab][q].start(k, cut, 0, wanted.crowd, wanted.capacity);
         lists[slab][q].start_from(floors[q]);
         thresholds[lane] = rounded_down<T>(lists[slab][q].threshold());
       }
@@ -246,7 +246,7 @@ std::vector<Shortlist> collect(const Data& data, const KernelTable& table, const
   parallel_for(count, threads, [&](int64_t q, int) {
     Shortlist& list = merged[q];
     for (int64_t slab = 1; slab < plan.slabs; slab++) {
-      list.append(std::move(lists[slab][q]));
+      list.append(lists[slab][q]);
     }
     list.filter();
   });

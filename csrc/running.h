@@ -35,7 +35,6 @@ struct Running {
     std::fill_n(sums.get(), 4 * plan.width, 0.0);
     std::fill_n(x.get(), plan.size, Sum{});
     if (directions) std::fill_n(u_x.get(), plan.size, Sum{});
-    lists.clear();
     dead_rows = 0;
   }
   T& low(int lane) const { return scores[lane]; }
@@ -90,8 +89,11 @@ void merge(Running<T, double>& to, Running<T, T>& from, const Plan& plan, bool d
   add(to.x.get(), from.x.get());
   if (directions) add(to.u_x.get(), from.u_x.get());
   to.dead_rows += from.dead_rows;
-  if (to.lists.empty()) to.lists.swap(from.lists);
-  for (size_t lane = 0; lane < from.lists.size(); lane++) to.lists[lane].append(std::move(from.lists[lane]));
+  if (to.lists.empty()) {
+    to.lists = from.lists;
+  } else {
+    for (size_t lane = 0; lane < from.lists.size(); lane++) to.lists[lane].append(from.lists[lane]);
+  }
 }
 
 }  // namespace interp_fast

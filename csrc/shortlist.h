@@ -22,9 +22,14 @@ class Shortlist {
     double score, upper;
   };
 
-  Shortlist() = default;
-  Shortlist(size_t k, double cut, double least, size_t crowd, size_t capacity)
-      : k_(k), cut_(cut), least_(least), crowd_(crowd), capacity_(capacity) {}
+  // Starts anew, in the memory that it has.
+  void start(size_t k, double cut, double least, size_t crowd, size_t capacity) {
+    k_ = k, cut_ = cut, least_ = least, crowd_ = crowd, capacity_ = capacity;
+    bar_ = floor_ = -INFINITY;
+    next_ = std::min(kFirst, crowd_);
+    overflowed_ = empty_ = false;
+    best_.clear(), entries_.clear();
+  }
 
   size_t k() const { return k_; }
   // Every row whose score reaches this is in the list.
@@ -66,7 +71,7 @@ class Shortlist {
   }
 
   // The lists of consecutive slabs of rows, in order.
-  void append(Shortlist later) {
+  void append(const Shortlist& later) {
     for (double lower : later.best_) raise(lower);
     floor_ = std::max(floor_, later.floor_);
     raise_bar(later.bar_);
@@ -117,7 +122,7 @@ class Shortlist {
 
   size_t k_ = 1;
   double cut_ = 0, least_ = 0, bar_ = -INFINITY;
-  size_t crowd_ = SIZE_MAX, capacity_ = SIZE_MAX, next_ = std::min(kFirst, crowd_);
+  size_t crowd_ = SIZE_MAX, capacity_ = SIZE_MAX, next_ = kFirst;
   bool overflowed_ = false, empty_ = false;
   double floor_ = -INFINITY;
   std::vector<double> best_;  // the k largest lower bounds, the smallest first

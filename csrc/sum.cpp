@@ -106,12 +106,14 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
       const int64_t p = first + i;
       Running<T, T>& running = mine.running[i];
       running.clear(plan, p, directions != nullptr);
+      if (listed) running.lists.resize(static_cast<size_t>(plan.lanes(p)));
       for (int lane = 0; listed && lane < plan.lanes(p); lane++) {
         const size_t q = static_cast<size_t>(p * W + lane);
         const double least = out.order() ? 0.0 : -INFINITY, cut = std::min(kHeavy, queries[q].cut);
-        running.lists.emplace_back(k, kLog2e * cut, least, std::max(kMostHeavy, k), capacity);
-        running.lists.back().start_from(known.bounds[q]);
-        running.lists.back().raise_bar(harmless[q] < 1 ? known.mass[q] + std::log2(harmless[q]) : INFINITY);
+        Shortlist& list = running.lists[lane];
+        list.start(k, kLog2e * cut, least, std::max(kMostHeavy, k), capacity);
+        list.start_from(known.bounds[q]);
+        list.raise_bar(harmless[q] < 1 ? known.mass[q] + std::log2(harmless[q]) : INFINITY);
       }
       Panel<T>& panel = of_group[i];
       panel.low = running.scores.get(), panel.reference = running.scores.get() + W;
