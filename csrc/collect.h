@@ -12,17 +12,15 @@ namespace interp_fast {
 
 constexpr int64_t kCollectQueries = 128;  // of a group: there is no second product to share the cache with
 
-// One worker's memory for showing blocks to shortlists.
+// One worker's memory for what the screen finds in a block.
 template <class T>
-struct OfferScratch {
-  Buffer<T> second, errors, found;
-  Buffer<int32_t> hits, lanes;
-  explicit OfferScratch(const Plan& plan)
-      : second(static_cast<size_t>(plan.width)),
+struct Found {
+  Buffer<T> scores, errors;
+  Buffer<int32_t> places;
+  explicit Found(const Plan& plan)
+      : scores(static_cast<size_t>(plan.width * plan.block_rows)),
         errors(static_cast<size_t>(plan.width)),
-        found(static_cast<size_t>(plan.bytes ? plan.width * plan.block_rows : 0)),
-        hits(static_cast<size_t>(plan.width * plan.block_rows)),
-        lanes(static_cast<size_t>(plan.width)) {}
+        places(static_cast<size_t>(plan.width * plan.block_rows)) {}
 };
 
 // The bounds on the rounding errors of the scores of a block.
@@ -39,57 +37,40 @@ T rounded_down(double x) {
   return y > x ? std::nextafter(y, static_cast<T>(-INFINITY)) : y;
 }
 
-// Shows the rows of a block to the shortlists (one per lane) and renews the thresholds of the panel.
+// Shows the rows of a block to the shortlists (one per lane) and renews the thresholds of the panel. Late in a pass a
+// row concerns one lane or two, if any.
 template <class T>
-void offer_block(const PanelKernels<T>& kernels, const Panel<T>& panel, const Block<T>& block, int64_t first,
-                 const OfferScratch<T>& scratch, Shortlist* lists, T* thresholds) {
-  const int width = kernels.width;
-  T* const errors = scratch.errors.get();
-  score_errors(panel, block, errors);
-  int open = 0;  // lanes that a row may concern
+void offer_block(const Plan& plan, const Panel<T>& panel, const Block<T>& block, int64_t first, Shortlist* lists,
+                 T* thresholds) {
+  const ptrdiff_t step = plan.single ? 1 : plan.width;
   for (int lane = 0; lane < panel.lanes; lane++) {
-    if (!(panel.peak[lane] + errors[lane] < thresholds[lane])) scratch.lanes[open++] = lane;
-  }
-  const auto renew = [&] {
-    for (int i = 0; i < open; i++) {
-      const int lane = scratch.lanes[i];
-      thresholds[lane] = rounded_down<T>(lists[lane].threshold());
+    const T error = score_error_of(block, panel, lane);
+    if (panel.peak[lane] + error < thresholds[lane]) continue;
+    Shortlist& list = lists[lane];
+    if (list.k() == 1) list.raise(static_cast<double>(panel.peak[lane]) - error);
+    T limit = rounded_down<T>(list.threshold()) - error;
+    const T* score = panel.s + (plan.single ? lane * block.rows : lane);
+    for (ptrdiff_t row = 0; row < block.rows; row++, score += step) {
+      if (*score < limit || block.n2[row] == static_cast<T>(kNever)) continue;
+      if (list.k() > 1) list.raise(static_cast<double>(*score) - error);
+      list.add(first + row, *score, static_cast<double>(*score) + error);
+      limit = rounded_down<T>(list.threshold()) - error;
     }
-  };
-  // Up to two bounds come from the block at large, before any of its rows is taken.
-  const size_t k = lists[0].k();
-  if (k == 2) kernels.second_best(block, panel, scratch.second.get());
-  for (int i = 0; k <= 2 && i < open; i++) {
-    const int lane = scratch.lanes[i];
-    const double error = errors[lane];
-    lists[lane].raise(panel.peak[lane] - error);
-    if (k == 2) lists[lane].raise(scratch.second[lane] - error);
+    thresholds[lane] = rounded_down<T>(list.threshold());
   }
-  if (k <= 2) renew();
-  const ptrdiff_t count = kernels.hits(block, panel, scratch.hits.get());
-  for (ptrdiff_t i = 0; i < count; i++) {
-    const int32_t at = scratch.hits[i];
-    const int rows = static_cast<int>(block.rows);
-    const int row = kernels.single ? at % rows : at / width, lane = kernels.single ? at / rows : at % width;
-    if (lane >= panel.lanes || block.n2[row] == static_cast<T>(kNever)) continue;
-    const double score = panel.s[at], error = errors[lane];
-    if (k > 2) lists[lane].raise(score - error);
-    lists[lane].add(first + row, score, score + error);
-  }
-  if (k > 2) renew();
 }
 
 // The same for rows found by bytes.
 template <class T>
 void offer_found(const Panel<T>& panel, const Block<T>& block, int width, int64_t first, ptrdiff_t count,
-                 const OfferScratch<T>& scratch, Shortlist* lists, T* thresholds) {
+                 const Found<T>& found, Shortlist* lists, T* thresholds) {
   if (count == 0) return;
-  score_errors(panel, block, scratch.errors.get());
+  score_errors(panel, block, found.errors.get());
   for (ptrdiff_t i = 0; i < count; i++) {
-    const int32_t at = scratch.hits[i];
+    const int32_t at = found.places[i];
     const int row = at / width, lane = at % width;
     if (lane >= panel.lanes || block.n2[row] == static_cast<T>(kNever)) continue;
-    const double score = scratch.found[i], error = scratch.errors[lane];
+    const double score = found.scores[i], error = found.errors[lane];
     lists[lane].raise(score - error);
     lists[lane].add(first + row, score, score + error);
     thresholds[lane] = rounded_down<T>(lists[lane].threshold());
@@ -198,14 +179,14 @@ std::vector<Shortlist> collect(const Data& data, const KernelTable& table, const
   struct Worker {
     int64_t slab;
     Buffer<T> thresholds;
-    std::unique_ptr<OfferScratch<T>> offer;
+    std::unique_ptr<Found<T>> found;
   };
   std::vector<Worker> workers(static_cast<size_t>(threads));
   const auto start = [&](int64_t group, int64_t slab, int worker, Panel<T>* of_group) {
     Worker& mine = workers[worker];
     mine.slab = slab;
     const int64_t first = plan.first_panel(group), open = plan.first_panel(group + 1) - first;
-    if (!mine.offer) mine.offer = std::make_unique<OfferScratch<T>>(plan);
+    if (screen && !mine.found) mine.found = std::make_unique<Found<T>>(plan);
     mine.thresholds = Buffer<T>(static_cast<size_t>(open * plan.width));
     for (int64_t p = first; p < first + open; p++) {
       Panel<T>& panel = of_group[p - first];
@@ -224,7 +205,6 @@ std::vector<Shortlist> collect(const Data& data, const KernelTable& table, const
   const auto visit = [&](int64_t group, int64_t from, Panel<T>* some, int number, const Block<T>& block, int64_t first,
                          ptrdiff_t, int worker) {
     const Worker& mine = workers[worker];
-    const OfferScratch<T>& offer = *mine.offer;
     if (!screen) panels.kernels->scores(block, some, number);
     for (int i = 0; i < number; i++) {
       T* const thresholds = mine.thresholds.get() + (from + i) * plan.width;
@@ -232,12 +212,12 @@ std::vector<Shortlist> collect(const Data& data, const KernelTable& table, const
       Shortlist* const into = &lists[mine.slab][query];
       if constexpr (sizeof(T) == sizeof(float)) {
         if (screen) {
-          const ptrdiff_t count = screen->look(block, some[i], offer.hits.get(), offer.found.get());
-          offer_found(some[i], block, plan.width, first, count, offer, into, thresholds);
+          const ptrdiff_t count = screen->look(block, some[i], mine.found->places.get(), mine.found->scores.get());
+          offer_found(some[i], block, plan.width, first, count, *mine.found, into, thresholds);
           continue;
         }
       }
-      if (some[i].found) offer_block(*panels.kernels, some[i], block, first, offer, into, thresholds);
+      if (some[i].found) offer_block(plan, some[i], block, first, into, thresholds);
     }
   };
   scan(data, table, panels, weighted, threads, start, visit, [](int64_t, int64_t, int) {});

@@ -64,23 +64,6 @@ void few_second_best(const Block<T>& block, const Panel<T>& panel, T* out) {
   }
 }
 
-template <class T>
-ptrdiff_t few_hits(const Block<T>& block, const Panel<T>& panel, int32_t* found) {
-  constexpr int W = kWidth<T>;
-  ptrdiff_t count = 0;
-  for (int lane = 0; lane < panel.lanes; lane++) {
-    const T limit = panel.threshold[lane] - score_error_of(block, panel, lane);
-    for (ptrdiff_t n = 0; n < block.rows; n += W) {
-      const T* const s = panel.s + lane * block.rows + n;
-      if (!any(~(load(s) < fill(limit)))) continue;
-      for (int i = 0; i < W; i++) {
-        if (!(s[i] < limit)) found[count++] = static_cast<int32_t>(s + i - panel.s);
-      }
-    }
-  }
-  return count;
-}
-
 // Every running sum of a lane times f.
 template <class T>
 void few_rescale(Panel<T>& panel, int lane, T f) {
@@ -141,8 +124,8 @@ void few_add_along(const Block<T>& block, Panel<T>& panel) {
 }
 
 template <class T>
-constexpr PanelKernels<T> kFewKernels = {kWidth<T>,          true,        false,      few_scores<T>,   few_mass<T>,
-                                         few_second_best<T>, few_hits<T>, few_add<T>, few_add_along<T>};
+constexpr PanelKernels<T> kFewKernels = {kWidth<T>,          true,       false,           few_scores<T>, few_mass<T>,
+                                         few_second_best<T>, few_add<T>, few_add_along<T>};
 
 }  // namespace
 }  // namespace ISA

@@ -112,8 +112,6 @@ struct PanelKernels {
   // Of each lane the sum of 2^(score - peak), and the second largest score.
   void (*mass)(const Block<T>&, const Panel<T>&, T* out);
   void (*second_best)(const Block<T>&, const Panel<T>&, T* out);
-  // Positions in s of the scores that may reach their thresholds; returns how many.
-  ptrdiff_t (*hits)(const Block<T>&, const Panel<T>&, int32_t* found);
   // s -> weights p of the rows that are alive, their sums, and acc += sum_n p_n X_n.
   void (*add)(const Block<T>&, Panel<T>*, int count, bool statistics);
   // After add: acc_u += sum_n p_n <u, X_n> X_n.
@@ -183,7 +181,7 @@ struct ScreenKernels {
   // of the width of the panel / 2.
   void (*quantise)(const float* x, ptrdiff_t d, uint8_t* bytes, float* grain, float* residual);
   PanelKernels<float> panel;
-  // In place of hits, and without scores before it: positions row * width + lane of the scores that may reach their
+  // Without scores before it: positions row * width + lane of the scores that may reach their
   // thresholds, and those scores; returns how many.
   ptrdiff_t (*look)(const Block<float>&, const Panel<float>&, int32_t* found, float* score);
   double (*limit)(int64_t rounds);  // the products at best, as in LimitKernels

@@ -169,8 +169,8 @@ void add_along(const Block<T>& block, Panel<T>& panel) {
 }
 
 template <class T, int V>
-constexpr PanelKernels<T> kPanelKernels = {V * kWidth<T>,     false,      false,     scores<T, V>,   mass<T, V>,
-                                           second_best<T, V>, hits<T, V>, add<T, V>, add_along<T, V>};
+constexpr PanelKernels<T> kPanelKernels = {V * kWidth<T>,     false,     false,          scores<T, V>, mass<T, V>,
+                                           second_best<T, V>, add<T, V>, add_along<T, V>};
 
 }  // namespace
 }  // namespace ISA

@@ -201,7 +201,7 @@ void quantise(const float* x, ptrdiff_t d, uint8_t* bytes, float* grain, float* 
 constexpr ScreenKernels kScreenKernels = {
     kQueryByte,
     quantise,
-    {2 * kWidth<float>, false, true, scores<2>, nullptr, second_best<float, 2>, nullptr, nullptr, nullptr},
+    {2 * kWidth<float>, false, true, scores<2>, nullptr, second_best<float, 2>, nullptr, nullptr},
     look<2>,
     limit_bytes};
 

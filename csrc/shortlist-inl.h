@@ -1,7 +1,7 @@
 // Which rows of a block may be among the best of a query: rows whose score plus its error bound reaches a threshold.
 //
 // A block is looked at again only when some lane's largest score reaches that lane's threshold, which late in a pass is
-// rare; then two vertical passes over the scores serve all lanes of the panel at once.
+// rare.
 #pragma once
 
 #include "kernels.h"
@@ -55,26 +55,6 @@ void second_best(const Block<T>& block, const Panel<T>& panel, T* out) {
     }
   }
   for (int v = 0; v < V; v++) store(out + v * W, second[v]);
-}
-
-// The positions in s of all scores that may reach their lane's threshold; returns how many.
-template <class T, int V>
-ptrdiff_t hits(const Block<T>& block, const Panel<T>& panel, int32_t* found) {
-  constexpr int W = kWidth<T>;
-  ptrdiff_t count = 0;
-  Vec<T> limit[V];
-  for (int v = 0; v < V; v++) limit[v] = load(panel.threshold + v * W) - score_error(block, panel, v * W);
-  for (ptrdiff_t n = 0; n < block.rows; n++) {
-    for (int v = 0; v < V; v++) {
-      const ptrdiff_t at = (n * V + v) * W;
-      const auto hit = ~(load(panel.s + at) < limit[v]);
-      if (!any(hit)) continue;
-      for (int lane = 0; lane < W; lane++) {
-        if (hit[lane]) found[count++] = static_cast<int32_t>(at + lane);
-      }
-    }
-  }
-  return count;
 }
 
 }  // namespace

@@ -25,8 +25,7 @@ constexpr size_t kMostHeavy = 64;
 // block are part of the final sum. Where there are rows so far, the heaviest of the block is enough of it.
 template <class T>
 void raise_bars(const PanelKernels<T>& kernels, const Block<T>& block, const Panel<T>& panel, const double* harmless,
-                const OfferScratch<T>& scratch, Shortlist* lists) {
-  T* const mass = scratch.second.get();
+                T* mass, Shortlist* lists) {
   const bool first = panel.sums[0] == 0;
   if (first) kernels.mass(block, panel, mass);
   for (int lane = 0; lane < panel.lanes; lane++) {
@@ -86,8 +85,7 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
   // A worker's task at hand: its panels, with everything that runs.
   struct Worker {
     std::vector<Running<T, T>> running;
-    Buffer<T> thresholds;
-    std::unique_ptr<OfferScratch<T>> offer;
+    Buffer<T> thresholds, mass;
   };
   std::vector<Worker> workers(static_cast<size_t>(threads));
 
@@ -101,7 +99,7 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
     }
     while (static_cast<int64_t>(mine.running.size()) < open) mine.running.emplace_back(plan, directions != nullptr);
     mine.thresholds = Buffer<T>(static_cast<size_t>(open * W));
-    if (listed && !mine.offer) mine.offer = std::make_unique<OfferScratch<T>>(plan);
+    mine.mass = Buffer<T>(static_cast<size_t>(W));
     for (int64_t i = 0; i < open; i++) {
       const int64_t p = first + i;
       Running<T, T>& running = mine.running[i];
@@ -136,8 +134,8 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
       if (apart) leave_out(plan, block, some[i], queries + query, first);
       if (!some[i].found) continue;
       Shortlist* const lists = running[i].lists.data();
-      if (doubts) raise_bars(kernels, block, some[i], harmless.data() + query, *mine.offer, lists);
-      offer_block(kernels, some[i], block, first, *mine.offer, lists, mine.thresholds.get() + (from + i) * W);
+      if (doubts) raise_bars(kernels, block, some[i], harmless.data() + query, mine.mass.get(), lists);
+      offer_block(plan, some[i], block, first, lists, mine.thresholds.get() + (from + i) * W);
     }
     kernels.add(block, some, number, statistics);
     for (int i = 0; i < number; i++) {
