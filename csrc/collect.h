@@ -85,25 +85,25 @@ void open_thresholds(const Panel<T>& panel, int width, T* thresholds) {
   }
 }
 
-// What the first rows of every slab tell of each query, so that no slab starts from nothing: fewer rows are taken that
-// will be left out in the end.
+// What a sample of rows, the first of some slabs, tells of each query, so that no slab starts from nothing: fewer rows
+// are taken that will be left out in the end.
 struct First {
   std::vector<double> bounds;  // a lower bound on the k-th best score
   std::vector<double> mass;    // the sum of 2^score over those rows, as a score
 };
 
-// Of bounds the two best of a slab are looked at. `mass` where it is wanted; a few queries wait for memory, not for
-// lists: of them nothing is told.
+// Of every `sample`-th slab; its two best are looked at for the bounds. `mass` where it is wanted; a few queries wait
+// for memory, not for lists: of them nothing is told.
 template <class T>
 First first_rows(const Data& data, const KernelTable& table, const Panels<T>& panels, size_t k, bool weighted,
-                 bool mass, int threads) {
+                 int64_t sample, bool mass, int threads) {
   const Plan& plan = panels.plan;
   const size_t queries = static_cast<size_t>(plan.queries), slabs = static_cast<size_t>(plan.slabs);
   First first = {std::vector<double>(queries, -INFINITY), std::vector<double>(queries, -INFINITY)};
   const size_t taken = std::min<size_t>(k, 2);
-  if ((k > taken * slabs && !mass) || plan.single) return first;
+  if ((k > taken * slabs && !mass) || plan.single || sample > plan.slabs) return first;
   struct Slab {
-    double best[2], mass;
+    double best[2] = {-INFINITY, -INFINITY}, mass = -INFINITY;
   };
   std::vector<Slab> of_slabs(queries * slabs);  // [query][slab]
   struct Worker {
@@ -134,7 +134,7 @@ First first_rows(const Data& data, const KernelTable& table, const Panels<T>& pa
       }
     }
   };
-  scan(data, table, panels, weighted, threads, start, visit, [](int64_t, int64_t, int) {}, 1);
+  scan(data, table, panels, weighted, threads, start, visit, [](int64_t, int64_t, int) {}, sample);
   std::vector<double> best(taken * slabs);
   for (size_t q = 0; q < queries; q++) {
     const Slab* const from = of_slabs.data() + q * slabs;
@@ -173,7 +173,7 @@ std::vector<Shortlist> collect(const Data& data, const KernelTable& table, const
   const bool weighted = wanted.weighted;
   const Plan& plan = panels.plan;
   const int64_t count = plan.queries;
-  const std::vector<double> floors = first_rows(data, table, panels, k, weighted, false, threads).bounds;
+  const std::vector<double> floors = first_rows(data, table, panels, k, weighted, 1, false, threads).bounds;
   std::vector<std::vector<Shortlist>> lists(static_cast<size_t>(plan.slabs));  // [slab][query]
   for (auto& slab : lists) slab.resize(static_cast<size_t>(count));
   struct Worker {

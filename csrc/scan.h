@@ -361,21 +361,21 @@ Block<T> make_block(const Data& data, const TypedKernels<T>& kernels, const Plan
 
 // Runs a pass: start(group, slab, worker, panels of the group) may fill in what else a pass needs of them, then for
 // every block and some of those panels at a time visit(group, number of the first, panels, how many, block, first row,
-// count, worker), then finish(group, slab, worker). Of each slab at most so many blocks.
+// count, worker), then finish(group, slab, worker). With a `sample` only the first block of every so manieth slab.
 template <class T, class Start, class Visit, class Finish>
 void scan(const Data& data, const KernelTable& table, const Panels<T>& panels, bool weighted, int threads, Start start,
-          Visit visit, Finish finish, int64_t most_blocks = INT64_MAX) {
+          Visit visit, Finish finish, int64_t sample = 0) {
   const Plan& plan = panels.plan;
   std::vector<std::unique_ptr<Scratch<T>>> scratch(static_cast<size_t>(threads));
-  parallel_for(plan.groups * plan.slabs, threads, [&](int64_t task, int worker) {
-    const int64_t group = task / plan.slabs, slab = task % plan.slabs;
+  const int64_t step = std::max<int64_t>(1, sample), slabs = (plan.slabs + step - 1) / step;
+  parallel_for(plan.groups * slabs, threads, [&](int64_t task, int worker) {
+    const int64_t group = task / slabs, slab = task % slabs * step;
     std::unique_ptr<Scratch<T>>& memory = scratch[worker];
     if (!memory) memory = std::make_unique<Scratch<T>>(plan, data.rows.d);
     memory->open(panels, group);
     start(group, slab, worker, memory->panels.data());
     const int64_t begin = plan.cuts[slab], end = plan.cuts[static_cast<size_t>(slab) + 1];
-    const int64_t blocks = std::min((end - begin) / plan.block_rows + 1, most_blocks);
-    const int64_t last = std::min(end, begin + blocks * plan.block_rows);
+    const int64_t last = sample > 0 ? std::min<int64_t>(end, begin + plan.block_rows) : end;
     for (int64_t first = begin; first < last; first += plan.block_rows) {
       const ptrdiff_t count = std::min<int64_t>(plan.block_rows, last - first);
       const Block<T> block = make_block(data, typed<T>(table), plan, first, count, weighted, *memory);

@@ -20,6 +20,7 @@ constexpr int64_t kWaveGroups = 16;                            // groups whose r
 // average out, and few rows cost little.
 constexpr double kHeavy = 8;
 constexpr size_t kMostHeavy = 64;
+constexpr int64_t kSample = 48;  // about this part of the rows tells where lists start
 
 // Rows that cannot end with more than a harmless weight need no place in the lists: the rows so far and those of this
 // block are part of the final sum. Where there are rows so far, the heaviest of the block is enough of it.
@@ -75,7 +76,8 @@ std::vector<Query> sum_wave(const Data& data, const Query* queries, int64_t coun
   const bool doubts = !apart && *std::min_element(harmless.begin(), harmless.end()) < 1;
   const bool listed = !apart && (out.order() || doubts);
 
-  const First known = listed ? first_rows(data, table, panels, k, true, doubts, threads) : First{};
+  const int64_t sample = kSample * plan.slabs * plan.block_rows / data.rows.n + 1;
+  const First known = listed ? first_rows(data, table, panels, k, true, sample, doubts, threads) : First{};
 
   std::vector<Running<T, double>> merged;
   for (int64_t p = 0; p < plan.panels; p++) merged.emplace_back(plan, directions != nullptr);
