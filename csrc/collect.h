@@ -93,7 +93,7 @@ struct First {
 };
 
 // Of every `sample`-th slab; its two best are looked at for the bounds. `mass` where it is wanted; a few queries wait
-// for memory, not for lists: of them nothing is told.
+// for memory, not for lists: of them nothing is told, nor from fewer slabs than one in `sample`.
 template <class T>
 First first_rows(const Data& data, const KernelTable& table, const Panels<T>& panels, size_t k, bool weighted,
                  int64_t sample, bool mass, int threads) {

@@ -361,7 +361,7 @@ Block<T> make_block(const Data& data, const TypedKernels<T>& kernels, const Plan
 
 // Runs a pass: start(group, slab, worker, panels of the group) may fill in what else a pass needs of them, then for
 // every block and some of those panels at a time visit(group, number of the first, panels, how many, block, first row,
-// count, worker), then finish(group, slab, worker). With a `sample` only the first block of every so manieth slab.
+// count, worker), then finish(group, slab, worker). With a `sample` only the first block of every `sample`-th slab.
 template <class T, class Start, class Visit, class Finish>
 void scan(const Data& data, const KernelTable& table, const Panels<T>& panels, bool weighted, int threads, Start start,
           Visit visit, Finish finish, int64_t sample = 0) {
