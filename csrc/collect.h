@@ -15,21 +15,12 @@ constexpr int64_t kCollectQueries = 128;  // of a group: there is no second prod
 // One worker's memory for what the screen finds in a block.
 template <class T>
 struct Found {
-  Buffer<T> scores, errors;
+  Buffer<T> scores;
   Buffer<int32_t> places;
   explicit Found(const Plan& plan)
       : scores(static_cast<size_t>(plan.width * plan.block_rows)),
-        errors(static_cast<size_t>(plan.width)),
         places(static_cast<size_t>(plan.width * plan.block_rows)) {}
 };
-
-// The bounds on the rounding errors of the scores of a block.
-template <class T>
-void score_errors(const Panel<T>& panel, const Block<T>& block, T* errors) {
-  for (int lane = 0; lane < panel.lanes; lane++) {
-    errors[lane] = score_error_of(block, panel, lane);
-  }
-}
 
 template <class T>
 T rounded_down(double x) {
@@ -64,13 +55,11 @@ void offer_block(const Plan& plan, const Panel<T>& panel, const Block<T>& block,
 template <class T>
 void offer_found(const Panel<T>& panel, const Block<T>& block, int width, int64_t first, ptrdiff_t count,
                  const Found<T>& found, Shortlist* lists, T* thresholds) {
-  if (count == 0) return;
-  score_errors(panel, block, found.errors.get());
   for (ptrdiff_t i = 0; i < count; i++) {
     const int32_t at = found.places[i];
     const int row = at / width, lane = at % width;
     if (lane >= panel.lanes || block.n2[row] == static_cast<T>(kNever)) continue;
-    const double score = found.scores[i], error = found.errors[lane];
+    const double score = found.scores[i], error = score_error_of(block, panel, lane);
     lists[lane].raise(score - error);
     lists[lane].add(first + row, score, score + error);
     thresholds[lane] = rounded_down<T>(lists[lane].threshold());
@@ -108,12 +97,12 @@ First first_rows(const Data& data, const KernelTable& table, const Panels<T>& pa
   std::vector<Slab> of_slabs(queries * slabs);  // [query][slab]
   struct Worker {
     size_t slab;
-    Buffer<T> second, errors, mass;
+    Buffer<T> second, mass;
   };
   std::vector<Worker> workers(static_cast<size_t>(threads));
   const size_t width = static_cast<size_t>(plan.width);
   const auto start = [&](int64_t, int64_t slab, int worker, Panel<T>*) {
-    workers[worker] = {static_cast<size_t>(slab), Buffer<T>(width), Buffer<T>(width), Buffer<T>(width)};
+    workers[worker] = {static_cast<size_t>(slab), Buffer<T>(width), Buffer<T>(width)};
   };
   const auto visit = [&](int64_t group, int64_t from, Panel<T>* some, int number, const Block<T>& block, int64_t,
                          ptrdiff_t, int worker) {
@@ -123,10 +112,9 @@ First first_rows(const Data& data, const KernelTable& table, const Panels<T>& pa
       const Panel<T>& panel = some[i];
       if (taken == 2) panels.kernels->second_best(block, panel, mine.second.get());
       if (mass) panels.kernels->mass(block, panel, mine.mass.get());
-      score_errors(panel, block, mine.errors.get());
       for (int lane = 0; lane < panel.lanes; lane++) {
         const size_t q = static_cast<size_t>((plan.first_panel(group) + from + i) * plan.width + lane);
-        const double peak = panel.peak[lane], error = mine.errors[lane];
+        const double peak = panel.peak[lane], error = score_error_of(block, panel, lane);
         Slab& to = of_slabs[q * slabs + mine.slab];
         to.best[0] = peak - error;
         if (taken == 2) to.best[1] = static_cast<double>(mine.second[lane]) - error;
@@ -247,7 +235,7 @@ inline std::vector<Shortlist> collect_by_bytes(const Data& data, const ScreenKer
                                                int64_t count, const Wanted& wanted, int threads) {
   data.coarse->make(data, kernels, threads);
   Panels<float> panels = make_panels<float>(data, kernels.panel, count, kCollectQueries);
-  fill_bytes(panels, data, queries, kernels.most, wanted.weighted, wanted.bounds, threads);
+  fill_bytes(panels, data, queries, kernels, wanted.weighted, wanted.bounds, threads);
   return collect(data, active_kernels(), panels, &kernels, wanted, threads);
 }
 

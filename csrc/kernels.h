@@ -174,12 +174,21 @@ struct TypedKernels {
   LowKernels<T> low[kLowDims];  // for 1, 2 ... dimensions
 };
 
+// Of a query in bytes: the squares of what rounding leaves out, those of the bytes, and their products with the offsets.
+struct QuerySums {
+  double left2, length2, offset;
+};
+
 // Scores from bytes: four products of bytes in a lane, and rigorous bounds on what that leaves out.
 struct ScreenKernels {
   int most;  // largest byte of a query
   // A row in normal form: X = grain (byte - 128) + residual, and |residual| to the digits of float32. d is a multiple
   // of the width of the panel / 2.
   void (*quantise)(const float* x, ptrdiff_t d, uint8_t* bytes, float* grain, float* residual);
+  // The bytes of a query: steps (x - alpha center) in whole numbers, those of four dimensions together and `width` such
+  // places apart. Offsets of the rows, or one for all.
+  QuerySums (*quantise_query)(const double* x, double alpha, const double* center, double steps, const double* offsets,
+                              double offset, ptrdiff_t d, int8_t* bytes, ptrdiff_t width);
   PanelKernels<float> panel;
   // Without scores before it: positions row * width + lane of the scores that may reach their
   // thresholds, and those scores; returns how many.
@@ -192,6 +201,8 @@ struct ExactKernels {
   void (*values)(const Rows&, int64_t row, double* out);
   double (*distance2)(const Rows&, int64_t row, const double* x, double alpha);    // |x - alpha x_row|^2
   double (*norm2)(const Rows&, int64_t row, double inverse, const double* shift);  // |inverse * stored + shift|^2
+  // |x - alpha center|^2, and the largest of its numbers in size.
+  double (*extent)(const double* x, double alpha, const double* center, ptrdiff_t d, double* largest);
   // delta = x_row - ref: sum += t delta, and returns |delta|^2; if u, also sum_u += t <delta, u> delta.
   double (*add)(const Rows&, int64_t row, const double* ref, double t, double* sum, const double* u, double* sum_u);
 };

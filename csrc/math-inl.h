@@ -95,6 +95,16 @@ IF_INLINE bool any(M mask) {
   return all != 0;
 #endif
 }
+#if defined(__AVX__)
+// A bit for each lane where the result of a comparison of floats holds.
+IF_INLINE uint32_t bits(Ints mask) {
+#if defined(__AVX512DQ__)
+  return _mm512_movepi32_mask((__m512i)mask);
+#else
+  return static_cast<uint32_t>(_mm256_movemask_ps((__m256)mask));
+#endif
+}
+#endif
 // Whether a >= b in any lane.
 IF_INLINE bool any_reaches(Vec<float> a, Vec<float> b) {
 #if defined(__AVX512F__)

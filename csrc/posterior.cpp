@@ -254,6 +254,7 @@ void posterior_in(const Data& data, const std::vector<Query>& queries, const dou
 
 std::vector<Query> normal_form(const Data& data, const double* x, int64_t queries, const double* alpha,
                                const double* sigma, const double* cut, int threads) {
+  const ExactKernels& exact = active_kernels().exact;
   std::vector<Query> out(static_cast<size_t>(queries));
   const ptrdiff_t d = data.rows.d;
   parallel_for(queries, queries * d < (1 << 15) ? 1 : threads, [&](int64_t m, int) {
@@ -264,11 +265,7 @@ std::vector<Query> normal_form(const Data& data, const double* x, int64_t querie
     query.cut = cut[m];
     query.s2 = sigma[m] * sigma[m] + (alpha[m] * data.bandwidth) * (alpha[m] * data.bandwidth);
     query.variance = query.s2 / (data.unit * data.unit);
-    for (ptrdiff_t k = 0; k < d; k++) {
-      const double difference = query.x[k] - query.alpha * data.center[k];
-      query.x2 += difference * difference;
-    }
-    query.x2 /= data.unit * data.unit;
+    query.x2 = exact.extent(query.x, query.alpha, data.center.data(), d, &query.largest) / (data.unit * data.unit);
   });
   return out;
 }

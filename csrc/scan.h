@@ -39,6 +39,7 @@ struct Query {
   double alpha;
   double s2;   // S = sigma^2 + alpha^2 bandwidth^2
   double cut;  // nats
+  double largest;  // of the numbers of x - alpha center, in size
   // In normal form: x~ = (x - alpha center) / unit, |x~|^2 and S / unit^2.
   double x2, variance;
   bool counted;                        // its share of the work is known

@@ -59,8 +59,8 @@ double limit_bytes(int64_t rounds) {
   return 2.0 * kChains * kVectorBytes * double(rounds);
 }
 
-// s[i][v] of the rows of a tile from row n on.
-template <int V>
+// s[i][v] of the rows of a tile from row n on. Without `Weighted` all weights are equal.
+template <int V, bool Weighted>
 IF_INLINE void scores_of_tile(const Block<float>& block, const Panel<float>& panel, ptrdiff_t n, Ahead& ahead,
                               Vec<float> (&s)[kScreenRows][V]) {
   constexpr int R = kScreenRows, W = kWidth<float>;
@@ -96,7 +96,8 @@ IF_INLINE void scores_of_tile(const Block<float>& block, const Panel<float>& pan
   for (int i = 0; i < R; i++) {
 #pragma GCC unroll 2
     for (int v = 0; v < V; v++) {
-      const Vec<float> rest = load(panel.w + v * W) * block.log_w[n + i] - load(panel.h + v * W) * block.n2[n + i];
+      Vec<float> rest = -load(panel.h + v * W) * block.n2[n + i];
+      if (Weighted) rest += load(panel.w + v * W) * block.log_w[n + i];
       s[i][v] = __builtin_convertvector(sum[i][v], Vec<float>) * block.grain[n + i] + rest;
     }
   }
@@ -114,7 +115,7 @@ void scores_of_panel(const Block<float>& block, Panel<float>& panel) {
   for (int v = 0; v < V; v++) peak[v] = fill(-__builtin_inff());
   Ahead ahead = ahead_of(block, panel);
   for (ptrdiff_t n = 0; n < block.rows; n += kScreenRows) {
-    scores_of_tile<V>(block, panel, n, ahead, s);
+    scores_of_tile<V, true>(block, panel, n, ahead, s);
 #pragma GCC unroll 12
     for (int i = 0; i < kScreenRows; i++) {
 #pragma GCC unroll 2
@@ -134,40 +135,46 @@ void scores(const Block<float>& block, Panel<float>* panels, int count) {
 }
 
 // Scores that may reach their thresholds are rare: those of a tile leave its registers only if one of them does.
-template <int V>
-ptrdiff_t look(const Block<float>& block, const Panel<float>& panel, int32_t* found, float* score) {
-  constexpr int W = kWidth<float>;
-  Vec<float> limit[V], s[kScreenRows][V];
+template <int V, bool Weighted>
+ptrdiff_t look_at(const Block<float>& block, const Panel<float>& panel, int32_t* found, float* score) {
+  constexpr int R = kScreenRows, W = kWidth<float>;
+  Vec<float> limit[V], s[R][V];
   for (int v = 0; v < V; v++) limit[v] = load(panel.threshold + v * W) - score_error(block, panel, v * W);
   Ahead ahead = ahead_of(block, panel);
   ptrdiff_t count = 0;
-  for (ptrdiff_t n = 0; n < block.rows; n += kScreenRows) {
-    scores_of_tile<V>(block, panel, n, ahead, s);
+  for (ptrdiff_t n = 0; n < block.rows; n += R) {
+    scores_of_tile<V, Weighted>(block, panel, n, ahead, s);
     Vec<float> peak[V];
     for (int v = 0; v < V; v++) peak[v] = s[0][v];
 #pragma GCC unroll 12
-    for (int i = 1; i < kScreenRows; i++) {
+    for (int i = 1; i < R; i++) {
 #pragma GCC unroll 2
       for (int v = 0; v < V; v++) peak[v] = max(s[i][v], peak[v]);
     }
     auto reached = ~(peak[0] < limit[0]);
     for (int v = 1; v < V; v++) reached |= ~(peak[v] < limit[v]);
     if (!any(reached)) continue;
-    float rows[W];
-    for (int i = 0; i < kScreenRows; i++) {
-      for (int v = 0; v < V; v++) {
-        const auto hit = ~(s[i][v] < limit[v]);
-        if (!any(hit)) continue;
-        store(rows, s[i][v]);
-        for (int lane = 0; lane < W; lane++) {
-          if (!hit[lane]) continue;
-          found[count] = static_cast<int32_t>(((n + i) * V + v) * W + lane);
-          score[count++] = rows[lane];
-        }
+    alignas(kVectorBytes) float tile[R * V * W];
+#pragma GCC unroll 12
+    for (int i = 0; i < R; i++) {
+#pragma GCC unroll 2
+      for (int v = 0; v < V; v++) store(tile + (i * V + v) * W, s[i][v]);
+    }
+    for (int at = 0; at < R * V * W; at += W) {
+      uint32_t hits = bits(~(load(tile + at) < limit[at / W % V]));
+      for (; hits; hits &= hits - 1) {
+        const int place = at + __builtin_ctz(hits);
+        found[count] = static_cast<int32_t>(n * V * W + place);
+        score[count++] = tile[place];
       }
     }
   }
   return count;
+}
+
+template <int V>
+ptrdiff_t look(const Block<float>& block, const Panel<float>& panel, int32_t* found, float* score) {
+  return (block.span > 0 ? look_at<V, true> : look_at<V, false>)(block, panel, found, score);
 }
 
 void quantise(const float* x, ptrdiff_t d, uint8_t* bytes, float* grain, float* residual) {
@@ -198,9 +205,34 @@ void quantise(const float* x, ptrdiff_t d, uint8_t* bytes, float* grain, float* 
   *residual = top / 127 * __builtin_sqrtf(sum<float>(squares));
 }
 
+QuerySums quantise_query(const double* x, double alpha, const double* center, double steps, const double* offsets,
+                         double offset, ptrdiff_t d, int8_t* bytes, ptrdiff_t width) {
+  constexpr int W = kWidth<double>;  // a multiple of 4
+  Vec<double> left2 = {}, length2 = {}, along = {};
+  for (ptrdiff_t k = 0; k < d; k += W) {
+    const ptrdiff_t count = d - k < W ? d - k : W;
+    const auto some = [&](const double* from) IF_INLINED {
+      if (count == W) return load(from + k);
+      double padded[W] = {};
+      memcpy(padded, from + k, static_cast<size_t>(count) * sizeof(double));
+      return load(padded);
+    };
+    const Vec<double> value = steps * (some(x) - alpha * some(center)), whole = (value + kWhole64) - kWhole64;
+    left2 += (value - whole) * (value - whole), length2 += whole * whole;
+    along += whole * (offsets ? some(offsets) : fill(offset));
+    const auto wide = __builtin_convertvector(whole, Several<int32_t, W>::type);
+    const auto narrow = __builtin_convertvector(wide, Several<int8_t, W>::type);
+    for (ptrdiff_t j = 0; j < count; j += 4) {
+      memcpy(bytes + (k + j) * width, reinterpret_cast<const char*>(&narrow) + j, 4);
+    }
+  }
+  return {sum<double>(left2), sum<double>(length2), sum<double>(along)};
+}
+
 constexpr ScreenKernels kScreenKernels = {
     kQueryByte,
     quantise,
+    quantise_query,
     {2 * kWidth<float>, false, true, scores<2>, nullptr, second_best<float, 2>, nullptr, nullptr},
     look<2>,
     limit_bytes};

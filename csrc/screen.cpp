@@ -18,8 +18,8 @@ const ScreenKernels* screen_for(const Data& data, int64_t queries) {
   return pays ? active_screen() : nullptr;
 }
 
-void fill_bytes(Panels<float>& panels, const Data& data, const Query* queries, int most, bool weighted, bool bounds,
-                int threads) {
+void fill_bytes(Panels<float>& panels, const Data& data, const Query* queries, const ScreenKernels& kernels,
+                bool weighted, bool bounds, int threads) {
   const Plan& plan = panels.plan;
   const ptrdiff_t d = data.rows.d;
   panels.bytes = Buffer<int8_t>(static_cast<size_t>(plan.panels * plan.size));
@@ -34,27 +34,16 @@ void fill_bytes(Panels<float>& panels, const Data& data, const Query* queries, i
     std::memset(bytes, 0, static_cast<size_t>(plan.size));
     std::memset(offset, 0, static_cast<size_t>(plan.width) * sizeof(int32_t));
     std::memset(lanes, 0, static_cast<size_t>(kLaneFields * plan.width) * sizeof(float));
-    std::vector<double> y(static_cast<size_t>(d));
     for (int lane = 0; lane < plan.lanes(p); lane++) {
       const Query& query = queries[p * plan.width + lane];
       const double a = query.alpha, scale = normal_scale(query);
-      double largest = 0;
-      for (ptrdiff_t k = 0; k < d; k++) {
-        y[k] = query.x[k] - a * data.center[k];
-        largest = std::max(largest, std::abs(y[k]));
-      }
-      const double normal = scale * a / data.unit, step = std::max(std::abs(normal) * largest, kFinest) / most;
-      const double factor = scale / step, steps = normal / step, magic = 0x1.8p52;  // whose last place is 1
-      double left2 = 0, length2 = 0, sum = 0;
-      for (ptrdiff_t k = 0; k < d; k++) {
-        const double value = steps * y[k], whole = (value + magic) - magic;
-        bytes[(k / 4 * plan.width + lane) * 4 + k % 4] = static_cast<int8_t>(whole);
-        left2 += (value - whole) * (value - whole), length2 += whole * whole;
-        sum += whole * (offsets ? offsets[k] : data.coarse->offset());
-      }
-      offset[lane] = static_cast<int32_t>(std::nearbyint(sum));  // what is lost is the same for all rows
-      fill_lane(lanes, plan.width, lane, query, factor, gamma, weighted, 1.001 * std::sqrt(left2),
-                1.001 * std::sqrt(length2), bounds);
+      const double normal = scale * a / data.unit;
+      const double step = std::max(std::abs(normal) * query.largest, kFinest) / kernels.most;
+      const QuerySums sums = kernels.quantise_query(query.x, a, data.center.data(), normal / step, offsets,
+                                                    Coarse::offset(), d, bytes + 4 * lane, plan.width);
+      offset[lane] = static_cast<int32_t>(std::nearbyint(sums.offset));  // what is lost is the same for all rows
+      fill_lane(lanes, plan.width, lane, query, scale / step, gamma, weighted, 1.001 * std::sqrt(sums.left2),
+                1.001 * std::sqrt(sums.length2), bounds);
     }
   });
 }

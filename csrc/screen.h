@@ -9,8 +9,8 @@ namespace interp_fast {
 // in bytes, or the queries are so few that reading the rows as given is all the time there is.
 const ScreenKernels* screen_for(const Data& data, int64_t queries);
 
-// As fill_panels, with queries rounded to bytes, at most `most` in size. Scores are in units that make their step 1.
-void fill_bytes(Panels<float>& panels, const Data& data, const Query* queries, int most, bool weighted, bool bounds,
-                int threads);
+// As fill_panels, with queries rounded to bytes. Scores are in units that make their step 1.
+void fill_bytes(Panels<float>& panels, const Data& data, const Query* queries, const ScreenKernels& kernels,
+                bool weighted, bool bounds, int threads);
 
 }  // namespace interp_fast

@@ -101,8 +101,8 @@ class SumWave {
     };
     scan(data_, table, panels_, true, threads_, start, visit, finish);
 
-    for (int64_t q = 0; q < count(); q++) totals_.emplace_back();
-    parallel_for(count(), threads_, [&](int64_t q, int) { totals_[q] = total_of(q); });
+    totals_.resize(queries_.size());
+    parallel_for(plan_.panels, threads_, [&](int64_t p, int) { take_totals(p); });
     passed_.resize(queries_.size());
     apart_ ? settle_apart() : settle();
     std::vector<Query> rest;
@@ -204,23 +204,32 @@ class SumWave {
     group.spare.clear();
   }
 
-  Total total_of(int64_t q) const {
-    const Running<T, double>& from = merged_[q / plan_.width];
-    const Query& query = queries_[q];
-    const int lane = static_cast<int>(q % plan_.width);
-    const auto sum = [&](int i) { return from.sums[i * plan_.width + lane]; };
-    Total total{};
-    total.reference = from.reference(lane, plan_), total.low = from.low(lane);
-    total.p = sum(0), total.p_n2 = sum(1), total.p_p = sum(2), total.p_score = sum(3);
-    if (total.reference <= -kNever / 2) total.p = 0;  // there is no row beside those that are apart
-    total.logit = logit_error<T>(data_, query);
-    total.offset = -query.x2 / (2 * query.variance);
-    for (ptrdiff_t k = 0; k < data_.rows.d; k++) {
-      const size_t at = static_cast<size_t>(panels_.at(lane, k));
-      total.x.push_back(from.x[at]);
-      if (u_) total.u_x.push_back(from.u_x[at]);
+  // The totals of a panel's queries.
+  void take_totals(int64_t p) {
+    const Running<T, double>& from = merged_[p];
+    const int lanes = plan_.lanes(p);
+    const ptrdiff_t d = data_.rows.d;
+    Total* const totals = totals_.data() + p * plan_.width;
+    for (int lane = 0; lane < lanes; lane++) {
+      const Query& query = queries_[p * plan_.width + lane];
+      const auto sum = [&](int i) { return from.sums[i * plan_.width + lane]; };
+      Total& total = totals[lane];
+      total.reference = from.reference(lane, plan_), total.low = from.low(lane);
+      total.p = sum(0), total.p_n2 = sum(1), total.p_p = sum(2), total.p_score = sum(3);
+      if (total.reference <= -kNever / 2) total.p = 0;  // there is no row beside those that are apart
+      total.logit = logit_error<T>(data_, query);
+      total.offset = -query.x2 / (2 * query.variance);
+      total.x.resize(static_cast<size_t>(d)), total.u_x.resize(static_cast<size_t>(u_ ? d : 0));
     }
-    return total;
+    constexpr ptrdiff_t kStretch = kLine / sizeof(double);  // of dimensions: a line of each total
+    for (ptrdiff_t k = 0; k < d; k += kStretch) {
+      for (int lane = 0; lane < lanes; lane++) {
+        for (ptrdiff_t j = k; j < std::min(d, k + kStretch); j++) {
+          totals[lane].x[j] = from.x[panels_.at(lane, j)];
+          if (u_) totals[lane].u_x[j] = from.u_x[panels_.at(lane, j)];
+        }
+      }
+    }
   }
 
   // Queries without rows apart.
