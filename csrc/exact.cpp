@@ -185,7 +185,9 @@ void add_beside(const Data& data, const Total& beside, const double* u, Sums& to
   if (to.unit == 0) return;
   const ptrdiff_t d = data.rows.d;
   double top2 = 0, x_top = 0, u_top = 0, u_x = 0, largest = 0;
-  const auto top = [&](ptrdiff_t k) { return (to.top[k] - data.center[k]) / data.unit; };
+  const auto top = [&](ptrdiff_t k) {
+    return (to.top[k] - data.center[k]) / data.unit - beside.from(static_cast<size_t>(k));
+  };
   for (ptrdiff_t k = 0; k < d; k++) {
     const double t = top(k);
     top2 += t * t, x_top += beside.x[k] * t;

@@ -13,7 +13,7 @@
 
 namespace interp_fast {
 
-constexpr double kMostInT = 0.5;   // largest weight formed in T whose complement still has its digits
+constexpr double kMostInT = 0.5;   // beside more than this a sum of off-weights has its digits in any case
 constexpr double kCrowded = 0.25;  // largest weight for which errors of logits count as averaging out
 
 template <class T>
@@ -23,13 +23,14 @@ class Finisher {
       : data_(data), out_(out), promise_(promise), u_(u) {}
 
   // Whether sums in T are enough for this query. `unsure` is the largest weight whose logit was formed in T: the
-  // heavier ones are exact, and with `exact` the heaviest is among them.
-  bool enough(const Query& query, const Total& total, double unsure, bool exact) const {
+  // heavier ones are exact. The logit of the heaviest is off by no more than `error`: by nothing where it is among
+  // these.
+  bool enough(const Query& query, const Total& total, double unsure, double error) const {
     const double largest = total.largest(), variance = total.variance();
     if (!enough_for_mean(query, total, unsure, variance)) return false;
-    if (off_weights() && largest > (exact ? 1 - promise_.rest : kMostInT)) return false;
-    if (second_order() && variance < promise_.variance * data_.reach * data_.reach) return false;
-    const double known = exact ? std::sqrt(unsure) : 1.0;
+    if (off_weights() && 1 - largest < least_rest(error)) return false;
+    if (second_order() && variance < promise_.variance * total.second()) return false;
+    const double known = error == 0 ? std::sqrt(unsure) : 1.0;
     return out_.top == 0 || 2 * total.logit * known * std::min(1.0, largest) <= promise_.top_weight;
   }
 
@@ -39,8 +40,7 @@ class Finisher {
     // (first order, checked against float64). The sum itself and the stored rows add their own roundings.
     const double deviation = std::sqrt(data_.active == 1 ? 0.0 : std::min(1.0, unsure) * variance);
     const double error = (unsure > kCrowded ? 4 : 1) * total.logit * deviation;
-    const double second = std::min(total.p_n2 / total.p, total.spread2);
-    const double rounding = 4 * kRoundoff<T> * std::sqrt(second);
+    const double rounding = 4 * kRoundoff<T> * std::sqrt(total.second());
     if (mean() && !(error + rounding <= allowed(data_, query, promise_))) return false;
     return !out_.scatter || error + rounding <= allowed_in_scatter();
   }
@@ -50,15 +50,15 @@ class Finisher {
     const double variance = used.variance;
     if (used.others == 0) return true;
     if (!enough_for_mean(query, total, total.largest() * used.others, variance)) return false;
-    const double least = used.others * promise_.variance * data_.reach * data_.reach;
+    const double least = used.others * promise_.variance * total.second();
     if (second_order() && !(variance >= least)) return false;
     return out_.top == 0 || 2 * total.logit * used.others <= promise_.top_weight;
   }
 
   // The same for sums that are wholly in T.
-  bool enough(const Query& query, const Total& total, double harmless) const {
+  bool enough_in_t(const Query& query, const Total& total, double harmless) const {
     const double largest = total.largest();
-    return (largest <= harmless && !second_order()) || enough(query, total, largest, false);
+    return (largest <= harmless && !second_order()) || enough(query, total, largest, INFINITY);
   }
 
   // The largest weight whose logit may be formed in T whatever the posterior: what the tests let pass.
@@ -135,7 +135,7 @@ class Finisher {
     if (out_.variance) out_.variance[m] = unit * unit * total.variance();
     if (out_.scatter) out_.scatter[m] = unit * unit * total.variance();
     for (ptrdiff_t k = 0; out_.mean && k < d; k++) {
-      out_.mean[m * d + k] = data_.center[k] + unit * (total.x[k] / total.p);
+      out_.mean[m * d + k] = data_.center[k] + unit * (total.from(static_cast<size_t>(k)) + total.x[k] / total.p);
     }
     if (out_.jvp) {
       const double* const u = u_ + m * d;
@@ -161,6 +161,11 @@ class Finisher {
   }
 
  private:
+  // The smallest sum of off-weights that keeps its digits beside a heaviest row whose logit is off by `error`: as much
+  // as rounding leaves of the smallest beside an exact one.
+  double least_rest(double error) const {
+    return std::min(kMostInT, promise_.rest * std::max(1.0, error / (4 * kRoundoff<T>)));
+  }
   // What the mean may be off by, so that the scatter keeps its promise.
   double allowed_in_scatter() const { return promise_.scatter * data_.radius * data_.radius / (2 * data_.reach); }
   bool second_order() const { return out_.variance || out_.jvp; }

@@ -47,7 +47,7 @@ const KernelTable kernel_table = {
     kScreen,
     kTypedKernels<float>,
     kTypedKernels<double>,
-    {values, distance2, norm2, extent, add},
+    {values, distance2, norm2, add},
     {limit_fma<float>, limit_fma<double>, limit_exp<float>, limit_exp<double>, limit_read},
     // A pointer: the noise is compiled apart.
     &normals_kernel};

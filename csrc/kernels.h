@@ -120,7 +120,6 @@ struct PanelKernels {
 
 constexpr ptrdiff_t kLowDims = 8;     // rows of at most so many dimensions are summed for one query at a time
 constexpr ptrdiff_t kLowStep = 4;     // vectors of rows that are looked at together
-constexpr int kLowBest = 8;           // steps with the best row
 constexpr ptrdiff_t kLowRows = 2048;  // most rows of a call
 
 // What the score of a row is: log_w + <q, X> - h |X|^2; the same with its last term in log_w; or
@@ -135,7 +134,6 @@ struct LowRows {
   const T* log_w;       // log2 of the weights, below -2 kNever where a row must never count
   bool weighted;        // not all of these are 0
   ptrdiff_t ld, count;  // count: a multiple of kLowStep vectors
-  int64_t first;        // which row is the first
 };
 
 template <class T>
@@ -146,15 +144,18 @@ struct LowQuery {
   T low, reference;  // best score so far; the score that has weight 1; at first -2 kNever
   bool sparse;       // most rows of late are dead; at first true
   int64_t dead_rows;
-  // Where `wanted`, the first rows of all steps that may hold the best score, and how many they are: more than kLowBest
-  // where there was no room for all. A score is off by `blur0 + blur1 |score|` at most, two together by `blur`.
-  bool wanted;
-  T blur0, blur1, blur;
-  int found;
-  int64_t best[kLowBest];
   // Running sums of weights p: p, p t, p |t|^2, p^2, p (score - reference) with t = X or X - q - rest; a vector each.
   T* sums;
+  // Where best rows are wanted, else nullptr: the best score in each lane so far, and the best of the rows at hand.
+  T* lanes;
+  T highest;
 };
+
+// How far a score this far below 0 may be off where the query lacks its second part.
+template <class T>
+static inline T coarseness(const LowQuery<T>& query, T depth) {
+  return query.slack * (4 * (depth > 0 ? static_cast<T>(__builtin_sqrt(depth)) : 0) + query.slack);
+}
 
 template <class T>
 struct LowKernels {
@@ -164,6 +165,8 @@ struct LowKernels {
   // Adds the rows to the sums of some queries; [form][statistics]. Without statistics the last two sums are not formed,
   // and p |t|^2 only in the direct form; with them no norm is folded.
   void (*add[3][2])(const LowRows<T>&, LowQuery<T>*, ptrdiff_t count);
+  // The rows whose scores reach `floor`, in order: their places among these and their scores; returns how many. [form]
+  ptrdiff_t (*find[3])(const LowRows<T>&, const LowQuery<T>&, T floor, int32_t* places, T* scores);
 };
 
 template <class T>
@@ -201,8 +204,6 @@ struct ExactKernels {
   void (*values)(const Rows&, int64_t row, double* out);
   double (*distance2)(const Rows&, int64_t row, const double* x, double alpha);    // |x - alpha x_row|^2
   double (*norm2)(const Rows&, int64_t row, double inverse, const double* shift);  // |inverse * stored + shift|^2
-  // |x - alpha center|^2, and the largest of its numbers in size.
-  double (*extent)(const double* x, double alpha, const double* center, ptrdiff_t d, double* largest);
   // delta = x_row - ref: sum += t delta, and returns |delta|^2; if u, also sum_u += t <delta, u> delta.
   double (*add)(const Rows&, int64_t row, const double* ref, double t, double* sum, const double* u, double* sum_u);
 };

@@ -157,32 +157,18 @@ ptrdiff_t look(const LowRows<T>& rows, const LowQuery<T>& query, T floor, int32_
   return by_weight(rows, query, floor, steps, best);
 }
 
-// How far a score this far below 0 may be off where y lacks its second part.
+// Scores of the rows at hand, the best of each lane.
 template <class T>
-T coarse(const LowQuery<T>& query, T depth) {
-  return query.slack * (4 * (depth > 0 ? static_cast<T>(__builtin_sqrt(depth)) : 0) + query.slack);
-}
-
-// The best scores of these rows count, too.
-template <class T, int D, LowForm F>
-IF_INLINE void renew(const LowRows<T>& rows, LowQuery<T>& query, Vec<T> best) {
-  const auto blurred = [&] {
-    const T depth = query.low < 0 ? -query.low : query.low;
-    return 2 * (query.blur0 + query.blur1 * depth + coarse(query, -query.low));
-  };
-  const T blur = query.blur = blurred();
-  if (!any_reaches(best, fill(query.wanted ? query.low - blur : query.low))) return;
-  const T top = highest<T>(best);
-  if (top > query.low + blur) query.found = 0;
-  query.low = top > query.low ? top : query.low;
-  if (!query.wanted) return;
-  query.blur = blurred();
-  int32_t steps[kLowRows / (kLowStep * kWidth<T>)];
-  const ptrdiff_t count = look<T, D, F>(rows, query, query.low - query.blur, steps, best);
-  for (ptrdiff_t i = 0; i < count; i++) {
-    if (query.found < kLowBest) query.best[query.found] = rows.first + steps[i];
-    query.found++;
+IF_INLINE void renew(LowQuery<T>& query, Vec<T> best) {
+  if (query.lanes) {
+    store(query.lanes, max(best, load(query.lanes)));
+    query.highest = highest<T>(best);
+  } else if (any_reaches(best, fill(query.low))) {
+    query.highest = highest<T>(best);
+  } else {
+    return;
   }
+  query.low = query.highest > query.low ? query.highest : query.low;
 }
 
 // Returns how many rows were not dead.
@@ -191,18 +177,18 @@ ptrdiff_t add_low(const LowRows<T>& rows, LowQuery<T>& query) {
   constexpr ptrdiff_t kRows = kLowStep * kWidth<T>;
   Vec<T> best;
   if (!query.sparse && weigh<T, D, F, Statistics>(rows, query, nullptr, 1, best)) {
-    renew<T, D, F>(rows, query, best);
+    renew(query, best);
     query.sparse = !any_reaches(best, fill(query.low - query.cut));
     return rows.count;
   }
   int32_t steps[kLowRows / kRows];
   const auto find = [&] {
     const T floor = query.low - query.cut;
-    return look<T, D, F>(rows, query, floor - coarse(query, -floor), steps, best);
+    return look<T, D, F>(rows, query, floor - coarseness(query, -floor), steps, best);
   };
   const T before = query.low;
   ptrdiff_t count = find();
-  renew<T, D, F>(rows, query, best);
+  renew(query, best);
   if (query.low > before + kSlack) count = find();
   query.sparse = 2 * count < rows.count / kRows;
   if (count == 0) return 0;
@@ -227,13 +213,34 @@ void add_all_low(const LowRows<T>& rows, LowQuery<T>* queries, ptrdiff_t count) 
   }
 }
 
+template <class T, int D, LowForm F>
+ptrdiff_t find_low(const LowRows<T>& rows, const LowQuery<T>& query, T floor, int32_t* places, T* scores) {
+  constexpr ptrdiff_t W = kWidth<T>;
+  const LowScore<T, D, F> score(query);
+  ptrdiff_t count = 0;
+  for (ptrdiff_t n = 0; n < rows.count; n += W) {
+    Vec<T> t[D], n2;
+    const Vec<T> s = score(rows, n, Vec<T>{}, t, n2);
+    if (!any_reaches(s, fill(floor))) continue;
+    T of_lanes[W];
+    store(of_lanes, s);
+    for (ptrdiff_t lane = 0; lane < W; lane++) {
+      if (of_lanes[lane] < floor) continue;
+      places[count] = static_cast<int32_t>(n + lane);
+      scores[count++] = of_lanes[lane];
+    }
+  }
+  return count;
+}
+
 template <class T, int D>
 constexpr LowKernels<T> low_kernels() {
   return {kWidth<T>,
           decode_low<T, D>,
           {{add_all_low<T, D, LowForm::norms, false>, add_all_low<T, D, LowForm::norms, true>},
            {add_all_low<T, D, LowForm::folded, false>, nullptr},
-           {add_all_low<T, D, LowForm::direct, false>, add_all_low<T, D, LowForm::direct, true>}}};
+           {add_all_low<T, D, LowForm::direct, false>, add_all_low<T, D, LowForm::direct, true>}},
+          {find_low<T, D, LowForm::norms>, find_low<T, D, LowForm::folded>, find_low<T, D, LowForm::direct>}};
 }
 
 }  // namespace

@@ -5,10 +5,13 @@
 #include <cstring>
 
 #include "dispatch.h"
+#include "exact.h"
+#include "finisher.h"
 
 namespace interp_fast {
 namespace {
 
+constexpr int64_t kLowWave = 1 << 14;     // queries whose states are held at once
 constexpr int64_t kTogether = 8;          // queries of a task: rows are read from afar once for them
 constexpr int64_t kTasks = 32;            // enough that the last ones do not leave workers idle for long
 constexpr int64_t kSlabRows = 2048;       // least rows of a task
@@ -17,6 +20,7 @@ constexpr int64_t kPieceRows = 1 << 12;   // of them by a task
 constexpr ptrdiff_t kLowBytes = 1 << 15;  // of rows between two looks at what a query has: half of the first cache
 constexpr int kSums = static_cast<int>(kLowDims) + 4;
 constexpr double kAtFirst = -2 * kNever;  // no score
+constexpr size_t kMostBest = 1024;        // rows among the best of a query as far as scores tell: more are a tie
 
 // Sums in float64, relative to a score of weight 1, laid out like those of LowQuery.
 struct Running {
@@ -55,7 +59,7 @@ double position(const Data& data, const Query& query, ptrdiff_t k, bool direct) 
 }
 
 template <class T>
-LowQuery<T> low_query(const Data& data, const Query& query, bool direct, bool wanted) {
+LowQuery<T> low_query(const Data& data, const Query& query, bool direct) {
   LowQuery<T> out{};
   const double h = scale(query);
   double rest2 = 0;
@@ -70,173 +74,345 @@ LowQuery<T> low_query(const Data& data, const Query& query, bool direct, bool wa
   out.cut = static_cast<T>(kLog2e * std::min(query.cut, kUnderflow<T>) + 0.01);  // and some for the rounding of scores
   out.low = out.reference = static_cast<T>(kAtFirst);
   out.sparse = true;
-  // A dozen or two roundings: of the size of the score where it is one square, else of its terms.
-  const double roundings = static_cast<double>(2 * data.rows.d + 12) * kRoundoff<T>, r = data.reach;
-  out.wanted = wanted;
-  out.blur0 = static_cast<T>(direct ? 0.0 : roundings * h * r * (2 * std::sqrt(query.x2) / query.alpha + r));
-  out.blur1 = static_cast<T>(roundings);
   return out;
 }
 
+// A score of this size and the exact one differ by half of this at most, as two of them do by all of it: a dozen or two
+// roundings, of the size of the score where it is one square, else of its terms.
 template <class T>
-Total total_of(const Data& data, const Query& query, const Running& sums, double low, bool direct, bool statistics) {
-  const ptrdiff_t d = data.rows.d;
-  const double* const s = sums.sums;
-  Total total{sums.reference, low, s[0], s[d + 1], s[d + 2], s[d + 3], {}, {}, 0, 0};
-  total.x.assign(s + 1, s + 1 + d);
-  if (direct) {
-    // The score of a row is exact but for a few roundings of its size, and rows of weight are not far below the best.
-    total.logit = 4 * kRoundoff<T> * (std::abs(low) / kLog2e + 8);
-    total.spread2 = s[d + 1] / s[0];
-    for (ptrdiff_t k = 0; k < d; k++) {
-      const double y = position(data, query, k, false);
-      total.p_n2 += y * (2 * s[1 + k] + y * s[0]);
-      total.x[k] += y * s[0];
-    }
-  } else {
-    total.logit = logit_error<T>(data, query);
-    total.offset = -query.x2 / (2 * query.variance);
-    if (!statistics) total.p_n2 = data.reach * data.reach * s[0];  // at most
+double blur(const Data& data, const Query& query, const LowQuery<T>& state, bool direct, double score) {
+  const double roundings = static_cast<double>(2 * data.rows.d + 12) * kRoundoff<T>, r = data.reach;
+  const double terms = direct ? 0.0 : scale(query) * r * (2 * std::sqrt(query.x2) / query.alpha + r);
+  return 2 * (roundings * (terms + std::abs(score)) + coarseness(state, static_cast<T>(-score)));
+}
+
+// Queries whose sums are held at once, by scores of one form. They have rows apart, or none.
+template <class T>
+class LowWave {
+ public:
+  LowWave(const Data& data, const Query* queries, int64_t count, bool direct, const Outputs& out,
+          const Promise& promise, int threads)
+      : data_(data),
+        queries_(queries, queries + count),
+        direct_(direct),
+        out_(out),
+        threads_(threads),
+        most_(promise.logit),
+        finisher_(data, out, promise, nullptr),
+        kernels_(typed<T>(active_kernels()).low[data.rows.d - 1]),
+        statistics_(out.ess || out.entropy || out.variance || out.scatter),
+        apart_(queries->apart != nullptr),
+        h_(scale(*queries)),
+        form_(form_of()),
+        groups_((count + kTogether - 1) / kTogether),
+        slabs_(std::clamp<int64_t>((kTasks + groups_ - 1) / groups_, 1,
+                                   std::max<int64_t>(1, data.rows.n / kSlabRows))),
+        step_(kLowStep * kernels_.width),
+        block_(block_of()),
+        ld_((std::min(data.rows.n, kStageRows) + step_ - 1) / step_ * step_ + step_),  // not a power of two
+        memory_(static_cast<size_t>((data.rows.d + 2) * ld_)),
+        states_(static_cast<size_t>(slabs_ * count)),
+        totals_(states_.size()),
+        workers_(static_cast<size_t>(threads)) {
+    const int64_t ordered = std::max<int64_t>({out.gap ? 2 : 0, out.index || out.off_weights() ? 1 : 0, out.top});
+    best_ = apart_ ? 0 : static_cast<size_t>(std::min(data.active, ordered));
+    if (best_ > 0) lanes_ = Buffer<T>(states_.size() * static_cast<size_t>(kernels_.width));
+    std::fill_n(lanes_.get(), best_ > 0 ? states_.size() * static_cast<size_t>(kernels_.width) : 0,
+                static_cast<T>(kAtFirst));
+    found_.resize(queries_.size());
   }
-  return total;
-}
 
-// The heaviest of the rows that are the best as far as scores in T can tell, the first at ties; -1: there are too many.
-template <class T>
-int64_t heaviest(const Data& data, const Query& query, const std::vector<const LowQuery<T>*>& slabs, ptrdiff_t step) {
-  const ExactKernels& exact = active_kernels().exact;
-  double largest = -INFINITY;
-  int64_t best = -1;
-  for (const LowQuery<T>* slab : slabs) {
-    if (slab->found > kLowBest) return -1;
-    for (int i = 0; i < slab->found; i++) {
-      for (int64_t row = slab->best[i]; row < std::min(data.rows.n, slab->best[i] + step); row++) {
-        const double logit = data.log_w[row] - exact.distance2(data.rows, row, query.x, query.alpha) / (2 * query.s2);
-        if (logit > largest) largest = logit, best = row;
-      }
-    }
-  }
-  return best;
-}
-
-// Rows first ... first + count - 1 and, up to a multiple of what is looked at together, blank ones; `folded` is the h
-// of the folded form.
-template <class T>
-LowRows<T> decode(const Data& data, const LowKernels<T>& kernels, int64_t first, int64_t count, LowForm form, T folded,
-                  int threads, const Buffer<T>& memory, ptrdiff_t ld) {
-  const bool direct = form == LowForm::direct;
-  const ptrdiff_t d = data.rows.d;
-  static constexpr T kNoShift[kLowDims] = {};
-  T *const x = memory.get(), *const log_w = x + d * ld, *const n2 = log_w + ld;
-  const bool weighted = data.log_w_span > 0 || data.active < data.rows.n;
-  parallel_for((count + kPieceRows - 1) / kPieceRows, threads, [&](int64_t piece, int) {
-    const int64_t from = piece * kPieceRows, to = std::min(count, from + kPieceRows);
-    kernels.decode(data.rows, first + from, to - from, static_cast<T>(data.inverse),
-                   direct ? kNoShift : data.shift<T>(), x + from, ld, direct ? nullptr : n2 + from);
-    if (!weighted) std::fill(log_w + from, log_w + to, T{0});
-    for (int64_t i = from; weighted && i < to; i++) {
-      const double w = data.log_w[first + i];
-      log_w[i] = static_cast<T>(w == -INFINITY ? 2 * kAtFirst : kLog2e * (w - data.log_w_max));
-    }
-    for (int64_t i = from; form == LowForm::folded && i < to; i++) log_w[i] -= folded * n2[i];
-  });
-  const ptrdiff_t step = kLowStep * kernels.width, whole = (count + step - 1) / step * step;
-  for (ptrdiff_t k = 0; k < (direct ? d : d + 2); k++) std::fill(x + k * ld + count, x + k * ld + whole, T{0});
-  std::fill(log_w + count, log_w + whole, static_cast<T>(2 * kAtFirst));
-  return {x, n2, log_w, weighted, ld, whole, first};
-}
-
-// All queries by scores of one form.
-template <class T>
-std::vector<Query> low_sums(const Data& data, const std::vector<Query>& queries, bool direct, const Outputs& out,
-                            const Promise& promise, int threads) {
-  if (queries.empty()) return {};
-  const ptrdiff_t d = data.rows.d;
-  const LowKernels<T>& kernels = typed<T>(active_kernels()).low[d - 1];
-  const bool statistics = out.ess || out.entropy || out.variance || out.scatter;
-  const double h = scale(queries[0]);
-  const bool shared = std::all_of(queries.begin(), queries.end(), [&](const Query& q) { return scale(q) == h; });
-  const LowForm form = direct ? LowForm::direct : shared && !statistics ? LowForm::folded : LowForm::norms;
-  const auto add = kernels.add[static_cast<int>(form)][statistics];
-  const int64_t n = data.rows.n, count = static_cast<int64_t>(queries.size());
-  const int64_t groups = (count + kTogether - 1) / kTogether;
-  const int64_t slabs = std::clamp<int64_t>((kTasks + groups - 1) / groups, 1, std::max<int64_t>(1, n / kSlabRows));
-  const ptrdiff_t step = kLowStep * kernels.width, width = kernels.width;
-  const ptrdiff_t most =
-      std::min(std::min<ptrdiff_t>(kLowRows, kBlock * width), kLowBytes / (d + 2) / static_cast<ptrdiff_t>(sizeof(T)));
-  const ptrdiff_t block = most / step * step;
-  const ptrdiff_t ld = (std::min(n, kStageRows) + step - 1) / step * step + step;  // not a power of two
-  const Buffer<T> memory(static_cast<size_t>((d + 2) * ld));
-
-  std::vector<LowQuery<T>> states(static_cast<size_t>(slabs * count));  // [slab][query]
-  std::vector<Running> totals(states.size());
-  const ptrdiff_t size = (d + 4) * width;
-  std::vector<Buffer<T>> sums(static_cast<size_t>(threads));
-  for (int64_t first = 0; first < n; first += kStageRows) {
-    const LowRows<T> stage =
-        decode(data, kernels, first, std::min(kStageRows, n - first), form, static_cast<T>(h), threads, memory, ld);
-    const ptrdiff_t slab_rows = (stage.count / step + slabs - 1) / slabs * step;
-    parallel_for(groups * slabs, threads, [&](int64_t task, int worker) {
-      const int64_t slab = task / groups, from = task % groups * kTogether, some = std::min(kTogether, count - from);
-      LowQuery<T>* const mine = states.data() + slab * count + from;
-      Buffer<T>& running = sums[worker];
-      if (!running.get()) running = Buffer<T>(static_cast<size_t>(kTogether * size));
-      std::memset(running.get(), 0, static_cast<size_t>(kTogether * size) * sizeof(T));
-      for (int64_t q = 0; q < some; q++) {
-        if (first == 0) mine[q] = low_query<T>(data, queries[from + q], direct, out.index);
-        mine[q].sums = running.get() + q * size;
-      }
-      const ptrdiff_t last = std::min(stage.count, (slab + 1) * slab_rows);
-      for (ptrdiff_t at = slab * slab_rows; at < last; at += block) {
-        const ptrdiff_t rows = std::min(block, last - at);
-        const bool blank = first + at + rows > n;
-        add({stage.x + at, stage.n2 + at, stage.log_w + at, stage.weighted || blank, ld, rows, first + at}, mine, some);
-      }
-      for (int64_t q = 0; q < some; q++) {
-        double more[kSums] = {};
-        for (ptrdiff_t i = 0; i < d + 4; i++) {
-          for (ptrdiff_t lane = 0; lane < width; lane++) more[i] += static_cast<double>(mine[q].sums[i * width + lane]);
+  // Fills the outputs of the queries for which these sums are enough, and returns the others: with rows apart if those
+  // hid the rest.
+  std::vector<Query> run() {
+    for (int64_t first = 0; first < data_.rows.n; first += kStageRows) {
+      const LowRows<T> stage = decode(first, std::min(kStageRows, data_.rows.n - first));
+      const ptrdiff_t slab_rows = (stage.count / step_ + slabs_ - 1) / slabs_ * step_;
+      const int64_t blocks = (slab_rows + block_ - 1) / block_;
+      if (best_ > 0) peaks_.resize(static_cast<size_t>(slabs_ * blocks * count()));
+      parallel_for(groups_ * slabs_, threads_, [&](int64_t task, int worker) {
+        const int64_t slab = task / groups_, from = slab * slab_rows;
+        add(stage, first, from, std::min<ptrdiff_t>(stage.count, from + slab_rows), task % groups_ * kTogether, slab,
+            slab * blocks, workers_[worker]);
+      });
+      if (best_ == 0) continue;
+      parallel_for(count(), threads_, [&](int64_t q, int worker) {
+        for (int64_t slab = 0; slab < slabs_; slab++) {
+          const int64_t from = slab * slab_rows;
+          find(stage, first, from, std::min<ptrdiff_t>(stage.count, from + slab_rows), q, slab * blocks,
+               workers_[worker]);
         }
-        totals[slab * count + from + q].add(static_cast<double>(mine[q].reference), more, d);
-      }
-    });
+      });
+    }
+    passed_.resize(queries_.size());
+    parallel_for(count(), count() < 64 ? 1 : threads_, [&](int64_t q, int) { passed_[q] = settle(q); });
+    std::vector<Query> rest;
+    for (size_t q = 0; q < passed_.size(); q++) {
+      queries_[q].counted = true;
+      if (!passed_[q]) rest.push_back(std::move(queries_[q]));
+    }
+    return rest;
   }
 
-  std::vector<char> settled(static_cast<size_t>(count));
-  parallel_for(count, count < 64 ? 1 : threads, [&](int64_t q, int) {
-    const Query& query = queries[q];
+ private:
+  struct Worker {
+    Buffer<T> sums, log_w, scores;
+    Buffer<int32_t> places;
+  };
+  // The rows of a query that may be among its best, in order, with their scores.
+  struct Best {
+    std::vector<int64_t> rows;
+    std::vector<T> scores;
+    bool crowded = false;
+  };
+
+  int64_t count() const { return static_cast<int64_t>(queries_.size()); }
+
+  LowForm form_of() const {
+    const auto same = [&](const Query& query) { return scale(query) == h_; };
+    const bool shared = std::all_of(queries_.begin(), queries_.end(), same);
+    return direct_ ? LowForm::direct : shared && !statistics_ ? LowForm::folded : LowForm::norms;
+  }
+
+  ptrdiff_t block_of() const {
+    const ptrdiff_t by_bytes = kLowBytes / (data_.rows.d + 2) / static_cast<ptrdiff_t>(sizeof(T));
+    return std::min({ptrdiff_t{kLowRows}, kBlock * kernels_.width, by_bytes}) / step_ * step_;
+  }
+
+  // Rows first ... first + rows - 1 and, up to a multiple of what is looked at together, blank ones.
+  LowRows<T> decode(int64_t first, int64_t rows) const {
+    const ptrdiff_t d = data_.rows.d;
+    static constexpr T kNoShift[kLowDims] = {};
+    T *const x = memory_.get(), *const log_w = x + d * ld_, *const n2 = log_w + ld_;
+    const bool weighted = data_.log_w_span > 0 || data_.active < data_.rows.n;
+    parallel_for((rows + kPieceRows - 1) / kPieceRows, threads_, [&](int64_t piece, int) {
+      const int64_t from = piece * kPieceRows, to = std::min(rows, from + kPieceRows);
+      kernels_.decode(data_.rows, first + from, to - from, static_cast<T>(data_.inverse),
+                      direct_ ? kNoShift : data_.shift<T>(), x + from, ld_, direct_ ? nullptr : n2 + from);
+      if (!weighted) std::fill(log_w + from, log_w + to, T{0});
+      for (int64_t i = from; weighted && i < to; i++) {
+        const double w = data_.log_w[first + i];
+        log_w[i] = static_cast<T>(w == -INFINITY ? 2 * kAtFirst : kLog2e * (w - data_.log_w_max));
+      }
+      for (int64_t i = from; form_ == LowForm::folded && i < to; i++) log_w[i] -= static_cast<T>(h_) * n2[i];
+    });
+    const ptrdiff_t whole = (rows + step_ - 1) / step_ * step_;
+    for (ptrdiff_t k = 0; k < (direct_ ? d : d + 2); k++) std::fill(x + k * ld_ + rows, x + k * ld_ + whole, T{0});
+    std::fill(log_w + rows, log_w + whole, static_cast<T>(2 * kAtFirst));
+    return {x, n2, log_w, weighted, ld_, whole};
+  }
+
+  // The part of a stage that starts with row `at`.
+  LowRows<T> part(const LowRows<T>& stage, int64_t first, ptrdiff_t at, ptrdiff_t rows) const {
+    const bool blank = first + at + rows > data_.rows.n;
+    return {stage.x + at, stage.n2 + at, stage.log_w + at, stage.weighted || blank, ld_, rows};
+  }
+
+  // Adds rows from ... last - 1 of a stage to some queries; their blocks are number `block` and those after it.
+  void add(const LowRows<T>& stage, int64_t first, ptrdiff_t from, ptrdiff_t last, int64_t query, int64_t slab,
+           int64_t block, Worker& worker) {
+    const auto kernel = kernels_.add[static_cast<int>(form_)][statistics_];
+    const int64_t some = std::min(kTogether, count() - query);
+    const ptrdiff_t d = data_.rows.d, width = kernels_.width, size = (d + 4) * width;
+    LowQuery<T>* const mine = states_.data() + slab * count() + query;
+    if (!worker.sums.get()) worker.sums = Buffer<T>(static_cast<size_t>(kTogether * size));
+    std::memset(worker.sums.get(), 0, static_cast<size_t>(kTogether * size) * sizeof(T));
+    for (int64_t q = 0; q < some; q++) {
+      if (first == 0) mine[q] = low_query<T>(data_, queries_[query + q], direct_);
+      mine[q].sums = worker.sums.get() + q * size;
+      if (best_ > 0) mine[q].lanes = lanes_.get() + (slab * count() + query + q) * width;
+    }
+    for (ptrdiff_t at = from; at < last; at += block_, block++) {
+      const LowRows<T> rows = part(stage, first, at, std::min(block_, last - at));
+      if (apart_) {
+        for (int64_t q = 0; q < some; q++) kernel(without(rows, first + at, queries_[query + q], worker), mine + q, 1);
+      } else {
+        kernel(rows, mine, some);
+      }
+      for (int64_t q = 0; best_ > 0 && q < some; q++) peaks_[block * count() + query + q] = mine[q].highest;
+    }
+    for (int64_t q = 0; q < some; q++) {
+      double more[kSums] = {};
+      for (ptrdiff_t i = 0; i < d + 4; i++) {
+        for (ptrdiff_t lane = 0; lane < width; lane++) more[i] += static_cast<double>(mine[q].sums[i * width + lane]);
+      }
+      totals_[slab * count() + query + q].add(static_cast<double>(mine[q].reference), more, d);
+    }
+  }
+
+  // Rows from number `first` on, of which those that a query has apart never count.
+  LowRows<T> without(LowRows<T> rows, int64_t first, const Query& query, Worker& worker) const {
+    const std::vector<int64_t>& apart = query.apart->candidates.rows;
+    const auto begin = std::lower_bound(apart.begin(), apart.end(), first);
+    const auto end = std::lower_bound(begin, apart.end(), first + rows.count);
+    if (begin == end) return rows;
+    if (!worker.log_w.get()) worker.log_w = Buffer<T>(static_cast<size_t>(block_));
+    std::copy(rows.log_w, rows.log_w + rows.count, worker.log_w.get());
+    for (auto row = begin; row != end; row++) worker.log_w[*row - first] = static_cast<T>(2 * kAtFirst);
+    rows.log_w = worker.log_w.get(), rows.weighted = true;
+    return rows;
+  }
+
+  // The score that a row of this query needs to be among the best, as far as those scores tell that are known.
+  T least_of_best(int64_t q, double known) const {
+    const int width = kernels_.width;
+    std::vector<T> lanes;
+    double low = kAtFirst;
+    for (int64_t slab = 0; slab < slabs_; slab++) {
+      const size_t at = static_cast<size_t>(slab * count() + q);
+      lanes.insert(lanes.end(), lanes_.get() + at * width, lanes_.get() + (at + 1) * width);
+      low = std::max(low, static_cast<double>(states_[at].low));
+    }
+    // The scores of so many rows: lanes have no row in common.
+    double kth = kAtFirst;
+    if (best_ <= lanes.size()) {
+      const auto at = lanes.begin() + static_cast<ptrdiff_t>(best_ - 1);
+      std::nth_element(lanes.begin(), at, lanes.end(), std::greater<>());
+      kth = *at;
+    }
+    kth = std::max(kth, known);
+    const double score = std::abs(kth) > std::abs(low) ? kth : low;
+    return static_cast<T>(std::max(kAtFirst, kth - blur(data_, queries_[q], states_[q], direct_, score)));
+  }
+
+  // Adds the rows from ... last - 1 of a stage that may be among the best of a query.
+  void find(const LowRows<T>& stage, int64_t first, ptrdiff_t from, ptrdiff_t last, int64_t q, int64_t block,
+            Worker& worker) {
+    Best& to = found_[q];
+    if (to.crowded) return;
+    if (!worker.places.get()) {
+      worker.places = Buffer<int32_t>(static_cast<size_t>(block_));
+      worker.scores = Buffer<T>(static_cast<size_t>(block_));
+    }
+    T floor = least_of_best(q, kAtFirst);
+    for (ptrdiff_t at = from; at < last; at += block_, block++) {
+      if (!(peaks_[block * count() + q] >= floor)) continue;
+      const LowRows<T> rows = part(stage, first, at, std::min(block_, last - at));
+      const ptrdiff_t some = kernels_.find[static_cast<int>(form_)](rows, states_[q], floor, worker.places.get(),
+                                                                    worker.scores.get());
+      for (ptrdiff_t i = 0; i < some; i++) {
+        to.rows.push_back(first + at + worker.places[i]), to.scores.push_back(worker.scores[i]);
+      }
+      if (to.rows.size() > kMostBest + best_) floor = shorten(q, to);
+      if (to.crowded) return;
+    }
+  }
+
+  // Leaves out what the scores of the others exclude.
+  T shorten(int64_t q, Best& best) const {
+    std::vector<T> scores = best.scores;
+    const auto at = scores.begin() + static_cast<ptrdiff_t>(std::min(best_, scores.size()) - 1);
+    std::nth_element(scores.begin(), at, scores.end(), std::greater<>());
+    const T floor = least_of_best(q, best_ <= scores.size() ? static_cast<double>(*at) : kAtFirst);
+    size_t kept = 0;
+    for (size_t i = 0; i < best.rows.size(); i++) {
+      if (best.scores[i] < floor) continue;
+      best.rows[kept] = best.rows[i], best.scores[kept++] = best.scores[i];
+    }
+    best.rows.resize(kept), best.scores.resize(kept);
+    best.crowded = kept > kMostBest + best_;
+    return floor;
+  }
+
+  Total total_of(const Query& query, const Running& sums, double low) const {
+    const ptrdiff_t d = data_.rows.d;
+    const double* const s = sums.sums;
+    Total total{sums.reference, low, s[0], s[d + 1], s[d + 2], s[d + 3], {}, {}, 0, 0, {}};
+    total.x.assign(s + 1, s + 1 + d);
+    if (sums.reference <= kAtFirst) total.p = 0;  // there is no row beside those that are apart
+    if (direct_) {
+      // The score of a row is exact but for a few roundings of its size, and rows of weight are not far below the best.
+      total.logit = 4 * kRoundoff<T> * (std::abs(low) / kLog2e + 8);
+      for (ptrdiff_t k = 0; k < d; k++) total.origin.push_back(position(data_, query, k, false));
+    } else {
+      total.logit = logit_error<T>(data_, query);
+      total.offset = -query.x2 / (2 * query.variance);
+      if (!statistics_) total.p_n2 = data_.reach * data_.reach * s[0];  // at most
+    }
+    return total;
+  }
+
+  // Fills the outputs of a query if its sums are enough.
+  bool settle(int64_t q) {
+    Query& query = queries_[q];
     Running all;
     double low = kAtFirst;
     int64_t dead_rows = 0;
-    for (int64_t slab = 0; slab < slabs; slab++) {
-      const size_t i = static_cast<size_t>(slab * count + q);
-      all.add(totals[i].reference, totals[i].sums, d);
-      low = std::max(low, static_cast<double>(states[i].low));
-      dead_rows += states[i].dead_rows;
+    for (int64_t slab = 0; slab < slabs_; slab++) {
+      const size_t i = static_cast<size_t>(slab * count() + q);
+      all.add(totals_[i].reference, totals_[i].sums, data_.rows.d);
+      low = std::max(low, static_cast<double>(states_[i].low));
+      dead_rows += states_[i].dead_rows;
     }
-    const Total total = total_of<T>(data, query, all, low, direct, statistics);
-    Outputs of_sums = out;
-    of_sums.index = nullptr;
-    int64_t row = 0;
-    if (out.index) {
-      std::vector<const LowQuery<T>*> best;
-      for (int64_t slab = 0; slab < slabs; slab++) {
-        const LowQuery<T>& state = states[slab * count + q];
-        if (static_cast<double>(state.low) >= low - static_cast<double>(state.blur)) best.push_back(&state);
-      }
-      out.index[query.index] = row = heaviest(data, query, best, step);
+    const Total total = total_of(query, all, low);
+    const double dead = static_cast<double>(std::min(dead_rows, data_.rows.n));
+    if (out_.dropped) out_.dropped[query.index] = std::min(1.0, dead * std::exp(-query.cut));
+    if (out_.work && !query.counted) out_.work[query.index] = 1 - 0.5 * dead / static_cast<double>(data_.rows.n);
+    if (apart_) {
+      const Used used =
+          finish_exact(data_, &query, {query.apart->candidates}, {total}, nullptr, out_, 1).front();
+      return finisher_.enough(query, total, used);
     }
-    settled[q] = row >= 0 && settle<T>(data, query, total, of_sums, promise);
-    const double dead = static_cast<double>(std::min(dead_rows, n));
-    if (out.dropped) out.dropped[query.index] = std::min(1.0, dead * std::exp(-query.cut));
-    if (out.work) out.work[query.index] = 1 - 0.5 * dead / static_cast<double>(n);
-  });
-  std::vector<Query> rest;
-  for (size_t q = 0; q < settled.size(); q++) {
-    if (settled[q]) continue;
-    rest.push_back(queries[q]);
-    rest.back().counted = true;
+    Candidates best;
+    if (best_ > 0) {
+      if (found_[q].crowded) return false;
+      shorten(q, found_[q]);
+      best.rows = std::move(found_[q].rows);
+      const ExactKernels& exact = active_kernels().exact;
+      for (int64_t row : best.rows) best.c.push_back(exact.distance2(data_.rows, row, query.x, query.alpha));
+    }
+    // Nor where the sums are no numbers.
+    if (!(total.p > 0 && total.logit <= most_) || best.rows.size() < best_) return false;
+    if (finisher_.enough(query, total, total.largest(), direct_ ? total.logit : INFINITY)) {
+      finisher_.write(query, total, best);
+      return true;
+    }
+    if (!best.rows.empty() && finisher_.hidden(query, total, total.largest())) {
+      query.apart = std::make_shared<const Apart>(Apart{std::move(best), true});
+    }
+    return false;
   }
+
+  const Data& data_;
+  std::vector<Query> queries_;
+  const bool direct_;
+  const Outputs& out_;
+  const int threads_;
+  const double most_;  // error of a logit
+  const Finisher<T> finisher_;
+  const LowKernels<T>& kernels_;
+  const bool statistics_, apart_;
+  const double h_;  // of the first query
+  const LowForm form_;
+  const int64_t groups_, slabs_;
+  const ptrdiff_t step_, block_, ld_;  // rows that are looked at together, of a block, between dimensions
+  const Buffer<T> memory_;
+  std::vector<LowQuery<T>> states_;  // [slab][query]
+  std::vector<Running> totals_;      // likewise
+  std::vector<Worker> workers_;
+  size_t best_ = 0;         // so many best rows are wanted
+  Buffer<T> lanes_;         // [slab][query][lane]
+  std::vector<T> peaks_;    // best score of [block of the stage][query]
+  std::vector<Best> found_;
+  std::vector<char> passed_;
+};
+
+// All queries by scores of one form; those with rows apart come last.
+template <class T>
+std::vector<Query> low_sums(const Data& data, const std::vector<Query>& queries, bool direct, const Outputs& out,
+                            const Promise& promise, int threads) {
+  std::vector<Query> apart, rest;
+  const auto waves = [&](const std::vector<Query>& of, auto take) {
+    const int64_t count = static_cast<int64_t>(of.size());
+    for (int64_t first = 0; first < count; first += kLowWave) {
+      const int64_t size = std::min(kLowWave, count - first);
+      take(LowWave<T>(data, of.data() + first, size, direct, out, promise, threads).run());
+    }
+  };
+  waves(queries, [&](const std::vector<Query>& failed) {
+    for (const Query& query : failed) (query.apart ? apart : rest).push_back(query);
+  });
+  waves(apart, [&](const std::vector<Query>& failed) { rest.insert(rest.end(), failed.begin(), failed.end()); });
   return rest;
 }
 

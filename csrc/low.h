@@ -1,5 +1,6 @@
 // Sums over rows of few dimensions: differences in T are cheap there, and exact where queries are close to rows. So one
-// pass does at all times, without lists and without float64.
+// pass does at all times, without lists; a second one where a few rows hide what off-weights are made of. The best rows
+// are looked for where the best scores have been seen.
 #pragma once
 
 #include <vector>
@@ -10,7 +11,7 @@ namespace interp_fast {
 
 // Whether that is a way to these outputs.
 inline bool low(const Data& data, const Outputs& out) {
-  return data.rows.d <= kLowDims && !out.gap && !out.log_rest && out.top == 0 && !out.jvp;
+  return data.rows.d <= kLowDims && !out.jvp;
 }
 
 // Fills the outputs of the queries for which these sums are enough, and returns the others.

@@ -213,23 +213,6 @@ double norm2(const Rows& rows, int64_t row, double inverse, const double* shift)
   });
 }
 
-double extent(const double* x, double alpha, const double* center, ptrdiff_t d, double* largest) {
-  constexpr int W = kWidth<double>;
-  Vec<double> squares = {}, most = {};
-  ptrdiff_t k = 0;
-  for (; k + W <= d; k += W) {
-    const Vec<double> y = load(x + k) - alpha * load(center + k);
-    squares += y * y, most = max(max(y, -y), most);
-  }
-  double total = sum<double>(squares), top = highest<double>(most);
-  for (; k < d; k++) {
-    const double y = x[k] - alpha * center[k], size = y < 0 ? -y : y;
-    total += y * y, top = size > top ? size : top;
-  }
-  *largest = top;
-  return total;
-}
-
 double add(const Rows& rows, int64_t row, const double* ref, double t, double* __restrict sum, const double* u,
            double* __restrict sum_u) {
   return with_row(rows, row, [&](const auto* in) {

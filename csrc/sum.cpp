@@ -29,15 +29,6 @@ double allowed(const Data& data, const Query& query, const Promise& promise) {
 }
 
 template <class T>
-bool settle(const Data& data, const Query& query, const Total& total, const Outputs& out, const Promise& promise) {
-  const Finisher<T> finisher(data, out, promise, nullptr);
-  if (!(total.p > 0 && total.logit <= promise.logit)) return false;  // nor where the sums are no numbers
-  if (!finisher.enough(query, total, total.largest(), false)) return false;
-  finisher.write(query, total, {});
-  return true;
-}
-
-template <class T>
 bool summable(const Data& data, const Query& query, const Promise& promise) {
   return logit_error<T>(data, query) <= promise.logit;
 }
@@ -67,8 +58,6 @@ std::vector<Query> sum_pass(const Data& data, const std::vector<Query>& queries,
 
 template double logit_error<float>(const Data&, const Query&);
 template double logit_error<double>(const Data&, const Query&);
-template bool settle<float>(const Data&, const Query&, const Total&, const Outputs&, const Promise&);
-template bool settle<double>(const Data&, const Query&, const Total&, const Outputs&, const Promise&);
 template bool summable<float>(const Data&, const Query&, const Promise&);
 template bool summable<double>(const Data&, const Query&, const Promise&);
 template std::vector<Query> sum_pass<float>(const Data&, const std::vector<Query>&, const double*, const Outputs&,

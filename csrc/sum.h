@@ -18,7 +18,7 @@ struct Promise {
   double per_deviation;  // and in units of s = sqrt(S) / alpha, which is what the score sees
   double top_weight;     // error of a single weight
   double rest;           // 1 - the largest weight must exceed this where off-weights are summed
-  double variance;       // and the variance this share of reach^2, where it is a difference of second moments
+  double variance;       // and the variance this share of the second moment that it is a difference of
   double scatter;        // error of the scatter in units of the squared rms radius
 };
 
@@ -28,10 +28,6 @@ double logit_error(const Data& data, const Query& query);
 
 // What the mean may be off by, in normal form.
 double allowed(const Data& data, const Query& query, const Promise& promise);
-
-// Fills the outputs of a query, none of which is about single rows, if sums in T are enough for it.
-template <class T>
-bool settle(const Data& data, const Query& query, const Total& total, const Outputs& out, const Promise& promise);
 
 // Whether the scores of a query may be formed in T at all.
 template <class T>

@@ -236,7 +236,7 @@ class SumWave {
   void settle() {
     std::vector<Shortlist> lists(queries_.size());
     parallel_for(count(), threads_, [&](int64_t q, int) {
-      passed_[q] = finisher_.enough(queries_[q], totals_[q], harmless_[q]);
+      passed_[q] = finisher_.enough_in_t(queries_[q], totals_[q], harmless_[q]);
       if (!listed_) return;
       lists[q] = std::move(merged_[q / plan_.width].lists[static_cast<size_t>(q % plan_.width)]);
       if (passed_[q]) lists[q].raise_bar(INFINITY);
@@ -254,7 +254,7 @@ class SumWave {
       if (!passed_[q] && listed_) {
         const double unsure = std::exp2(lists[q].threshold() - total.reference) / total.p;
         finisher_.correct(query, lists[q], candidates[q], total);
-        passed_[q] = finisher_.enough(query, total, unsure, true);
+        passed_[q] = finisher_.enough(query, total, unsure, 0.0);
         if (!passed_[q] && !candidates[q].rows.empty() && finisher_.hidden(query, total, unsure)) {
           query.apart = std::make_shared<const Apart>(Apart{std::move(candidates[q]), true});
         }
