@@ -128,7 +128,8 @@ Used write_scalars(const Data& data, const Query& query, const Candidates& from,
   for (size_t i = 0; i < rows; i++) {
     if (from.c[i] != from.c[relative.top]) differing = std::max(differing, relative.logits[i]);
   }
-  const double counted_from = out.variance || out.jvp ? differing : out.off_weights() ? runner_up : 0.0;
+  const bool second_order = (out.variance || out.jvp) && differing > -INFINITY;
+  const double counted_from = second_order ? differing : out.off_weights() ? runner_up : 0.0;
   const double floor = beside ? -INFINITY : (counted_from > -INFINITY ? counted_from : 0.0) - query.cut;
   // Logits of a unit of the sums beside and of all that is in them.
   double unit = -INFINITY, log_beside = -INFINITY;

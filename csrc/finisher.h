@@ -23,14 +23,13 @@ class Finisher {
       : data_(data), out_(out), promise_(promise), u_(u) {}
 
   // Whether sums in T are enough for this query. `unsure` is the largest weight whose logit was formed in T: the
-  // heavier ones are exact. The logit of the heaviest is off by no more than `error`: by nothing where it is among
-  // these.
+  // heavier ones are exact. The logit of the heaviest is off by no more than `error`.
   bool enough(const Query& query, const Total& total, double unsure, double error) const {
     const double largest = total.largest(), variance = total.variance();
     if (!enough_for_mean(query, total, unsure, variance)) return false;
     if (off_weights() && 1 - largest < least_rest(error)) return false;
-    if (second_order() && variance < promise_.variance * total.second()) return false;
-    const double known = error == 0 ? std::sqrt(unsure) : 1.0;
+    if (second_order() && variance < promise_.variance * moment(query, total)) return false;
+    const double known = error < total.logit ? std::sqrt(unsure) : 1.0;
     return out_.top == 0 || 2 * total.logit * known * std::min(1.0, largest) <= promise_.top_weight;
   }
 
@@ -50,7 +49,7 @@ class Finisher {
     const double variance = used.variance;
     if (used.others == 0) return true;
     if (!enough_for_mean(query, total, total.largest() * used.others, variance)) return false;
-    const double least = used.others * promise_.variance * total.second();
+    const double least = used.others * promise_.variance * moment(query, total);
     if (second_order() && !(variance >= least)) return false;
     return out_.top == 0 || 2 * total.logit * used.others <= promise_.top_weight;
   }
@@ -161,6 +160,12 @@ class Finisher {
   }
 
  private:
+  // What a variance has to be compared with: the largest second moment about where X is counted from, which also bounds
+  // what rows beyond the cut may add. About y that is no more than exp(-cut) times some s^2 for each.
+  double moment(const Query& query, const Total& total) const {
+    if (total.origin.empty()) return data_.reach * data_.reach;
+    return std::max(total.second(), query.variance / (query.alpha * query.alpha));
+  }
   // The smallest sum of off-weights that keeps its digits beside a heaviest row whose logit is off by `error`: as much
   // as rounding leaves of the smallest beside an exact one.
   double least_rest(double error) const {

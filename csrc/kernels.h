@@ -177,7 +177,8 @@ struct TypedKernels {
   LowKernels<T> low[kLowDims];  // for 1, 2 ... dimensions
 };
 
-// Of a query in bytes: the squares of what rounding leaves out, those of the bytes, and their products with the offsets.
+// Of a query in bytes: the squares of what rounding leaves out, those of the bytes, and their products with the
+// offsets.
 struct QuerySums {
   double left2, length2, offset;
 };

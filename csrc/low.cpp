@@ -20,6 +20,7 @@ constexpr int64_t kPieceRows = 1 << 12;   // of them by a task
 constexpr ptrdiff_t kLowBytes = 1 << 15;  // of rows between two looks at what a query has: half of the first cache
 constexpr int kSums = static_cast<int>(kLowDims) + 4;
 constexpr double kAtFirst = -2 * kNever;  // no score
+constexpr double kDepth = 8;              // nats: rows of weight are not much farther below the best
 constexpr size_t kMostBest = 1024;        // rows among the best of a query as far as scores tell: more are a tie
 
 // Sums in float64, relative to a score of weight 1, laid out like those of LowQuery.
@@ -86,6 +87,16 @@ double blur(const Data& data, const Query& query, const LowQuery<T>& state, bool
   return 2 * (roundings * (terms + std::abs(score)) + coarseness(state, static_cast<T>(-score)));
 }
 
+// What rounding y to float64 may move the logit of a row that is `depth` nats below 0, where that is |X - y|^2 / 2 s^2.
+double displacement(const Data& data, const Query& query, double depth) {
+  double y2 = 0;
+  for (ptrdiff_t k = 0; k < data.rows.d; k++) {
+    const double y = position(data, query, k, true);
+    y2 += y * y;
+  }
+  return 2 * kRoundoff<double> * query.alpha * std::sqrt(y2 / query.variance) * std::sqrt(2 * depth);
+}
+
 // Queries whose sums are held at once, by scores of one form. They have rows apart, or none.
 template <class T>
 class LowWave {
@@ -105,8 +116,7 @@ class LowWave {
         h_(scale(*queries)),
         form_(form_of()),
         groups_((count + kTogether - 1) / kTogether),
-        slabs_(std::clamp<int64_t>((kTasks + groups_ - 1) / groups_, 1,
-                                   std::max<int64_t>(1, data.rows.n / kSlabRows))),
+        slabs_(std::clamp<int64_t>((kTasks + groups_ - 1) / groups_, 1, std::max<int64_t>(1, data.rows.n / kSlabRows))),
         step_(kLowStep * kernels_.width),
         block_(block_of()),
         ld_((std::min(data.rows.n, kStageRows) + step_ - 1) / step_ * step_ + step_),  // not a power of two
@@ -288,8 +298,8 @@ class LowWave {
     for (ptrdiff_t at = from; at < last; at += block_, block++) {
       if (!(peaks_[block * count() + q] >= floor)) continue;
       const LowRows<T> rows = part(stage, first, at, std::min(block_, last - at));
-      const ptrdiff_t some = kernels_.find[static_cast<int>(form_)](rows, states_[q], floor, worker.places.get(),
-                                                                    worker.scores.get());
+      const ptrdiff_t some =
+          kernels_.find[static_cast<int>(form_)](rows, states_[q], floor, worker.places.get(), worker.scores.get());
       for (ptrdiff_t i = 0; i < some; i++) {
         to.rows.push_back(first + at + worker.places[i]), to.scores.push_back(worker.scores[i]);
       }
@@ -321,8 +331,8 @@ class LowWave {
     total.x.assign(s + 1, s + 1 + d);
     if (sums.reference <= kAtFirst) total.p = 0;  // there is no row beside those that are apart
     if (direct_) {
-      // The score of a row is exact but for a few roundings of its size, and rows of weight are not far below the best.
-      total.logit = 4 * kRoundoff<T> * (std::abs(low) / kLog2e + 8);
+      // The score of a row is exact but for a few roundings of its size.
+      total.logit = 4 * kRoundoff<T> * (std::abs(low) / kLog2e + kDepth);
       for (ptrdiff_t k = 0; k < d; k++) total.origin.push_back(position(data_, query, k, false));
     } else {
       total.logit = logit_error<T>(data_, query);
@@ -349,8 +359,7 @@ class LowWave {
     if (out_.dropped) out_.dropped[query.index] = std::min(1.0, dead * std::exp(-query.cut));
     if (out_.work && !query.counted) out_.work[query.index] = 1 - 0.5 * dead / static_cast<double>(data_.rows.n);
     if (apart_) {
-      const Used used =
-          finish_exact(data_, &query, {query.apart->candidates}, {total}, nullptr, out_, 1).front();
+      const Used used = finish_exact(data_, &query, {query.apart->candidates}, {total}, nullptr, out_, 1).front();
       return finisher_.enough(query, total, used);
     }
     Candidates best;
@@ -363,7 +372,9 @@ class LowWave {
     }
     // Nor where the sums are no numbers.
     if (!(total.p > 0 && total.logit <= most_) || best.rows.size() < best_) return false;
-    if (finisher_.enough(query, total, total.largest(), direct_ ? total.logit : INFINITY)) {
+    const double depth = std::abs(low) / kLog2e + kDepth;
+    const double error = direct_ ? total.logit + displacement(data_, query, depth) : INFINITY;
+    if (finisher_.enough(query, total, total.largest(), error)) {
       finisher_.write(query, total, best);
       return true;
     }
@@ -390,9 +401,9 @@ class LowWave {
   std::vector<LowQuery<T>> states_;  // [slab][query]
   std::vector<Running> totals_;      // likewise
   std::vector<Worker> workers_;
-  size_t best_ = 0;         // so many best rows are wanted
-  Buffer<T> lanes_;         // [slab][query][lane]
-  std::vector<T> peaks_;    // best score of [block of the stage][query]
+  size_t best_ = 0;       // so many best rows are wanted
+  Buffer<T> lanes_;       // [slab][query][lane]
+  std::vector<T> peaks_;  // best score of [block of the stage][query]
   std::vector<Best> found_;
   std::vector<char> passed_;
 };

@@ -10,9 +10,7 @@
 namespace interp_fast {
 
 // Whether that is a way to these outputs.
-inline bool low(const Data& data, const Outputs& out) {
-  return data.rows.d <= kLowDims && !out.jvp;
-}
+inline bool low(const Data& data, const Outputs& out) { return data.rows.d <= kLowDims && !out.jvp; }
 
 // Fills the outputs of the queries for which these sums are enough, and returns the others.
 template <class T>

@@ -37,8 +37,8 @@ struct Query {
   int64_t index;    // row of x and of the outputs
   const double* x;  // (d,), as given
   double alpha;
-  double s2;   // S = sigma^2 + alpha^2 bandwidth^2
-  double cut;  // nats
+  double s2;       // S = sigma^2 + alpha^2 bandwidth^2
+  double cut;      // nats
   double largest;  // of the numbers of x - alpha center, in size
   // In normal form: x~ = (x - alpha center) / unit, |x~|^2 and S / unit^2.
   double x2, variance;

@@ -230,12 +230,9 @@ QuerySums quantise_query(const double* x, double alpha, const double* center, do
 }
 
 constexpr ScreenKernels kScreenKernels = {
-    kQueryByte,
-    quantise,
-    quantise_query,
-    {2 * kWidth<float>, false, true, scores<2>, nullptr, second_best<float, 2>, nullptr, nullptr},
-    look<2>,
-    limit_bytes};
+    kQueryByte,     quantise,
+    quantise_query, {2 * kWidth<float>, false, true, scores<2>, nullptr, second_best<float, 2>, nullptr, nullptr},
+    look<2>,        limit_bytes};
 
 }  // namespace
 }  // namespace ISA

@@ -254,7 +254,9 @@ class SumWave {
       if (!passed_[q] && listed_) {
         const double unsure = std::exp2(lists[q].threshold() - total.reference) / total.p;
         finisher_.correct(query, lists[q], candidates[q], total);
-        passed_[q] = finisher_.enough(query, total, unsure, 0.0);
+        // What a distance in float64 and the sums have in common has been rounded apart.
+        const double error = 2 * kRoundoff<double> * std::abs(total.offset);
+        passed_[q] = finisher_.enough(query, total, unsure, error);
         if (!passed_[q] && !candidates[q].rows.empty() && finisher_.hidden(query, total, unsure)) {
           query.apart = std::make_shared<const Apart>(Apart{std::move(candidates[q]), true});
         }

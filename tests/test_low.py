@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import oracle
 import pytest
+from test_precision import Errors, measure
 
 import interp_fast as itf
 
@@ -66,3 +67,32 @@ def test_trajectories_end_on_rows(engine):
     out = itf.sample(itf.Field(rows, backend=engine.backend), itf.ddim(itf.Linear(), 30), 64, rng=1)
     nearest = ((out.x[:, None, :] - rows[None]) ** 2).sum(-1).argmin(1)
     np.testing.assert_array_equal(out.index, nearest)
+
+
+@pytest.mark.parametrize("ratio", [3.0, 0.05, 1e-3, 1e-4])
+@pytest.mark.parametrize("d", [1, 2, 8])
+def test_every_output_among_many_rows(engine, dtype, d, ratio):
+    """More rows than are decoded at a time; the best ones in different parts of them, among near copies and ties."""
+    rng = np.random.default_rng(d)
+    rows = np.round(rng.standard_normal((70003, d)) * 64).astype(dtype) / 64 + 3
+    rows[60000:] += (1e-3 * rng.standard_normal((10003, d))).astype(dtype)
+    weights = 10.0 ** rng.uniform(-3, 0, len(rows))
+    t = 1 / (1 + ratio)
+    x = t * rows[[5, 69990, 65536, 33000]].astype(float) + (1 - t) * rng.standard_normal((4, d))
+    x[0] = t * rows[5]
+    x[1] += 20 * (1 - t)
+    errors = Errors(f"d {d}, sigma/alpha {ratio}, {dtype}, {engine}")
+    flow = itf.Field(rows, weights=weights, backend=engine.backend)
+    measure(errors, rows, weights, flow, x, t, result=dtype, careful=engine.backend == "reference")
+    errors.close()
+
+
+def test_more_ties_than_are_kept(engine):
+    """Rows on a circle about the query: all of them are the best, and the lowest are given."""
+    angle = np.arange(4) * np.pi / 2
+    corner = np.stack([np.cos(angle), np.sin(angle)], axis=1).round()
+    rows = np.concatenate([np.tile(corner, (600, 1)), 3 + corner]).astype(np.float32)
+    post = itf.Field(rows, backend=engine.backend).posterior(np.zeros((1, 2)), 0.9, top=5)
+    np.testing.assert_array_equal(post.top_index, [[0, 1, 2, 3, 4]])
+    np.testing.assert_allclose(post.top_weight, 1 / 2400, rtol=1e-5)
+    np.testing.assert_allclose([post.gap, post.ess], [[0.0], [2400.0]], rtol=1e-5)

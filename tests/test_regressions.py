@@ -109,3 +109,48 @@ def test_bytes_with_a_falling_scale(engine):
     values = -0.5 * stored.astype(float) + 3
     x = 0.5 * values[:3]
     np.testing.assert_allclose(flow.denoiser(x, 0.5), oracle.posterior(values, x, 0.5, 0.5).mean, rtol=1e-5)
+
+
+def test_a_light_row_as_far_as_the_heaviest(engine, dtype):
+    """It passed for a copy, which says nothing about the variance, and its weight of e^-649 was cut from the rest."""
+    rows = np.array([[0.5, -1.0, 0.25], [1.5, 0.5, 2.0]], dtype)
+    flow = itf.Field(rows, weights=[1, 1e-282], backend=engine.backend)
+    x = 0.25 * rows.astype(float).mean(axis=0, keepdims=True)
+    post = flow.posterior(x, 0.25)
+    ref = oracle.posterior(rows, x, 0.25, 0.75, [1, 1e-282])
+    for name in ("gap", "log_rest", "entropy", "variance"):
+        np.testing.assert_allclose(getattr(post, name), getattr(ref, name), rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("d", [5, 20])
+def test_rest_beside_sums_about_a_far_centre(engine, d):
+    """Distances of 1e5 s^2 in common left 1 - w_max ten digits, of which a rest of 2e-5 kept five."""
+    rng = np.random.default_rng(d)
+    rows = rng.standard_normal((5, d))
+    rows[2:] = rows[0]
+    weights = [1.0, 1.7e-5, 1e-18, 0.0, 1.9e-8]
+    t = 1 / (1 + 1.4e-3)
+    x = t * rows[:2].mean(axis=0, keepdims=True)
+    post = itf.Field(rows, weights=weights, backend=engine.backend).posterior(x, t)
+    ref = oracle.posterior(rows, x, t, 1 - t, weights)
+    kappa = 8 * 2.0**-53 * ref.kappa  # what a tie of far rows leaves undecided
+    np.testing.assert_allclose(post.log_rest, ref.log_rest, atol=2e-9 + kappa.max())
+    np.testing.assert_allclose(post.entropy, ref.entropy, rtol=2e-9 + kappa.max())
+
+
+@pytest.mark.parametrize("copies", [3, 700, 1500])
+def test_variance_beside_copies_of_the_heaviest_row(engine, dtype, copies):
+    """On a row that is there many times the sums about the query held nothing else, and their variance was 0."""
+    rng = np.random.default_rng(copies)
+    rows = rng.standard_normal((2000, 3))
+    rows *= (1 + rng.random((2000, 1))) / np.linalg.norm(rows, axis=1, keepdims=True)
+    rows[:copies] = 0
+    rows = (rows + 1).astype(dtype)
+    t = 1 / (1 + 0.0735)  # the first other row weighs e^-92
+    x = t * rows[:1].astype(float)
+    post = itf.Field(rows, backend=engine.backend).posterior(x, t, top=3)
+    ref = oracle.posterior(rows, x, t, 1 - t)
+    tight = 1e-3 if dtype == "float32" else 1e-9
+    np.testing.assert_allclose(post.variance, ref.variance, rtol=tight)
+    np.testing.assert_allclose(post.log_rest, ref.log_rest, atol=tight)
+    np.testing.assert_array_equal(post.top_index, [[0, 1, 2]])

@@ -300,6 +300,8 @@ def _scan(head: Any, c: Any, log_w: Any, h: Any, cut: Any, off: Any, lead: Any) 
     score1, log_w1, score2, log_w2 = head[_SCORE], head[_LOG_W], head[_NEXT_SCORE], head[_NEXT_LOG_W]
     gap = max(0.0, _lead(score1, log_w1, score2, log_w2, h))
     floor = -cut if off else gap - cut
+    if off and score2 == score1:  # a copy of the top row says nothing about the variance, and cuts nothing
+        floor = -DENSE
     _fill_leads(c, log_w, score2, log_w2, h, lead)
     above, alive, lane = 0, 0, -1
     for b in range(len(log_w)):
