@@ -125,6 +125,7 @@ constexpr ptrdiff_t kLowRows = 2048;  // most rows of a call
 // What the score of a row is: log_w + <q, X> - h |X|^2; the same with its last term in log_w; or
 // log_w - h |X - q - rest|^2.
 enum class LowForm { norms, folded, direct };
+enum class LowSums { mean, moments, along };
 
 // Rows of few dimensions, dimension after dimension.
 template <class T>
@@ -144,8 +145,10 @@ struct LowQuery {
   T low, reference;  // best score so far; the score that has weight 1; at first -2 kNever
   bool sparse;       // most rows of late are dead; at first true
   int64_t dead_rows;
-  // Running sums of weights p: p, p t, p |t|^2, p^2, p (score - reference) with t = X or X - q - rest; a vector each.
+  // Running sums of weights p: p, p t, p |t|^2, p^2, p (score - reference), p <u, t> t with t = X or X - q - rest; a
+  // vector each.
   T* sums;
+  T u[kLowDims];
   // Where best rows are wanted, else nullptr: the best score in each lane so far, and the best of the rows at hand.
   T* lanes;
   T highest;
@@ -162,9 +165,9 @@ struct LowKernels {
   int width;
   // Rows first ... first + count - 1 into x[k * ld + n], and their norms into n2 if wanted.
   void (*decode)(const Rows&, int64_t first, ptrdiff_t count, T inverse, const T* shift, T* x, ptrdiff_t ld, T* n2);
-  // Adds the rows to the sums of some queries; [form][statistics]. Without statistics the last two sums are not formed,
-  // and p |t|^2 only in the direct form; with them no norm is folded.
-  void (*add[3][2])(const LowRows<T>&, LowQuery<T>*, ptrdiff_t count);
+  // Adds the rows to the sums of some queries; [form][which]. All sums; or not those along u; or only p and p t and, in
+  // the direct form, p |t|^2: then norms may be folded.
+  void (*add[3][3])(const LowRows<T>&, LowQuery<T>*, ptrdiff_t count);
   // The rows whose scores reach `floor`, in order: their places among these and their scores; returns how many. [form]
   ptrdiff_t (*find[3])(const LowRows<T>&, const LowQuery<T>&, T floor, int32_t* places, T* scores);
 };

@@ -107,11 +107,12 @@ __attribute__((noinline)) ptrdiff_t look(const LowRows<T>& rows, const LowQuery<
 
 // Adds the weights p = 2^(score - reference) of the listed steps, or of all, to the sums of the query, unless a score
 // exceeds the reference by more than kSlack: then it returns false.
-template <class T, int D, LowForm F, bool Statistics>
+template <class T, int D, LowForm F, LowSums S>
 __attribute__((noinline)) bool weigh(const LowRows<T>& rows, LowQuery<T>& query, const int32_t* steps, ptrdiff_t count,
                                      Vec<T>& best) {
   constexpr ptrdiff_t W = kWidth<T>;
-  constexpr int kSums = Statistics ? D + 4 : F == LowForm::direct ? D + 2 : D + 1;
+  constexpr bool kMoments = S != LowSums::mean, kAlong = S == LowSums::along;
+  constexpr int kSums = kAlong ? 2 * D + 4 : kMoments ? D + 4 : F == LowForm::direct ? D + 2 : D + 1;
   const LowScore<T, D, F> score(query);
   const Vec<T> reference = fill(query.reference);
   Vec<T> highest = fill(-static_cast<T>(__builtin_inf())), sum[kSums] = {};
@@ -125,16 +126,24 @@ __attribute__((noinline)) bool weigh(const LowRows<T>& rows, LowQuery<T>& query,
       sum[0] += p;
 #pragma GCC unroll 8
       for (int k = 0; k < D; k++) sum[1 + k] += p * t[k];
-      if (F == LowForm::direct || Statistics) sum[D + 1] += p * n2;
-      if (Statistics) {
+      if (F == LowForm::direct || kMoments) sum[D + 1] += p * n2;
+      if (kMoments) {
         sum[D + 2] += p * p;
         sum[D + 3] += p * s;
+      }
+      if (kAlong) {
+        Vec<T> along = query.u[0] * t[0];
+#pragma GCC unroll 8
+        for (int k = 1; k < D; k++) along += query.u[k] * t[k];
+        along *= p;
+#pragma GCC unroll 8
+        for (int k = 0; k < D; k++) sum[D + 4 + k] += along * t[k];
       }
     }
   }
   best = highest + reference;
   if (any_reaches(highest, fill<T>(kSlack))) return false;
-#pragma GCC unroll 12
+#pragma GCC unroll 20
   for (int i = 0; i < kSums; i++) store(query.sums + i * W, load(query.sums + i * W) + sum[i]);
   return true;
 }
@@ -144,10 +153,10 @@ void raise_reference(LowQuery<T>& query) {
   constexpr ptrdiff_t W = kWidth<T>;
   const Vec<T> up = fill(query.low - query.reference), f = exp2(-up);
   T* const sums = query.sums;
-  if (f[0] == 0) memset(sums, 0, (D + 4) * sizeof f);  // also what is no number
-  store(sums + (D + 3) * W, f * (load(sums + (D + 3) * W) - up * load(sums)));
-  for (int i = 0; i < D + 2; i++) store(sums + i * W, f * load(sums + i * W));
-  store(sums + (D + 2) * W, f * (f * load(sums + (D + 2) * W)));
+  if (f[0] == 0) memset(sums, 0, (2 * D + 4) * sizeof f);  // also what is no number
+  store(sums + (D + 3) * W, load(sums + (D + 3) * W) - up * load(sums));
+  store(sums + (D + 2) * W, f * load(sums + (D + 2) * W));
+  for (int i = 0; i < 2 * D + 4; i++) store(sums + i * W, f * load(sums + i * W));
   query.reference = query.low;
 }
 
@@ -172,11 +181,11 @@ IF_INLINE void renew(LowQuery<T>& query, Vec<T> best) {
 }
 
 // Returns how many rows were not dead.
-template <class T, int D, LowForm F, bool Statistics>
+template <class T, int D, LowForm F, LowSums S>
 ptrdiff_t add_low(const LowRows<T>& rows, LowQuery<T>& query) {
   constexpr ptrdiff_t kRows = kLowStep * kWidth<T>;
   Vec<T> best;
-  if (!query.sparse && weigh<T, D, F, Statistics>(rows, query, nullptr, 1, best)) {
+  if (!query.sparse && weigh<T, D, F, S>(rows, query, nullptr, 1, best)) {
     renew(query, best);
     query.sparse = !any_reaches(best, fill(query.low - query.cut));
     return rows.count;
@@ -195,21 +204,21 @@ ptrdiff_t add_low(const LowRows<T>& rows, LowQuery<T>& query) {
   if (query.low > query.reference + kSlack) raise_reference<T, D>(query);
   // What was looked at is not to the last digit what is weighed. Where a reference of that size has no digits left for
   // differences of scores, the sums are no numbers, and no answer is made of them.
-  if (!weigh<T, D, F, Statistics>(rows, query, steps, count, best)) {
+  if (!weigh<T, D, F, S>(rows, query, steps, count, best)) {
     query.low = highest<T>(max(best, fill(query.low)));
     raise_reference<T, D>(query);
-    if (!weigh<T, D, F, Statistics>(rows, query, steps, count, best)) {
+    if (!weigh<T, D, F, S>(rows, query, steps, count, best)) {
       store(query.sums, fill(static_cast<T>(__builtin_nan(""))));
     }
   }
   return count * kRows;
 }
 
-template <class T, int D, LowForm F, bool Statistics>
+template <class T, int D, LowForm F, LowSums S>
 void add_all_low(const LowRows<T>& rows, LowQuery<T>* queries, ptrdiff_t count) {
   const FlushSubnormals flush;
   for (ptrdiff_t q = 0; q < count; q++) {
-    queries[q].dead_rows += rows.count - add_low<T, D, F, Statistics>(rows, queries[q]);
+    queries[q].dead_rows += rows.count - add_low<T, D, F, S>(rows, queries[q]);
   }
 }
 
@@ -237,9 +246,11 @@ template <class T, int D>
 constexpr LowKernels<T> low_kernels() {
   return {kWidth<T>,
           decode_low<T, D>,
-          {{add_all_low<T, D, LowForm::norms, false>, add_all_low<T, D, LowForm::norms, true>},
-           {add_all_low<T, D, LowForm::folded, false>, nullptr},
-           {add_all_low<T, D, LowForm::direct, false>, add_all_low<T, D, LowForm::direct, true>}},
+          {{add_all_low<T, D, LowForm::norms, LowSums::mean>, add_all_low<T, D, LowForm::norms, LowSums::moments>,
+            add_all_low<T, D, LowForm::norms, LowSums::along>},
+           {add_all_low<T, D, LowForm::folded, LowSums::mean>, nullptr, nullptr},
+           {add_all_low<T, D, LowForm::direct, LowSums::mean>, add_all_low<T, D, LowForm::direct, LowSums::moments>,
+            add_all_low<T, D, LowForm::direct, LowSums::along>}},
           {find_low<T, D, LowForm::norms>, find_low<T, D, LowForm::folded>, find_low<T, D, LowForm::direct>}};
 }
 

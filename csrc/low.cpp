@@ -18,7 +18,7 @@ constexpr int64_t kSlabRows = 2048;       // least rows of a task
 constexpr int64_t kStageRows = 1 << 16;   // rows decoded at a time
 constexpr int64_t kPieceRows = 1 << 12;   // of them by a task
 constexpr ptrdiff_t kLowBytes = 1 << 15;  // of rows between two looks at what a query has: half of the first cache
-constexpr int kSums = static_cast<int>(kLowDims) + 4;
+constexpr int kSums = 2 * static_cast<int>(kLowDims) + 4;
 constexpr double kAtFirst = -2 * kNever;  // no score
 constexpr double kDepth = 8;              // nats: rows of weight are not much farther below the best
 constexpr size_t kMostBest = 1024;        // rows among the best of a query as far as scores tell: more are a tie
@@ -32,9 +32,9 @@ struct Running {
     const double higher = std::max(reference, other);
     move(reference - higher, sums, d);
     double moved[kSums];
-    std::copy(more, more + d + 4, moved);
+    std::copy(more, more + 2 * d + 4, moved);
     move(other - higher, moved, d);
-    for (ptrdiff_t i = 0; i < d + 4; i++) sums[i] += moved[i];
+    for (ptrdiff_t i = 0; i < 2 * d + 4; i++) sums[i] += moved[i];
     reference = higher;
   }
 
@@ -43,11 +43,11 @@ struct Running {
     if (by == 0) return;
     const double f = std::exp2(by);
     if (f == 0) {  // also what is no number
-      std::fill(sums, sums + d + 4, 0.0);
+      std::fill(sums, sums + 2 * d + 4, 0.0);
       return;
     }
-    sums[d + 3] = f * (sums[d + 3] + by * sums[0]);
-    for (ptrdiff_t i = 0; i < d + 3; i++) sums[i] *= i == d + 2 ? f * f : f;
+    sums[d + 3] += by * sums[0];
+    for (ptrdiff_t i = 0; i < 2 * d + 4; i++) sums[i] *= i == d + 2 ? f * f : f;
   }
 };
 
@@ -60,7 +60,7 @@ double position(const Data& data, const Query& query, ptrdiff_t k, bool direct) 
 }
 
 template <class T>
-LowQuery<T> low_query(const Data& data, const Query& query, bool direct) {
+LowQuery<T> low_query(const Data& data, const Query& query, const double* u, bool direct) {
   LowQuery<T> out{};
   const double h = scale(query);
   double rest2 = 0;
@@ -70,6 +70,9 @@ LowQuery<T> low_query(const Data& data, const Query& query, bool direct) {
     const double rest = direct ? y - static_cast<double>(out.q[k]) : 0.0;
     out.rest[k] = static_cast<T>(rest), rest2 += rest * rest;
   }
+  double largest = 0;
+  for (ptrdiff_t k = 0; u && k < data.rows.d; k++) largest = std::max(largest, std::abs(u[k]));
+  for (ptrdiff_t k = 0; largest > 0 && k < data.rows.d; k++) out.u[k] = static_cast<T>(u[k] / largest);
   out.h = static_cast<T>(h);
   out.slack = static_cast<T>(std::sqrt(h * rest2));
   out.cut = static_cast<T>(kLog2e * std::min(query.cut, kUnderflow<T>) + 0.01);  // and some for the rounding of scores
@@ -101,17 +104,20 @@ double displacement(const Data& data, const Query& query, double depth) {
 template <class T>
 class LowWave {
  public:
-  LowWave(const Data& data, const Query* queries, int64_t count, bool direct, const Outputs& out,
+  LowWave(const Data& data, const Query* queries, int64_t count, const double* u, bool direct, const Outputs& out,
           const Promise& promise, int threads)
       : data_(data),
         queries_(queries, queries + count),
+        u_(out.jvp ? u : nullptr),
         direct_(direct),
         out_(out),
         threads_(threads),
         most_(promise.logit),
-        finisher_(data, out, promise, nullptr),
+        finisher_(data, out, promise, u),
         kernels_(typed<T>(active_kernels()).low[data.rows.d - 1]),
-        statistics_(out.ess || out.entropy || out.variance || out.scatter),
+        sums_(out.jvp                                                 ? LowSums::along
+              : out.ess || out.entropy || out.variance || out.scatter ? LowSums::moments
+                                                                      : LowSums::mean),
         apart_(queries->apart != nullptr),
         h_(scale(*queries)),
         form_(form_of()),
@@ -177,11 +183,12 @@ class LowWave {
   };
 
   int64_t count() const { return static_cast<int64_t>(queries_.size()); }
+  const double* direction(int64_t q) const { return u_ ? u_ + queries_[q].index * data_.rows.d : nullptr; }
 
   LowForm form_of() const {
     const auto same = [&](const Query& query) { return scale(query) == h_; };
     const bool shared = std::all_of(queries_.begin(), queries_.end(), same);
-    return direct_ ? LowForm::direct : shared && !statistics_ ? LowForm::folded : LowForm::norms;
+    return direct_ ? LowForm::direct : shared && sums_ == LowSums::mean ? LowForm::folded : LowForm::norms;
   }
 
   ptrdiff_t block_of() const {
@@ -221,14 +228,14 @@ class LowWave {
   // Adds rows from ... last - 1 of a stage to some queries; their blocks are number `block` and those after it.
   void add(const LowRows<T>& stage, int64_t first, ptrdiff_t from, ptrdiff_t last, int64_t query, int64_t slab,
            int64_t block, Worker& worker) {
-    const auto kernel = kernels_.add[static_cast<int>(form_)][statistics_];
+    const auto kernel = kernels_.add[static_cast<int>(form_)][static_cast<int>(sums_)];
     const int64_t some = std::min(kTogether, count() - query);
-    const ptrdiff_t d = data_.rows.d, width = kernels_.width, size = (d + 4) * width;
+    const ptrdiff_t d = data_.rows.d, width = kernels_.width, size = (2 * d + 4) * width;
     LowQuery<T>* const mine = states_.data() + slab * count() + query;
     if (!worker.sums.get()) worker.sums = Buffer<T>(static_cast<size_t>(kTogether * size));
     std::memset(worker.sums.get(), 0, static_cast<size_t>(kTogether * size) * sizeof(T));
     for (int64_t q = 0; q < some; q++) {
-      if (first == 0) mine[q] = low_query<T>(data_, queries_[query + q], direct_);
+      if (first == 0) mine[q] = low_query<T>(data_, queries_[query + q], direction(query + q), direct_);
       mine[q].sums = worker.sums.get() + q * size;
       if (best_ > 0) mine[q].lanes = lanes_.get() + (slab * count() + query + q) * width;
     }
@@ -243,7 +250,7 @@ class LowWave {
     }
     for (int64_t q = 0; q < some; q++) {
       double more[kSums] = {};
-      for (ptrdiff_t i = 0; i < d + 4; i++) {
+      for (ptrdiff_t i = 0; i < 2 * d + 4; i++) {
         for (ptrdiff_t lane = 0; lane < width; lane++) more[i] += static_cast<double>(mine[q].sums[i * width + lane]);
       }
       totals_[slab * count() + query + q].add(static_cast<double>(mine[q].reference), more, d);
@@ -329,6 +336,7 @@ class LowWave {
     const double* const s = sums.sums;
     Total total{sums.reference, low, s[0], s[d + 1], s[d + 2], s[d + 3], {}, {}, 0, 0, {}};
     total.x.assign(s + 1, s + 1 + d);
+    if (u_) total.u_x.assign(s + d + 4, s + 2 * d + 4);
     if (sums.reference <= kAtFirst) total.p = 0;  // there is no row beside those that are apart
     if (direct_) {
       // The score of a row is exact but for a few roundings of its size.
@@ -337,7 +345,7 @@ class LowWave {
     } else {
       total.logit = logit_error<T>(data_, query);
       total.offset = -query.x2 / (2 * query.variance);
-      if (!statistics_) total.p_n2 = data_.reach * data_.reach * s[0];  // at most
+      if (sums_ == LowSums::mean) total.p_n2 = data_.reach * data_.reach * s[0];  // at most
     }
     return total;
   }
@@ -359,7 +367,7 @@ class LowWave {
     if (out_.dropped) out_.dropped[query.index] = std::min(1.0, dead * std::exp(-query.cut));
     if (out_.work && !query.counted) out_.work[query.index] = 1 - 0.5 * dead / static_cast<double>(data_.rows.n);
     if (apart_) {
-      const Used used = finish_exact(data_, &query, {query.apart->candidates}, {total}, nullptr, out_, 1).front();
+      const Used used = finish_exact(data_, &query, {query.apart->candidates}, {total}, u_, out_, 1).front();
       return finisher_.enough(query, total, used);
     }
     Candidates best;
@@ -386,13 +394,15 @@ class LowWave {
 
   const Data& data_;
   std::vector<Query> queries_;
+  const double* const u_;  // directions, where products with the Jacobian are wanted
   const bool direct_;
   const Outputs& out_;
   const int threads_;
   const double most_;  // error of a logit
   const Finisher<T> finisher_;
   const LowKernels<T>& kernels_;
-  const bool statistics_, apart_;
+  const LowSums sums_;
+  const bool apart_;
   const double h_;  // of the first query
   const LowForm form_;
   const int64_t groups_, slabs_;
@@ -410,14 +420,14 @@ class LowWave {
 
 // All queries by scores of one form; those with rows apart come last.
 template <class T>
-std::vector<Query> low_sums(const Data& data, const std::vector<Query>& queries, bool direct, const Outputs& out,
-                            const Promise& promise, int threads) {
+std::vector<Query> low_sums(const Data& data, const std::vector<Query>& queries, const double* u, bool direct,
+                            const Outputs& out, const Promise& promise, int threads) {
   std::vector<Query> apart, rest;
   const auto waves = [&](const std::vector<Query>& of, auto take) {
     const int64_t count = static_cast<int64_t>(of.size());
     for (int64_t first = 0; first < count; first += kLowWave) {
       const int64_t size = std::min(kLowWave, count - first);
-      take(LowWave<T>(data, of.data() + first, size, direct, out, promise, threads).run());
+      take(LowWave<T>(data, of.data() + first, size, u, direct, out, promise, threads).run());
     }
   };
   waves(queries, [&](const std::vector<Query>& failed) {
@@ -430,7 +440,7 @@ std::vector<Query> low_sums(const Data& data, const std::vector<Query>& queries,
 }  // namespace
 
 template <class T>
-std::vector<Query> low_pass(const Data& data, const std::vector<Query>& queries, const Outputs& out,
+std::vector<Query> low_pass(const Data& data, const std::vector<Query>& queries, const double* u, const Outputs& out,
                             const Promise& promise, int threads) {
   std::vector<Query> far, near, rest;
   for (const Query& query : queries) {
@@ -438,18 +448,19 @@ std::vector<Query> low_pass(const Data& data, const std::vector<Query>& queries,
     const double of_logit = logit_error<T>(data, query), worst = 4 * data.reach * (of_logit + kRoundoff<T>);
     const double a2 = query.alpha * query.alpha;
     const bool finite = query.x2 < kNever * a2 && a2 < kNever * query.variance;
-    (worst <= allowed(data, query, promise) ? far : finite ? near : rest).push_back(query);
+    const bool products = query.alpha > 0 && worst <= allowed(data, query, promise);
+    (products ? far : finite ? near : rest).push_back(query);
   }
   for (const bool direct : {false, true}) {
-    const std::vector<Query> failed = low_sums<T>(data, direct ? near : far, direct, out, promise, threads);
+    const std::vector<Query> failed = low_sums<T>(data, direct ? near : far, u, direct, out, promise, threads);
     rest.insert(rest.end(), failed.begin(), failed.end());
   }
   return rest;
 }
 
-template std::vector<Query> low_pass<float>(const Data&, const std::vector<Query>&, const Outputs&, const Promise&,
-                                            int);
-template std::vector<Query> low_pass<double>(const Data&, const std::vector<Query>&, const Outputs&, const Promise&,
-                                             int);
+template std::vector<Query> low_pass<float>(const Data&, const std::vector<Query>&, const double*, const Outputs&,
+                                            const Promise&, int);
+template std::vector<Query> low_pass<double>(const Data&, const std::vector<Query>&, const double*, const Outputs&,
+                                             const Promise&, int);
 
 }  // namespace interp_fast

@@ -9,12 +9,10 @@
 
 namespace interp_fast {
 
-// Whether that is a way to these outputs.
-inline bool low(const Data& data, const Outputs& out) { return data.rows.d <= kLowDims && !out.jvp; }
-
-// Fills the outputs of the queries for which these sums are enough, and returns the others.
+// Fills the outputs of the queries for which these sums are enough, and returns the others. For at most kLowDims
+// dimensions.
 template <class T>
-std::vector<Query> low_pass(const Data& data, const std::vector<Query>& queries, const Outputs& out,
+std::vector<Query> low_pass(const Data& data, const std::vector<Query>& queries, const double* u, const Outputs& out,
                             const Promise& promise, int threads);
 
 }  // namespace interp_fast

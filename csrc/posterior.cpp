@@ -5,8 +5,7 @@
 //               heaviest rows, whose weights are then corrected;
 //   few rows    those that rigorous bounds on the scores leave over (collect.h), in float64 from the rows as given.
 //               Where bytes can give the bounds (screen-inl.h), that is the fastest way as soon as it may succeed;
-//   low         all rows, where these have few dimensions and nothing is asked about single rows but the
-//               heaviest (low.h): exact differences are cheap there.
+//   low         all rows, where these have few dimensions (low.h): exact differences are cheap there.
 //
 // Off-weights, and a variance, may be made of rows whose share drowns in sums that hold the heaviest ones, too. Those
 // few are then set apart: the sums are formed without them, and they are added in float64.
@@ -224,7 +223,7 @@ void posterior_in(const Data& data, const std::vector<Query>& queries, const dou
     (is_prior ? prior : left).push_back(query);
   }
   write_prior(data, prior, out, threads);
-  if (low(data, out)) left = low_pass<T>(data, left, out, kPromise, threads);
+  if (data.rows.d <= kLowDims) left = low_pass<T>(data, left, u, out, kPromise, threads);
   for (const Query& query : left) {
     const bool sums = summable<T>(data, query, kPromise);
     const double reach = query.alpha * data.radius, span = query.cut * query.variance / (reach * reach);
