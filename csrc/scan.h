@@ -46,6 +46,13 @@ struct Query {
   std::shared_ptr<const Apart> apart;  // or nullptr
 };
 
+// take(the first of some queries, how many), so many at a time.
+template <class Take>
+void in_waves(const std::vector<Query>& queries, int64_t most, Take take) {
+  const int64_t count = static_cast<int64_t>(queries.size());
+  for (int64_t first = 0; first < count; first += most) take(queries.data() + first, std::min(most, count - first));
+}
+
 template <class T>
 constexpr double kRoundoff = sizeof(T) == 4 ? 0x1p-24 : 0x1p-53;
 // exp(-this) is 0 in the arithmetic.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "finisher.h"
 #include "sum_wave.h"
@@ -38,21 +39,21 @@ std::vector<Query> sum_pass(const Data& data, const std::vector<Query>& queries,
                             const Promise& promise, int threads) {
   std::vector<Query> tried, plain, apart, rest;
   for (const Query& query : queries) (!query.apart ? plain : query.apart->proven ? apart : tried).push_back(query);
-  const auto waves = [&](const std::vector<Query>& of, auto take) {
-    const int64_t count = static_cast<int64_t>(of.size());
-    for (int64_t first = 0; first < count; first += kWaveQueries) {
-      const int64_t size = std::min(kWaveQueries, count - first);
-      take(SumWave<T>(data, of.data() + first, size, u, out, promise, threads).run());
-    }
+  const auto wave = [&](const Query* some, int64_t count) {
+    return SumWave<T>(data, some, count, u, out, promise, threads).run();
   };
-  waves(tried, [&](std::vector<Query> failed) {
-    for (Query& query : failed) query.apart = nullptr;
-    plain.insert(plain.end(), failed.begin(), failed.end());
+  in_waves(tried, kWaveQueries, [&](const Query* some, int64_t count) {
+    for (Query& query : wave(some, count)) {
+      query.apart = nullptr;
+      plain.push_back(std::move(query));
+    }
   });
-  waves(plain, [&](const std::vector<Query>& failed) {
-    for (const Query& query : failed) (query.apart ? apart : rest).push_back(query);
+  in_waves(plain, kWaveQueries, [&](const Query* some, int64_t count) {
+    for (Query& query : wave(some, count)) (query.apart ? apart : rest).push_back(std::move(query));
   });
-  waves(apart, [&](const std::vector<Query>& failed) { rest.insert(rest.end(), failed.begin(), failed.end()); });
+  in_waves(apart, kWaveQueries, [&](const Query* some, int64_t count) {
+    for (Query& query : wave(some, count)) rest.push_back(std::move(query));
+  });
   return rest;
 }
 
