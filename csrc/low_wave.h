@@ -375,14 +375,14 @@ class LowWave {
     }
     Candidates best;
     if (best_ > 0) {
-      if (found_[q].crowded) return false;
+      if (found_[q].crowded || found_[q].rows.size() < best_) return false;
       shorten(q, found_[q]);
       best.rows = std::move(found_[q].rows);
       const ExactKernels& exact = active_kernels().exact;
       for (int64_t row : best.rows) best.c.push_back(exact.distance2(data_.rows, row, query.x, query.alpha));
     }
     // Nor where the sums are no numbers.
-    if (!(total.p > 0 && total.logit <= most_) || best.rows.size() < best_) return false;
+    if (!(total.p > 0 && total.logit <= most_)) return false;
     const double depth = std::abs(low) / kLog2e + kDepth;
     const double error = direct_ ? total.logit + displacement(data_, query, depth) : INFINITY;
     if (finisher_.enough(query, total, total.largest(), error)) {
