@@ -10,8 +10,9 @@ from typing import Any
 
 from . import grid, perturb, theory
 from ._random import NoiseKey
-from .auditing import Audit, OptimalLoss, audit, optimal_loss
+from .auditing import Audit, audit
 from .field import Field, Posterior
+from .losses import OptimalLoss, optimal_loss
 from .metrics import Memorization, memorization
 from .model import Model
 from .sampling import Samples, Terms, sample

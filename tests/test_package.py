@@ -27,7 +27,7 @@ LAYERS = (
     ("steps", "_training"),
     ("field", "_attribution", "metrics"),
     ("_trajectory", "_cells", "_montecarlo", "_experiment"),
-    ("sampling", "_phases"),
+    ("sampling", "_phases", "losses"),
     ("theory", "auditing"),
     ("__init__", "_experiments_plane", "_experiments_certificates", "_experiments_images"),
     ("_study", "_peers", "_check", "experiments"),  # from here on by the public names
