@@ -26,7 +26,8 @@ LAYERS = (
     ("backends.*", "grid", "perturb", "model"),  # the backends may also share among themselves
     ("steps", "_training"),
     ("field", "_attribution", "metrics"),
-    ("_trajectory", "_cells", "_montecarlo", "_experiment"),
+    ("_trajectory", "_cells", "_montecarlo", "_pair_kernels", "_experiment"),
+    ("_pairs",),
     ("sampling", "_phases", "losses"),
     ("theory", "auditing"),
     ("__init__", "_experiments_plane", "_experiments_certificates", "_experiments_images"),
