@@ -47,6 +47,7 @@ NEAR = 32  # nearest points of each that are known one by one; all others lie in
 _TREE_DIMENSIONS = 8  # up to so many a tree finds the nearest points, and one bin has the others
 _MOST = 2**20  # points, beyond: N^2 distances are too many
 _FLOPS = 2.0**43  # of all distances; with more, those of projections are taken, which are never larger
+_LEAST = 16  # dimensions of a projection
 _BLOCK = 512  # points whose products with as many others stay in cache
 
 
@@ -230,7 +231,7 @@ class Pairs:
         from . import _pair_kernels as kernels
 
         p, d = len(self.rows), self.data.d
-        r = min(d, max(16, int(_FLOPS / p**2)))
+        r = min(d, max(_LEAST, int(_FLOPS / p**2)))
         turn = self._directions(r) if r < d else None
         for dtype, roundoff in ((np.float32, 2.0**-24), (np.float64, 2.0**-53)):
             z = self._coordinates(dtype, turn)
