@@ -127,7 +127,7 @@ def optimal_loss(
     loss[point.alpha == 0] = field.R**2 + field.d * field.bandwidth**2
     unknown = np.flatnonzero((point.alpha > 0) & (point.sigma > 0))
     source = _random.noise_key(rng)
-    queries[unknown] = n if len(unknown) == 1 else _allocate(field, t, unknown, n, source)
+    queries[unknown] = n if len(unknown) < 2 else _allocate(field, t, unknown, n, source)
     for k in unknown.tolist():
         loss[k], stderr[k] = mean(_variances(field, t[k], int(queries[k]), source, len(t) + k))
     return OptimalLoss(times=t, loss=factor * loss, stderr=factor * stderr, queries=queries, kind=kind)
