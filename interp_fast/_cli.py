@@ -126,7 +126,11 @@ def _parser() -> argparse.ArgumentParser:
         "--predicts", choices=("velocity", "score", "noise", "denoiser"), default="velocity", help="default: velocity"
     )
     audit.add_argument("--samples", "-n", type=_count(2), default=256, metavar="N", help="trajectories (default 256)")
-    audit.add_argument("--radius", type=float, help="a sample this near to a row is memorized")
+    audit.add_argument(
+        "--times", type=_times, default=20, metavar="T", help="of the losses: T1,T2,... or how many (default 20)"
+    )
+    audit.add_argument("--holdout", metavar="FILE", help="rows that were not trained on")
+    audit.add_argument("--radius", type=float, help="a sample this near to a row is a copy")
     audit.add_argument("--level", type=float, default=0.9, help="share to be shown (default 0.9)")
 
     memorization = add("memorization", _memorization, [basic, seeded])
@@ -177,6 +181,16 @@ def _count(least: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _times(text: str) -> int | list[float]:
+    if text.isdecimal():
+        return int(text)
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        msg = f"{text!r} is neither a number of times nor a list such as 0.3,0.6,0.9"
+        raise argparse.ArgumentTypeError(msg) from None
 
 
 def _schedule(text: str) -> itf.Schedule:
@@ -256,27 +270,28 @@ def _sample(arguments: Any) -> int:
 
 
 def _audit(arguments: Any) -> int:
-    """Judge a model of a training set: overfitting, underfitting or undetermined, from its loss and its samples."""
+    """Judge whether a model memorizes its training set, from its loss and its samples."""
     path, colon, name = arguments.model.rpartition(":")
     if not colon:
         msg = f"MODEL must be a Python file and the name of a function in it, as model.py:fn; got {arguments.model}."
         raise InputError(msg)
-    data = _load(arguments, holdout="0")
+    data = _load(arguments, holdout=arguments.holdout or "0")
     field = itf.Field(data.rows, arguments.schedule, backend=arguments.backend, threads=arguments.threads)
     function, show, done = _function(Path(path), name), _Progress(), 0
+    losses = arguments.times if isinstance(arguments.times, int) else len(arguments.times)
 
     def counted(x: Any, t: float) -> Any:
         nonlocal done
         done += len(x)
-        show("audit", min(1.0, done / (2 * arguments.samples * arguments.steps)))  # draws of x_t, then trajectories
+        show("audit", min(1.0, done / (arguments.samples * (losses + arguments.steps))))  # draws of x_t, trajectories
         return function(x, t)
 
     model = itf.Model(counted, field.schedule, predicts=arguments.predicts)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         result = itf.audit(
-            model, field, arguments.steps, arguments.samples, radius=arguments.radius, level=arguments.level,
-            rng=arguments.seed,
+            model, field, arguments.times, arguments.samples, steps=itf.ddim(field.schedule, arguments.steps),
+            holdout=data.holdout, radius=arguments.radius, level=arguments.level, rng=arguments.seed,
         )  # fmt: skip
     for warning in said:
         print(f"interp-fast: warning: {warning.message}", file=sys.stderr)

@@ -12,8 +12,9 @@ import numpy as np
 
 from . import perturb, theory
 from ._experiment import Experiment, Table, Tools, regular_polygon
+from ._fate import fate
 from ._figures import COLOURS, plain_log
-from .auditing import fate
+from ._verdict import MEANING
 from .field import Field
 from .metrics import memorization
 from .perturb import Perturbation
@@ -267,11 +268,12 @@ def _fate(field: Field, out: Samples, limit: float, share: float) -> dict[str, A
     assert out.index is not None
     selected = out.terms.selection + field._set.values(out.index)
     sums = np.stack([selected, out.terms.estimation, out.terms.noise])
-    terms, distance, _, displaced = fate(field, out.x, sums, 1.0, limit)
-    rms = [math.sqrt(np.mean(np.sum(t**2, axis=1))) for t in (terms.selection, terms.estimation, terms.noise)]
-    memorized = np.mean(distance <= limit)
-    verdict = "overfitting" if memorized >= share else "underfitting" if np.mean(displaced) >= share else "undetermined"
+    end = fate(field, out.x, sums, 1.0, limit)
+    parts = (end.terms.selection, end.terms.estimation, end.terms.noise)
+    rms = [math.sqrt(np.mean(np.sum(term**2, axis=1))) for term in parts]
+    memorized, displaced = np.mean(end.distance <= end.limit), np.mean(end.displaced)
+    verdict = "overfitting" if memorized >= share else "underfitting" if displaced >= share else "undetermined"
     return {
-        "mean_distance": distance.mean(), "bound": sum(rms), "copied": memorization(out.x, field._set.rows).copied,
-        "memorized": memorized, "displaced": np.mean(displaced), "verdict": verdict,
+        "mean_distance": end.distance.mean(), "bound": sum(rms), "copied": memorization(out.x, field._set.rows).copied,
+        "memorized": memorized, "displaced": displaced, "result": MEANING[verdict], "verdict": verdict,
     }  # fmt: skip

@@ -4,90 +4,130 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, cast
+from typing import Any, Never, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from . import _arrays, _random
+from . import _arrays, _random, _verdict
+from ._fate import fate, within
 from ._montecarlo import draws, mean
 from ._results import Record, axes
 from ._trajectory import Trajectory
 from .backends import State
 from .field import Field, check_field
-from .losses import posterior, smoothing
-from .metrics import wilson
+from .losses import grid, optimal_loss, posterior
+from .metrics import _points, wilson
 from .model import Model
 from .sampling import Terms
 from .steps import StepTable, check_steps, ddim
 
-__all__ = ["Audit", "audit", "fate"]
+__all__ = ["Audit", "audit"]
 
 Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int64]
 
-# Limits that enter a verdict are one-sided; a loss below its limit is reported at this level over all times together.
-_CONFIDENCE, _FALSE_ALARM = 0.95, 0.01
-_Z = NormalDist().inv_cdf(_CONFIDENCE)
+# A loss below its limit is reported at this level over all times together.
+_FALSE_ALARM = 0.01
+_Z = NormalDist().inv_cdf(_verdict.CONFIDENCE)
 _ROUNDING = 1e-6  # an error of the model smaller than this share of R is rounding
+_STEPS = 50
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Audit(Record):
-    """What :func:`audit` returns. K: the times at which the solver evaluates the model.
+    """What :func:`audit` returns. K: the times of the losses; E: those at which an error of the model reaches the end.
+
+    ``print`` says in sentences what was found, then shows the numbers.
 
     Attributes
     ----------
-    times, loss, optimal, excess, excess_stderr : (K,)
-        The model's loss E|D_model - x_I|^2, the lowest possible L*, the excess E|D_model - D|^2 and its standard error.
-    below : (K,) bool
-        Where ``loss`` is significantly below ``optimal``, which no function of (x, t) can be.
-    concentrability : (K,)
-        Mean squared error on the model's own trajectories over ``excess``: the price of their leaving the interpolant.
-    bound : float
-        R_up, a bound on the root mean square distance of samples to the row they were drawn to.
-    radius : float or (n,)
-        Distance up to which a sample counts as memorized; by default one for each sample.
-    level : float
+    memorizes : bool or None
+        True with "overfitting", False with "underfitting", None with "undetermined".
+    verdict : {"overfitting", "underfitting", "undetermined"}
+        "underfitting" says that the memorizing optimum is not reached, and nothing about the quality of samples.
     memorized, memorized_interval : float, (float, float)
         Share of samples within the radius of a row, and its 90 % interval.
     memorized_bound : float
         What ``bound`` alone says this share is at least: 1 - (bound / radius)^2 for one radius, never below 0.
     displaced, displaced_interval : float, (float, float)
         Share of samples that the model's error alone keeps off every row, and its 90 % interval.
+    holdout_within, holdout_within_interval : float, (float, float), or None
+        Share of held-out rows within the radius of a row, and its 90 % interval: ``memorized`` of data never seen.
+    radius : float or (n,)
+        Distance up to which a sample counts as memorized; by default one for each sample, that of its nearest row (inf
+        where no other row differs: then only samples equal to a row, up to rounding, are memorized).
+    level : float
+    times, loss, optimal, optimal_stderr, excess, excess_stderr : (K,)
+        The model's loss E|D_model - x_I|^2, the lowest possible L* with its standard error, the excess E|D_model - D|^2
+        with its own. ``loss`` is ``optimal`` plus the mean of what the model loses more than D on the same draws.
+    optimal_interval : (K, 2)
+        Holds L*, each with 95 % confidence; see :func:`optimal_loss`.
+    below : (K,) bool
+        Where ``loss`` is significantly below ``optimal``, which no function of (x, t) can be.
+    bound : float
+        R_up, a bound on the root mean square distance of samples to the row they were drawn to.
+    bound_times, concentrability : (E,)
+        Times of the rows of ``steps`` whose errors reach the end (of ddim only the last); the mean squared error on the
+        model's own trajectories over that on the interpolant: the price of their leaving it.
+    samples_needed : int or None
+        Of an undetermined audit: how many samples would decide, should the shares stay what they are; None where no
+        number would.
+    deciding_radii : (float, float) or None
+        Of an undetermined audit: any radius below the first makes these samples show that the model does not memorize,
+        any from the second on that it does (0 and inf where there is none).
     terms : Terms
         Selection, estimation and noise, (n, d) each, relative to the nearest row.
-    verdict : {"overfitting", "underfitting", "undetermined"}
+    R : float
+        Root mean square distance of the rows from their mean, the scale of ``excess``.
     """
 
-    times: Float
-    loss: Float
-    optimal: Float
-    excess: Float
-    excess_stderr: Float
-    below: npt.NDArray[np.bool_]
-    concentrability: Float
-    bound: float
-    radius: float | Float
-    level: float
+    memorizes: bool | None
+    verdict: str
     memorized: float
     memorized_interval: tuple[float, float]
     memorized_bound: float
     displaced: float
     displaced_interval: tuple[float, float]
+    holdout_within: float | None
+    holdout_within_interval: tuple[float, float] | None
+    radius: float | Float
+    level: float
+    times: Float
+    loss: Float
+    optimal: Float
+    optimal_stderr: Float
+    optimal_interval: Float
+    excess: Float
+    excess_stderr: Float
+    below: npt.NDArray[np.bool_]
+    bound: float
+    bound_times: Float
+    concentrability: Float
+    samples_needed: int | None
+    deciding_radii: tuple[float, float] | None
     terms: Terms
-    verdict: str
+    R: float
+
+    @property
+    def summary(self) -> str:
+        """What was found, a sentence a line: memorizes, does not memorize or undetermined first."""
+        return "\n".join(_verdict.sentences(self))
+
+    def __repr__(self) -> str:
+        return f"{self.summary}\n\n{super().__repr__()}"
 
     def plot(self, ax: Any = None) -> Any:
-        """The loss, its lower limit and the excess over time; returns the axes. Needs matplotlib."""
+        """The loss, its lower limit with an interval, and the excess over time; returns the axes (matplotlib)."""
         ax = axes(ax)
-        ax.plot(self.times, self.loss, label="loss")
-        ax.plot(self.times, self.optimal, label="lowest possible")
+        ax.plot(self.times, self.loss, marker=".", label="loss")
+        (line,) = ax.plot(self.times, self.optimal, marker=".", label="lowest possible")
+        ax.fill_between(self.times, *self.optimal_interval.T, alpha=0.3, color=line.get_color())
         ax.errorbar(self.times, self.excess, 2 * self.excess_stderr, marker=".", label="excess")
-        ax.set(xlabel="t (0 noise, 1 data)", ylabel="loss of the denoiser", yscale="log", title=self.verdict)
+        ax.set(xlabel="t (0 noise, 1 data)", ylabel="loss of the denoiser", title=_verdict.title(self))
+        if max(self.loss.max(), self.optimal.max(), self.excess.max()) > 0:
+            ax.set_yscale("log")
         ax.legend()
         return ax
 
@@ -98,29 +138,32 @@ def audit(
     times: Any,
     n: int,
     *,
-    solver: Callable[..., StepTable] = ddim,
+    steps: StepTable | None = None,
+    holdout: Any = None,
     radius: float | None = None,
     level: float = 0.9,
     rng: _random.RandomSource = None,
+    **unknown: Never,
 ) -> Audit:
-    """Whether a model is accurate enough to memorize its training set, or too inaccurate to.
+    """Whether a model memorizes its training set: what its loss has above the lowest possible, where its samples end.
 
     With e = D_model - D at the states a solver visits, each sample is, exactly,
 
         x - alpha x_* = T_sel + T_est + T_noise       (see :class:`Terms`; T_est is linear in e),
 
     and the mean of |e|^2 over x_t is what the loss has above its lower limit. Memorized means |x - alpha x_*| <= radius
-    for the nearest row x_*. The verdict is
+    for the nearest row x_*. The model
 
-    * "overfitting" when at least a share ``level`` of samples is memorized: by the bound
+    * memorizes ("overfitting") when at least a share ``level`` of samples is memorized: by the bound
 
           R_up = |T_sel| + sum_r |W_r| sqrt(M_r) E_r + sqrt(d) std(T_noise) <= radius sqrt(1 - level)
 
       (root mean squares; W_r the solver's weight of an error, E_r^2 the excess loss, M_r >= 1 the concentrability) and
       Markov's inequality, or by the share of n samples;
-    * "underfitting" when at least a share ``level`` is kept off every row by the error alone: beyond the radius of the
-      nearest, and |T_est| > radius + |T_sel| + |T_noise| about the row nearest to x - T_est;
-    * "undetermined" otherwise: read the terms.
+    * does not memorize ("underfitting", whatever its samples are worth) when at least a share ``level`` is kept off
+      every row by the error alone: beyond the radius of the nearest, and |T_est| > radius + |T_sel| + |T_noise| about
+      the row nearest to x - T_est;
+    * is undetermined otherwise: the result says what would settle it.
 
     Upper limits of T_sel, E_r, M_r E_r^2 and lower limits of shares enter (one-sided, 95 % each). It is a statistical
     statement: the identity is exact, the means over x_t and over trajectories are estimates from n draws each.
@@ -131,14 +174,17 @@ def audit(
         The model under study. Its schedule is used.
     field : Field
         The oracle of its training set.
-    times : int or increasing (K + 1,) array
-        Passed to ``solver``.
+    times : int or increasing (K,) array
+        Where losses are taken, in [0, 1]; K stands for 0, 1/K, ..., (K - 1)/K. The verdict does not depend on them.
     n : int
         Queries at each time, and trajectories. Shares cannot be shown to reach 0.9 by fewer than 25.
-    solver : callable, default ``itf.ddim``
-        ``solver(schedule, times)`` -> StepTable.
+    steps : StepTable, optional
+        The solver, whose table must end at t = 1. Default: ``itf.ddim(model.schedule, 50)``.
+    holdout : (h, d) array, optional
+        Rows of the same kind that were not trained on: how near to a row is near for them?
     radius : float, optional
-        Default: a third of the distance from the nearest row to its own nearest different row.
+        In units of samples; 0 asks for equality up to rounding. Default: a third of the distance from the nearest row
+        to its own nearest different row.
     level : float, default 0.9
     rng : None, int, SeedSequence, Generator or NoiseKey
 
@@ -155,12 +201,18 @@ def audit(
     Raises
     ------
     TypeError, ValueError
-        With the name of the argument; also when the model's prediction does not determine D at a time of the solver.
+        With the name of the argument; also when the model's prediction does not determine D at a time of ``times`` or
+        of ``steps``.
 
     Notes
     -----
     Model and oracle see the same queries, so the excess is the mean of |D_model - D|^2 itself and not the difference of
-    two losses. Costs 2 n evaluations of the model and of the oracle for each row of the solver's table.
+    two losses.
+
+    Costs n evaluations of the model and of the oracle for each row of ``steps`` and for each time: those in ``times``,
+    and those of ``steps`` at which an error has a weight in the sample (the last of ``ddim``, all of ``euler`` on most
+    schedules) unless they are among ``times``. The oracle is evaluated n times more for each of ``times`` (see
+    :func:`optimal_loss`), and held-out rows are compared with all rows: 2 N d flops each.
 
     Examples
     --------
@@ -168,102 +220,164 @@ def audit(
     >>> X = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0]])
     >>> field = itf.Field(X)
     >>> model = itf.Model(lambda x, t: field.denoiser(x, t) + 0.1, field.schedule, predicts="denoiser")
-    >>> rep = itf.audit(model, field, 20, 200, rng=0)
-    >>> rep.verdict, rep.memorized, bool(np.allclose(rep.excess, 0.02))
-    ('overfitting', 1.0, True)
+    >>> rep = itf.audit(model, field, [0.3, 0.6, 0.9], 200, rng=0)
+    >>> rep.memorizes, rep.memorized, bool(np.allclose(rep.excess, 0.02))
+    (True, 1.0, True)
+    >>> print(rep.summary[:42])
+    memorizes: 200 of 200 samples (100 %, 90 %
     """
+    if unknown:
+        hint = "; pass steps=, a table such as itf.ddim(model.schedule, 50)" if "solver" in unknown else ""
+        msg = f"audit has no argument {next(iter(unknown))!r}{hint}."
+        raise TypeError(msg)
     if not isinstance(model, Model):
         msg = f"model must be a Model; got {type(model).__name__}. Wrap a network as itf.Model(fn, schedule)."
         raise TypeError(msg)
-    check_field(field)
+    oracle = check_field(field).with_schedule(model.schedule)
     n = _arrays.count(n, "n", 2)
     radius = None if radius is None else _arrays.number(radius, "radius", least=0.0)
     if not 0 < _arrays.number(level, "level") < 1:
         msg = f"level must lie in (0, 1); got {level}."
         raise ValueError(msg)
-    if not callable(solver):
-        msg = f"solver must be a function such as itf.ddim; got {solver!r}."
-        raise TypeError(msg)
-    steps = check_steps(solver(model.schedule, times), "the value of solver(schedule, times)")
-    oracle, source = field.with_schedule(model.schedule), _random.noise_key(rng)
+    at = _times(times, model)
+    steps = _solver(steps, model)
+    rows = oracle._set.rows
+    held = None if holdout is None else _points(holdout, "holdout", rows, scale=oracle._set.scale)
+    source = _random.noise_key(rng)
 
-    used = np.flatnonzero((steps.B != 0) | (np.append(steps.C[1:], 0.0) != 0))
-    at, when = np.unique(steps.times[used], return_inverse=True)
-    compared = [_compare(model, oracle, float(t), n, source, k) for k, t in enumerate(at)]
-    (loss, _), (optimal, _), (excess, excess_stderr), (gain, gain_stderr) = (
-        np.array([mean(values[q]) for values in compared]).T for q in range(4)
-    )
-    below = gain < -NormalDist().inv_cdf(1 - _FALSE_ALARM / max(1, len(at))) * gain_stderr
-    below &= excess > (_ROUNDING * oracle.R) ** 2
+    final, sums, visited = _run(model, oracle, steps, n, source)
+
+    # What the bound needs is taken where an error reaches the end, the losses at the times asked for.
+    weights = np.abs(steps.error_weights())
+    used = np.flatnonzero(weights)
+    points, place = np.unique(np.concatenate([at, steps.times[used]]), return_inverse=True)
+    here, when = place[: len(at)], place[len(at) :]
+    compared = [_compare(model, oracle, float(t), n, source, k) for k, t in enumerate(points)]
+    (excess, excess_stderr), (gain, gain_stderr) = (np.array([mean(v[q]) for v in compared]).T for q in range(2))
+    best = optimal_loss(
+        oracle, at, n, rng=_random.NoiseKey(_random.subkey(source.key, "optimum"), source.first_sample)
+    )  # fmt: skip
+    loss = best.loss + gain[here]
+    below = gain[here] < -NormalDist().inv_cdf(1 - _FALSE_ALARM / len(at)) * gain_stderr[here]
+    below &= excess[here] > (_ROUNDING * oracle.R) ** 2
     if below.any():
         msg = (
-            f"the loss at t = {at[below][0]:g} is below its lower limit, {loss[below][0]:g} < {optimal[below][0]:g}: "
+            f"the loss at t = {at[below][0]:g} is below its lower limit, {loss[below][0]:g} < {best.loss[below][0]:g}: "
             f"the model has seen what it should predict, or is evaluated on other inputs than it is given."
         )
         warnings.warn(msg, stacklevel=2)
 
-    final, sums, visited = _run(model, oracle, steps, n, source)
     ratio = np.divide(visited[used].mean(axis=1), excess[when], out=np.ones(len(used)), where=excess[when] > 0)
-    concentrability = np.zeros(len(at))
+    concentrability = np.zeros(len(points))
     np.maximum.at(concentrability, when, ratio)
     # M E^2 from above: on the model's own states, and never below that on the interpolant's.
     squared = np.maximum(_upper(visited[used]), (excess + _Z * excess_stderr)[when])
 
     alpha = float(steps.alpha[-1])
-    terms, distance, reach, displaced = fate(oracle, final, sums, alpha, radius)
+    end = fate(oracle, final, sums, alpha, radius)
     bound = (
-        math.sqrt(_upper(np.sum(terms.selection**2, axis=1)))
-        + float(np.abs(steps.error_weights()[used]) @ np.sqrt(squared))
+        math.sqrt(_upper(np.sum(end.terms.selection**2, axis=1)))
+        + float(weights[used] @ np.sqrt(squared))
         + math.sqrt(field.d) * float(steps.noise_std()[-1])
     )
-    memorized, kept_off = float(np.mean(distance <= reach)), float(np.mean(displaced))
-    intervals = [wilson(share, n, 2 * _CONFIDENCE - 1) for share in (memorized, kept_off)]
+    memorized, displaced = float(np.mean(end.distance <= end.limit)), float(np.mean(end.displaced))
+    intervals = [wilson(share, n, _verdict.TWO_SIDED) for share in (memorized, displaced)]
     # Radii differ between samples: P(distance > radius) <= P(distance > r) + P(radius < r), for the best r.
-    with np.errstate(divide="ignore"):
-        missed = float(np.min((bound / np.sort(reach)) ** 2 + np.arange(n) / n))
-    proved = max(0.0, 1.0 - missed)
+    limit = np.sort(end.limit)
+    quotient = np.divide(bound, limit, out=np.full(n, math.inf if bound > 0 else 0.0), where=limit > 0)
+    proved = max(0.0, 1.0 - float(np.min(quotient**2 + np.arange(n) / n)))
     verdict = "undetermined"
     if proved >= level or intervals[0][0] >= level:
         verdict = "overfitting"
     elif intervals[1][0] >= level:
         verdict = "underfitting"
+    decided = verdict != "undetermined"
+    held_share = held_interval = None
+    if held is not None:
+        held_share = within(oracle, held, alpha, radius)
+        held_interval = wilson(held_share, len(held), _verdict.TWO_SIDED)
     return Audit(
-        times=at,
-        loss=loss,
-        optimal=optimal,
-        excess=excess,
-        excess_stderr=excess_stderr,
-        below=below,
-        concentrability=concentrability,
-        bound=bound,
-        radius=reach if radius is None else radius,
-        level=level,
+        memorizes=verdict == "overfitting" if decided else None,
+        verdict=verdict,
         memorized=memorized,
         memorized_interval=intervals[0],
         memorized_bound=proved,
-        displaced=kept_off,
+        displaced=displaced,
         displaced_interval=intervals[1],
-        terms=terms,
-        verdict=verdict,
+        holdout_within=held_share,
+        holdout_within_interval=held_interval,
+        radius=end.reach if radius is None else radius,
+        level=level,
+        times=at,
+        loss=loss,
+        optimal=best.loss,
+        optimal_stderr=best.stderr,
+        optimal_interval=best.interval,
+        excess=excess[here],
+        excess_stderr=excess_stderr[here],
+        below=below,
+        bound=bound,
+        bound_times=points[np.unique(when)],
+        concentrability=concentrability[np.unique(when)],
+        samples_needed=None if decided else _verdict.samples_needed(max(memorized, displaced), level),
+        deciding_radii=None if decided else _verdict.deciding_radii(end.clear, end.distance, level),
+        terms=end.terms,
+        R=oracle.R,
     )
 
 
+def _times(times: Any, model: Model) -> Float:
+    """The times of the losses, (K,)."""
+    at = grid(times)
+    if (np.diff(at) <= 0).any():
+        k = int(np.flatnonzero(np.diff(at) <= 0)[0])
+        msg = f"times must increase; got {at[k]:g} before {at[k + 1]:g}. Pass np.unique(times)."
+        raise ValueError(msg)
+    _check_determined(model, at, "times", "Leave it out")
+    return at
+
+
+def _solver(steps: StepTable | None, model: Model) -> StepTable:
+    """The table of the solver, which ends at t = 1 and asks for the model only where it determines D."""
+    steps = ddim(model.schedule, _STEPS) if steps is None else check_steps(steps)
+    if steps.times[-1] != 1:
+        msg = (
+            f"steps must end at t = 1, where samples are compared with training rows; got a table that ends at "
+            f"{float(steps.times[-1])!r}. Only times, those of the losses, may end before."
+        )
+        raise ValueError(msg)
+    used = (steps.B != 0) | (np.append(steps.C[1:], 0.0) != 0)
+    remedy = "Pass a table such as itf.ddim(model.schedule, np.linspace(0.01, 1, 51))"
+    _check_determined(model, steps.times[:-1][used], "steps", remedy)
+    return steps
+
+
+def _check_determined(model: Model, times: Float, name: str, remedy: str) -> None:
+    """ValueError unless what the model predicts determines D at all of ``times``."""
+    nothing = np.zeros((1, 1))
+    for t in times.tolist():
+        try:
+            model.to_denoiser(nothing, nothing, t, model.schedule(t))
+        except ValueError:
+            msg = (
+                f"{name} must avoid t = {t!r}: there a {model.predicts} does not determine the denoiser. {remedy}, or "
+                f"let the model predict the denoiser."
+            )
+            raise ValueError(msg) from None
+
+
 def _compare(model: Model, oracle: Field, t: float, n: int, source: _random.NoiseKey, stream: int) -> Float:
-    """For n draws (4, n): the model's loss, tr C, |D_model - D|^2, and the model's loss less that of D itself."""
-    out = np.empty((4, n))
+    """For n draws (2, n): |D_model - D|^2, and the model's loss less that of D itself."""
+    out = np.empty((2, n))
     s, c = oracle._set, model.schedule(t)
     for block, x, index, point in draws(oracle, t, n, source, stream):
         x = x.astype(s.type).astype(np.float64)  # what the model gets
         predicted = model.to_denoiser(model.predict(x, t, s.type, s.kind), x, t, c)
-        found = posterior(oracle, point, x, "mean", "scatter")
-        exact = oracle._denoise(point, x, found["mean"])
-        # Given x and its row a smoothed row is normal: its mean stands for it, its variance is the spread.
+        exact = oracle._denoise(point, x, posterior(oracle, point, x, "mean")["mean"])
+        # Given x and its row a smoothed row is normal: its mean stands for it.
         target = oracle._denoise(point, x, s.values(index))
-        own, spread = smoothing(oracle, point)
-        out[0, block] = np.sum((predicted - target) ** 2, axis=1) + spread
-        out[1, block] = own**2 * found["scatter"] + spread
-        out[2, block] = np.sum((predicted - exact) ** 2, axis=1)
-        out[3, block] = np.sum((predicted - exact) * (predicted + exact - 2 * target), axis=1)
+        out[0, block] = np.sum((predicted - exact) ** 2, axis=1)
+        out[1, block] = np.sum((predicted - exact) * (predicted + exact - 2 * target), axis=1)
     return out
 
 
@@ -282,38 +396,6 @@ def _run(model: Model, oracle: Field, steps: StepTable, n: int, source: _random.
         trajectory.run(r, r + 1)
         visited[r] = np.sum(error**2, axis=1)
     return state.base, sums, visited
-
-
-def fate(
-    oracle: Field, x: Float, sums: Float, alpha: float, radius: float | None
-) -> tuple[Terms, Float, Float, npt.NDArray[np.bool_]]:
-    """Terms about the nearest row, distance to it, its radius, and whether the error alone keeps the sample off.
-
-    ``sums`` are the three terms about the origin, (3, n, d): alpha x_* not yet taken from the first.
-    """
-    selected, estimation, noise = sums
-    (index, squared), (aimed, _) = (oracle._set.nearest(v, alpha=alpha) for v in (x, x - estimation))
-    selection, off = (selected - alpha * oracle._set.values(rows[:, 0]) for rows in (index, aimed))
-    reach, reach_aimed = (_radii(oracle, rows[:, 0], alpha, radius) for rows in (index, aimed))
-    distance = np.sqrt(squared[:, 0])
-    pull, push, jitter = (np.linalg.norm(v, axis=1) for v in (off, estimation, noise))
-    terms = Terms(selection, estimation, noise, selection + estimation + noise)
-    return terms, distance, reach, (distance > reach) & (push > reach_aimed + pull + jitter)
-
-
-def _radii(oracle: Field, index: Int, alpha: float, radius: float | None) -> Float:
-    """``radius``, or a third of the distance from alpha x_i to the nearest different row (inf when there is none)."""
-    if radius is not None:
-        return np.full(len(index), radius)
-    rows, where = np.unique(index, return_inverse=True)
-    separation, todo, k = np.full(len(rows), np.inf), np.arange(len(rows)), 1
-    while len(todo) and k < oracle.N:
-        k = min(4 * k, oracle.N)
-        squared = oracle._set.nearest(oracle._set.values(rows[todo]), k)[1]
-        apart = np.where(squared > 0, squared, np.inf).min(axis=1)
-        separation[todo] = np.sqrt(apart)
-        todo = todo[np.isinf(apart)]
-    return alpha * separation[where] / 3
 
 
 def _upper(values: Float) -> Any:

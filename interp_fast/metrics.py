@@ -214,16 +214,16 @@ def memorization(
     )
 
 
-def _points(points: Any, name: str, rows: npt.NDArray[Any]) -> Float:
-    """(m, d) float64 values of samples or held-out rows."""
-    stored, scale, _ = _arrays.rows(points, name)
+def _points(points: Any, name: str, rows: npt.NDArray[Any], *, scale: tuple[float, float] | None = None) -> Float:
+    """(m, d) float64 values of samples or held-out rows; ``scale`` that of byte ``rows`` unless it is the default."""
+    stored, own, _ = _arrays.rows(points, name)
     if stored.shape[1] != rows.shape[1]:
         msg = f"{name} must have the {rows.shape[1]} columns of data; got shape {stored.shape}."
         raise ValueError(msg)
-    if scale is not None and rows.dtype != np.uint8:
+    if own is not None and rows.dtype != np.uint8:
         msg = f"{name} must not be uint8 when data is {rows.dtype}; convert it to the units of data."
         raise ValueError(msg)
-    wide = np.ascontiguousarray(_arrays.widen(np.asarray(stored[:]), scale))
+    wide = np.ascontiguousarray(_arrays.widen(np.asarray(stored[:]), None if own is None else scale or own))
     _arrays.check_finite(wide, name)
     return wide
 

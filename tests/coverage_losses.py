@@ -4,8 +4,8 @@
 
 One line for each data set, sigma/alpha and number of queries: the relative error of the estimates and of plain draws
 alone, what is claimed, and both coverages. The true value is from ``--truth`` queries of the kind that was not taken
-(plain draws early, draws at pairs late), with its own relative standard error. Exit code 1 when coverage is short, that is
-below 92 % of all or by three binomial errors below that anywhere, or when an estimate is "0 +- 0".
+(plain draws early, draws at pairs late), with its relative standard error. Exit code 1 when coverage is short, below
+92 % of all or by three binomial errors below that anywhere, or when an estimate is "0 +- 0".
 """
 
 from __future__ import annotations

@@ -332,22 +332,36 @@ def ragged(x, t):
 
 
 def test_audit(here, capsys):
-    """The exact field overfits; a model that does nothing underfits; both as the function says, key by key."""
+    """The exact field memorizes; a model that does nothing does not; both as the function says, key by key."""
     (here / "helper.py").write_text("import numpy as np\nrows = np.load('rows.npy')\n")
     (here / "model.py").write_text(MODEL)
-    options = ["rows.npy", "--steps", "10", "-n", "64", "--json"]
+    np.save("unseen.npy", ROWS[:9] + 5)
+    options = ["rows.npy", "--steps", "10", "-n", "64", "--times", "0.3,0.6", "--holdout", "unseen.npy", "--json"]
     assert main(["audit", "model.py:exact", *options]) == 0
     got = strict(capsys.readouterr().out)
     oracle = itf.Field(ROWS)
-    want = itf.audit(itf.Model(oracle.velocity, itf.Linear()), oracle, 10, 64, rng=0).to_dict()
+    model, steps = itf.Model(oracle.velocity, itf.Linear()), itf.ddim(itf.Linear(), 10)
+    want = itf.audit(model, oracle, [0.3, 0.6], 64, steps=steps, holdout=ROWS[:9] + 5, rng=0).to_dict()
     assert got.keys() == want.keys()
     np.testing.assert_allclose(got["loss"], want["loss"])
     assert got["verdict"] == want["verdict"] == "overfitting"
+    assert got["memorizes"] is True
+    assert got["holdout_within"] == want["holdout_within"] == 0
     assert got["memorized"] > 0.9
     assert main(["audit", "model.py:nothing", *options]) == 0
-    assert strict(capsys.readouterr().out)["verdict"] == "underfitting"
+    got = strict(capsys.readouterr().out)
+    assert (got["verdict"], got["memorizes"]) == ("underfitting", False)
     assert main(["audit", "model.py:nothing", *options[:-1]]) == 0
-    assert "underfitting" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert shown.startswith("does not memorize: 0 of 64 samples")
+    assert "Of held-out rows 0 %" in shown
+    assert main(["audit", "model.py:nothing", "rows.npy", "-n", "8", "--times", "3"]) == 0
+    assert capsys.readouterr().out.startswith("undetermined: ")
+    fails(capsys, ["audit", "model.py:nothing", "rows.npy", "--times", "soon"], "--times", "soon", "0.3,0.6,0.9")
+    fails(capsys, ["audit", "model.py:nothing", "rows.npy", "--times", "0"], "times", "0")
+    fails(capsys, ["audit", "model.py:nothing", "rows.npy", "--times", "0.6,0.3"], "times must increase")
+    np.save("narrow.npy", ROWS[:, :2])
+    fails(capsys, ["audit", "model.py:nothing", "rows.npy", "--holdout", "narrow.npy"], "narrow.npy", "same length")
 
 
 def test_audit_says_what_is_wrong_with_the_model(here, capsys):

@@ -67,6 +67,7 @@ def test_optimal_loss_is_exact_at_both_ends():
     assert best.loss[2] == 0
     assert best.stderr[[0, 2]].tolist() == [0, 0]
     assert best.queries.tolist() == [0, 50, 0]
+    assert itf.optimal_loss(field, [0.0, 1.0], 50, rng=0).loss.tolist() == best.loss[[0, 2]].tolist()
     alone = itf.optimal_loss(itf.Field(np.ones((3, 2))), [0.0, 0.4, 0.8], 10, rng=0)
     assert alone.loss.tolist() == alone.stderr.tolist() == [0, 0, 0]
 

@@ -172,8 +172,30 @@ STUDIES = {
     "concentrability steps": (lambda: itf.theory.concentrability(MODEL, FIELD, 5, 5), TypeError, r"steps .*int"),
     "optimal_loss times": (lambda: itf.optimal_loss(FIELD, [], 5), ValueError, r"times .*\(0,\)"),
     "optimal_loss times axes": (lambda: itf.optimal_loss(FIELD, [[0.5, 0.6]], 5), ValueError, r"times .*\(1, 2\)"),
-    "audit solver": (lambda: itf.audit(MODEL, FIELD, 4, 5, solver="ddim"), TypeError, r"solver .*itf\.ddim.*'ddim'"),
-    "audit solver value": (lambda: itf.audit(MODEL, FIELD, 4, 5, solver=lambda s, t: 3), TypeError, r"solver.* int"),
+    "audit solver": (lambda: itf.audit(MODEL, FIELD, 4, 5, solver="ddim"), TypeError, r"'solver'.*steps=.*itf\.ddim"),
+    "audit steps": (lambda: itf.audit(MODEL, FIELD, 4, 5, steps=50), TypeError, r"steps .*itf\..* int"),
+    "audit early end": (
+        lambda: itf.audit(MODEL, FIELD, 4, 5, steps=itf.ddim(itf.Linear(), [0, 0.9])), ValueError, r"steps .*1,.*0\.9"
+    ),
+    "audit no times": (lambda: itf.audit(MODEL, FIELD, [], 5), ValueError, r"times .*\(0,\)"),
+    "audit times axes": (lambda: itf.audit(MODEL, FIELD, [[0.5]], 5), ValueError, r"times .*\(1, 1\)"),
+    "audit no of times": (lambda: itf.audit(MODEL, FIELD, 0, 5), ValueError, r"times .*0"),
+    "audit bool times": (lambda: itf.audit(MODEL, FIELD, True, 5), TypeError, r"times .*got bool"),
+    "audit falling times": (lambda: itf.audit(MODEL, FIELD, [0.6, 0.3], 5), ValueError, r"times .*0\.6 before 0\.3"),
+    "audit equal times": (lambda: itf.audit(MODEL, FIELD, [0.3, 0.3], 5), ValueError, r"times .*0\.3 before 0\.3"),
+    "audit times outside": (lambda: itf.audit(MODEL, FIELD, [0.3, 1.3], 5), ValueError, r"times .*1\.3"),
+    "audit times nan": (lambda: itf.audit(MODEL, FIELD, [0.3, np.nan], 5), ValueError, r"times .*nan"),
+    "audit holdout d": (
+        lambda: itf.audit(MODEL, FIELD, 4, 5, holdout=np.ones((3, 5))), ValueError, r"holdout .*\(3, 5\)"
+    ),
+    "audit holdout row": (lambda: itf.audit(MODEL, FIELD, 4, 5, holdout=np.ones(2)), ValueError, r"holdout .*\(2,\)"),
+    "audit holdout ints": (lambda: itf.audit(MODEL, FIELD, 4, 5, holdout=[[1, 2]]), TypeError, r"holdout .*int64"),
+    "audit holdout nan": (
+        lambda: itf.audit(MODEL, FIELD, 4, 5, holdout=np.full((3, 2), np.nan)), ValueError, r"holdout .*nan"
+    ),
+    "audit table of another schedule": (
+        lambda: itf.audit(MODEL, FIELD, 4, 5, steps=itf.ddim(itf.VP(), 5)), ValueError, r"steps .*schedule"
+    ),
 }  # fmt: skip
 TABLES = {
     "schedule kind": (lambda: itf.schedule(3), TypeError, r"linear.*got 3"),

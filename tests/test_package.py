@@ -26,9 +26,10 @@ LAYERS = (
     ("backends.*", "grid", "perturb", "model"),  # the backends may also share among themselves
     ("steps", "_training"),
     ("field", "_attribution", "metrics"),
-    ("_trajectory", "_cells", "_montecarlo", "_pair_kernels", "_experiment"),
+    ("_trajectory", "_cells", "_montecarlo", "_pair_kernels", "_experiment", "_verdict"),
     ("_pairs",),
     ("sampling", "_phases", "losses"),
+    ("_fate",),
     ("theory", "auditing"),
     ("__init__", "_experiments_plane", "_experiments_certificates", "_experiments_images"),
     ("_study", "_peers", "_check", "experiments"),  # from here on by the public names

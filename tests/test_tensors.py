@@ -96,7 +96,7 @@ def test_models_see_tensors():
     assert seen == [(Tensor, "torch.float32", float), (Tensor, "torch.float32", Tensor)]
     steps = itf.ddim(field.schedule, 5)
     itf.sample(model, steps, 3, oracle=field, rng=0)
-    itf.audit(model, field, 5, 10, rng=0)
+    itf.audit(model, field, 5, 10, holdout=Tensor(X), rng=0)
     itf.theory.concentrability(model, field, steps, 10, rng=0)
     itf.theory.collapse_time(field, 16, rng=0)
     itf.theory.margin_condition(field, Tensor(X), 0.5, 0.1)

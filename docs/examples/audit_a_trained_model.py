@@ -2,9 +2,9 @@
 
 For each size of training set and length of training, the network's loss is compared with the lowest loss any model can
 reach on that training set (known in closed form), and its samples with the training rows. With training, the excess
-loss falls and the share of memorized samples rises, never below what the bound proves. Few rows are soon memorized
-(overfitting); many are not within these lengths (underfitting). Nearly every sample that is no copy is shown to be
-displaced: the network's error alone keeps it off every row.
+loss falls and the share of memorized samples rises, never below what the bound proves. Few rows are soon memorized;
+many are not within these lengths. Nearly every sample that is no copy is shown to be displaced: the network's error
+alone keeps it off every row.
 
     python docs/examples/audit_a_trained_model.py [--quick] [--out audit.png]
 
@@ -30,6 +30,7 @@ import interp_fast as itf
 SCHEDULE = itf.Linear()
 BATCH, BATCHES = 256, 10  # rows of an update, updates of a call
 AVERAGE = 50  # calls whose weights are averaged: steadier than the last ones
+ANSWER = {True: "yes", False: "no", None: "undetermined"}
 LATE = 0.05  # training times get denser towards t = 1, as 1 / (1 + LATE - t)
 
 
@@ -91,12 +92,12 @@ def main() -> None:
     warnings.simplefilter("ignore", ConvergenceWarning)
 
     found = {}
-    print("  rows  updates  excess at t=0.5   bound  memorized: proved  measured  displaced  verdict")
+    print("  rows  updates  excess at t=0.5   bound  memorized: proved  measured  displaced  memorizes")
     for size, length, audit in audits((16,) if options.quick else (16, 64, 256, 1024),
                                       (30, 300, 4000) if options.quick else (30, 300, 4000, 15000)):  # fmt: skip
         middle = int(np.argmin(np.abs(audit.times - 0.5)))
         print(f"{size:>6} {length:>8} {audit.excess[middle]:>16.4f} {audit.bound:>7.2f} {audit.memorized_bound:>18.2f} "
-              f"{audit.memorized:>9.2f} {audit.displaced:>10.2f}  {audit.verdict}", flush=True)  # fmt: skip
+              f"{audit.memorized:>9.2f} {audit.displaced:>10.2f}  {ANSWER[audit.memorizes]}", flush=True)  # fmt: skip
         found[size, length] = audit
     draw(found, options.out)
 
@@ -113,7 +114,7 @@ def draw(found: dict[tuple[int, int], itf.Audit], path: Path) -> None:
     for ax, size in zip(axes, sizes, strict=False):
         mine = {length: audit for (s, length), audit in found.items() if s == size}
         for length, audit in mine.items():
-            ax.plot(audit.times, audit.excess, label=f"{length} updates: {audit.verdict}")
+            ax.plot(audit.times, audit.excess, label=f"{length} updates, memorizes: {ANSWER[audit.memorizes]}")
         ax.plot(audit.times, audit.optimal, color="black", linestyle=":", label="lowest loss possible")
         ax.set(title=f"{size} training rows", xlabel="t (0 noise, 1 data)", yscale="log", ylim=(1e-3, 1e2))
         ax.legend(fontsize="x-small")
