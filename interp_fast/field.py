@@ -240,7 +240,7 @@ class Field:
 
         A class-conditional oracle is ``field.subset(labels == c)``. Copies the chosen rows.
         """
-        chosen = np.asarray(rows)
+        chosen, _ = _arrays.as_array(rows, "rows")
         if chosen.size > 0 and chosen.dtype.kind not in "iub":
             msg = f"rows must be a boolean mask or row numbers; got {chosen.dtype}."
             raise TypeError(msg)

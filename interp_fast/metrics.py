@@ -223,7 +223,7 @@ def _points(points: Any, name: str, rows: npt.NDArray[Any]) -> Float:
     if scale is not None and rows.dtype != np.uint8:
         msg = f"{name} must not be uint8 when data is {rows.dtype}; convert it to the units of data."
         raise ValueError(msg)
-    wide = np.ascontiguousarray(_arrays.widen(np.asarray(stored[:]), scale))
+    wide = np.ascontiguousarray(_arrays.widen(stored[:], scale))
     _arrays.check_finite(wide, name)
     return wide
 
@@ -326,7 +326,7 @@ def _copying_score(
     cells = _training_set(centers)
     share = np.zeros(len(centers))
     for block in _arrays.blocks(training.rows):
-        label = cells.nearest(_arrays.widen(np.asarray(training.rows[block]), training.scale))[0][:, 0]
+        label = cells.nearest(training.read(block))[0][:, 0]
         share += np.bincount(label, minlength=len(centers))
     cell_of_x, cell_of_held = cells.nearest(x)[0][:, 0], cells.nearest(held)[0][:, 0]
     total = weight = 0.0

@@ -388,7 +388,7 @@ class Custom(Schedule):
             raise ValueError(msg)
 
     def _call(self, name: str, t: Float) -> Float:
-        value = np.asarray(getattr(self, name)(t), np.float64)
+        value = _arrays.reals(getattr(self, name)(t), name)
         if value.shape not in ((), t.shape):
             msg = f"{name} must return an array of the shape of its argument, {t.shape}; got shape {value.shape}."
             raise ValueError(msg)

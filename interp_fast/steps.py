@@ -103,7 +103,7 @@ class StepTable:
     def __post_init__(self) -> None:
         for name in _COLUMNS:
             given = getattr(self, name)
-            array = np.array(given, bool) if name == "commit" else _arrays.reals(given, name)
+            array = np.array(_arrays.as_array(given, name)[0], bool) if name == "commit" else _arrays.reals(given, name)
             array.flags.writeable = False
             object.__setattr__(self, name, array)
         rows = self.commit.size

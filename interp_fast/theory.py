@@ -465,7 +465,7 @@ def concentrability(
             prediction = model.predict(x, t, data.type, data.kind)
             difference: Float = model.to_denoiser(prediction, x, t, model.schedule(t)) - field.denoiser(x, t)
             return difference
-        return np.asarray(model(x, t), np.float64)
+        return _arrays.reals(model(x, t), "the value of e(x, t)")
 
     def watch(x: Float, t: float, r: int) -> Float:
         e = error(x, t)

@@ -111,7 +111,7 @@ class Moments:
         # R^2 >= w_max sum w |x|^2 there, no weights cost more than a factor N, and neither does the mean.
         start = int(np.argmax(log_w))
         even = bool((log_w == log_w[start]).all())
-        head = widen(np.asarray(rows[start : start + blocks(rows)[0].stop]), scale)
+        head = widen(rows[start : start + blocks(rows)[0].stop], scale)
         with np.errstate(invalid="ignore", over="ignore"):
             origin = head[0] + np.mean(head - head[0], axis=0)
         if not np.isfinite(origin).all():
@@ -120,7 +120,7 @@ class Moments:
         del head  # here and below: two blocks at a time, not five, is what a field costs when it is made
         total, weighted, second, farthest = np.zeros_like(origin), np.zeros_like(origin), 0.0, 0.0
         for block in blocks(rows):
-            values = widen(np.asarray(rows[block]), scale)
+            values = widen(rows[block], scale)
             check_finite(values, "data", block.start)
             w, used_here = np.exp(log_w[block]), used[block]
             away = np.subtract(values, origin, out=values if even else None)
