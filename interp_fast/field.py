@@ -426,7 +426,7 @@ class Field:
         out.update({name: np.empty_like(x) for name in ("mean", "jvp") if name in want})
         if "dropped" in want:
             out |= {"top_index": np.empty((m, top), np.int64), "top_weight": np.empty((m, top))}
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", over="ignore"):
             cut = self._set.cut(self._tol, np.sqrt(p.s2) / p.alpha)
         if _OFF_WEIGHTS & out.keys():
             cut = cut + _OFF_WEIGHT_NATS

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from . import _arrays, _random
 from ._cells import (
     SPARE,
+    STARTED,
     Dominance,
     MarginCondition,
     Trapping,
@@ -184,7 +185,7 @@ def discretization_bound(field: Field, steps: StepTable, x: Any, q: float = 0.25
     for m in range(rows):
         lead = m - 1 if steps.C[m] != 0 else m
         above, here, open_ = here, np.full(n, -1), np.flatnonzero(index < 0)
-        if (m == 0 or steps.commit[m - 1]) and steps.alpha[m] > 0 and np.isfinite(strain[m]) and len(open_):
+        if (m == 0 or steps.commit[m - 1]) and steps.alpha[m] > STARTED and np.isfinite(strain[m]) and len(open_):
             at = state.base[open_]
             y = at / steps.alpha[m]
             nearest = nearest_points(data, at, np.full(len(at), steps.alpha[m]))
