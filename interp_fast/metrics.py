@@ -273,11 +273,11 @@ class _Balls:
     """Balls around points, as points of one more coordinate.
 
     x lies in a ball when min_i |x - x_i|^2 - r_i^2 <= 0. With h_i^2 = reach - r_i^2 and reach = max r_i^2 that is
-    min_i |(x, 0) - (x_i, h_i)|^2 <= reach: a search for the nearest point.
+    min_i |(x, 0) - (x_i, h_i)|^2 <= reach: a search for the nearest point. Beside a large h the rounding of a small
+    ball is lost, so the balls come in parts, whose radii lie within a factor 16.
     """
 
-    lifted: TrainingSet
-    reach: float
+    parts: tuple[tuple[TrainingSet, float], ...]  # lifted points and reach
 
     @classmethod
     def around(cls, points: npt.NDArray[Any], scale: tuple[float, float] | None, k: int) -> _Balls | None:
@@ -287,13 +287,21 @@ class _Balls:
         wide = _arrays.widen(points, scale)
         # The point itself, at distance 0, is one of the k + 1 nearest or equal to all of them.
         squared = _training_set(points, scale).nearest(wide, k + 1)[1][:, k]
-        reach = float(squared.max())
-        return cls(_training_set(np.column_stack([wide, np.sqrt(reach - squared)])), reach)
+        size = np.where(squared > 0, np.frexp(squared)[1] // 8, -(1 << 20))
+        parts = []
+        for some in (size == which for which in np.unique(size)):
+            reach = float(squared[some].max())
+            parts.append((_training_set(np.column_stack([wide[some], np.sqrt(reach - squared[some])])), reach))
+        return cls(tuple(parts))
 
     def share(self, x: Float) -> float:
         """Share of x (m, d) that lie in a ball; the rim counts."""
-        squared = self.lifted.nearest(np.column_stack([x, np.zeros(len(x))]))[1]
-        return float(np.mean(squared <= self.reach * (1 + 1e-12)))
+        flat = np.column_stack([x, np.zeros(len(x))])
+        out = np.arange(len(x))
+        for lifted, reach in reversed(self.parts):  # the large ones leave less to look for
+            if len(out):
+                out = out[lifted.nearest(flat[out])[1][:, 0] > reach * (1 + 1e-12)]
+        return (len(x) - len(out)) / len(x)
 
 
 def _centers(training: TrainingSet, cells: int, source: _random.NoiseKey) -> Float:
