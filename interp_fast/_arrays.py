@@ -1,6 +1,7 @@
 """The only validation: types, shapes, finiteness, storage formats, and the way back to the caller's kind of array.
 
-Everything behind this module may assume arrays that are native-endian, contiguous along rows and finite.
+Everything behind this module may assume arrays that are native-endian, aligned, contiguous along rows and finite.
+Masked arrays without masked entries are the arrays they hold; with masked entries they are refused.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "Source",
     "as_array",
     "blocks",
     "check_finite",
@@ -43,27 +45,85 @@ def _identity(a: Array) -> Any:
 
 def is_source(obj: Any) -> bool:
     """Whether ``obj`` is read in row slices rather than held as an array: it has shape, dtype and slices, no memory."""
-    in_memory = isinstance(obj, (np.ndarray, np.generic)) or hasattr(obj, "__dlpack__")
-    return not in_memory and all(hasattr(obj, name) for name in ("shape", "dtype", "__getitem__"))
+    if isinstance(obj, (np.ndarray, np.generic)) or hasattr(obj, "__dlpack__"):
+        return False
+    return all(hasattr(obj, name) for name in ("shape", "dtype", "__getitem__")) and _is_dtype(obj.dtype)
+
+
+def _is_dtype(obj: Any) -> bool:
+    try:
+        np.dtype(obj)
+    except TypeError:
+        return False
+    return True
+
+
+class Source:
+    """A row source whose slices are what it announces: arrays of their own, native and contiguous along rows.
+
+    Bits of bfloat16 come as uint16, as they do from arrays in memory.
+    """
+
+    def __init__(self, source: Any, name: str) -> None:
+        self._source, self._name = source, name
+        self._announced = np.dtype(source.dtype)
+        self.shape: tuple[int, ...] = tuple(source.shape)
+        self.dtype = np.dtype(np.uint16) if _is_bfloat16(source) else self._announced.newbyteorder("=")
+
+    def __getitem__(self, block: slice) -> Array:
+        start, stop, _ = block.indices(self.shape[0])
+        wanted = (stop - start, *self.shape[1:])
+        got, _ = as_array(self._source[block], f"{self._name}[{start}:{stop}]")
+        if got.shape != wanted or got.dtype.newbyteorder("=") != self._announced.newbyteorder("="):
+            msg = (
+                f"{self._name}[{start}:{stop}] must be {self._announced} of shape {wanted}, as {self._name} announces; "
+                f"got {got.dtype} {got.shape}. Pass {self._name} as a NumPy array."
+            )
+            raise ValueError(msg)
+        # A copy: some sources read every slice into one and the same buffer.
+        return np.array(got.view(self.dtype) if self.dtype == np.uint16 else got, self.dtype, order="C")
 
 
 def as_array(obj: Any, name: str, *, bits: bool = False) -> tuple[Array, Callable[[Array], Any]]:
-    """``obj`` as a NumPy array without a copy, and the function that turns a result into the same kind.
+    """``obj`` as a plain NumPy array without a copy, and the function that turns a result into the same kind.
 
-    bfloat16 has no NumPy type: with ``bits`` its array of 16-bit patterns (uint16) is returned, otherwise it is
-    refused.
+    NumPy has no bfloat16: with ``bits`` a tensor of it comes as its 16-bit patterns (uint16), otherwise it is refused.
+
+    Raises
+    ------
+    TypeError
+        It cannot be read as an array.
+    ValueError
+        It has masked entries.
     """
+    if _is_masked(obj):
+        msg = (
+            f"{name} has masked entries, whose values mean nothing; fill them in, {name}.filled(value), or leave "
+            "their rows out."
+        )
+        raise ValueError(msg)
     if isinstance(obj, np.ndarray):
-        if bits and obj.dtype.name == "bfloat16":
-            return obj.view(np.uint16), _identity
-        return obj, _identity
+        return np.asarray(obj), _identity
     if type(obj).__module__.partition(".")[0] == "torch":
         return _from_torch(obj, name, bits)
     try:
-        return (np.from_dlpack(obj) if hasattr(obj, "__dlpack__") else np.asarray(obj)), _identity
+        array = np.from_dlpack(obj) if hasattr(obj, "__dlpack__") else np.asanyarray(obj)
     except (TypeError, ValueError, BufferError, RuntimeError) as exc:
         msg = f"{name} could not be read as an array ({exc}); pass a NumPy array."
         raise TypeError(msg) from None
+    return as_array(array, name)
+
+
+def _is_masked(obj: Any) -> bool:
+    """Whether there is a masked entry in a masked array, or in one of those that a list holds."""
+    if isinstance(obj, np.ma.MaskedArray):
+        return bool(np.ma.is_masked(obj))
+    nested = isinstance(obj, (list, tuple)) and len(obj) > 0 and isinstance(obj[0], (list, tuple, np.ndarray))
+    return nested and any(map(_is_masked, obj))
+
+
+def _is_bfloat16(obj: Any) -> bool:
+    return str(getattr(obj, "dtype", None)) in ("bfloat16", "torch.bfloat16")
 
 
 def _from_torch(tensor: Any, name: str, bits: bool) -> tuple[Array, Callable[[Array], Any]]:
@@ -87,24 +147,24 @@ def _from_torch(tensor: Any, name: str, bits: bool) -> tuple[Array, Callable[[Ar
 
 
 def _native(a: Array, name: str) -> Array:
-    """Native byte order and contiguous along the last axis; large copies are refused."""
-    good = a.dtype.isnative and (a.size == 0 or a.shape[-1] == 1 or a.strides[-1] == a.itemsize)
-    if good:
+    """Native byte order, aligned and contiguous along the last axis; large copies are refused."""
+    together = a.size == 0 or a.shape[-1] == 1 or a.strides[-1] == a.itemsize
+    if a.dtype.isnative and a.flags.aligned and together:
         return a
     if a.nbytes > _COPY_LIMIT:
-        kind = "contiguous along rows" if a.dtype.isnative else "in native byte order"
+        kind = "in native byte order" if not a.dtype.isnative else "aligned" if together else "contiguous along rows"
         msg = (
             f"{name} must be {kind}; got {a.dtype.str} {a.shape} with strides {a.strides}, and a copy takes "
-            f"{a.nbytes / 2**30:.1f} GiB. Pass np.ascontiguousarray({name}, {name}.dtype.newbyteorder('='))."
+            f"{a.nbytes / 2**30:.1f} GiB. Pass np.array({name}, {name}.dtype.newbyteorder('='), order='C')."
         )
         raise ValueError(msg)
-    return np.ascontiguousarray(a, a.dtype.newbyteorder("="))
+    return np.array(a, a.dtype.newbyteorder("="), order="C")
 
 
-def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None) -> tuple[Array, Any, Any]:
+def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None) -> tuple[Any, Any, Any]:
     """A training set as (rows, scale, kind): float32, float64, uint8, float16, or uint16 for bfloat16 bits.
 
-    A row source (see :func:`is_source`) is handed on as it is.
+    A row source (see :func:`is_source`) becomes a :class:`Source`.
 
     Raises
     ------
@@ -113,11 +173,14 @@ def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None
     ValueError
         The shape is not (N, d) with N, d >= 1, or ``scale`` does not fit.
     """
-    array, kind = (data, _identity) if is_source(data) else as_array(data, name, bits=True)
-    patterns = array.dtype == np.uint16 and getattr(data, "dtype", None) != np.dtype(np.uint16)
-    if np.dtype(array.dtype).type not in (np.float32, np.float64, np.uint8, np.float16) and not patterns:
+    array: Any
+    array, kind = (Source(data, name), _identity) if is_source(data) else as_array(data, name, bits=True)
+    patterns = _is_bfloat16(data) or _is_bfloat16(array)
+    if patterns and isinstance(array, np.ndarray):
+        array = array.view(np.uint16)
+    if array.dtype.type not in (np.float32, np.float64, np.uint8, np.float16) and not patterns:
         msg = (
-            f"{name} must be float32, float64, uint8, float16 or bfloat16; got {array.dtype}. "
+            f"{name} must be float32, float64, uint8, float16 or bfloat16; got {array.dtype.name}. "
             f"Pass {name}.astype(np.float32)."
         )
         raise TypeError(msg)
@@ -131,7 +194,7 @@ def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None
         raise ValueError(msg)
     if array.dtype == np.uint8:
         scale = _byte_scale(_BYTE_SCALE if scale is None else scale)
-    return array if is_source(data) else _native(array, name), scale, kind
+    return array if isinstance(array, Source) else _native(array, name), scale, kind
 
 
 def _byte_scale(scale: Any) -> tuple[float, float]:
@@ -209,18 +272,18 @@ def queries(x: Any, d: int | None, name: str = "x") -> tuple[Float, bool, np.dty
         msg = f"{name} must have shape {wanted}; got {array.shape}."
         raise ValueError(msg)
     single = array.ndim == 1
-    wide = np.ascontiguousarray(array.reshape(1, -1) if single else array, np.float64)
+    wide = np.require(array.reshape(1, -1) if single else array, np.float64, ["C", "A"])
     check_finite(wide, name)
     return wide, single, np.dtype(array.dtype.type), kind
 
 
 def reals(obj: Any, name: str) -> Float:
-    """The real numbers in ``obj`` as a new float64 array of its shape."""
+    """The real numbers in ``obj`` as a new float64 array of its shape; -0 becomes 0, of which no sign is taken."""
     array, _ = as_array(obj, name)
     if array.dtype.kind not in "fiu":
         msg = f"{name} must be a real number or an array of them; got {array.dtype}."
         raise TypeError(msg)
-    return array.astype(np.float64)
+    return array.astype(np.float64) + 0.0
 
 
 def times(t: Any, m: int | None, name: str = "t") -> tuple[Float, bool]:

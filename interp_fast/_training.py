@@ -72,12 +72,12 @@ class TrainingSet:
 
     def read(self, block: slice) -> Float:
         """A slice of the rows, in float64."""
-        return _arrays.widen(np.asarray(self.rows[block]), self.scale)
+        return _arrays.widen(self.rows[block], self.scale)
 
     def stored(self, index: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Rows by number, as they are stored."""
         if _arrays.is_source(self.rows):
-            return np.concatenate([np.asarray(self.rows[i : i + 1]) for i in index.tolist()])
+            return np.concatenate([self.rows[i : i + 1] for i in index.tolist()])
         chosen: npt.NDArray[Any] = self.rows[index]
         return chosen
 

@@ -240,7 +240,7 @@ class Field:
 
         A class-conditional oracle is ``field.subset(labels == c)``. Copies the chosen rows.
         """
-        chosen = np.asarray(rows)
+        chosen, _ = _arrays.as_array(rows, "rows")
         if chosen.size > 0 and chosen.dtype.kind not in "iub":
             msg = f"rows must be a boolean mask or row numbers; got {chosen.dtype}."
             raise TypeError(msg)
@@ -426,7 +426,7 @@ class Field:
         out.update({name: np.empty_like(x) for name in ("mean", "jvp") if name in want})
         if "dropped" in want:
             out |= {"top_index": np.empty((m, top), np.int64), "top_weight": np.empty((m, top))}
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", over="ignore"):
             cut = self._set.cut(self._tol, np.sqrt(p.s2) / p.alpha)
         if _OFF_WEIGHTS & out.keys():
             cut = cut + _OFF_WEIGHT_NATS

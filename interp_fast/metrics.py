@@ -223,7 +223,7 @@ def _points(points: Any, name: str, rows: npt.NDArray[Any]) -> Float:
     if scale is not None and rows.dtype != np.uint8:
         msg = f"{name} must not be uint8 when data is {rows.dtype}; convert it to the units of data."
         raise ValueError(msg)
-    wide = np.ascontiguousarray(_arrays.widen(np.asarray(stored[:]), scale))
+    wide = np.ascontiguousarray(_arrays.widen(stored[:], scale))
     _arrays.check_finite(wide, name)
     return wide
 
@@ -273,11 +273,11 @@ class _Balls:
     """Balls around points, as points of one more coordinate.
 
     x lies in a ball when min_i |x - x_i|^2 - r_i^2 <= 0. With h_i^2 = reach - r_i^2 and reach = max r_i^2 that is
-    min_i |(x, 0) - (x_i, h_i)|^2 <= reach: a search for the nearest point.
+    min_i |(x, 0) - (x_i, h_i)|^2 <= reach: a search for the nearest point. Beside a large h the rounding of a small
+    ball is lost, so the balls come in parts, whose radii lie within a factor 16.
     """
 
-    lifted: TrainingSet
-    reach: float
+    parts: tuple[tuple[TrainingSet, float], ...]  # lifted points and reach
 
     @classmethod
     def around(cls, points: npt.NDArray[Any], scale: tuple[float, float] | None, k: int) -> _Balls | None:
@@ -287,13 +287,21 @@ class _Balls:
         wide = _arrays.widen(points, scale)
         # The point itself, at distance 0, is one of the k + 1 nearest or equal to all of them.
         squared = _training_set(points, scale).nearest(wide, k + 1)[1][:, k]
-        reach = float(squared.max())
-        return cls(_training_set(np.column_stack([wide, np.sqrt(reach - squared)])), reach)
+        size = np.where(squared > 0, np.frexp(squared)[1] // 8, -(1 << 20))
+        parts = []
+        for some in (size == which for which in np.unique(size)):
+            reach = float(squared[some].max())
+            parts.append((_training_set(np.column_stack([wide[some], np.sqrt(reach - squared[some])])), reach))
+        return cls(tuple(parts))
 
     def share(self, x: Float) -> float:
         """Share of x (m, d) that lie in a ball; the rim counts."""
-        squared = self.lifted.nearest(np.column_stack([x, np.zeros(len(x))]))[1]
-        return float(np.mean(squared <= self.reach * (1 + 1e-12)))
+        flat = np.column_stack([x, np.zeros(len(x))])
+        out = np.arange(len(x))
+        for lifted, reach in reversed(self.parts):  # the large ones leave less to look for
+            if len(out):
+                out = out[lifted.nearest(flat[out])[1][:, 0] > reach * (1 + 1e-12)]
+        return (len(x) - len(out)) / len(x)
 
 
 def _centers(training: TrainingSet, cells: int, source: _random.NoiseKey) -> Float:
@@ -326,7 +334,7 @@ def _copying_score(
     cells = _training_set(centers)
     share = np.zeros(len(centers))
     for block in _arrays.blocks(training.rows):
-        label = cells.nearest(_arrays.widen(np.asarray(training.rows[block]), training.scale))[0][:, 0]
+        label = cells.nearest(training.read(block))[0][:, 0]
         share += np.bincount(label, minlength=len(centers))
     cell_of_x, cell_of_held = cells.nearest(x)[0][:, 0], cells.nearest(held)[0][:, 0]
     total = weight = 0.0

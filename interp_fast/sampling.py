@@ -281,7 +281,7 @@ def _check_error(error: Any, shape: tuple[int, int, int]) -> Any:
     if array.shape != shape:
         msg = f"error must have shape {shape}, one error for each row of the table and sample; got {array.shape}."
         raise ValueError(msg)
-    wide = np.ascontiguousarray(array, np.float64)
+    wide = np.require(array, np.float64, ["C", "A"])
     _arrays.check_finite(wide, "error")
     return wide
 

@@ -424,6 +424,17 @@ def test_check_sees_a_wrong_backend(capsys, monkeypatch, quantity):
     assert "do not use it" in out
 
 
+def test_check_fails_without_the_compiled_backend_that_ought_to_be_there(capsys, monkeypatch):
+    monkeypatch.setattr(itf.backends, "available", lambda: ["reference"])
+    assert main(["check"]) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(itf.backends, "broken", lambda: "the sources are in use.")
+    assert main(["check"]) == 1
+    assert capsys.readouterr().out.endswith("agree with the reference.\nFAILED: the sources are in use.\n")
+    assert main(["check", "--json"]) == 1
+    assert strict(capsys.readouterr().out)["broken"] == "the sources are in use."
+
+
 def test_check_survives_a_backend_that_raises(capsys, monkeypatch):
     from interp_fast.backends import reference
 

@@ -67,7 +67,7 @@ class Streamed:
             log_w = data.log_w[block]
             mass = float(np.logaddexp.reduce(log_w))
             weighted = log_w - mass if mass > -np.inf else np.full(len(log_w), -np.log(len(log_w)))
-            values = widen(np.asarray(data.rows[block]), data.scale)
+            values = widen(data.rows[block], data.scale)
             yield (
                 block,
                 values,
