@@ -405,7 +405,8 @@ class Field:
             before = self._schedule(np.nextafter(t[end], 0.0))
             rate[end] = before.sigma * before.sigma_dot
         if self.bandwidth > 0:
-            rate += alpha * alpha_dot * self.bandwidth**2
+            with np.errstate(invalid="ignore"):  # 0 * inf where alpha^2 starts linearly, and what needs the rate refuses
+                rate += alpha * alpha_dot * self.bandwidth**2
         return _Point(t, alpha, sigma, alpha_dot, sigma_dot, s2, rate)
 
     def _interpolate(self, p: _Point, index: npt.NDArray[np.int64], z: Float) -> Float:

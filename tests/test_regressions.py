@@ -62,6 +62,18 @@ def test_ties_at_the_data_end_have_no_gap():
     assert post.gap == 0
 
 
+@pytest.mark.filterwarnings("error")
+def test_smoothed_data_where_alpha_has_an_infinite_slope():
+    """alpha alpha_dot was 0 * inf at t = 0, a warning in every call of a field with a bandwidth."""
+    rows, x = np.array([[1.0, 0.0], [0.0, 3.0]]), np.array([[0.5, -0.5]])
+    flow = itf.Field(rows, itf.SqrtVP(), bandwidth=0.2)
+    np.testing.assert_allclose(flow.denoiser(x, 0.0), rows.mean(0, keepdims=True), rtol=1e-15)
+    np.testing.assert_allclose(flow.noise(x, 0.0), x, rtol=1e-15)
+    np.testing.assert_allclose(flow.log_density(x, 0.0), -0.25 - np.log(2 * np.pi), rtol=1e-15)
+    with pytest.raises(ValueError, match="velocity is infinite"):
+        flow.velocity(x, 0.0)
+
+
 def test_subset_without_weight_is_an_error():
     """It was a NaN and a warning."""
     with pytest.raises(ValueError, match="weight"):
