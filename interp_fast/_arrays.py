@@ -25,6 +25,7 @@ __all__ = [
     "queries",
     "reals",
     "result_type",
+    "rounded",
     "rows",
     "times",
     "widen",
@@ -221,6 +222,18 @@ def widen(block: Array, scale: tuple[float, float] | None) -> Float:
 def result_type(stored: npt.DTypeLike) -> np.dtype[Any]:
     """float64 for float64 rows, float32 for everything else."""
     return np.dtype(np.float64 if np.dtype(stored) == np.float64 else np.float32)
+
+
+def rounded(values: Float, dtype: npt.DTypeLike, what: str) -> Array:
+    """``values`` in a result type; ValueError where they are too large for it."""
+    with np.errstate(over="ignore"):
+        result = values.astype(dtype, copy=False)
+    if not np.isfinite(result).all():
+        largest = float(np.finfo(result.dtype).max)
+        remedy = "Rescale the data" + ("." if result.dtype == np.float64 else ", or pass them as float64.")
+        msg = f"{what} must stay within {largest:.2g}, the range of {result.dtype} results. {remedy}"
+        raise ValueError(msg)
+    return result
 
 
 def blocks(array: Any) -> list[slice]:

@@ -275,7 +275,7 @@ def shape(rng, *, small):
         rng.choice(5, p=[0.4, 0.6, 0, 0, 0] if small else [0.25, 0.55, 0.17, 0.025, 0.005])
     ]
     n = int(log_uniform(rng, low, high))
-    most = min(784, max(1, (2000 if small else 6_000_000) // n))
+    most = min(784, max(1, (2000 if small else 2_000_000) // n))
     d = int(rng.integers(1, 9)) if chance(rng, 0.6) else int(log_uniform(rng, 0.9, 2 if chance(rng, 0.7) else 2.9))
     return n, min(d, most)
 

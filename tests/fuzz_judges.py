@@ -99,6 +99,11 @@ class Truth:
         return self.promise.second + 2 * self.skipped + self.once
 
     @functools.cached_property
+    def relative(self):
+        """:attr:`second` of weights instead of their logarithms."""
+        return np.expm1(self.second)
+
+    @functools.cached_property
     def tie(self):
         """What kappa roundings of float64 do to a log weight: no excuse, but the reason of many a finding."""
         return 8 * EPS * self.ref.kappa
@@ -147,7 +152,7 @@ def in_nats(name):
 def relative(name, least=0.0):
     def judge(got, t):
         value = getattr(t.ref, name)
-        return distance(got, value), t.second * value + least
+        return distance(got, value), t.relative * value + least
 
     return judge
 
@@ -160,7 +165,7 @@ def scatter(got, t):
 
 def product(got, t):
     """C u of the kernels."""
-    bound = t.second * t.ref.variance * norm(t.u) + 1e-300
+    bound = t.relative * t.ref.variance * norm(t.u) + 1e-300
     return distance(got, t.ref.product), bound
 
 
@@ -253,7 +258,8 @@ def divergence(got, t):
     c = t.c
     drift = np.abs(t.case.d * c.sigma_dot / c.sigma.astype(LONG))
     smooth = np.abs(t.want.divergence_data)
-    bound = t.second * smooth + 8 * EPS * (np.abs(t.want.divergence) + drift + smooth) + 1e-300
+    least = 1e-300 * (1 + (t.case.bandwidth**2 + LONG(t.case.radius) ** 2) / t.s2)  # alpha may be subnormal
+    bound = t.relative * smooth + 8 * EPS * (np.abs(t.want.divergence) + drift + smooth) + least
     return distance(got, t.want.divergence, 1.79e308), bound
 
 
@@ -263,7 +269,7 @@ def jvp(got, t):
     scale = t.alpha / t.sigma.astype(LONG) ** 2 * kept
     want = scale[:, None] * t.ref.product + smoothed
     p = t.promise
-    bound = scale * t.second * t.ref.variance * norm(t.u) + p.second * norm(smoothed) + p.rounding * norm(want)
+    bound = scale * t.relative * t.ref.variance * norm(t.u) + p.second * norm(smoothed) + p.rounding * norm(want)
     return distance(got, want, p.largest), bound + max(p.least, 1e-300) * np.sqrt(t.case.d)
 
 

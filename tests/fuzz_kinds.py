@@ -168,6 +168,20 @@ STATISTICS = ("mean", "log_norm", "log_density", "ess", "entropy", "variance", "
               "top_weight", "work", "dropped", "certificate")  # fmt: skip
 
 
+def sizes(case, c, x, u):
+    """What vectors may come to, roughly: they must fit the result type."""
+    c = SimpleNamespace(**{name: np.abs(value).astype(LONG) for name, value in vars(c).items()})
+    row, s2 = LONG(norm(case.values).max()), c.sigma**2 + (c.alpha * case.bandwidth) ** 2
+    residual = norm(x) + c.alpha * row
+    return {
+        "denoiser": row + residual / c.alpha * (case.bandwidth > 0),
+        "noise": residual / np.sqrt(s2),
+        "score": residual / s2,
+        "velocity": c.alpha_dot * row + (c.sigma_dot + c.alpha_dot) * residual * np.maximum(c.sigma, c.alpha) / s2,
+        "jvp": c.alpha / s2 * (row**2 + case.bandwidth**2) * norm(u),
+    }
+
+
 def methods(case, engine, report):
     rng = case.rng
     m = how_many(rng, case, engine)
@@ -193,6 +207,8 @@ def methods(case, engine, report):
     steep = bool(~np.isfinite(c.alpha_dot).all())
     refusals = {name: far or singular for name in ("noise", "score", "divergence", "jvp", "velocity")}
     refusals |= {"velocity": far or singular or steep, "divergence": far or singular or steep}
+    for name, size in sizes(case, c, x, u).items():
+        refusals[name] = refusals.get(name, far) or bool((size > judges.PROMISES[case.result].largest / 10).any())
 
     def run(threads, field_report):
         flow = field_report.ask("Field", lambda: case.field(engine.backend, schedule, threads), may_refuse=far)
@@ -263,6 +279,8 @@ def trajectory(case, engine, report):
     if steps is None:
         return
     x0 = points(rng, case, np.full(n, steps.alpha[0]), np.full(n, steps.sigma[0]))
+    farthest = max(np.abs(x0).max(), np.abs(case.values).max(), case.bandwidth, steps.sigma.max())
+    far |= bool(farthest * max(1, np.abs(steps.B).max()) > judges.PROMISES[case.result].largest / 100)
 
     def run(threads):
         flow = case.field(engine.backend, schedule, threads)
@@ -388,6 +406,8 @@ def draws(case, engine, report):
     c = schedule(t)
     key = _random.NoiseKey(int(rng.integers(2**63)), int(rng.integers(2**40)))
     far = case.out_of_range(np.ravel(c.sigma))
+    farthest = max(np.abs(case.values).max(), case.bandwidth, np.max(c.sigma))
+    far |= bool(farthest > judges.PROMISES[case.result].largest / 100)
     answer = report.ask("draw", lambda: case.field(engine.backend, schedule).draw(n, t, rng=key), may_refuse=far)
     if answer is None:
         return

@@ -74,6 +74,23 @@ def test_smoothed_data_where_alpha_has_an_infinite_slope():
         flow.velocity(x, 0.0)
 
 
+@pytest.mark.filterwarnings("error")
+def test_results_that_no_float32_can_hold(engine):
+    """They were infinities and a warning about a cast."""
+    rows, x = np.array([[1e30, 0.0], [0.0, 2e38]], np.float32), np.array([[1e30, 1e25]])
+    flow = itf.Field(rows, itf.VELinear(1e39), backend=engine.backend)
+    calls = {
+        "score": lambda: flow.with_schedule(itf.VELinear(1e-8)).score(x, 0.5),
+        "velocity": lambda: flow.velocity(100 * x, 1 - 1e-12),
+        "the samples": lambda: itf.sample(flow, itf.ddim(flow.schedule, [0.0, 0.1]), 50, rng=0),
+        "the path": lambda: itf.sample(flow, itf.ddim(flow.schedule, [0.0, 0.1, 1.0]), 50, rng=0, keep="path"),
+        "x": lambda: flow.draw(50, 0.0, rng=0),
+    }
+    for name, call in calls.items():
+        with pytest.raises(ValueError, match=rf"^{name} must stay within 3.4e.38, .*float32.*float64"):
+            call()
+
+
 def test_subset_without_weight_is_an_error():
     """It was a NaN and a warning."""
     with pytest.raises(ValueError, match="weight"):
