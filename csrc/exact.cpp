@@ -128,6 +128,8 @@ Used write_scalars(const Data& data, const Query& query, const Candidates& from,
   for (size_t i = 0; i < rows; i++) {
     if (from.c[i] != from.c[relative.top]) differing = std::max(differing, relative.logits[i]);
   }
+  size_t copies = 0;
+  for (size_t i = 0; i < rows; i++) copies += from.c[i] == from.c[relative.top] && relative.logits[i] >= differing;
   const bool second_order = (out.variance || out.jvp) && differing > -INFINITY;
   const double counted_from = second_order ? differing : out.off_weights() ? runner_up : 0.0;
   const double floor = beside ? -INFINITY : (counted_from > -INFINITY ? counted_from : 0.0) - query.cut;
@@ -178,7 +180,7 @@ Used write_scalars(const Data& data, const Query& query, const Candidates& from,
     if (p > 0) sums.rows.push_back(from.rows[i]), sums.p.push_back(p);
   }
   if (out.ess) out.ess[m] = 1 / squares;
-  return {kept, differing > -INFINITY, std::exp(log_beside) * p_top, 0};
+  return {kept, copies, std::exp(log_beside) * p_top, 0};
 }
 
 // The sums over other rows, which are about the centre and in normal form.

@@ -29,7 +29,7 @@ void fill_top(const Candidates& candidates, const std::vector<double>& logits, d
 // What became of the rows of one query.
 struct Used {
   int64_t rows;             // of weight above exp(-cut), counted
-  bool spread;              // not all of them equally far: enough for a variance
+  size_t copies;            // as far as the heaviest and heavier than every row that is not: what hides a variance
   double others, variance;  // weight of the rows that are no candidates, and the variance, in normal form
 };
 

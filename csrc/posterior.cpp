@@ -160,17 +160,17 @@ std::vector<Query> few_rows(const Data& data, const std::vector<Query>& queries,
     const std::vector<Candidates> candidates = measure(data, kept.data(), kept_lists, threads);
     const std::vector<Used> used = finish_exact(data, kept.data(), candidates, {}, u, out, threads);
     std::vector<Query> flat;
-    int64_t copies = 0;
+    size_t copies = 0;
     for (size_t q = 0; q < kept.size(); q++) {
       const double left_out = static_cast<double>(data.active - used[q].rows);
       if (out.dropped) out.dropped[kept[q].index] = std::min(1.0, left_out * std::exp(-kept[q].cut));
-      const int64_t seen = static_cast<int64_t>(candidates[q].rows.size());
-      if ((out.variance || out.jvp) && !used[q].spread && seen < data.active && kept[q].s2 > 0) {
-        flat.push_back(kept[q]), copies = std::max(copies, seen);
+      const bool all = static_cast<int64_t>(candidates[q].rows.size()) == data.active;
+      if ((out.variance || out.jvp) && used[q].copies >= k && !all && kept[q].s2 > 0) {
+        flat.push_back(kept[q]), copies = std::max(copies, used[q].copies);
       }
     }
     // Copies of the heaviest row hid the rows that make the variance: look beyond them.
-    if (!flat.empty()) few_rows<T>(data, flat, u, out, copies + 1, kAlways, threads);
+    if (!flat.empty()) few_rows<T>(data, flat, u, out, static_cast<int64_t>(copies) + 1, kAlways, threads);
   }
   return rest;
 }

@@ -91,6 +91,21 @@ def test_results_that_no_float32_can_hold(engine):
             call()
 
 
+def test_variance_beside_lighter_copies_of_the_heaviest_row(engine, dtype):
+    """Rows were left out by how far they lie below a copy, which has no part in the variance, when one row did not."""
+    rng = np.random.default_rng(20)
+    away = rng.standard_normal((200, 20))
+    away /= np.linalg.norm(away, axis=1, keepdims=True)
+    x, weights = np.full((1, 20), 0.5), np.ones(200)
+    weights[1] = np.exp(-12)
+    for nats in range(50, 130, 4):  # of the first row that differs; then come thirty others, and those too far to count
+        far = np.concatenate([[0, 0, nats], np.full(30, nats + 5), np.full(167, 5000)])
+        rows = (2 * x + away * np.sqrt(2 * far)[:, None]).astype(dtype)
+        post = itf.Field(rows, weights=weights, backend=engine.backend).posterior(x, 0.5)
+        ref = oracle.posterior(rows, x, 0.5, 0.5, weights)
+        np.testing.assert_allclose(post.variance, ref.variance, rtol=1e-3 if dtype == "float32" else 1e-9)
+
+
 def test_subset_without_weight_is_an_error():
     """It was a NaN and a warning."""
     with pytest.raises(ValueError, match="weight"):
