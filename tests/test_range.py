@@ -49,21 +49,22 @@ def test_samples_far_from_all_rows(engine):
     np.testing.assert_allclose(found.ratio, 1)
 
 
+@pytest.mark.parametrize("n", [2, 50])
 @pytest.mark.parametrize("d", [1, 30])
-def test_queries_far_from_subnormal_rows(engine, d):
-    rows = np.zeros((50, d), np.float32)
-    rows[3, 0] = 1e-39
+def test_queries_far_from_subnormal_rows(engine, n, d):
+    rows = np.zeros((n, d), np.float32)
+    rows[1, 0] = 1e-39
     x = np.random.default_rng(0).standard_normal((20, d))
     index, squared = itf.Field(rows, backend=engine.backend)._set.nearest(x, 2)
     np.testing.assert_allclose(squared, np.tile((x**2).sum(1)[:, None], 2), rtol=1e-12)
-    assert ((index >= 0) & (index < 50)).all()
+    assert ((index >= 0) & (index < n)).all()
     field = itf.Field(rows, backend=engine.backend)
     for some in (x[:2], x):  # few queries, and many
-        post, ref = field.posterior(some, 0.5, top=3), oracle.posterior(rows, some, 0.5, 0.5)
-        np.testing.assert_allclose(post.ess, 50)
+        post, ref = field.posterior(some, 0.5, top=2), oracle.posterior(rows, some, 0.5, 0.5)
+        np.testing.assert_allclose(post.ess, n)
         np.testing.assert_allclose(post.log_norm, ref.log_norm, rtol=1e-12)
-        np.testing.assert_allclose(post.top_weight, 0.02)
-        np.testing.assert_array_equal(post.top_index, np.tile(np.arange(3), (len(some), 1)))
+        np.testing.assert_allclose(post.top_weight, 1 / n)
+        assert (np.diff(np.sort(post.top_index)) > 0).all()
 
 
 @pytest.mark.parametrize("size", [1e300, 2.0**600, 1e-100, 1e-200, 1e-310])
