@@ -377,6 +377,7 @@ class LowWave {
     if (best_ > 0) {
       if (found_[q].crowded || found_[q].rows.size() < best_) return false;
       shorten(q, found_[q]);
+      if (found_[q].rows.size() < best_) return false;
       best.rows = std::move(found_[q].rows);
       const ExactKernels& exact = active_kernels().exact;
       for (int64_t row : best.rows) best.c.push_back(exact.distance2(data_.rows, row, query.x, query.alpha));

@@ -288,7 +288,7 @@ std::vector<Query> normal_form(const Data& data, const double* x, int64_t querie
 
 void posterior(const Data& data, const double* x, int64_t queries, const double* alpha, const double* sigma,
                const double* cut, const double* u, const Outputs& out, int threads) {
-  if (data.rows.type == RowType::f64) {
+  if (data.wide) {
     posterior_in<double>(data, normal_form(data, x, queries, alpha, sigma, cut, threads), u, out, threads);
   } else {
     posterior_in<float>(data, normal_form(data, x, queries, alpha, sigma, cut, threads), u, out, threads);
@@ -315,9 +315,8 @@ void nearest(const Data& data, const double* x, int64_t queries, double alpha, i
       const Query* const from = some.data() + first;
       const Wanted wanted = {static_cast<size_t>(k), false, capacity};
       const std::vector<Shortlist> lists = look.bytes ? collect_by_bytes(data, *look.bytes, from, size, wanted, threads)
-                                           : data.rows.type == RowType::f64
-                                               ? collect<double>(data, from, size, wanted, threads)
-                                               : collect<float>(data, from, size, wanted, threads);
+                                           : data.wide ? collect<double>(data, from, size, wanted, threads)
+                                                       : collect<float>(data, from, size, wanted, threads);
       const std::vector<Candidates> candidates = measure(data, from, lists, threads);
       for (int64_t q = 0; q < size; q++) {
         if (lists[q].overflowed()) {

@@ -210,10 +210,12 @@ template <class T>
 void fill_lane(T* lanes, int width, int lane, const Query& query, double factor, double gamma, bool weighted,
                double left = 0, double length = 0, bool bounds = true) {
   const double a = query.alpha, w = weighted ? factor * query.variance : 0.0;
-  double fields[kLaneFields] = {0.5 * factor * a * a,
+  // Also far from all rows, where h is next to nothing, the norm of a row that must never count outweighs all scores.
+  const double h = 0.5 * factor * a * a, least = 4 * factor / (kNever * normal_scale(query));
+  double fields[kLaneFields] = {std::max(h, least),
                                 w,
                                 gamma * factor * a * std::sqrt(query.x2) + left,
-                                0.5 * gamma * factor * a * a,
+                                gamma * h + std::max(0.0, least - h),
                                 weight_roundoff<T>() * w,
                                 cut_of<T>(query) * factor * query.variance,
                                 length};

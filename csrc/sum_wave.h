@@ -261,6 +261,7 @@ class SumWave {
           query.apart = std::make_shared<const Apart>(Apart{std::move(candidates[q]), true});
         }
       }
+      if (out_.order() && candidates[q].rows.size() < best_) passed_[q] = false;
       if (passed_[q]) finisher_.write(query, total, candidates[q]);
     });
   }

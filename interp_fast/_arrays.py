@@ -18,6 +18,7 @@ __all__ = [
     "as_array",
     "blocks",
     "check_finite",
+    "check_size",
     "count",
     "is_source",
     "log_weights",
@@ -38,6 +39,9 @@ Float = npt.NDArray[np.float64]
 _COPY_LIMIT = 1 << 27
 _BLOCK_BYTES = 1 << 24
 _BYTE_SCALE = (2.0 / 255.0, -1.0)
+# Of numbers other than 0: squares of these, sums of many of them and their quotients are normal float64 numbers.
+_SMALLEST, _LARGEST = 2.0**-250, 2.0**250
+_UNIT = "Measure data, noise and queries in another unit."
 
 
 def _identity(a: Array) -> Any:
@@ -244,12 +248,25 @@ def blocks(array: Any) -> list[slice]:
 
 
 def check_finite(array: Array, name: str, first: int = 0) -> None:
-    """Raise ValueError naming the first row of ``array`` that is not finite; rows are numbered from ``first``."""
-    if not np.isfinite(array).all():
+    """ValueError naming the first row of ``array`` that is not finite, or too large; numbered from ``first``."""
+    if not max(array.max(initial=0.0), -array.min(initial=0.0)) <= _LARGEST:
         flat = array.reshape(len(array), -1) if array.ndim else array.reshape(1, 1)
-        row = int(np.flatnonzero(~np.isfinite(flat).all(axis=1))[0])
-        column = int(np.flatnonzero(~np.isfinite(flat[row]))[0])
+        good = np.abs(flat) <= _LARGEST
+        row = int(np.flatnonzero(~good.all(axis=1))[0])
+        column = int(np.flatnonzero(~good[row])[0])
         msg = f"{name} must be finite; got {flat[row, column]} in row {first + row}, column {column}."
+        if np.isfinite(flat[row, column]):
+            msg = msg.replace("finite", "at most 2**250 = 1.8e75 in size") + f" {_UNIT}"
+        raise ValueError(msg)
+
+
+def check_size(values: npt.ArrayLike, name: str) -> None:
+    """ValueError unless every number is 0, or neither its square nor the inverse of that is out of range."""
+    size = np.abs(values)
+    good = (size == 0) | ((size >= _SMALLEST) & (size <= _LARGEST))
+    if not good.all():
+        bad = float(np.asarray(values)[~good].flat[0])
+        msg = f"{name} must be 0 or between 2**-250 = 5.5e-76 and 2**250 = 1.8e75 in size; got {bad!r}. {_UNIT}"
         raise ValueError(msg)
 
 

@@ -398,6 +398,7 @@ class Field:
             np.full(m, v, np.float64)
             for v in (t, c.alpha, c.sigma, c.alpha_dot, c.sigma_dot)
         )  # fmt: skip
+        _arrays.check_size(sigma, "sigma")
         s2 = sigma**2 + (alpha * self.bandwidth) ** 2
         with np.errstate(invalid="ignore"):
             rate = sigma * sigma_dot

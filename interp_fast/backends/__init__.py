@@ -75,7 +75,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._arrays import blocks, check_finite, widen
+from .._arrays import blocks, check_finite, check_size, widen
 
 __all__ = ["Moments", "State", "available", "broken", "default_threads", "get"]
 
@@ -122,13 +122,15 @@ class Moments:
             origin = np.zeros_like(origin)
         heaviest = origin if even else head[0].copy()
         del head  # here and below: two blocks at a time, not five, is what a field costs when it is made
-        total, weighted, second, farthest = np.zeros_like(origin), np.zeros_like(origin), 0.0, 0.0
+        total, weighted, second, farthest, tiny = np.zeros_like(origin), np.zeros_like(origin), 0.0, 0.0, 0.0
         for block in blocks(rows):
             values = widen(rows[block], scale)
             check_finite(values, "data", block.start)
             w, used_here = np.exp(log_w[block]), used[block]
             away = np.subtract(values, origin, out=values if even else None)
             squares = np.einsum("ij,ij->i", away, away)
+            if farthest == 0:  # all rows so far are equal, or differ by so little that the squares vanish
+                tiny = max(tiny, float(np.abs(away[used_here]).max(initial=0.0)))
             total += used_here.astype(np.float64) @ away
             farthest = max(farthest, float(np.max(squares[used_here], initial=0.0)))
             if not even:
@@ -139,6 +141,7 @@ class Moments:
             del values, away
         shift = total / np.count_nonzero(used)
         reach = math.sqrt(farthest) + math.sqrt(float(shift @ shift))
+        check_size(reach or tiny, "the distance of the rows of data to their mean")
         # Rows that differ differ, also when the weights of all but one are too small for the sum.
         radius = max(math.sqrt(max(0.0, second - float(weighted @ weighted))), 2.0**-530 * reach)
         return cls(origin + shift, heaviest + weighted, radius, reach)
