@@ -250,20 +250,22 @@ void posterior_in(const Data& data, const std::vector<Query>& queries, const dou
   few_rows<T>(data, crowded, u, out, depth, kAlways, threads);
 }
 
-// Fills in |x~|^2 and `largest`, in several chains; differences are rounded as those that panels are filled with.
+// Fills in |x~|^2, `largest` and `displacement`, in several chains; differences are rounded as those that panels are
+// filled with.
 void measure_query(const Data& data, Query& query) {
   constexpr ptrdiff_t kChains = 8;
   const ptrdiff_t d = data.rows.d;
-  double squares[kChains] = {}, largest[kChains] = {};
+  double squares[kChains] = {}, largest[kChains] = {}, rounded[kChains] = {};
   for (ptrdiff_t k = 0; k < d; k += kChains) {
     for (ptrdiff_t i = 0; i < std::min(kChains, d - k); i++) {
-      const double difference = query.x[k + i] - query.alpha * data.center[static_cast<size_t>(k + i)];
-      const double size = std::abs(difference);
-      squares[i] += difference * difference;
+      const double product = query.alpha * data.center[static_cast<size_t>(k + i)];
+      const double difference = query.x[k + i] - product, size = std::abs(difference);
+      squares[i] += difference * difference, rounded[i] += product * product;
       largest[i] = size > largest[i] ? size : largest[i];
     }
   }
   query.x2 = std::accumulate(squares, squares + kChains, 0.0) / (data.unit * data.unit);
+  query.displacement = kRoundoff<double> * std::sqrt(std::accumulate(rounded, rounded + kChains, 0.0)) / data.unit;
   query.largest = *std::max_element(largest, largest + kChains);
 }
 

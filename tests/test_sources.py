@@ -1,6 +1,8 @@
 """Row sources: anything with shape, dtype and row slices gives the answers of the same rows in memory."""
 
 import numpy as np
+import oracle
+import problems
 import pytest
 
 import interp_fast as itf
@@ -66,6 +68,26 @@ def test_fields_samples_and_neighbours_are_those_of_the_rows_in_memory(small_blo
     first, second = streamed.draw(5, 0.5, rng=1), memory.draw(5, 0.5, rng=1)
     np.testing.assert_array_equal(first[1], second[1])
     np.testing.assert_allclose(first[0], second[0], rtol=1e-12)
+
+
+def test_far_rows_of_different_blocks_tie(small_blocks, backend, dtype):
+    """Blocks are compared by differences of distances, which rounding would decide: all but a millionth of them."""
+    rows = np.random.default_rng(4).uniform(-20, 20, (40, 5)).astype(dtype)
+    rows[[13, 33]] = rows[2]  # equal rows in three blocks
+    t = 1 - 1e-4
+    alpha, sigma = float(itf.Linear()(t).alpha), float(itf.Linear()(t).sigma)
+    x = problems.far_ties(rows.astype(float), alpha, sigma)
+    field = itf.Field(Source(rows), backend=backend)
+    post, ref = field.posterior(x, t, top=3), oracle.posterior(rows, x, alpha, sigma)
+    tight = 1e-5 if dtype == "float32" else 1e-10
+    want = oracle.fields(ref, x, itf.Linear()(t))
+    error = np.linalg.norm(field.noise(x, t) - want.noise, axis=1)
+    assert (error <= 10 * tight * np.maximum(1, np.linalg.norm(want.noise, axis=1))).all()
+    for name in ("ess", "entropy", "variance", "gap", "log_rest"):
+        np.testing.assert_allclose(getattr(post, name), getattr(ref, name), rtol=tight, atol=tight, err_msg=name)
+    np.testing.assert_allclose(post.top_weight, -np.sort(-np.exp(ref.log_weight), axis=1)[:, :3], atol=tight)
+    blocks = post.top_index[:, :2] // 7
+    assert (blocks[:, 0] != blocks[:, 1]).any()
 
 
 def test_subset_and_isa_are_those_of_the_rows_in_memory(backend):
