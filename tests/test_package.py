@@ -22,9 +22,9 @@ HEAVY = {"numba", "scipy", "matplotlib", "sklearn", "tqdm", "torch", "ml_dtypes"
 
 # from the ground up: a module imports from the layers below its own, and nothing from beside or above
 LAYERS = (
-    ("_arrays", "_random", "_results", "_html", "_datasets"),
-    ("schedules", "backends", "_figures"),
-    ("backends.*", "grid", "perturb", "model"),  # the backends may also share among themselves
+    ("_arrays", "_random", "_results", "_html", "_pictures"),
+    ("schedules", "backends", "_datasets"),
+    ("backends.*", "grid", "perturb", "model", "_figures"),  # the backends may also share among themselves
     ("steps", "_training"),
     ("field", "_attribution", "metrics"),
     ("_trajectory", "_cells", "_montecarlo", "_experiment"),
