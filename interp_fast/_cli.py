@@ -12,7 +12,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,8 +19,9 @@ import numpy as np
 
 import interp_fast as itf
 
-from . import _pictures
-from ._datasets import Dataset, InputError, Shape, load, matched
+from ._compare import comparable
+from ._datasets import Dataset, InputError, Shape, load
+from ._pictures import show
 from ._results import to_json
 
 __all__ = ["main"]
@@ -348,38 +348,19 @@ def _function(path: Path, name: str) -> Callable[..., Any]:
 def _memorization(arguments: Any) -> int:
     """Compare samples with a training set: nearest rows, share of copies, precision and recall."""
     data = _load(arguments, holdout="0", value_range=arguments.range)
-    (samples, held), said = _alike(arguments, data)
-    show = _Progress()
-    show(f"{len(samples)} samples against {len(data.rows)} rows", 0.0)
-    result = itf.memorization(
-        samples, data.rows, holdout=held, radius=arguments.radius, ratio=arguments.ratio, rng=arguments.seed
-    )
-    show("", 1.0)
-    _show(
-        arguments,
-        result.to_dict() | {"range": data.range, "made_alike": said},
-        "\n".join([*said, f"all values {_pictures.show(data.range)}", "", repr(result)]),
-    )
+    samples, said = comparable(arguments.samples, data, "samples", arguments.range)
+    held, more = comparable(arguments.holdout, data, "holdout", arguments.range) if arguments.holdout else (None, [])
+    said += more
+    progress = _Progress()
+    progress(f"{len(samples)} samples against {len(data.rows)} rows", 0.0)
+    with _warnings_as_lines():
+        result = itf.memorization(
+            samples, data.rows, holdout=held, radius=arguments.radius, ratio=arguments.ratio, rng=arguments.seed
+        )
+    progress("", 1.0)
+    words = [*said, f"all values {show(data.range)}", ""] if data.range else said
+    _show(arguments, result.to_dict() | {"range": data.range, "made_alike": said}, "\n".join([*words, repr(result)]))
     return OK
-
-
-def _alike(arguments: Any, data: Dataset) -> tuple[list[Any], list[str]]:
-    """Samples and held-out rows (None without) in the range and layout of the data, and what was done, in words."""
-    from .metrics import fitting_layout
-
-    made: list[Any] = []
-    said: list[str] = []
-    for name in ("samples", "holdout"):
-        if getattr(arguments, name) is None:
-            made.append(None)
-            continue
-        given, done = matched(getattr(arguments, name), data.pictures, arguments.data, name, arguments.range)
-        said += done
-        if found := fitting_layout(given.rows, data.rows):
-            said.append(f"{name}: laid out {found[0]}, as distances say; reordered as the data")
-            given = replace(given, rows=np.take(given.rows, found[1], axis=1))
-        made.append(given.rows)
-    return made, said
 
 
 def _experiments(arguments: Any) -> int:
@@ -487,6 +468,16 @@ def _written(target: Path, *, folder: bool = False) -> Iterator[Path]:
         target.mkdir(exist_ok=True)
         for path in made.iterdir():
             path.replace(target / path.name)
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Warnings for the user, a line each on stderr."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for warning in said:
+        print(f"interp-fast: warning: {warning.message}", file=sys.stderr)
 
 
 def _show(arguments: Any, result: dict[str, Any], text: str) -> None:

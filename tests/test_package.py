@@ -31,7 +31,7 @@ LAYERS = (
     ("sampling", "_phases", "losses"),
     ("theory", "auditing"),
     ("__init__", "_experiments_plane", "_experiments_certificates", "_experiments_images"),
-    ("_study", "_peers", "_check", "experiments"),  # from here on by the public names
+    ("_study", "_peers", "_check", "_compare", "experiments"),  # from here on by the public names
     ("_report_curves", "_report_errors", "_report_samples", "_report_steps", "_benchmark"),
     ("_report", "_bench"),
     ("_cli",),

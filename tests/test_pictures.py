@@ -149,6 +149,12 @@ def test_a_range_that_is_given_is_that_of_both(here, capsys):
     np.save("signed.npy", SIGNED(dark))
     assert copied(capsys, "bytes.npy", "signed.npy", "--range", "-1,1")[0] == 1
     assert copied(capsys, "bytes.npy", "signed.npy", "--range=-1,1")[0] == 1
+    assert main(["memorization", "signed.npy", "bytes.npy", "--range", "0,1"]) == 0  # which it is not
+    np.save("full.npy", SIGNED(COLOURS))
+    np.save("full bytes.npy", COLOURS)
+    capsys.readouterr()
+    assert main(["memorization", "full.npy", "full bytes.npy", "--range", "0,1"]) == 0
+    assert capsys.readouterr().err.startswith("interp-fast: warning: the values of samples lie in [-1, 1] and those")
     for bad in ("1", "1,0", "a,b", "0,1,2", "nan,1", "0,inf"):
         assert main(["memorization", "bytes.npy", "dark.npy", "--range", bad]) == 2
         assert "LOW,HIGH" in capsys.readouterr().err
