@@ -22,16 +22,16 @@ HEAVY = {"numba", "scipy", "matplotlib", "sklearn", "tqdm", "torch", "ml_dtypes"
 
 # from the ground up: a module imports from the layers below its own, and nothing from beside or above
 LAYERS = (
-    ("_arrays", "_random", "_results", "_html", "_datasets"),
-    ("schedules", "backends", "_figures"),
-    ("backends.*", "grid", "perturb", "model"),  # the backends may also share among themselves
+    ("_arrays", "_random", "_results", "_html", "_pictures"),
+    ("schedules", "backends", "_datasets"),
+    ("backends.*", "grid", "perturb", "model", "_figures"),  # the backends may also share among themselves
     ("steps", "_training"),
     ("field", "_attribution", "metrics"),
     ("_trajectory", "_cells", "_montecarlo", "_experiment"),
     ("sampling", "_phases", "losses"),
     ("theory", "auditing"),
     ("__init__", "_experiments_plane", "_experiments_certificates", "_experiments_images"),
-    ("_study", "_peers", "_check", "experiments"),  # from here on by the public names
+    ("_study", "_peers", "_check", "_compare", "experiments"),  # from here on by the public names
     ("_report_curves", "_report_errors", "_report_samples", "_report_steps", "_benchmark"),
     ("_report", "_bench"),
     ("_cli",),
