@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include "arithmetic.h"
 #include "data.h"
 #include "dispatch.h"
 #include "limits.h"
@@ -49,6 +50,7 @@ std::unique_ptr<PyData> make_data(const py::array& rows, const Doubles& log_w, c
   const double *w = log_w.data(), *c = center.data(), *m = mean.data();
   auto out = std::unique_ptr<PyData>(new PyData{rows, log_w, {}});
   py::gil_scoped_release release;
+  const DefaultArithmetic arithmetic;
   out->data = prepare(raw, w, c, m, radius, reach, bandwidth, low_memory, threads);
   return out;
 }
@@ -81,6 +83,7 @@ void py_posterior(const Doubles& x, const PyData& data, const Doubles& alpha, co
   const double *queries = x.data(), *a = alpha.data(), *s = sigma.data(), *c = cut.data(), *v = u ? u->data() : nullptr;
   const int64_t count = x.shape(0);
   py::gil_scoped_release release;
+  const DefaultArithmetic arithmetic;
   posterior(data.data, queries, count, a, s, c, v, to, threads);
 }
 
@@ -91,6 +94,7 @@ void py_nearest(const Doubles& x, const PyData& data, double alpha, Integers& in
   int64_t* rows = index.mutable_data();
   double* distances = squared_distance.mutable_data();
   py::gil_scoped_release release;
+  const DefaultArithmetic arithmetic;
   nearest(data.data, queries, count, alpha, k, rows, distances, threads);
 }
 
@@ -99,6 +103,7 @@ void py_normals(uint64_t key, uint64_t first_sample, uint32_t row, Doubles& out,
   const int64_t n = out.shape(0);
   const ptrdiff_t d = out.shape(1);
   py::gil_scoped_release release;
+  const DefaultArithmetic arithmetic;
   normals(key, first_sample, row, n, d, to, threads);
 }
 
@@ -106,6 +111,7 @@ std::map<std::string, double> py_limits(const py::array_t<uint8_t, py::array::c_
   const char* p = reinterpret_cast<const char*>(memory.data());
   const int64_t bytes = memory.size();
   py::gil_scoped_release release;
+  const DefaultArithmetic arithmetic;
   return limits(p, bytes, threads);
 }
 
@@ -143,6 +149,7 @@ void py_run_steps(Doubles& base, Doubles& cur, Doubles& previous, Integers& inde
   const Table table{alpha.data(), sigma.data(), a.data(), b.data(), c.data(), s.data(), commit.data()};
   const double* errors = error ? error->data() : nullptr;
   py::gil_scoped_release release;
+  const DefaultArithmetic arithmetic;
   run_steps(state, data.data, table, first, last, key, first_sample, errors, cut, threads, Poll());
 }
 

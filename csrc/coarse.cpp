@@ -29,7 +29,7 @@ void Coarse::round_rows(const Data& data, const ScreenKernels& kernels, int thre
   constexpr int64_t kRows = 64;
   parallel_for((n + kRows - 1) / kRows, threads, [&](int64_t task, int) {
     std::vector<float> x(padded);
-    std::vector<double> exact(data.rows.type == RowType::f64 ? padded : 0);
+    std::vector<double> exact(data.wide ? padded : 0);
     Block<float> as_row{};
     Block<double> as_exact_row{};
     as_row.chunk = as_exact_row.chunk = data.rows.d;

@@ -217,6 +217,7 @@ std::vector<Shortlist> collect(const Data& data, const KernelTable& table, const
       list.append(lists[slab][q]);
     }
     list.filter();
+    if (!list.overflowed() && list.entries().size() < k) list.take_all(data.rows.n);
   });
   return merged;
 }

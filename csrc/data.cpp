@@ -7,6 +7,11 @@
 #include "pool.h"
 
 namespace interp_fast {
+namespace {
+
+constexpr int kMostExponent = 120;  // of a unit in float32, so that neither it nor its inverse is subnormal
+
+}  // namespace
 
 Data prepare(const Rows& rows, const double* log_w, const double* center, const double* mean, double radius,
              double reach, double bandwidth, bool low_memory, int threads) {
@@ -21,12 +26,13 @@ Data prepare(const Rows& rows, const double* log_w, const double* center, const 
   int exponent = 0;
   if (reach > 0) std::frexp(reach / std::abs(rows.a), &exponent);
   data.inverse = std::ldexp(1.0, -exponent);
+  data.wide = rows.type == RowType::f64 || std::abs(exponent) > kMostExponent;
   data.unit = rows.a * std::ldexp(1.0, exponent);
   data.center.resize(d), data.shift32 = Buffer<float>(d), data.shift64 = Buffer<double>(d);
   for (ptrdiff_t k = 0; k < d; k++) {
     const double stored = (center[k] - rows.b) / rows.a;
     // The same origin whatever the type that decodes it; for bytes a whole number, so that differences are exact.
-    const double rounded = rows.type == RowType::f64  ? stored
+    const double rounded = data.wide                  ? stored
                            : rows.type == RowType::u8 ? std::nearbyint(stored)
                                                       : static_cast<float>(stored);
     data.center[k] = rows.a * rounded + rows.b;

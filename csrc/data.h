@@ -20,6 +20,7 @@ struct Data {
   // rounding of X is that of the difference; center is what the rounded shift makes it.
   std::vector<double> center;
   double unit, inverse;
+  bool wide;  // of float64, or of a size that float32 has no unit for: all work is in float64
   Buffer<float> shift32;
   Buffer<double> shift64;
   std::vector<double> n2;  // |X_i|^2

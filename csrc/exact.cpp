@@ -6,6 +6,7 @@
 
 #include "dispatch.h"
 #include "pool.h"
+#include "ties.h"
 
 namespace interp_fast {
 namespace {
@@ -67,25 +68,58 @@ std::vector<Candidates> measure(const Data& data, const Query* queries, const st
   return out;
 }
 
-Relative relative_logits(const Data& data, const Query& query, const Candidates& candidates) {
-  const size_t n = candidates.rows.size();
-  Relative out{std::vector<double>(n), 0, -INFINITY};
-  // From the nearest row, so that no digits go into what all have in common.
-  size_t nearest = n;
-  for (size_t i = 0; i < n; i++) {
-    const bool counts = data.log_w[candidates.rows[i]] > -INFINITY;
-    if (counts && (nearest == n || candidates.c[i] < candidates.c[nearest])) nearest = i;
+namespace {
+
+// The logits from how much farther each candidate is than one of them.
+void fill_logits(const Data& data, const Query& query, const Candidates& candidates, const std::vector<double>& farther,
+                 Relative& out) {
+  double least = INFINITY;
+  const auto log_w = [&](size_t i) { return data.log_w[candidates.rows[i]]; };
+  for (size_t i = 0; i < farther.size(); i++) {
+    if (log_w(i) > -INFINITY) least = std::min(least, farther[i]);
   }
-  for (size_t i = 0; i < n; i++) {
-    const double log_w = data.log_w[candidates.rows[i]], farther = candidates.c[i] - candidates.c[nearest];
-    out.logits[i] = query.s2 > 0 ? log_w - farther / (2 * query.s2) : farther == 0 ? log_w : -INFINITY;
+  for (size_t i = 0; i < farther.size(); i++) {
+    const bool counts = query.s2 > 0 || farther[i] == least;
+    out.logits[i] = counts ? log_w(i) - (query.s2 > 0 ? farther[i] / (2 * query.s2) : 0.0) : -INFINITY;
   }
   out.top = std::max_element(out.logits.begin(), out.logits.end()) - out.logits.begin();
+  out.runner_up = -INFINITY;
   const double highest = out.logits[out.top];
-  for (size_t i = 0; i < n; i++) {
+  for (size_t i = 0; i < farther.size(); i++) {
     out.logits[i] -= highest;
     if (i != out.top) out.runner_up = std::max(out.runner_up, out.logits[i]);
   }
+}
+
+}  // namespace
+
+Relative relative_logits(const Data& data, const Query& query, const Candidates& candidates, double variance) {
+  const size_t n = candidates.rows.size();
+  Relative out{std::vector<double>(n), 0, n, -INFINITY};
+  // From the nearest row, so that no digits go into what all have in common.
+  size_t& nearest = out.nearest;
+  std::vector<double> farther(n);
+  const auto counts = [&](size_t i) { return data.log_w[candidates.rows[i]] > -INFINITY; };
+  for (size_t i = 0; i < n; i++) {
+    if (counts(i) && (nearest == n || candidates.c[i] < candidates.c[nearest])) nearest = i;
+  }
+  const double c = candidates.c[nearest];
+  for (size_t i = 0; i < n; i++) farther[i] = candidates.c[i] - c;
+  fill_logits(data, query, candidates, farther, out);
+  if (!std::isfinite(c) || !ill_conditioned(data, query, c, variance, true)) return out;
+  // The rows that count, as far as this tells.
+  const double error = largest_error(data, c), depth = std::min(query.cut, kUnderflow<double>);
+  const double floor = std::min(0.0, out.runner_up) - depth;
+  std::vector<size_t> near;
+  std::vector<int64_t> rows;
+  for (size_t i = 0; i < n; i++) {
+    const double below = query.s2 > 0 ? 2 * query.s2 * (floor - out.logits[i]) : farther[i];
+    if (counts(i) && below <= error) near.push_back(i), rows.push_back(candidates.rows[i]);
+  }
+  if (near.size() < 2) return out;
+  const std::vector<double> exact = exact_differences(data, query, rows, candidates.rows[nearest]);
+  for (size_t i = 0; i < near.size(); i++) farther[near[i]] = exact[i];
+  fill_logits(data, query, candidates, farther, out);
   return out;
 }
 
@@ -117,10 +151,10 @@ void fill_top(const Candidates& candidates, const std::vector<double>& logits, d
 namespace {
 
 // What follows from the weights of one query alone; `sums` gets the rows that have any. `beside`: sums over all
-// other rows, or nullptr.
-Used write_scalars(const Data& data, const Query& query, const Candidates& from, const Total* beside,
+// other rows, or nullptr. `variance`: as far as it is known.
+Used write_scalars(const Data& data, const Query& query, const Candidates& from, const Total* beside, double variance,
                    const Outputs& out, Sums& sums) {
-  const Relative relative = relative_logits(data, query, from);
+  const Relative relative = relative_logits(data, query, from, variance);
   const double runner_up = relative.runner_up;
   const size_t rows = from.rows.size();
   // Copies of the heaviest row say nothing about the variance, which is made of the first row that differs.
@@ -128,6 +162,8 @@ Used write_scalars(const Data& data, const Query& query, const Candidates& from,
   for (size_t i = 0; i < rows; i++) {
     if (from.c[i] != from.c[relative.top]) differing = std::max(differing, relative.logits[i]);
   }
+  size_t copies = 0;
+  for (size_t i = 0; i < rows; i++) copies += from.c[i] == from.c[relative.top] && relative.logits[i] >= differing;
   const bool second_order = (out.variance || out.jvp) && differing > -INFINITY;
   const double counted_from = second_order ? differing : out.off_weights() ? runner_up : 0.0;
   const double floor = beside ? -INFINITY : (counted_from > -INFINITY ? counted_from : 0.0) - query.cut;
@@ -178,7 +214,7 @@ Used write_scalars(const Data& data, const Query& query, const Candidates& from,
     if (p > 0) sums.rows.push_back(from.rows[i]), sums.p.push_back(p);
   }
   if (out.ess) out.ess[m] = 1 / squares;
-  return {kept, differing > -INFINITY, std::exp(log_beside) * p_top, 0};
+  return {kept, copies, std::exp(log_beside) * p_top, 0, from.c[relative.nearest]};
 }
 
 // The sums over other rows, which are about the centre and in normal form.
@@ -233,14 +269,14 @@ std::vector<Used> finish_exact(const Data& data, const Query* queries, const std
   const ExactKernels& exact = active_kernels().exact;
   const bool sums_wanted = out.mean || out.variance || out.scatter || out.jvp;
   std::vector<Used> used(candidates.size());
-  parallel_for((n + kTogether - 1) / kTogether, threads, [&](int64_t task, int) {
-    const int64_t first = task * kTogether, count = std::min(kTogether, n - first);
+  // Queries first ... first + count - 1, of which `used` has the variance as far as it is known.
+  const auto answer = [&](int64_t first, int64_t count) {
     std::vector<Sums> sums(count);
     for (int64_t q = 0; q < count; q++) {
       const int64_t at = first + q;
       Sums& to = sums[q];
       const Total* const beside = others.empty() ? nullptr : &others[at];
-      used[at] = write_scalars(data, queries[first + q], candidates[at], beside, out, to);
+      used[at] = write_scalars(data, queries[at], candidates[at], beside, used[at].variance, out, to);
       if (!sums_wanted) continue;
       const ptrdiff_t d = data.rows.d;
       to.top.resize(d), to.shift.resize(d), to.along.resize(out.jvp ? d : 0);
@@ -257,8 +293,18 @@ std::vector<Used> finish_exact(const Data& data, const Query* queries, const std
         });
     for (int64_t q = 0; q < count; q++) {
       const int64_t m = queries[first + q].index;
+      Used& of = used[first + q];
       if (!others.empty()) add_beside(data, others[first + q], out.jvp ? u + m * data.rows.d : nullptr, sums[q]);
-      used[first + q].variance = write_sums(sums[q], m, u, out) / (data.unit * data.unit);
+      of.variance = write_sums(sums[q], m, u, out) / (data.unit * data.unit);
+      of.spread |= of.variance > 0;  // equally far, but apart
+    }
+  };
+  parallel_for((n + kTogether - 1) / kTogether, threads, [&](int64_t task, int) {
+    const int64_t first = task * kTogether, last = std::min(n, first + kTogether);
+    answer(first, last - first);
+    for (int64_t q = first; q < last; q++) {
+      const auto ill = [&](double v) { return ill_conditioned(data, queries[q], used[q].nearest, v, true); };
+      if (!ill(0) && ill(used[q].variance)) answer(q, 1);
     }
   });
   return used;

@@ -14,13 +14,14 @@ namespace interp_fast {
 std::vector<Candidates> measure(const Data& data, const Query* queries, const std::vector<Shortlist>& lists,
                                 int threads);
 
-// Logits l_i = log_w_i - c_i / (2 S) relative to the heaviest candidate, -inf for rows of weight 0.
+// Logits l_i = log_w_i - c_i / (2 S) relative to the heaviest candidate, -inf for rows of weight 0. Where rounding c_i
+// would cost more than is promised of logits, or of the mean of rows of this variance (in normal form), they are exact.
 struct Relative {
   std::vector<double> logits;
-  size_t top;        // position of the heaviest
-  double runner_up;  // largest of the other logits
+  size_t top, nearest;  // positions of the heaviest and of the nearest
+  double runner_up;     // largest of the other logits
 };
-Relative relative_logits(const Data& data, const Query& query, const Candidates& candidates);
+Relative relative_logits(const Data& data, const Query& query, const Candidates& candidates, double variance = 0);
 
 // Rows and weights of the `top` heaviest candidates; rows that are no candidates follow with weight 0.
 void fill_top(const Candidates& candidates, const std::vector<double>& logits, double log_weight_top, int64_t top,
@@ -29,8 +30,9 @@ void fill_top(const Candidates& candidates, const std::vector<double>& logits, d
 // What became of the rows of one query.
 struct Used {
   int64_t rows;             // of weight above exp(-cut), counted
-  bool spread;              // not all of them equally far: enough for a variance
+  size_t copies;            // as far as the heaviest and heavier than every row that is not: what hides a variance
   double others, variance;  // weight of the rows that are no candidates, and the variance, in normal form
+  double nearest;           // squared distance of the nearest candidate
 };
 
 // Everything in `out` but dropped and work, for each query, from candidates that hold every row of weight above

@@ -96,11 +96,11 @@ IF_INLINE Words byte_centers(const Block<float>& block, Vec<float> shift) {
   return (Words) __builtin_convertvector(shift * (-1 / block.inverse), Ints);
 }
 
-// n with 2^n v <= 2^bits
+// The largest n with 2^n v <= 2^bits for which 2^n is a float.
 IF_INLINE int scale_to(float v, int bits) {
   int exponent = 0;
   if (v > 0) frexpf(v, &exponent);
-  return bits - exponent;
+  return bits - exponent < 127 ? bits - exponent : 127;
 }
 
 // f(k, the numbers from k on), with zeros after the last.

@@ -10,6 +10,7 @@
 #include "exact.h"
 #include "shortlist.h"
 #include "sum.h"
+#include "ties.h"
 
 namespace interp_fast {
 
@@ -38,7 +39,8 @@ class Finisher {
     // Errors of logits reach the mean through the deviation of the rows; where many rows share the weight they average
     // (first order, checked against float64). The sum itself and the stored rows add their own roundings.
     const double deviation = std::sqrt(data_.active == 1 ? 0.0 : std::min(1.0, unsure) * variance);
-    const double error = (unsure > kCrowded ? 4 : 1) * total.logit * deviation;
+    double error = (unsure > kCrowded ? 4 : 1) * total.logit * deviation;
+    error += displaced(query, total.displacement, variance);
     const double rounding = 4 * kRoundoff<T> * std::sqrt(total.second());
     if (mean() && !(error + rounding <= allowed(data_, query, promise_))) return false;
     return !out_.scatter || error + rounding <= allowed_in_scatter();
@@ -60,11 +62,21 @@ class Finisher {
     return (largest <= harmless && !second_order()) || enough(query, total, largest, INFINITY);
   }
 
+  // Whether distances in float64 tell the rows of such a list apart, and from those in sums about the centre.
+  bool told_apart(const Query& query, const Candidates& candidates, double variance) const {
+    double c = INFINITY;
+    for (double other : candidates.c) c = std::min(c, other);
+    const double from_center = data_.unit * data_.unit * query.x2;
+    c = c < INFINITY ? std::max(c, from_center) : from_center;
+    return !ill_conditioned(data_, query, c, variance, out_.off_weights() || out_.top > 0);
+  }
+
   // The largest weight whose logit may be formed in T whatever the posterior: what the tests let pass.
   double harmless(const Query& query) const {
     const double error = logit_error<T>(data_, query), rounding = 4 * kRoundoff<T> * data_.reach;
     double most = INFINITY, weight = second_order() ? kCrowded : off_weights() ? kMostInT : 1.0;
     if (mean()) most = allowed(data_, query, promise_) - rounding;
+    most -= displaced(query, query.displacement, data_.reach * data_.reach);
     if (out_.scatter) most = std::min(most, allowed_in_scatter() - rounding);
     const double deviations = std::max(0.0, most) / (error * data_.reach);
     if (deviations < 4) weight = std::min({weight, kCrowded, deviations * deviations});
@@ -170,6 +182,10 @@ class Finisher {
   // as rounding leaves of the smallest beside an exact one.
   double least_rest(double error) const {
     return std::min(kMostInT, promise_.rest * std::max(1.0, error / (4 * kRoundoff<T>)));
+  }
+  // How far the mean of rows of this variance moves with a query.
+  static double displaced(const Query& query, double by, double variance) {
+    return by * query.alpha * variance / query.variance;
   }
   // What the mean may be off by, so that the scatter keeps its promise.
   double allowed_in_scatter() const { return promise_.scatter * data_.radius * data_.radius / (2 * data_.reach); }

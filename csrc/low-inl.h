@@ -51,9 +51,9 @@ struct LowScore {
   explicit LowScore(const LowQuery<T>& query) : h(fill(query.h)) {
     for (int k = 0; k < D; k++) q[k] = fill(query.q[k]), rest[k] = fill(query.rest[k]);
   }
-  // Scores of the rows from n on, less `reference`; t: X or X - y, n2: |t|^2. Two chains of sums, for their latency.
-  IF_INLINE Vec<T> operator()(const LowRows<T>& rows, ptrdiff_t n, Vec<T> reference, Vec<T>* t, Vec<T>& n2) const {
-    const Vec<T> base = load(rows.log_w + n) - reference;
+  // Scores of the rows from n on; t: X or X - y, n2: |t|^2. Two chains of sums, for their latency.
+  IF_INLINE Vec<T> operator()(const LowRows<T>& rows, ptrdiff_t n, Vec<T>* t, Vec<T>& n2) const {
+    const Vec<T> base = load(rows.log_w + n);
     Vec<T> part[2] = {F == LowForm::direct ? Vec<T>{} : base, Vec<T>{}};
 #pragma GCC unroll 8
     for (int k = 0; k < D; k++) {
@@ -93,7 +93,7 @@ __attribute__((noinline)) ptrdiff_t look(const LowRows<T>& rows, const LowQuery<
           s[v] -= difference * difference;
         }
       } else {
-        s[v] = score(rows, i, Vec<T>{}, t, n2);
+        s[v] = score(rows, i, t, n2);
       }
     }
     const Vec<T> top = max(max(s[0], s[1]), max(s[2], s[3]));
@@ -120,9 +120,10 @@ __attribute__((noinline)) bool weigh(const LowRows<T>& rows, LowQuery<T>& query,
     const ptrdiff_t first = steps ? steps[i] : 0, last = steps ? first + kLowStep * W : rows.count;
     for (ptrdiff_t n = first; n < last; n += W) {
       Vec<T> t[D], n2;
-      const Vec<T> s = score(rows, n, reference, t, n2);
+      // The best score is kept as it is: less a reference it would have the digits of that alone.
+      const Vec<T> whole = score(rows, n, t, n2), s = whole - reference;
       const Vec<T> p = exp2(s);
-      highest = max(s, highest);
+      highest = max(whole, highest);
       sum[0] += p;
 #pragma GCC unroll 8
       for (int k = 0; k < D; k++) sum[1 + k] += p * t[k];
@@ -141,8 +142,8 @@ __attribute__((noinline)) bool weigh(const LowRows<T>& rows, LowQuery<T>& query,
       }
     }
   }
-  best = highest + reference;
-  if (any_reaches(highest, fill<T>(kSlack))) return false;
+  best = highest;
+  if (any_reaches(highest - reference, fill<T>(kSlack))) return false;
 #pragma GCC unroll 20
   for (int i = 0; i < kSums; i++) store(query.sums + i * W, load(query.sums + i * W) + sum[i]);
   return true;
@@ -229,7 +230,7 @@ ptrdiff_t find_low(const LowRows<T>& rows, const LowQuery<T>& query, T floor, in
   ptrdiff_t count = 0;
   for (ptrdiff_t n = 0; n < rows.count; n += W) {
     Vec<T> t[D], n2;
-    const Vec<T> s = score(rows, n, Vec<T>{}, t, n2);
+    const Vec<T> s = score(rows, n, t, n2);
     if (!any_reaches(s, fill(floor))) continue;
     T of_lanes[W];
     store(of_lanes, s);

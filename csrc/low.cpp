@@ -36,7 +36,8 @@ std::vector<Query> low_pass(const Data& data, const std::vector<Query>& queries,
   std::vector<Query> far, near, rest;
   for (const Query& query : queries) {
     // Products for queries whose mean they cannot spoil, whatever the posterior.
-    const double of_logit = logit_error<T>(data, query), worst = 4 * data.reach * (of_logit + kRoundoff<T>);
+    const double of_logit = logit_error<T>(data, query) + displaced_logit(data, query);
+    const double worst = 4 * data.reach * (of_logit + kRoundoff<T>);
     const double a2 = query.alpha * query.alpha;
     const bool finite = query.x2 < kNever * a2 && a2 < kNever * query.variance;
     const bool products = query.alpha > 0 && worst <= allowed(data, query, promise);

@@ -94,14 +94,14 @@ double blur(const Data& data, const Query& query, const LowQuery<T>& state, bool
   return 2 * (roundings * (terms + std::abs(score)) + coarseness(state, static_cast<T>(-score)));
 }
 
-// What rounding y to float64 may move the logit of a row that is `depth` nats below 0, where that is |X - y|^2 / 2 s^2.
-inline double displacement(const Data& data, const Query& query, double depth) {
+// What rounding y to float64 leaves out of x~, at most.
+inline double displacement(const Data& data, const Query& query) {
   double y2 = 0;
   for (ptrdiff_t k = 0; k < data.rows.d; k++) {
     const double y = position(data, query, k, true);
     y2 += y * y;
   }
-  return 2 * kRoundoff<double> * query.alpha * std::sqrt(y2 / query.variance) * std::sqrt(2 * depth);
+  return 2 * kRoundoff<double> * query.alpha * std::sqrt(y2);
 }
 
 template <class T>
@@ -337,7 +337,7 @@ class LowWave {
   Total total_of(const Query& query, const LowTotal& sums, double low) const {
     const ptrdiff_t d = data_.rows.d;
     const double* const s = sums.sums;
-    Total total{sums.reference, low, s[0], s[d + 1], s[d + 2], s[d + 3], {}, {}, 0, 0, {}};
+    Total total{sums.reference, low, s[0], s[d + 1], s[d + 2], s[d + 3], {}, {}, 0, 0, {}, 0};
     total.x.assign(s + 1, s + 1 + d);
     if (u_) total.u_x.assign(s + d + 4, s + 2 * d + 4);
     if (sums.reference <= kAtFirst) total.p = 0;  // there is no row beside those that are apart
@@ -345,9 +345,10 @@ class LowWave {
       // The score of a row is exact but for a few roundings of its size.
       total.logit = 4 * kRoundoff<T> * (std::abs(low) / kLog2e + kDepth);
       for (ptrdiff_t k = 0; k < d; k++) total.origin.push_back(position(data_, query, k, false));
+      total.displacement = displacement(data_, query);
     } else {
       total.logit = logit_error<T>(data_, query);
-      total.offset = -query.x2 / (2 * query.variance);
+      total.offset = -query.x2 / (2 * query.variance), total.displacement = query.displacement;
       if (sums_ == LowSums::mean) total.p_n2 = data_.reach * data_.reach * s[0];  // at most
     }
     return total;
@@ -370,21 +371,26 @@ class LowWave {
     if (out_.dropped) out_.dropped[query.index] = std::min(1.0, dead * std::exp(-query.cut));
     if (out_.work && !query.counted) out_.work[query.index] = 1 - 0.5 * dead / static_cast<double>(data_.rows.n);
     if (apart_) {
-      const Used used = finish_exact(data_, &query, {query.apart->candidates}, {total}, u_, out_, 1).front();
-      return finisher_.enough(query, total, used);
+      const Candidates& candidates = query.apart->candidates;
+      const Used used = finish_exact(data_, &query, {candidates}, {total}, u_, out_, 1).front();
+      return finisher_.enough(query, total, used) && finisher_.told_apart(query, candidates, used.variance);
     }
     Candidates best;
     if (best_ > 0) {
       if (found_[q].crowded || found_[q].rows.size() < best_) return false;
       shorten(q, found_[q]);
+      if (found_[q].rows.size() < best_) return false;
       best.rows = std::move(found_[q].rows);
       const ExactKernels& exact = active_kernels().exact;
       for (int64_t row : best.rows) best.c.push_back(exact.distance2(data_.rows, row, query.x, query.alpha));
     }
     // Nor where the sums are no numbers.
     if (!(total.p > 0 && total.logit <= most_)) return false;
+    // The displacement moves the logit of a row that is `depth` nats below 0 as if in its direction.
     const double depth = std::abs(low) / kLog2e + kDepth;
-    const double error = direct_ ? total.logit + displacement(data_, query, depth) : INFINITY;
+    const double moved = total.displacement * std::sqrt(2 * depth / query.variance);
+    if (out_.off_weights() && moved > most_) return false;
+    const double error = direct_ ? total.logit + moved : INFINITY;
     if (finisher_.enough(query, total, total.largest(), error)) {
       finisher_.write(query, total, best);
       return true;

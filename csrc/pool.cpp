@@ -13,6 +13,8 @@
 #include <new>
 #include <thread>
 
+#include "arithmetic.h"
+
 namespace interp_fast {
 namespace {
 
@@ -80,6 +82,7 @@ class Pool {
 
  private:
   void loop(int id, int64_t seen) {
+    const DefaultArithmetic arithmetic;  // not that of the thread that started this one
     for (;;) {
       for (int k = 0; k < kSpins && generation_.load(std::memory_order_acquire) == seen; k++) relax();
       int home;

@@ -160,17 +160,17 @@ std::vector<Query> few_rows(const Data& data, const std::vector<Query>& queries,
     const std::vector<Candidates> candidates = measure(data, kept.data(), kept_lists, threads);
     const std::vector<Used> used = finish_exact(data, kept.data(), candidates, {}, u, out, threads);
     std::vector<Query> flat;
-    int64_t copies = 0;
+    size_t copies = 0;
     for (size_t q = 0; q < kept.size(); q++) {
       const double left_out = static_cast<double>(data.active - used[q].rows);
       if (out.dropped) out.dropped[kept[q].index] = std::min(1.0, left_out * std::exp(-kept[q].cut));
-      const int64_t seen = static_cast<int64_t>(candidates[q].rows.size());
-      if ((out.variance || out.jvp) && !used[q].spread && seen < data.active && kept[q].s2 > 0) {
-        flat.push_back(kept[q]), copies = std::max(copies, seen);
+      const bool all = static_cast<int64_t>(candidates[q].rows.size()) == data.active;
+      if ((out.variance || out.jvp) && used[q].copies >= k && !all && kept[q].s2 > 0) {
+        flat.push_back(kept[q]), copies = std::max(copies, used[q].copies);
       }
     }
     // Copies of the heaviest row hid the rows that make the variance: look beyond them.
-    if (!flat.empty()) few_rows<T>(data, flat, u, out, copies + 1, kAlways, threads);
+    if (!flat.empty()) few_rows<T>(data, flat, u, out, static_cast<int64_t>(copies) + 1, kAlways, threads);
   }
   return rest;
 }
@@ -250,20 +250,22 @@ void posterior_in(const Data& data, const std::vector<Query>& queries, const dou
   few_rows<T>(data, crowded, u, out, depth, kAlways, threads);
 }
 
-// Fills in |x~|^2 and `largest`, in several chains; differences are rounded as those that panels are filled with.
+// Fills in |x~|^2, `largest` and `displacement`, in several chains; differences are rounded as those that panels are
+// filled with.
 void measure_query(const Data& data, Query& query) {
   constexpr ptrdiff_t kChains = 8;
   const ptrdiff_t d = data.rows.d;
-  double squares[kChains] = {}, largest[kChains] = {};
+  double squares[kChains] = {}, largest[kChains] = {}, rounded[kChains] = {};
   for (ptrdiff_t k = 0; k < d; k += kChains) {
     for (ptrdiff_t i = 0; i < std::min(kChains, d - k); i++) {
-      const double difference = query.x[k + i] - query.alpha * data.center[static_cast<size_t>(k + i)];
-      const double size = std::abs(difference);
-      squares[i] += difference * difference;
+      const double product = query.alpha * data.center[static_cast<size_t>(k + i)];
+      const double difference = query.x[k + i] - product, size = std::abs(difference);
+      squares[i] += difference * difference, rounded[i] += product * product;
       largest[i] = size > largest[i] ? size : largest[i];
     }
   }
   query.x2 = std::accumulate(squares, squares + kChains, 0.0) / (data.unit * data.unit);
+  query.displacement = kRoundoff<double> * std::sqrt(std::accumulate(rounded, rounded + kChains, 0.0)) / data.unit;
   query.largest = *std::max_element(largest, largest + kChains);
 }
 
@@ -288,7 +290,7 @@ std::vector<Query> normal_form(const Data& data, const double* x, int64_t querie
 
 void posterior(const Data& data, const double* x, int64_t queries, const double* alpha, const double* sigma,
                const double* cut, const double* u, const Outputs& out, int threads) {
-  if (data.rows.type == RowType::f64) {
+  if (data.wide) {
     posterior_in<double>(data, normal_form(data, x, queries, alpha, sigma, cut, threads), u, out, threads);
   } else {
     posterior_in<float>(data, normal_form(data, x, queries, alpha, sigma, cut, threads), u, out, threads);
@@ -315,9 +317,8 @@ void nearest(const Data& data, const double* x, int64_t queries, double alpha, i
       const Query* const from = some.data() + first;
       const Wanted wanted = {static_cast<size_t>(k), false, capacity};
       const std::vector<Shortlist> lists = look.bytes ? collect_by_bytes(data, *look.bytes, from, size, wanted, threads)
-                                           : data.rows.type == RowType::f64
-                                               ? collect<double>(data, from, size, wanted, threads)
-                                               : collect<float>(data, from, size, wanted, threads);
+                                           : data.wide ? collect<double>(data, from, size, wanted, threads)
+                                                       : collect<float>(data, from, size, wanted, threads);
       const std::vector<Candidates> candidates = measure(data, from, lists, threads);
       for (int64_t q = 0; q < size; q++) {
         if (lists[q].overflowed()) {

@@ -194,11 +194,22 @@ void values(const Rows& rows, int64_t row, double* __restrict out) {
   });
 }
 
+// x - alpha v, rounded once.
+IF_INLINE double less_product(double x, double alpha, double v) {
+#if defined(__FMA__) || defined(__FP_FAST_FMA)
+  return x - alpha * v;
+#else  // the product in two parts (Dekker)
+  const auto upper = [](double a) { return 0x1.0000002p27 * a - (0x1.0000002p27 * a - a); };
+  const double product = alpha * v, a = upper(alpha), b = upper(v), c = alpha - a, e = v - b;
+  return (x - product) - (((a * b - product) + a * e + c * b) + c * e);
+#endif
+}
+
 double distance2(const Rows& rows, int64_t row, const double* x, double alpha) {
   return with_row(rows, row, [&](const auto* in) {
     return sum_over(rows.d, [&](ptrdiff_t k) {
       const double value = rows.a * static_cast<double>(widen(in[k])) + rows.b;
-      const double difference = x[k] - alpha * value;
+      const double difference = less_product(x[k], alpha, value);
       return difference * difference;
     });
   });

@@ -40,8 +40,9 @@ struct Query {
   double s2;       // S = sigma^2 + alpha^2 bandwidth^2
   double cut;      // nats
   double largest;  // of the numbers of x - alpha center, in size
-  // In normal form: x~ = (x - alpha center) / unit, |x~|^2 and S / unit^2.
-  double x2, variance;
+  // In normal form: x~ = (x - alpha center) / unit, |x~|^2, S / unit^2, and the length of what rounding leaves out of
+  // x~.
+  double x2, variance, displacement;
   bool counted;                        // its share of the work is known
   std::shared_ptr<const Apart> apart;  // or nullptr
 };
@@ -210,10 +211,12 @@ template <class T>
 void fill_lane(T* lanes, int width, int lane, const Query& query, double factor, double gamma, bool weighted,
                double left = 0, double length = 0, bool bounds = true) {
   const double a = query.alpha, w = weighted ? factor * query.variance : 0.0;
-  double fields[kLaneFields] = {0.5 * factor * a * a,
+  // Also far from all rows, where h is next to nothing, the norm of a row that must never count outweighs all scores.
+  const double h = 0.5 * factor * a * a, least = 4 * factor / (kNever * normal_scale(query));
+  double fields[kLaneFields] = {std::max(h, least),
                                 w,
-                                gamma * factor * a * std::sqrt(query.x2) + left,
-                                0.5 * gamma * factor * a * a,
+                                factor * a * (gamma * std::sqrt(query.x2) + query.displacement) + left,
+                                gamma * h + std::max(0.0, least - h),
                                 weight_roundoff<T>() * w,
                                 cut_of<T>(query) * factor * query.variance,
                                 length};

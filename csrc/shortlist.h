@@ -89,6 +89,13 @@ class Shortlist {
         entries_.end());
   }
 
+  // All rows, or an overflow: for scores that are no numbers and tell nothing.
+  void take_all(int64_t rows) {
+    entries_.clear();
+    overflowed_ = empty_ = static_cast<size_t>(rows) > capacity_;
+    for (int64_t row = 0; row < rows && !empty_; row++) entries_.push_back({row, -INFINITY, INFINITY});
+  }
+
   // Rows between the thresholds of before and after the overflow are missing.
   bool overflowed() const { return overflowed_; }
   const std::vector<Entry>& entries() const { return entries_; }

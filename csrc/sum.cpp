@@ -24,6 +24,10 @@ double logit_error(const Data& data, const Query& query) {
   return 0.5 * e * r + 0.5 * kRoundoff<T> * data.log_w_span;
 }
 
+double displaced_logit(const Data& data, const Query& query) {
+  return query.alpha * data.reach * query.displacement / query.variance;
+}
+
 double allowed(const Data& data, const Query& query, const Promise& promise) {
   const double s = std::sqrt(query.variance) / query.alpha;
   return std::min(promise.per_radius * data.radius, promise.per_deviation * s);
@@ -31,7 +35,7 @@ double allowed(const Data& data, const Query& query, const Promise& promise) {
 
 template <class T>
 bool summable(const Data& data, const Query& query, const Promise& promise) {
-  return logit_error<T>(data, query) <= promise.logit;
+  return logit_error<T>(data, query) + displaced_logit(data, query) <= promise.logit;
 }
 
 template <class T>

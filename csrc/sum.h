@@ -26,6 +26,9 @@ struct Promise {
 template <class T>
 double logit_error(const Data& data, const Query& query);
 
+// What a logit is off by because the query is displaced: all of them together.
+double displaced_logit(const Data& data, const Query& query);
+
 // What the mean may be off by, in normal form.
 double allowed(const Data& data, const Query& query, const Promise& promise);
 

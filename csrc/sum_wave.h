@@ -218,7 +218,7 @@ class SumWave {
       total.p = sum(0), total.p_n2 = sum(1), total.p_p = sum(2), total.p_score = sum(3);
       if (total.reference <= -kNever / 2) total.p = 0;  // there is no row beside those that are apart
       total.logit = logit_error<T>(data_, query);
-      total.offset = -query.x2 / (2 * query.variance);
+      total.offset = -query.x2 / (2 * query.variance), total.displacement = query.displacement;
       total.x.resize(static_cast<size_t>(d)), total.u_x.resize(static_cast<size_t>(u_ ? d : 0));
     }
     constexpr ptrdiff_t kStretch = kLine / sizeof(double);  // of dimensions: a line of each total
@@ -251,9 +251,12 @@ class SumWave {
         passed_[q] = false;
         return;
       }
-      if (!passed_[q] && listed_) {
+      if (passed_[q]) {
+        passed_[q] = finisher_.told_apart(query, candidates[q], 0);
+      } else if (listed_) {
         const double unsure = std::exp2(lists[q].threshold() - total.reference) / total.p;
         finisher_.correct(query, lists[q], candidates[q], total);
+        if (!finisher_.told_apart(query, candidates[q], total.variance())) return;
         // What a distance in float64 and the sums have in common has been rounded apart.
         const double error = 2 * kRoundoff<double> * std::abs(total.offset);
         passed_[q] = finisher_.enough(query, total, unsure, error);
@@ -261,6 +264,7 @@ class SumWave {
           query.apart = std::make_shared<const Apart>(Apart{std::move(candidates[q]), true});
         }
       }
+      if (out_.order() && candidates[q].rows.size() < best_) passed_[q] = false;
       if (passed_[q]) finisher_.write(query, total, candidates[q]);
     });
   }
@@ -273,6 +277,7 @@ class SumWave {
     for (int64_t q = 0; q < count(); q++) {
       const Query& query = queries_[q];
       passed_[q] = finisher_.enough(query, totals_[q], used[q]) &&
+                   finisher_.told_apart(query, candidates[q], used[q].variance) &&
                    (query.apart->proven || finisher_.kth_logit(query, candidates[q], best_) >= highest_beside(q));
     }
   }

@@ -16,6 +16,7 @@ struct Total {
   double logit;                // rms error of a logit
   double offset;               // the logit where the score is 0
   std::vector<double> origin;  // where X in these sums is counted from; empty: from the centre
+  double displacement;         // of the query, in normal form: length of what rounding leaves out of it
 
   double largest() const { return std::exp2(low - reference) / p; }
   double second() const { return p_n2 / p; }

@@ -1,6 +1,7 @@
 """The only validation: types, shapes, finiteness, storage formats, and the way back to the caller's kind of array.
 
-Everything behind this module may assume arrays that are native-endian, contiguous along rows and finite.
+Everything behind this module may assume arrays that are native-endian, aligned, contiguous along rows and finite.
+Masked arrays without masked entries are the arrays they hold; with masked entries they are refused.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "Source",
     "as_array",
     "blocks",
     "check_finite",
+    "check_size",
     "count",
     "is_source",
     "log_weights",
@@ -23,6 +26,7 @@ __all__ = [
     "queries",
     "reals",
     "result_type",
+    "rounded",
     "rows",
     "times",
     "widen",
@@ -35,6 +39,9 @@ Float = npt.NDArray[np.float64]
 _COPY_LIMIT = 1 << 27
 _BLOCK_BYTES = 1 << 24
 _BYTE_SCALE = (2.0 / 255.0, -1.0)
+# Of numbers other than 0: squares of these, sums of many of them and their quotients are normal float64 numbers.
+_SMALLEST, _LARGEST = 2.0**-250, 2.0**250
+_UNIT = "Measure data, noise and queries in another unit."
 
 
 def _identity(a: Array) -> Any:
@@ -43,27 +50,85 @@ def _identity(a: Array) -> Any:
 
 def is_source(obj: Any) -> bool:
     """Whether ``obj`` is read in row slices rather than held as an array: it has shape, dtype and slices, no memory."""
-    in_memory = isinstance(obj, (np.ndarray, np.generic)) or hasattr(obj, "__dlpack__")
-    return not in_memory and all(hasattr(obj, name) for name in ("shape", "dtype", "__getitem__"))
+    if isinstance(obj, (np.ndarray, np.generic)) or hasattr(obj, "__dlpack__"):
+        return False
+    return all(hasattr(obj, name) for name in ("shape", "dtype", "__getitem__")) and _is_dtype(obj.dtype)
+
+
+def _is_dtype(obj: Any) -> bool:
+    try:
+        np.dtype(obj)
+    except TypeError:
+        return False
+    return True
+
+
+class Source:
+    """A row source whose slices are what it announces: arrays of their own, native and contiguous along rows.
+
+    Bits of bfloat16 come as uint16, as they do from arrays in memory.
+    """
+
+    def __init__(self, source: Any, name: str) -> None:
+        self._source, self._name = source, name
+        self._announced = np.dtype(source.dtype)
+        self.shape: tuple[int, ...] = tuple(source.shape)
+        self.dtype = np.dtype(np.uint16) if _is_bfloat16(source) else self._announced.newbyteorder("=")
+
+    def __getitem__(self, block: slice) -> Array:
+        start, stop, _ = block.indices(self.shape[0])
+        wanted = (stop - start, *self.shape[1:])
+        got, _ = as_array(self._source[block], f"{self._name}[{start}:{stop}]")
+        if got.shape != wanted or got.dtype.newbyteorder("=") != self._announced.newbyteorder("="):
+            msg = (
+                f"{self._name}[{start}:{stop}] must be {self._announced} of shape {wanted}, as {self._name} announces; "
+                f"got {got.dtype} {got.shape}. Pass {self._name} as a NumPy array."
+            )
+            raise ValueError(msg)
+        # A copy: some sources read every slice into one and the same buffer.
+        return np.array(got.view(self.dtype) if self.dtype == np.uint16 else got, self.dtype, order="C")
 
 
 def as_array(obj: Any, name: str, *, bits: bool = False) -> tuple[Array, Callable[[Array], Any]]:
-    """``obj`` as a NumPy array without a copy, and the function that turns a result into the same kind.
+    """``obj`` as a plain NumPy array without a copy, and the function that turns a result into the same kind.
 
-    bfloat16 has no NumPy type: with ``bits`` its array of 16-bit patterns (uint16) is returned, otherwise it is
-    refused.
+    NumPy has no bfloat16: with ``bits`` a tensor of it comes as its 16-bit patterns (uint16), otherwise it is refused.
+
+    Raises
+    ------
+    TypeError
+        It cannot be read as an array.
+    ValueError
+        It has masked entries.
     """
+    if _is_masked(obj):
+        msg = (
+            f"{name} has masked entries, whose values mean nothing; fill them in, {name}.filled(value), or leave "
+            "their rows out."
+        )
+        raise ValueError(msg)
     if isinstance(obj, np.ndarray):
-        if bits and obj.dtype.name == "bfloat16":
-            return obj.view(np.uint16), _identity
-        return obj, _identity
+        return np.asarray(obj), _identity
     if type(obj).__module__.partition(".")[0] == "torch":
         return _from_torch(obj, name, bits)
     try:
-        return (np.from_dlpack(obj) if hasattr(obj, "__dlpack__") else np.asarray(obj)), _identity
+        array = np.from_dlpack(obj) if hasattr(obj, "__dlpack__") else np.asanyarray(obj)
     except (TypeError, ValueError, BufferError, RuntimeError) as exc:
         msg = f"{name} could not be read as an array ({exc}); pass a NumPy array."
         raise TypeError(msg) from None
+    return as_array(array, name)
+
+
+def _is_masked(obj: Any) -> bool:
+    """Whether there is a masked entry in a masked array, or in one of those that a list holds."""
+    if isinstance(obj, np.ma.MaskedArray):
+        return bool(np.ma.is_masked(obj))
+    nested = isinstance(obj, (list, tuple)) and len(obj) > 0 and isinstance(obj[0], (list, tuple, np.ndarray))
+    return nested and any(map(_is_masked, obj))
+
+
+def _is_bfloat16(obj: Any) -> bool:
+    return str(getattr(obj, "dtype", None)) in ("bfloat16", "torch.bfloat16")
 
 
 def _from_torch(tensor: Any, name: str, bits: bool) -> tuple[Array, Callable[[Array], Any]]:
@@ -87,24 +152,24 @@ def _from_torch(tensor: Any, name: str, bits: bool) -> tuple[Array, Callable[[Ar
 
 
 def _native(a: Array, name: str) -> Array:
-    """Native byte order and contiguous along the last axis; large copies are refused."""
-    good = a.dtype.isnative and (a.size == 0 or a.shape[-1] == 1 or a.strides[-1] == a.itemsize)
-    if good:
+    """Native byte order, aligned and contiguous along the last axis; large copies are refused."""
+    together = a.size == 0 or a.shape[-1] == 1 or a.strides[-1] == a.itemsize
+    if a.dtype.isnative and a.flags.aligned and together:
         return a
     if a.nbytes > _COPY_LIMIT:
-        kind = "contiguous along rows" if a.dtype.isnative else "in native byte order"
+        kind = "in native byte order" if not a.dtype.isnative else "aligned" if together else "contiguous along rows"
         msg = (
             f"{name} must be {kind}; got {a.dtype.str} {a.shape} with strides {a.strides}, and a copy takes "
-            f"{a.nbytes / 2**30:.1f} GiB. Pass np.ascontiguousarray({name}, {name}.dtype.newbyteorder('='))."
+            f"{a.nbytes / 2**30:.1f} GiB. Pass np.array({name}, {name}.dtype.newbyteorder('='), order='C')."
         )
         raise ValueError(msg)
-    return np.ascontiguousarray(a, a.dtype.newbyteorder("="))
+    return np.array(a, a.dtype.newbyteorder("="), order="C")
 
 
-def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None) -> tuple[Array, Any, Any]:
+def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None) -> tuple[Any, Any, Any]:
     """A training set as (rows, scale, kind): float32, float64, uint8, float16, or uint16 for bfloat16 bits.
 
-    A row source (see :func:`is_source`) is handed on as it is.
+    A row source (see :func:`is_source`) becomes a :class:`Source`.
 
     Raises
     ------
@@ -113,11 +178,14 @@ def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None
     ValueError
         The shape is not (N, d) with N, d >= 1, or ``scale`` does not fit.
     """
-    array, kind = (data, _identity) if is_source(data) else as_array(data, name, bits=True)
-    patterns = array.dtype == np.uint16 and getattr(data, "dtype", None) != np.dtype(np.uint16)
-    if np.dtype(array.dtype).type not in (np.float32, np.float64, np.uint8, np.float16) and not patterns:
+    array: Any
+    array, kind = (Source(data, name), _identity) if is_source(data) else as_array(data, name, bits=True)
+    patterns = _is_bfloat16(data) or _is_bfloat16(array)
+    if patterns and isinstance(array, np.ndarray):
+        array = array.view(np.uint16)
+    if array.dtype.type not in (np.float32, np.float64, np.uint8, np.float16) and not patterns:
         msg = (
-            f"{name} must be float32, float64, uint8, float16 or bfloat16; got {array.dtype}. "
+            f"{name} must be float32, float64, uint8, float16 or bfloat16; got {array.dtype.name}. "
             f"Pass {name}.astype(np.float32)."
         )
         raise TypeError(msg)
@@ -131,7 +199,7 @@ def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None
         raise ValueError(msg)
     if array.dtype == np.uint8:
         scale = _byte_scale(_BYTE_SCALE if scale is None else scale)
-    return array if is_source(data) else _native(array, name), scale, kind
+    return array if isinstance(array, Source) else _native(array, name), scale, kind
 
 
 def _byte_scale(scale: Any) -> tuple[float, float]:
@@ -160,6 +228,18 @@ def result_type(stored: npt.DTypeLike) -> np.dtype[Any]:
     return np.dtype(np.float64 if np.dtype(stored) == np.float64 else np.float32)
 
 
+def rounded(values: Float, dtype: npt.DTypeLike, what: str) -> Array:
+    """``values`` in a result type; ValueError where they are too large for it."""
+    with np.errstate(over="ignore"):
+        result = values.astype(dtype, copy=False)
+    if not np.isfinite(result).all():
+        largest = float(np.finfo(result.dtype).max)
+        remedy = "Rescale the data" + ("." if result.dtype == np.float64 else ", or pass them as float64.")
+        msg = f"{what} must stay within {largest:.2g}, the range of {result.dtype} results. {remedy}"
+        raise ValueError(msg)
+    return result
+
+
 def blocks(array: Any) -> list[slice]:
     """Row slices of an (N, d) array that are some 16 MiB each in float64."""
     n, d = array.shape
@@ -168,12 +248,25 @@ def blocks(array: Any) -> list[slice]:
 
 
 def check_finite(array: Array, name: str, first: int = 0) -> None:
-    """Raise ValueError naming the first row of ``array`` that is not finite; rows are numbered from ``first``."""
-    if not np.isfinite(array).all():
+    """ValueError naming the first row of ``array`` that is not finite, or too large; numbered from ``first``."""
+    if not max(array.max(initial=0.0), -array.min(initial=0.0)) <= _LARGEST:
         flat = array.reshape(len(array), -1) if array.ndim else array.reshape(1, 1)
-        row = int(np.flatnonzero(~np.isfinite(flat).all(axis=1))[0])
-        column = int(np.flatnonzero(~np.isfinite(flat[row]))[0])
+        good = np.abs(flat) <= _LARGEST
+        row = int(np.flatnonzero(~good.all(axis=1))[0])
+        column = int(np.flatnonzero(~good[row])[0])
         msg = f"{name} must be finite; got {flat[row, column]} in row {first + row}, column {column}."
+        if np.isfinite(flat[row, column]):
+            msg = msg.replace("finite", "at most 2**250 = 1.8e75 in size") + f" {_UNIT}"
+        raise ValueError(msg)
+
+
+def check_size(values: npt.ArrayLike, name: str) -> None:
+    """ValueError unless every number is 0, or neither its square nor the inverse of that is out of range."""
+    size = np.abs(values)
+    good = (size == 0) | ((size >= _SMALLEST) & (size <= _LARGEST))
+    if not good.all():
+        bad = float(np.asarray(values)[~good].flat[0])
+        msg = f"{name} must be 0 or between 2**-250 = 5.5e-76 and 2**250 = 1.8e75 in size; got {bad!r}. {_UNIT}"
         raise ValueError(msg)
 
 
@@ -209,18 +302,18 @@ def queries(x: Any, d: int | None, name: str = "x") -> tuple[Float, bool, np.dty
         msg = f"{name} must have shape {wanted}; got {array.shape}."
         raise ValueError(msg)
     single = array.ndim == 1
-    wide = np.ascontiguousarray(array.reshape(1, -1) if single else array, np.float64)
+    wide = np.require(array.reshape(1, -1) if single else array, np.float64, ["C", "A"])
     check_finite(wide, name)
     return wide, single, np.dtype(array.dtype.type), kind
 
 
 def reals(obj: Any, name: str) -> Float:
-    """The real numbers in ``obj`` as a new float64 array of its shape."""
+    """The real numbers in ``obj`` as a new float64 array of its shape; -0 becomes 0, of which no sign is taken."""
     array, _ = as_array(obj, name)
     if array.dtype.kind not in "fiu":
         msg = f"{name} must be a real number or an array of them; got {array.dtype}."
         raise TypeError(msg)
-    return array.astype(np.float64)
+    return array.astype(np.float64) + 0.0
 
 
 def times(t: Any, m: int | None, name: str = "t") -> tuple[Float, bool]:

@@ -22,7 +22,7 @@ from .field import Field, check_field
 from .schedules import Schedule
 
 __all__ = [
-    "Dominance", "MarginCondition", "Trapping", "cells", "dominance", "margin_condition",
+    "STARTED", "Dominance", "MarginCondition", "Trapping", "cells", "dominance", "margin_condition",
     "nearest_points", "needs_points", "points", "reached", "shrinkage",
     "trapping",
 ]  # fmt: skip
@@ -32,6 +32,8 @@ Int = npt.NDArray[np.int64]
 
 # What a certificate keeps in hand for rounding.
 SPARE = 1e-6
+# At a smaller alpha nothing is trapped, and y = x / alpha may overflow.
+STARTED = 2.0**-300
 _PAIRS = 1 << 21  # pairs formed at a time
 # Below this share of reach^2 a squared distance is formed from the difference of the rows instead of from products.
 _CLOSE = 1e-3
@@ -218,7 +220,7 @@ def trapping(field: Field, x: Any, t: Any, q: float = 0.25, *, error: float = 0.
     index = nearest_points(field._set, wide, c.alpha)
     with np.errstate(divide="ignore"):
         rho = c.alpha / c.sigma
-    started = c.alpha > 0
+    started = c.alpha > STARTED
     y = wide / np.where(started, c.alpha, 1.0)[:, None]
     found = cells(field._set, index, y, rho[:, None], q)
     inside = found.inside & started

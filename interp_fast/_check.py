@@ -42,17 +42,19 @@ class BackendCheck:
 
 @dataclass(frozen=True)
 class Check:
-    """All backends that were found, and why the others were not."""
+    """All backends that were found, why the others were not, and what is amiss with a compiled one that ought to be."""
 
     backends: tuple[BackendCheck, ...]
     missing: dict[str, str]
+    broken: str | None = None
 
     @property
     def ok(self) -> bool:
-        return all(backend.ok for backend in self.backends)
+        return all(backend.ok for backend in self.backends) and self.broken is None
 
     def to_dict(self) -> dict[str, Any]:
-        return {"ok": self.ok, "backends": [vars(backend) for backend in self.backends], "missing": self.missing}
+        backends = [vars(backend) for backend in self.backends]
+        return {"ok": self.ok, "backends": backends, "missing": self.missing, "broken": self.broken}
 
     def __str__(self) -> str:
         lines = []
@@ -71,12 +73,13 @@ class Check:
             if backend.problem:
                 lines.append(f"  {backend.problem}")
         lines += [f"{name}: not available ({reason})" for name, reason in self.missing.items()]
-        verdict = (
+        agree = all(backend.ok for backend in self.backends)
+        lines.append(
             "All backends agree with the reference."
-            if self.ok
+            if agree
             else "A backend disagrees with the reference: do not use it."
         )
-        return "\n".join([*lines, verdict])
+        return "\n".join(lines if self.broken is None else [*lines, f"FAILED: {self.broken}"])
 
 
 def check(name: str, threads: int | None, seed: int, progress: Callable[[str, float], None]) -> Check:
@@ -90,7 +93,8 @@ def check(name: str, threads: int | None, seed: int, progress: Callable[[str, fl
         progress(backend, k / len(chosen))
         results.append(_one(backend, cases, wanted, threads, seed))
     progress("", 1.0)
-    return Check(tuple(results), {n: _reason(n) for n in _NAMES if name == "auto" and n not in found})
+    missing = {n: _reason(n) for n in _NAMES if name == "auto" and n not in found}
+    return Check(tuple(results), missing, itf.backends.broken() if name == "auto" else None)
 
 
 def _reason(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib.util
+import math
 import sys
 import tempfile
 import traceback
@@ -18,7 +19,9 @@ import numpy as np
 
 import interp_fast as itf
 
-from ._datasets import Dataset, InputError, Shape, check_columns, load, read_rows
+from ._compare import comparable
+from ._datasets import Dataset, InputError, Shape, load
+from ._pictures import show
 from ._results import to_json
 
 __all__ = ["main"]
@@ -41,7 +44,7 @@ _TYPES = ("float32", "float64", "uint8")  # that bench times
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = _parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
         return int(arguments.command(arguments))
     except SystemExit as exc:  # --help and --version
         return int(exc.code or 0)
@@ -51,6 +54,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (TypeError, ValueError, OSError, MemoryError) as exc:
         print(f"interp-fast: error: {' '.join(str(exc).split()) or type(exc).__name__}", file=sys.stderr)
         return BAD_INPUT
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """``--range -1,1`` as one word: the value looks like an option."""
+    words: list[str] = []
+    for word in argv:
+        if words and words[-1] == "--range":
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words
 
 
 class _Parser(argparse.ArgumentParser):
@@ -140,6 +154,9 @@ def _parser() -> argparse.ArgumentParser:
     memorization.add_argument("--holdout", metavar="FILE", help="rows that were not trained on")
     memorization.add_argument("--radius", type=float, help="a sample this near to a row is a copy")
     memorization.add_argument(
+        "--range", type=_range, metavar="LO,HI", help="of all values; bytes become it (default: what is found)"
+    )
+    memorization.add_argument(
         "--ratio", type=float, default=1 / 3, help="of the distances to the nearest two rows (default 1/3)"
     )
 
@@ -198,6 +215,17 @@ def _schedule(text: str) -> itf.Schedule:
         return itf.schedule(text)
     except ValueError as exc:
         raise argparse.ArgumentTypeError(str(exc).rstrip(".")) from None
+
+
+def _range(text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low = high = 0.0
+    if not -math.inf < low < high < math.inf:
+        msg = f"{text!r} is not of the form LOW,HIGH"
+        raise argparse.ArgumentTypeError(msg)
+    return low, high
 
 
 def _shape(text: str) -> Shape:
@@ -334,15 +362,19 @@ def _function(path: Path, name: str) -> Callable[..., Any]:
 
 def _memorization(arguments: Any) -> int:
     """Compare samples with a training set: nearest rows, share of copies, precision and recall."""
-    samples, data = read_rows(arguments.samples)[0], _load(arguments, holdout=arguments.holdout or "0")
-    check_columns(samples, arguments.samples, data.rows, arguments.data)
-    show = _Progress()
-    show(f"{len(samples)} samples against {len(data.rows)} rows", 0.0)
-    result = itf.memorization(
-        samples, data.rows, holdout=data.holdout, radius=arguments.radius, ratio=arguments.ratio, rng=arguments.seed
-    )
-    show("", 1.0)
-    _show(arguments, result.to_dict(), repr(result))
+    data = _load(arguments, holdout="0", value_range=arguments.range)
+    samples, said = comparable(arguments.samples, data, "samples", arguments.range)
+    held, more = comparable(arguments.holdout, data, "holdout", arguments.range) if arguments.holdout else (None, [])
+    said += more
+    progress = _Progress()
+    progress(f"{len(samples)} samples against {len(data.rows)} rows", 0.0)
+    with _warnings_as_lines():
+        result = itf.memorization(
+            samples, data.rows, holdout=held, radius=arguments.radius, ratio=arguments.ratio, rng=arguments.seed
+        )
+    progress("", 1.0)
+    words = [*said, f"all values {show(data.range)}", ""] if data.range else said
+    _show(arguments, result.to_dict() | {"range": data.range, "made_alike": said}, "\n".join([*words, repr(result)]))
     return OK
 
 
@@ -451,6 +483,16 @@ def _written(target: Path, *, folder: bool = False) -> Iterator[Path]:
         target.mkdir(exist_ok=True)
         for path in made.iterdir():
             path.replace(target / path.name)
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Warnings for the user, a line each on stderr."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for warning in said:
+        print(f"interp-fast: warning: {warning.message}", file=sys.stderr)
 
 
 def _show(arguments: Any, result: dict[str, Any], text: str) -> None:

@@ -1,12 +1,14 @@
 """Training sets for the command line: digits, fashion-mnist, arrays on disk, folders of images.
 
-Bytes become float32 in [-1, 1] by 2/255 byte - 1, digits (0 ... 16) likewise; floating-point rows are used as they are.
+Bytes become float32 in [-1, 1] by 2/255 byte - 1, digits (0 ... 16) and pictures of 16 bits likewise; floating-point
+rows are used as they are. Rows that are compared with a training set are brought to its range and layout.
 """
 
 from __future__ import annotations
 
 import gzip
 import math
+import os
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -16,10 +18,11 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Dataset", "InputError", "Shape", "check_columns", "load", "read_rows"]
+from ._pictures import OVERSHOOT, SIGNED, Pictures, Range, Shape, alike, in_range
+
+__all__ = ["Dataset", "InputError", "Shape", "check_columns", "load", "matched", "read_rows"]
 
 Array = npt.NDArray[Any]
-Shape = tuple[int, ...]
 
 _FASHION = Path("/usr/share/datasets/fashion-mnist")  # where the Debian package dataset-fashion-mnist puts it
 _PICTURES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
@@ -48,6 +51,10 @@ class Dataset:
         Rows of the same kind that are not among ``rows``, described by ``holdout_source``.
     shape : (height, width) or (height, width, 3), or None
         How to draw a row; None when it is no picture.
+    layout : tuple of int
+        The shape of a row where it comes from.
+    range : (low, high) or None
+        Of the values, when it is known.
     """
 
     name: str
@@ -57,6 +64,12 @@ class Dataset:
     holdout: Array | None
     holdout_source: str
     shape: Shape | None
+    layout: Shape
+    range: Range | None
+
+    @property
+    def pictures(self) -> Pictures:
+        return Pictures(self.rows, self.layout, self.range)
 
 
 def load(
@@ -67,24 +80,27 @@ def load(
     limit: int | None = None,
     holdout: str | None = None,
     seed: int = 0,
+    value_range: Range | None = None,
 ) -> Dataset:
     """The training set called ``spec``: "digits", "fashion-mnist", a file or a folder.
 
     ``holdout`` is a file, or the share of the rows to set aside (0: none); by default the test rows of the data
-    set, else a fifth of its rows. ``limit`` keeps that many training rows, drawn by ``seed``.
+    set, else a fifth of its rows. ``limit`` keeps that many training rows, drawn by ``seed``. ``value_range`` is the
+    range of the values, to which bytes are brought.
     """
     own_test: Array | None = None
     kept_out: Array | None
     if spec == "fashion-mnist":
         folder = Path(data_dir) if data_dir else _FASHION
-        values, picture = _fashion(folder, "train")
-        own_test = _fashion(folder, "t10k")[0] if holdout is None else None
+        read = _fashion(folder, "train")
+        own_test = in_range(_fashion(folder, "t10k"), value_range).rows if holdout is None else None
         source = str(folder)
     elif spec == "digits":
-        values, picture, source = _digits(), (8, 8), "scikit-learn's handwritten digits"
+        read, source = Pictures(_digits(), (8, 8), SIGNED), "scikit-learn's handwritten digits"
     else:
-        values, picture = read_rows(spec)
-        source = spec
+        read, source = _source(spec), spec
+    read = in_range(read, value_range)
+    values, picture = read.rows, _picture(read.shape)
     if shape is not None:
         picture = _checked_shape(shape, values.shape[1])
     rng = np.random.default_rng(seed)
@@ -92,8 +108,8 @@ def load(
     if own_test is not None:
         kept_out, description = own_test, "its test set"
     elif holdout is not None and not _is_share(holdout):
-        kept_out, description = read_rows(holdout)[0], holdout
-        check_columns(kept_out, holdout, values, spec)
+        kept, done = matched(holdout, read, spec, "holdout", value_range)
+        kept_out, description = kept.rows, "; ".join([holdout, *done])
     else:
         share = _HOLDOUT_SHARE if holdout is None else float(holdout)
         order = rng.permutation(len(values))
@@ -111,22 +127,45 @@ def load(
         holdout=kept_out,
         holdout_source=description,
         shape=picture,
+        layout=read.shape,
+        range=read.range,
     )
 
 
 def read_rows(spec: str) -> tuple[Array, Shape | None]:
-    """Checked rows (N, d) of a file or a folder of images, and the shape of the picture a row is, if it is one.
+    """Checked rows (N, d) of a file or a folder of images, and the shape of the picture a row is, if it is one."""
+    read = _source(spec)
+    return read.rows, _picture(read.shape)
+
+
+def matched(
+    spec: str, data: Pictures, data_name: str, name: str, value_range: Range | None = None
+) -> tuple[Pictures, list[str]]:
+    """Rows of a file or a folder of images in the range and layout of ``data``, and what was done, in words.
+
+    ``value_range`` is that of both.
+    """
+    given = _source(spec)
+    check_columns(given.rows, spec, data.rows, data_name)
+    try:
+        return alike(in_range(given, value_range, OVERSHOOT), data, name)
+    except ValueError as exc:
+        raise InputError(str(exc)) from None
+
+
+def _source(spec: str) -> Pictures:
+    """Checked rows of a file or a folder of images.
 
     Of an archive the only array is read, or the one called x, data or images; ``FILE.npz:NAME`` names another.
     """
     head, npz, member = spec.partition(".npz:")
     path = Path(head + ".npz") if npz else Path(spec)
     if path.is_dir():
-        return _rows(_read_pictures(path), spec)
+        return _rows(*_read_pictures(path), spec)
     if not path.exists():
         msg = f"there is no {spec!r}: give digits, fashion-mnist, a .npy, .npz or idx file, or a folder of images."
         raise InputError(msg)
-    return _rows(_read(path, member), spec)
+    return _rows(_read(path, member), None, spec)
 
 
 def check_columns(rows: Array, name: str, data: Array, data_name: str) -> None:
@@ -139,12 +178,13 @@ def check_columns(rows: Array, name: str, data: Array, data_name: str) -> None:
         raise InputError(msg)
 
 
-def _rows(array: Array, name: str) -> tuple[Array, Shape | None]:
-    """An array (N, ...) of a source as rows, and the shape of its pictures."""
+def _rows(array: Array, values: Range | None, name: str) -> Pictures:
+    """An array (N, ...) of a source, with values of a known range or none, as rows."""
     if array.ndim < 2 or 0 in array.shape:
         msg = f"{name} must hold an array of shape (N, d) or (N, height, width) with N, d >= 1; got {array.shape}."
         raise InputError(msg)
     if array.dtype == np.uint8:
+        values = (-1.0, float(_BYTE_VALUES[1])) if array.max() == 1 else SIGNED  # zeros and ones fill 0 ... 1
         array = _BYTE_VALUES[array]
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
         msg = (
@@ -159,10 +199,15 @@ def _rows(array: Array, name: str) -> tuple[Array, Shape | None]:
         row, column = np.argwhere(~finite)[0]
         msg = f"{name} must hold finite numbers; got {array[row, column]} in row {row}, column {column}."
         raise InputError(msg)
+    return Pictures(array, shape, values)
+
+
+def _picture(shape: Shape) -> Shape | None:
+    """How to draw a row that comes in ``shape``; None when it is no picture."""
     if len(shape) == 1:
         side = math.isqrt(shape[0])
-        return array, (side, side) if side * side == shape[0] and side >= 4 else None
-    return array, shape if len(shape) == 2 or (len(shape) == 3 and shape[2] == 3) else None
+        return (side, side) if side * side == shape[0] and side >= 4 else None
+    return shape if len(shape) == 2 or (len(shape) == 3 and shape[2] == 3) else None
 
 
 def _checked_shape(shape: Shape, d: int) -> Shape:
@@ -196,11 +241,11 @@ def _digits() -> Array:
     return (digits / 8.0 - 1.0).astype(np.float32)
 
 
-def _fashion(folder: Path, part: str) -> tuple[Array, Shape | None]:
+def _fashion(folder: Path, part: str) -> Pictures:
     stem = folder / f"{part}-images-idx3-ubyte"
     for path in (stem.with_name(stem.name + ".gz"), stem):
         if path.exists():
-            return _rows(_read(path), str(path))
+            return _rows(_read(path), None, str(path))
     msg = (
         f"fashion-mnist is not in {folder}: apt install dataset-fashion-mnist, or put its four idx files in a folder "
         "and pass --data-dir FOLDER."
@@ -254,24 +299,26 @@ def _read_idx(file: BinaryIO) -> Array:
     return values.reshape(shape)
 
 
-def _read_pictures(folder: Path) -> Array:
-    """(N, height, width), or (N, height, width, 3) when one of the pictures has colours."""
+def _read_pictures(folder: Path) -> tuple[Array, Range | None]:
+    """(N, height, width), or (N, height, width, 3) when one of the pictures has colours, and the range of the values.
+
+    Bytes when all are bytes; floats in [-1, 1] when some have 16 bits; floating-point pictures as they are.
+    """
     try:
         from PIL import Image
     except ImportError:
         msg = f"the pictures in {folder} need Pillow, which is not installed: pip install 'interp_fast[report]'."
         raise InputError(msg) from None
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _PICTURES)
+    paths = [path for path in _files(folder) if path.suffix.lower() in _PICTURES]
     if not paths:
         msg = f"{folder} holds no pictures ({', '.join(sorted(_PICTURES))})."
         raise InputError(msg)
-    pictures = []
+    pictures: list[Array] = []
     for path in paths:
         try:
-            with Image.open(path) as image:
-                deep = image.mode.startswith(("I", "F"))  # more than 8 bits: no conversion that loses some
-                grey = image.mode in ("1", "L", "LA")
-                pictures.append(np.asarray(image if deep else image.convert("L" if grey else "RGB")))
+            # Not by its name: the file would be mapped, and a mapped TIFF that is to be turned comes out scrambled.
+            with path.open("rb") as file, Image.open(file) as image:
+                pictures.append(_values(image))
         except (OSError, SyntaxError, ValueError) as exc:
             msg = f"{path} could not be read as a picture: {str(exc).rstrip('.')}."
             raise InputError(msg) from None
@@ -279,6 +326,52 @@ def _read_pictures(folder: Path) -> Array:
             sizes = [f"{p.shape[1]}x{p.shape[0]}" for p in (pictures[0], pictures[-1])]
             msg = f"pictures must all have one size; {paths[0]} has {sizes[0]} and {path} has {sizes[1]}."
             raise InputError(msg)
+        if (pictures[-1].dtype.kind == "f") != (pictures[0].dtype.kind == "f"):
+            holds = [
+                "floating-point numbers" if p.dtype.kind == "f" else "integers" for p in (pictures[0], pictures[-1])
+            ]
+            msg = (
+                f"pictures must all hold the same kind of numbers; {paths[0]} has {holds[0]} and {path} {holds[1]}, "
+                "and the range of floating-point numbers is not known. Save them alike."
+            )
+            raise InputError(msg)
     if len({p.ndim for p in pictures}) > 1:
         pictures = [p if p.ndim == 3 else np.repeat(p[:, :, None], 3, axis=2) for p in pictures]
-    return np.stack(pictures)
+    if len({p.dtype for p in pictures}) > 1 or pictures[0].dtype == np.uint16:
+        return np.stack([(p * (2.0 / np.iinfo(p.dtype).max) - 1.0).astype(np.float32) for p in pictures]), SIGNED
+    return np.stack(pictures), None
+
+
+def _values(image: Any) -> Array:
+    """The numbers of a picture, turned as its file says it is to be seen: uint8, uint16, float32."""
+    from PIL import ImageOps
+
+    many = getattr(image, "n_frames", 1) if image.format != "MPO" else 1  # a photograph with its previews
+    if many > 1:
+        msg = f"it holds {many} pictures; save each in a file of its own"
+        raise ValueError(msg)
+    wide = image.mode == "I" and image.format == "PNG"  # 16 bits, which some versions of Pillow read as 32
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I;16") or wide:
+        return np.asarray(upright).astype(np.uint16)
+    if upright.mode == "I":
+        msg = "it holds integers of 32 bits, whose range is not known; save it with 8 or 16 bits or as floats"
+        raise ValueError(msg)
+    if upright.mode == "F":
+        return np.asarray(upright)
+    return np.asarray(upright.convert("L" if upright.mode in ("1", "L", "LA") else "RGB"))
+
+
+def _files(folder: Path) -> list[Path]:
+    """Files in a folder and below, sorted, but for hidden ones; linked folders are followed, each folder once."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    found, seen = [], set()
+    for root, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+        real = os.path.realpath(root)
+        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
+        found += [] if real in seen else [Path(root, name) for name in names if not name.startswith(".")]
+        seen.add(real)
+    return sorted(found)

@@ -33,6 +33,7 @@ class TrainingSet:
         threads: int,
         low_memory: bool,
     ) -> None:
+        _arrays.check_size(bandwidth, "bandwidth")
         self.rows, self.log_w, self.scale, self.kind = rows, log_w, scale, kind
         self.bandwidth, self.threads, self.low_memory = bandwidth, threads, low_memory
         self.name, self.backend = backends.get(backend)
@@ -72,12 +73,12 @@ class TrainingSet:
 
     def read(self, block: slice) -> Float:
         """A slice of the rows, in float64."""
-        return _arrays.widen(np.asarray(self.rows[block]), self.scale)
+        return _arrays.widen(self.rows[block], self.scale)
 
     def stored(self, index: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Rows by number, as they are stored."""
         if _arrays.is_source(self.rows):
-            return np.concatenate([np.asarray(self.rows[i : i + 1]) for i in index.tolist()])
+            return np.concatenate([self.rows[i : i + 1] for i in index.tolist()])
         chosen: npt.NDArray[Any] = self.rows[index]
         return chosen
 
@@ -87,12 +88,21 @@ class TrainingSet:
 
     def posterior(self, x: Float, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any], u: Any = None) -> None:
         """Fill ``out`` by the backend; see the kernel contract."""
+        self._check_size(alpha, sigma)
         cut = np.ascontiguousarray(np.broadcast_to(cut, len(x)), np.float64)
         self.backend.posterior(x, self.prepared, alpha, sigma, u=u, cut=cut, out=out, threads=self.threads)
 
     def run_steps(self, state: backends.State, table: Any, first: int, last: int, **options: Any) -> None:
         """Rows first <= r < last of a step table, in place on ``state``."""
+        self._check_size(table.alpha[first:last], table.sigma[first:last])
         self.backend.run_steps(state, self.prepared, table, first, last, threads=self.threads, **options)
+
+    def _check_size(self, alpha: Float, sigma: Float) -> None:
+        """ValueError where squares of what a query is compared with overflow, or those of its noise vanish."""
+        _arrays.check_size(sigma, "sigma")
+        farthest = float(np.abs(self.moments.center).max()) + self.moments.reach
+        with np.errstate(over="ignore"):
+            _arrays.check_finite(np.atleast_1d(alpha * farthest), "alpha times data")
 
     def nearest(self, x: Float, k: int = 1, alpha: float = 1.0) -> tuple[npt.NDArray[np.int64], Float]:
         """Numbers and squared distances (M, k) of the rows i with alpha x_i nearest to the queries, lowest at ties."""

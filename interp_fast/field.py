@@ -240,7 +240,7 @@ class Field:
 
         A class-conditional oracle is ``field.subset(labels == c)``. Copies the chosen rows.
         """
-        chosen = np.asarray(rows)
+        chosen, _ = _arrays.as_array(rows, "rows")
         if chosen.size > 0 and chosen.dtype.kind not in "iub":
             msg = f"rows must be a boolean mask or row numbers; got {chosen.dtype}."
             raise TypeError(msg)
@@ -284,7 +284,7 @@ class Field:
         At t = 1 the limit: the nearest row, ties averaged by weight. Forming x - alpha * denoiser in float32 loses what
         ``score`` and ``noise`` keep.
         """
-        return self._vector(x, t, self._denoise)
+        return self._vector(x, t, "denoiser", self._denoise, at_end=True)
 
     def velocity(self, x: Any, t: Any) -> Any:
         """E[alpha_dot x_1 + sigma_dot z | x_t = x] = alpha_dot D + sigma_dot (x - alpha D) / sigma, (M, d)."""
@@ -295,18 +295,18 @@ class Field:
             velocity: Float = p.alpha_dot[:, None] * mean + (p.rate / p.s2)[:, None] * residual
             return velocity
 
-        return self._vector(x, t, formula, singular="velocity")
+        return self._vector(x, t, "velocity", formula)
 
     def score(self, x: Any, t: Any) -> Any:
         """Gradient of log p_t: (alpha D - x) / sigma^2, (M, d)."""
         return self._vector(
-            x, t, lambda p, x, mean: (p.alpha[:, None] * mean - x) / p.s2[:, None], singular="score"
+            x, t, "score", lambda p, x, mean: (p.alpha[:, None] * mean - x) / p.s2[:, None]
         )  # fmt: skip
 
     def noise(self, x: Any, t: Any) -> Any:
         """E[z | x_t = x] = (x - alpha D) / sigma, (M, d)."""
         return self._vector(
-            x, t, lambda p, x, mean: (x - p.alpha[:, None] * mean) * (p.sigma / p.s2)[:, None], singular="noise"
+            x, t, "noise", lambda p, x, mean: (x - p.alpha[:, None] * mean) * (p.sigma / p.s2)[:, None]
         )  # fmt: skip
 
     def log_density(self, x: Any, t: Any) -> Any:
@@ -340,8 +340,9 @@ class Field:
             raise ValueError(msg)
         product = self._evaluate(p, wide, ("jvp",), u=direction)["jvp"]
         pull = p.alpha * self.bandwidth**2 / p.s2
-        result = (p.alpha * (p.sigma / p.s2) ** 2)[:, None] * product + pull[:, None] * direction
-        return kind(self._round(result[0] if single else result))
+        with np.errstate(over="ignore"):
+            result = (p.alpha * (p.sigma / p.s2) ** 2)[:, None] * product + pull[:, None] * direction
+        return kind(self._round(result[0] if single else result, "jvp"))
 
     def posterior(self, x: Any, t: Any, top: int = 0) -> Posterior:
         """One pass over the rows, every output; see :class:`Posterior`. ``top``: how many of the heaviest rows to list.
@@ -359,7 +360,7 @@ class Field:
         top = _arrays.count(top, "top", 0, self.N)
         point, wide, single, _, kind = self._queries(x, t)
         out = self._evaluate(point, wide, ("mean", "index", *_STATISTICS), top=top)
-        out["mean"] = self._round(out["mean"])
+        out["mean"] = self._round(out["mean"], "the posterior mean")
         out["log_density"] = self._log_density(point, wide, out)
         out["certificate"] = self._set.certificate(out["dropped"])
         return Posterior(**{name: kind(values[0] if single else values) for name, values in out.items()})
@@ -387,7 +388,7 @@ class Field:
         key = _random.subkey(source.key, "draw")
         index = self._set.chosen(_random.uniforms(key, source.first_sample, n, row=1))
         x = self._interpolate(point, index, self._set.normals(n, key, source.first_sample))
-        return self._set.kind(self._round(x)), self._set.kind(index)
+        return self._set.kind(self._round(x, "x")), self._set.kind(index)
 
     # Private
 
@@ -397,6 +398,7 @@ class Field:
             np.full(m, v, np.float64)
             for v in (t, c.alpha, c.sigma, c.alpha_dot, c.sigma_dot)
         )  # fmt: skip
+        _arrays.check_size(sigma, "sigma")
         s2 = sigma**2 + (alpha * self.bandwidth) ** 2
         with np.errstate(invalid="ignore"):
             rate = sigma * sigma_dot
@@ -405,7 +407,8 @@ class Field:
             before = self._schedule(np.nextafter(t[end], 0.0))
             rate[end] = before.sigma * before.sigma_dot
         if self.bandwidth > 0:
-            rate += alpha * alpha_dot * self.bandwidth**2
+            with np.errstate(invalid="ignore"):  # 0 * inf where alpha^2 starts linearly; what needs the rate refuses
+                rate += alpha * alpha_dot * self.bandwidth**2
         return _Point(t, alpha, sigma, alpha_dot, sigma_dot, s2, rate)
 
     def _interpolate(self, p: _Point, index: npt.NDArray[np.int64], z: Float) -> Float:
@@ -426,19 +429,22 @@ class Field:
         out.update({name: np.empty_like(x) for name in ("mean", "jvp") if name in want})
         if "dropped" in want:
             out |= {"top_index": np.empty((m, top), np.int64), "top_weight": np.empty((m, top))}
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", over="ignore"):
             cut = self._set.cut(self._tol, np.sqrt(p.s2) / p.alpha)
         if _OFF_WEIGHTS & out.keys():
             cut = cut + _OFF_WEIGHT_NATS
         self._set.posterior(x, p.alpha, p.sigma, cut, out, u)
         return out
 
-    def _vector(self, x: Any, t: Any, formula: Callable[[_Point, Float, Float], Float], singular: str = "") -> Any:
+    def _vector(
+        self, x: Any, t: Any, what: str, formula: Callable[[_Point, Float, Float], Float], *, at_end: bool = False
+    ) -> Any:
         point, wide, single, _, kind = self._queries(x, t)
-        if singular:
-            _forbid(point, point.s2 == 0, f"{singular} does not exist where sigma = 0")
-        result = formula(point, wide, self._evaluate(point, wide, ("mean",))["mean"])
-        return kind(self._round(result[0] if single else result))
+        if not at_end:
+            _forbid(point, point.s2 == 0, f"{what} does not exist where sigma = 0")
+        with np.errstate(over="ignore"):
+            result = formula(point, wide, self._evaluate(point, wide, ("mean",))["mean"])
+        return kind(self._round(result[0] if single else result, what))
 
     def _denoise(self, p: _Point, x: Float, mean: Float) -> Float:
         if self.bandwidth == 0:
@@ -456,8 +462,8 @@ class Field:
             density[m] = math.inf if on_row else -math.inf
         return density
 
-    def _round(self, result: Float) -> npt.NDArray[Any]:
-        return result.astype(self._set.type, copy=False)
+    def _round(self, result: Float, what: str) -> npt.NDArray[Any]:
+        return _arrays.rounded(result, self._set.type, what)
 
 
 def check_field(field: Any) -> Field:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -10,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _arrays, _random, backends
+from . import _arrays, _pictures, _random, backends
 from ._results import Record, axes
 from ._training import TrainingSet
 
-__all__ = ["Memorization", "memorization"]
+__all__ = ["Memorization", "fitting_layout", "memorization"]
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
@@ -23,6 +24,7 @@ Interval = tuple[float, float]
 # Rows used where a cost would grow with the square of the data (precision and recall) or repeat passes (k-means).
 _MOST_ROWS = 5_000
 _LLOYD_ROUNDS = 30
+_LOOKED_AT = 64  # samples that tell of a layout
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -135,6 +137,12 @@ def memorization(
     TypeError, ValueError
         With the name of the argument.
 
+    Warns
+    -----
+    UserWarning
+        Samples or held-out rows fill another of the ranges 0 ... 255, [0, 1], [-1, 1] than the data do, or a part of
+        the samples is far nearer to the data when their channels, or rows and columns, change places.
+
     Notes
     -----
     ``precision`` is the share of samples in any ball around a row, ``recall`` the share of rows in any ball around a
@@ -182,11 +190,13 @@ def memorization(
     copied = float(np.mean(quotient < ratio))
     within = None if radius is None else float(np.mean(d1 < radius))
     chosen = training.stored(_subset(training.n, source, 0))
+    _warn_of_units("samples", x, training, chosen)
     around_rows = _Balls.around(chosen, scale, k)
     around_samples = _Balls.around(x[_subset(len(x), source, 1)], None, k)
     held_ratio = c_t = authenticity = None
     if held is not None:
         _, held_d1, held_d2 = _two_nearest(training, held)
+        _warn_of_units("holdout", held, training, chosen)
         held_ratio = _quotient(held_d1, held_d2)
         if cells == 1:
             c_t = _mann_whitney(d1, held_d1)
@@ -223,9 +233,39 @@ def _points(points: Any, name: str, rows: npt.NDArray[Any], *, scale: tuple[floa
     if own is not None and rows.dtype != np.uint8:
         msg = f"{name} must not be uint8 when data is {rows.dtype}; convert it to the units of data."
         raise ValueError(msg)
-    wide = np.ascontiguousarray(_arrays.widen(np.asarray(stored[:]), None if own is None else scale or own))
+    wide = np.ascontiguousarray(_arrays.widen(stored[:], None if own is None else scale or own))
     _arrays.check_finite(wide, name)
     return wide
+
+
+def _warn_of_units(name: str, x: Float, training: TrainingSet, rows: npt.NDArray[Any]) -> None:
+    """UserWarning when distances between x and the data, of which ``rows`` are some, cannot mean anything."""
+    beyond = _pictures.OVERSHOOT if name == "samples" else _pictures.BEYOND
+    mine = _pictures.find_range(x, beyond)
+    theirs = _pictures.find_range(_arrays.widen(rows, None)) if training.scale is None else _pictures.SIGNED
+    if mine is not None and theirs is not None and mine != theirs:
+        read = " (bytes are read as 2/255 byte - 1)" if training.scale is not None else ""
+        msg = (
+            f"the values of {name} lie {_pictures.show(mine)} and those of data {_pictures.show(theirs)}{read}: "
+            "distances between them mean nothing; bring both to one range."
+        )
+        warnings.warn(msg, UserWarning, stacklevel=3)
+    elif found := fitting_layout(x, training):
+        msg = f"{name} are far nearer to data when they are taken to be laid out {found[0]}; bring both to one layout."
+        warnings.warn(msg, UserWarning, stacklevel=3)
+
+
+def fitting_layout(x: npt.NDArray[Any], data: TrainingSet | npt.NDArray[Any]) -> tuple[str, Int] | None:
+    """A layout in which x fits the data far better than as it is, and the columns that bring it to that of the data."""
+    training = data if isinstance(data, TrainingSet) else _training_set(data)
+    some = np.ascontiguousarray(x[:: -(-len(x) // _LOOKED_AT)], np.float64)
+    given = None
+    for name, columns in _pictures.layouts(training.d).items():
+        given = training.nearest(some)[1][:, 0] if given is None else given
+        moved = training.nearest(np.take(some, columns, axis=1))[1][:, 0]
+        if _pictures.fits_far_better(np.sqrt(moved), np.sqrt(given)):
+            return name, columns
+    return None
 
 
 def _training_set(rows: npt.NDArray[Any], scale: tuple[float, float] | None = None) -> TrainingSet:
@@ -273,11 +313,11 @@ class _Balls:
     """Balls around points, as points of one more coordinate.
 
     x lies in a ball when min_i |x - x_i|^2 - r_i^2 <= 0. With h_i^2 = reach - r_i^2 and reach = max r_i^2 that is
-    min_i |(x, 0) - (x_i, h_i)|^2 <= reach: a search for the nearest point.
+    min_i |(x, 0) - (x_i, h_i)|^2 <= reach: a search for the nearest point. Beside a large h the rounding of a small
+    ball is lost, so the balls come in parts, whose radii lie within a factor 16.
     """
 
-    lifted: TrainingSet
-    reach: float
+    parts: tuple[tuple[TrainingSet, float], ...]  # lifted points and reach
 
     @classmethod
     def around(cls, points: npt.NDArray[Any], scale: tuple[float, float] | None, k: int) -> _Balls | None:
@@ -287,13 +327,21 @@ class _Balls:
         wide = _arrays.widen(points, scale)
         # The point itself, at distance 0, is one of the k + 1 nearest or equal to all of them.
         squared = _training_set(points, scale).nearest(wide, k + 1)[1][:, k]
-        reach = float(squared.max())
-        return cls(_training_set(np.column_stack([wide, np.sqrt(reach - squared)])), reach)
+        size = np.where(squared > 0, np.frexp(squared)[1] // 8, -(1 << 20))
+        parts = []
+        for some in (size == which for which in np.unique(size)):
+            reach = float(squared[some].max())
+            parts.append((_training_set(np.column_stack([wide[some], np.sqrt(reach - squared[some])])), reach))
+        return cls(tuple(parts))
 
     def share(self, x: Float) -> float:
         """Share of x (m, d) that lie in a ball; the rim counts."""
-        squared = self.lifted.nearest(np.column_stack([x, np.zeros(len(x))]))[1]
-        return float(np.mean(squared <= self.reach * (1 + 1e-12)))
+        flat = np.column_stack([x, np.zeros(len(x))])
+        out = np.arange(len(x))
+        for lifted, reach in reversed(self.parts):  # the large ones leave less to look for
+            if len(out):
+                out = out[lifted.nearest(flat[out])[1][:, 0] > reach * (1 + 1e-12)]
+        return (len(x) - len(out)) / len(x)
 
 
 def _centers(training: TrainingSet, cells: int, source: _random.NoiseKey) -> Float:
@@ -326,7 +374,7 @@ def _copying_score(
     cells = _training_set(centers)
     share = np.zeros(len(centers))
     for block in _arrays.blocks(training.rows):
-        label = cells.nearest(_arrays.widen(np.asarray(training.rows[block]), training.scale))[0][:, 0]
+        label = cells.nearest(training.read(block))[0][:, 0]
         share += np.bincount(label, minlength=len(centers))
     cell_of_x, cell_of_held = cells.nearest(x)[0][:, 0], cells.nearest(held)[0][:, 0]
     total = weight = 0.0

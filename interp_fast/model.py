@@ -98,7 +98,9 @@ class Model:
             top, divisor = x + c.sigma**2 * prediction, c.alpha
         else:
             top, divisor = x - c.sigma * prediction, c.alpha
-        bad = ~(np.isfinite(divisor) & (divisor != 0))
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            denoiser: Float = top / divisor
+        bad = ~(np.isfinite(divisor) & np.isfinite(denoiser).all(axis=-1, keepdims=True))
         if np.any(bad):
             time = np.broadcast_to(t, np.shape(bad)[:1])[np.ravel(bad)][0] if np.ndim(t) else t
             msg = (
@@ -106,7 +108,6 @@ class Model:
                 f"Start the times elsewhere or let the model predict the denoiser."
             )
             raise ValueError(msg)
-        denoiser: Float = top / divisor
         return denoiser
 
     def _answer(self, x: Any, t: Any, formula: Callable[[Float, Float, Any], Float], what: str = "denoiser") -> Any:

@@ -206,7 +206,7 @@ def sample(
     state = State.start(start, terms=terms)
     path = np.empty((len(start), len(kept), start.shape[1]), dtype) if keep != "final" else None
     if path is not None and kept[0] == 0:
-        path[:, 0] = start
+        path[:, 0] = _arrays.rounded(start, dtype, "the path")
     if oracle is not None:
         tol = oracle.tol if tol is None else _arrays.number(tol, "tol", least=0.0)
     shares = Attribution(oracle._set, steps, len(start)) if attribution and oracle is not None else None
@@ -223,10 +223,10 @@ def sample(
         run(done, stop)
         done = stop
         if path is not None and stop in kept:
-            path[:, kept.index(stop)] = state.base
+            path[:, kept.index(stop)] = _arrays.rounded(state.base, dtype, "the path")
         if report is not None:
             report(stop, len(steps))
-    x[:] = state.base
+    x[:] = _arrays.rounded(state.base, dtype, "the samples")
     stats = {
         "backend": oracle.backend if oracle else None,
         "isa": oracle.isa if oracle else None,
@@ -281,7 +281,7 @@ def _check_error(error: Any, shape: tuple[int, int, int]) -> Any:
     if array.shape != shape:
         msg = f"error must have shape {shape}, one error for each row of the table and sample; got {array.shape}."
         raise ValueError(msg)
-    wide = np.ascontiguousarray(array, np.float64)
+    wide = np.require(array, np.float64, ["C", "A"])
     _arrays.check_finite(wide, "error")
     return wide
 

@@ -72,7 +72,8 @@ class Coefficients(NamedTuple):
 
 
 def _plain(value: Any) -> Any:
-    return value if np.ndim(value) else float(value)
+    """A float for a scalar, and no -0.0."""
+    return value + 0.0 if np.ndim(value) else float(value) + 0.0
 
 
 class Schedule(ABC):
@@ -129,7 +130,7 @@ class Schedule(ABC):
             msg = f"lam must lie in [{first:.6g}, {last:.6g}], the range of {self!r}; got {value[outside].flat[0]}."
             raise ValueError(msg)
         with np.errstate(divide="ignore", over="ignore"):
-            return _plain(np.clip(self._time_at(value), 0.0, 1.0) + 0.0)  # + 0: no -0.0
+            return _plain(np.clip(self._time_at(value), 0.0, 1.0))
 
     @abstractmethod
     def _coefficients(self, t: Float, s: Float) -> tuple[Float, Float, Float, Float]:
@@ -388,7 +389,7 @@ class Custom(Schedule):
             raise ValueError(msg)
 
     def _call(self, name: str, t: Float) -> Float:
-        value = np.asarray(getattr(self, name)(t), np.float64)
+        value = _arrays.reals(getattr(self, name)(t), name)
         if value.shape not in ((), t.shape):
             msg = f"{name} must return an array of the shape of its argument, {t.shape}; got shape {value.shape}."
             raise ValueError(msg)

@@ -103,7 +103,7 @@ class StepTable:
     def __post_init__(self) -> None:
         for name in _COLUMNS:
             given = getattr(self, name)
-            array = np.array(given, bool) if name == "commit" else _arrays.reals(given, name)
+            array = np.array(_arrays.as_array(given, name)[0], bool) if name == "commit" else _arrays.reals(given, name)
             array.flags.writeable = False
             object.__setattr__(self, name, array)
         rows = self.commit.size
@@ -521,7 +521,7 @@ def _diffusion(diffusion: Diffusion, path: _Path) -> Float:
     """Epsilon at the start of every step."""
     t, at = path.t[:-1], path.start
     name, factor = diffusion if isinstance(diffusion, tuple) and len(diffusion) == 2 else (diffusion, 1.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         rate = (at.alpha_dot - at.alpha * at.sigma_dot / at.sigma) / at.alpha  # dlambda/dt, infinite where alpha = 0
     named = {"sigma": at.sigma, "sigma2": at.sigma**2, "reversal": np.where(at.alpha > 0, at.sigma**2 * rate, np.inf)}
     if isinstance(name, str) and name in named:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from . import _arrays, _random
 from ._cells import (
     SPARE,
+    STARTED,
     Dominance,
     MarginCondition,
     Trapping,
@@ -184,7 +185,7 @@ def discretization_bound(field: Field, steps: StepTable, x: Any, q: float = 0.25
     for m in range(rows):
         lead = m - 1 if steps.C[m] != 0 else m
         above, here, open_ = here, np.full(n, -1), np.flatnonzero(index < 0)
-        if (m == 0 or steps.commit[m - 1]) and steps.alpha[m] > 0 and np.isfinite(strain[m]) and len(open_):
+        if (m == 0 or steps.commit[m - 1]) and steps.alpha[m] > STARTED and np.isfinite(strain[m]) and len(open_):
             at = state.base[open_]
             y = at / steps.alpha[m]
             nearest = nearest_points(data, at, np.full(len(at), steps.alpha[m]))
@@ -465,7 +466,7 @@ def concentrability(
             prediction = model.predict(x, t, data.type, data.kind)
             difference: Float = model.to_denoiser(prediction, x, t, model.schedule(t)) - field.denoiser(x, t)
             return difference
-        return np.asarray(model(x, t), np.float64)
+        return _arrays.reals(model(x, t), "the value of e(x, t)")
 
     def watch(x: Float, t: float, r: int) -> Float:
         e = error(x, t)

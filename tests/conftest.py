@@ -4,56 +4,21 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numba
 import numpy as np
 import pytest
 import scipy
+from engines import ENGINES, Engine
 
 import interp_fast as itf
-from interp_fast import backends
-
-
-@dataclass(frozen=True)
-class Engine:
-    """A backend, and for cpp one of its instruction sets."""
-
-    backend: str
-    isa: str | None = None
-
-    def __str__(self) -> str:
-        return self.backend if self.isa is None else f"{self.backend}-{self.isa}"
-
-
-def _engines() -> list[Engine]:
-    found = []
-    for name in backends.available():
-        if name == "cpp":
-            from interp_fast import _core
-
-            found += [Engine(name, isa) for isa in _core.supported()]
-        else:
-            found.append(Engine(name))
-    return found
-
-
-ENGINES = _engines()
 
 
 @pytest.fixture(params=ENGINES, ids=str)
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """One backend, with its instruction set forced for the length of the test."""
-    chosen: Engine = request.param
-    if chosen.isa is None:
+    with request.param.forced() as chosen:
         yield chosen
-        return
-    from interp_fast import _core
-
-    before = _core.isa()
-    _core.set_isa(chosen.isa)
-    yield chosen
-    _core.set_isa(before)
 
 
 @pytest.fixture

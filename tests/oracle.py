@@ -15,6 +15,7 @@ import mpmath
 import numpy as np
 
 LONG = np.longdouble
+EPS = np.finfo(LONG).eps
 DIGITS = 60
 
 
@@ -65,15 +66,18 @@ def posterior(rows, x, alpha, sigma, weights=None, *, bandwidth=0.0, u=None):
     sigma = np.broadcast_to(np.asarray(sigma, float), len(x)).astype(LONG)
     spread = sigma**2 + alpha**2 * LONG(bandwidth) ** 2
     prior = log_weights(n, weights)
+    reach = np.sqrt((rows**2).sum(1).max())
     found = []
     for m in range(len(x)):
         distance = ((x[m] - alpha[m] * rows) ** 2).sum(1)
         score = prior - distance / (2 * spread[m])
         top = score.max()
         lead = score - top
-        near = np.flatnonzero(lead > -200)
-        if len(near) > 1 and distance[near].min() > 4000 * spread[m]:  # a tie of far rows: 64 bits do not decide it
-            lead[near] = _lead_mp(rows[near], x[m], alpha[m], spread[m], prior[near])
+        # Roundings of coordinates and of squares, counted in nats: where they matter, more bits decide.
+        doubt = 2 * EPS * ((x[m] ** 2).sum() + (alpha[m] * reach) ** 2) / spread[m]
+        near = np.flatnonzero(lead > -200 - 2 * doubt)
+        if len(near) > 1 and doubt > 1e-15:
+            lead[near] = _lead_exact(rows[near], x[m], alpha[m], spread[m], prior[near])
         found.append(_summary(rows, lead, top, None if u is None else np.asarray(u[m]).astype(LONG)))
         found[-1]["kappa"] = distance[found[-1]["index"]] / (2 * spread[m])
     out = {name: np.array([f[name] for f in found]) for name in found[0]}
@@ -109,26 +113,38 @@ def _summary(rows, lead, top, u):
     return out
 
 
-def _lead_mp(rows, x, alpha, spread, prior):
-    """Log weights relative to the largest, from distances with 60 digits."""
-    with mpmath.workdps(DIGITS):
-        q, alpha, spread = [_mpf(v) for v in x], _mpf(alpha), _mpf(spread)
-        score = []
-        for row, log_w in zip(rows, prior, strict=True):
-            distance = mpmath.fsum((a - alpha * _mpf(b)) ** 2 for a, b in zip(q, row, strict=True))
-            score.append(_mpf(log_w) - distance / (2 * spread))
-        return np.array([_long(s - max(score)) for s in score])
+def _lead_exact(rows, x, alpha, spread, prior):
+    """Log weights relative to the largest, from distances of twice the precision (two-products and two-sums)."""
+    high, low = np.zeros((2, len(rows)), LONG)
+    for q, column in zip(x, rows.T, strict=True):
+        product, product_low = _two_product(alpha, column)
+        away, away_low = _two_sum(q, -product)
+        square, square_low = _two_product(away, away)
+        high, lost = _two_sum(high, square)
+        low += lost + (square_low + 2 * away * (away_low - product_low))
+    nearest = np.argmin(high)
+    score = prior - ((high - high[nearest]) + (low - low[nearest])) / (2 * spread)
+    return score - score.max()
 
 
-def _mpf(value):
-    """A longdouble as an mpf, exactly."""
-    high = float(value)
-    return mpmath.mpf(high) + mpmath.mpf(float(value - LONG(high)))
+def _two_sum(a, b):
+    """a + b = total + what it lost, exactly (Knuth)."""
+    total = a + b
+    back = total - a
+    return total, (a - (total - back)) + (b - back)
 
 
-def _long(value):
-    high = float(value)
-    return LONG(high) + LONG(float(value - high))
+def _two_product(a, b):
+    """a b = product + what it lost, exactly (Dekker 1971)."""
+    product = a * b
+    a_high, b_high = _upper_half(a), _upper_half(b)
+    a_low, b_low = a - a_high, b - b_high
+    return product, ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
+
+
+def _upper_half(a):
+    scaled = (LONG(2) ** ((np.finfo(LONG).nmant + 2) // 2) + 1) * a
+    return scaled - (scaled - a)
 
 
 def _logsumexp(a):

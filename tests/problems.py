@@ -131,3 +131,44 @@ def regime_ratio(name: str, regime: str) -> float:
         post = oracle.posterior(p.rows, forward(p.rows, 1.0, ratio, 15, 3, p.weights), 1.0, ratio, p.weights)
         a, b = (middle, b) if np.median(post.ess) < wanted else (a, middle)
     return float(np.exp((a + b) / 2))
+
+
+def _equally_far(rows: np.ndarray, chosen: list[int]) -> np.ndarray:
+    """The point next to the middle of these rows that is as far from each of them."""
+    first, others = rows[chosen[0]], rows[chosen[1:]] - rows[chosen[0]]
+    step = np.linalg.lstsq(others, 0.5 * (others**2).sum(1), rcond=None)[0]
+    return first + step
+
+
+def far_ties(values: np.ndarray, alpha: float, sigma: float, weights=None, seed=0) -> np.ndarray:
+    """Queries (up to 10, d) whose two or three heaviest rows are as far away as each other, and weigh as much.
+
+    Midpoints, other points of the bisector, points as far from three rows.
+    """
+    rng = np.random.default_rng(seed)
+    n, d = values.shape
+    log_w = np.zeros(n) if weights is None else np.log(weights)
+    squared = ((values[:, None] - values[None]) ** 2).sum(2)
+    squared[squared == 0] = np.inf  # a row, and its copies
+    found: dict[str, list[np.ndarray]] = {"middle": [], "bisector": [], "three": []}
+    for i in rng.permutation(n):
+        j = int(np.argmin(squared[i]))
+        k = int(np.argsort(squared[i] + squared[j])[0])
+        apart = values[j] - values[i]
+        across = rng.standard_normal(d)
+        across -= across @ apart / (apart @ apart) * apart
+        across *= 0.1 * np.linalg.norm(apart) / max(np.linalg.norm(across), 1e-9)
+        middle = (values[i] + values[j]) / 2
+        points = {"middle": (middle, [i, j]), "bisector": (middle + across, [i, j])}
+        if d > 1:
+            points["three"] = (_equally_far(values, [i, j, k]), [i, j, k])
+        for kind, (y, rows) in points.items():
+            others = np.delete(np.arange(n), rows)
+            others = others[(values[others] != values[rows[0]]).any(1) & (values[others] != values[rows[1]]).any(1)]
+            far = ((values - y) ** 2).sum(1)
+            if len(found[kind]) == 3 or far[others].min() < 1.02 * far[rows].max():
+                continue
+            if len(rows) == 2:  # where both weigh as much
+                y = y + sigma**2 * (log_w[i] - log_w[j]) / (alpha**2 * (apart @ apart)) * apart
+            found[kind].append(alpha * y)
+    return np.array(sum(found.values(), []))

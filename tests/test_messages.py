@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -19,7 +21,25 @@ def broken(value, row=17, shape=(30, 2), dtype="float64"):
     return a
 
 
+class Opaque:
+    """Something that only NumPy can look into."""
+
+    def __init__(self, array):
+        self._array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self._array
+
+
+SHORTS = np.full((3, 2), 1000, np.uint16)
 DATA = {
+    "uint16": (lambda: itf.Field(SHORTS), TypeError, r"data .*uint16.*astype"),
+    "uint16 big-endian": (lambda: itf.Field(SHORTS.astype(">u2")), TypeError, r"data .*uint16"),
+    "list of uint16": (lambda: itf.Field(list(SHORTS)), TypeError, r"data .*uint16"),
+    "uint16 by __array__": (lambda: itf.Field(Opaque(SHORTS)), TypeError, r"data .*uint16"),
+    "samples of uint16": (lambda: itf.memorization(list(SHORTS), X), TypeError, r"samples .*uint16"),
+    "int16": (lambda: itf.Field(list(SHORTS.astype(np.int16))), TypeError, r"data .*int16"),
+    "int8": (lambda: itf.Field(SHORTS.astype(np.int8)), TypeError, r"data .*int8"),
     "nan": (lambda: itf.Field(broken(np.nan)), ValueError, r"data .*row 17"),
     "inf": (lambda: itf.Field(broken(np.inf, dtype="float32")), ValueError, r"data .*row 17"),
     "half inf": (lambda: itf.Field(broken(np.inf, dtype="float16")), ValueError, r"data .*row 17"),
@@ -213,6 +233,42 @@ TABLES = {
     "eta": (lambda: itf.ddim(itf.Linear(), 4, eta=1.5), ValueError, r"eta .*1\.5"),
     "churn": (lambda: itf.exponential(itf.Linear(), 4, churn=-1), ValueError, r"churn .*-1"),
 }
+M = np.ma.masked_array(X, X == 7)  # one entry of row 3
+V = np.ma.masked_array(np.full(6, 0.5), [0, 0, 0, 1, 0, 0])
+MASKED = {
+    "data": (lambda: itf.Field(M), "data"),
+    "data in a list": (lambda: itf.Field(list(M)), "data"),
+    "data by __array__": (lambda: itf.Field(Opaque(M)), "data"),
+    "data without a value": (lambda: itf.Field(np.ma.masked_all((3, 2))), "data"),
+    "weights": (lambda: itf.Field(X, weights=V), "weights"),
+    "subset": (lambda: FIELD.subset(np.ma.masked_array([0, 1], [0, 1])), "rows"),
+    "posterior": (lambda: FIELD.posterior(M, 0.5), "x"),
+    "jvp": (lambda: FIELD.jvp(X, 0.5, M), "u"),
+    "t": (lambda: FIELD.denoiser(X, V), "t"),
+    "draw": (lambda: FIELD.draw(6, V), "t"),
+    "schedule": (lambda: itf.Linear()(V), "t"),
+    "lam": (lambda: itf.Linear().time_at(V), "lam"),
+    "custom": (lambda: itf.Custom(lambda t: np.ma.masked_array(t, t == 0.25), lambda t: 1 - t), "alpha"),
+    "times": (lambda: itf.ddim(itf.Linear(), np.ma.masked_array([0.0, 0.5, 1.0], [0, 1, 0])), "times"),
+    "diffusion": (
+        lambda: itf.euler_maruyama(itf.Linear(), 4, lambda t: np.ma.masked_array(t, t > 0)),
+        r"diffusion\(t\)",
+    ),
+    "commit": (lambda: dataclasses.replace(STEPS, commit=np.ma.masked_array(STEPS.commit, [0, 0, 1])), "commit"),
+    "x0": (lambda: itf.sample(FIELD, STEPS, x0=M), "x0"),
+    "error": (lambda: itf.sample(FIELD, STEPS, x0=X, error=np.ma.masked_all((3, 6, 2))), "error"),
+    "error of a function": (lambda: itf.sample(FIELD, STEPS, x0=X, error=lambda x, t, r: M), r"error\(x, t, r\)"),
+    "out": (lambda: itf.sample(FIELD, STEPS, x0=X, out=np.ma.masked_all((6, 2))), "out"),
+    "model": (lambda: itf.Model(lambda x, t: M, itf.Linear()).denoiser(X, 0.5), "output"),
+    "samples": (lambda: itf.memorization(M, X), "samples"),
+    "rows": (lambda: itf.memorization(X, M), "data"),
+    "holdout": (lambda: itf.memorization(X, X, holdout=M), "holdout"),
+    "losses": (lambda: itf.optimal_loss(FIELD, V, 4), "times"),
+    "trapping": (lambda: itf.theory.trapping(FIELD, M, 0.5), "x"),
+    "margin": (lambda: itf.theory.margin_condition(FIELD, M, 0.5, 0.1), "x"),
+    "errors": (lambda: itf.theory.estimation_bound(FIELD, STEPS, np.ma.masked_all((3, 4, 2))), "errors"),
+    "concentrability": (lambda: itf.theory.concentrability(lambda x, t: M, FIELD, STEPS, 6), r"e\(x, t\)"),
+}
 CASES = {
     f"{group}: {name}": case
     for group, cases in {
@@ -227,6 +283,21 @@ def test_message(case):
     call, kind, message = CASES[case]
     with pytest.raises(kind, match=message):
         call()
+
+
+@pytest.mark.parametrize("case", MASKED)
+def test_masked_entries_are_refused(case):
+    """What lies under a mask is no value."""
+    call, name = MASKED[case]
+    with pytest.raises(ValueError, match=rf"\b{name} has masked entries.*filled\(value\)"):
+        call()
+
+
+def test_arrays_without_masked_entries_are_arrays():
+    whole = np.ma.masked_array(X)
+    answer = itf.Field(whole, weights=np.ma.ones(6), backend="reference").denoiser(whole, np.ma.masked_array([0.5] * 6))
+    assert type(answer) is np.ndarray
+    np.testing.assert_array_equal(answer, FIELD.denoiser(X, 0.5))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -121,6 +121,38 @@ def test_precision_and_recall_are_those_of_brute_force(problem, k):
     assert 0.3 < rep.recall < 0.99
 
 
+def test_small_balls_beside_large_ones():
+    """Radii below 1e-6 of the largest vanished: all that was near a small ball counted as in it."""
+    data = np.array([[0.0], [0.1], [1e7], [1.1e7]])
+    rep = itf.memorization(np.array([[1.0], [1.1]]), data, k=1)
+    assert (rep.precision, rep.recall) == (0.0, 0.0)
+    assert itf.memorization(np.array([[0.15], [9e6], [0.201]]), data, k=1).precision == 2 / 3
+    copies = np.array([[0.0], [0.0], [5.0], [9.0]])
+    assert itf.memorization(np.array([[0.0], [1e-9], [-1e-9], [14.0]]), copies, k=1).precision == 0.25
+
+
+@pytest.mark.parametrize("widest", [1e3, 1e8, 1e12])
+def test_precision_and_recall_of_clusters_of_all_sizes(rng, widest):
+    """Against brute force; distances within 1e-9 of a rim do not occur."""
+    size = np.exp(rng.uniform(-np.log(widest), np.log(widest), 40))
+    middle = 1e3 * size[:, None] * rng.normal(size=(40, 3))
+    data, samples = (
+        np.concatenate([m + s * rng.normal(size=(n, 3)) for m, s in zip(middle, size, strict=True)]) for n in (8, 6)
+    )
+    samples = np.concatenate([samples, samples * (1 + 1e-3 * rng.normal(size=samples.shape))])
+
+    def covered(x, points):
+        radius = np.sort(cdist(points, points), axis=1)[:, 3]
+        distance = cdist(x, points)
+        assert not (np.abs(distance / radius - 1) < 1e-9).any() or x is points
+        return np.mean((distance <= radius).any(axis=1))
+
+    rep = itf.memorization(samples, data, k=3)
+    assert rep.precision == covered(samples, data)
+    assert rep.recall == covered(data, samples)
+    assert 0.2 < rep.precision < 0.9
+
+
 def test_precision_and_recall_use_a_subset_of_large_data(problem, monkeypatch):
     samples, data, _ = problem
     whole = itf.memorization(samples, data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,9 +22,9 @@ HEAVY = {"numba", "scipy", "matplotlib", "sklearn", "tqdm", "torch", "ml_dtypes"
 
 # from the ground up: a module imports from the layers below its own, and nothing from beside or above
 LAYERS = (
-    ("_arrays", "_random", "_results", "_html", "_datasets"),
-    ("schedules", "backends", "_figures"),
-    ("backends.*", "grid", "perturb", "model"),  # the backends may also share among themselves
+    ("_arrays", "_random", "_results", "_html", "_pictures"),
+    ("schedules", "backends", "_datasets"),
+    ("backends.*", "grid", "perturb", "model", "_figures"),  # the backends may also share among themselves
     ("steps", "_training"),
     ("field", "_attribution", "metrics"),
     ("_trajectory", "_cells", "_montecarlo", "_pair_kernels", "_experiment", "_verdict"),
@@ -32,7 +33,7 @@ LAYERS = (
     ("_fate",),
     ("theory", "auditing"),
     ("__init__", "_experiments_plane", "_experiments_certificates", "_experiments_images"),
-    ("_study", "_peers", "_check", "experiments"),  # from here on by the public names
+    ("_study", "_peers", "_check", "_compare", "experiments"),  # from here on by the public names
     ("_report_curves", "_report_errors", "_report_samples", "_report_steps", "_benchmark"),
     ("_report", "_bench"),
     ("_cli",),
@@ -172,6 +173,38 @@ def test_threads_from_the_environment(value, expected):
     last = (run.stdout + run.stderr).strip().splitlines()[-1]
     assert last.startswith(expected)
     assert expected.isdecimal() or ("INTERP_FAST_NUM_THREADS" in last and value in last)
+
+
+@pytest.mark.parametrize(
+    ("beside", "words"),
+    [
+        ("csrc", "backend 'numba' is used, which is slower: the sources in .* no compiled backend; start Python in"),
+        ("interp_fast/_core.abi3.so", "backend 'numba' is used, which is slower: the compiled backend does not load"),
+        ("nothing", None),
+    ],
+)
+def test_a_compiled_backend_that_ought_to_be_there(tmp_path, beside, words):
+    """Sources hide the installed package where Python is started in their folder: "auto" says so, once."""
+    shutil.copytree(PACKAGE, tmp_path / "interp_fast", ignore=shutil.ignore_patterns("_core*.so", "__pycache__"))
+    if beside.endswith(".so"):
+        (tmp_path / beside).write_bytes(b"no library")
+    else:
+        (tmp_path / beside).mkdir()
+    code = """
+import numpy as np, interp_fast as itf
+print(itf.Field(np.ones((2, 1))).backend, itf.Field(np.ones((2, 1))).backend, itf.backends.broken())
+"""
+    env = {k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "PYTHONSAFEPATH"}}
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.startswith("numba numba")
+    if words is None:
+        assert run.stdout.endswith("None\n")
+        assert run.stderr == ""
+    else:
+        assert len(re.findall(words, run.stderr)) == 1, run.stderr
+        assert re.search(words.partition(": ")[2], run.stdout)
 
 
 @pytest.mark.parametrize("backend", ["cpp", "reference"])

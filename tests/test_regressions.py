@@ -62,6 +62,50 @@ def test_ties_at_the_data_end_have_no_gap():
     assert post.gap == 0
 
 
+@pytest.mark.filterwarnings("error")
+def test_smoothed_data_where_alpha_has_an_infinite_slope():
+    """alpha alpha_dot was 0 * inf at t = 0, a warning in every call of a field with a bandwidth."""
+    rows, x = np.array([[1.0, 0.0], [0.0, 3.0]]), np.array([[0.5, -0.5]])
+    flow = itf.Field(rows, itf.SqrtVP(), bandwidth=0.2)
+    np.testing.assert_allclose(flow.denoiser(x, 0.0), rows.mean(0, keepdims=True), rtol=1e-15)
+    np.testing.assert_allclose(flow.noise(x, 0.0), x, rtol=1e-15)
+    np.testing.assert_allclose(flow.log_density(x, 0.0), -0.25 - np.log(2 * np.pi), rtol=1e-15)
+    with pytest.raises(ValueError, match="velocity is infinite"):
+        flow.velocity(x, 0.0)
+
+
+@pytest.mark.filterwarnings("error")
+def test_results_that_no_float32_can_hold(engine):
+    """They were infinities and a warning about a cast."""
+    rows, x = np.array([[1e30, 0.0], [0.0, 2e38]], np.float32), np.array([[1e30, 1e25]])
+    flow = itf.Field(rows, itf.VELinear(1e39), backend=engine.backend)
+    calls = {
+        "score": lambda: flow.with_schedule(itf.VELinear(1e-8)).score(x, 0.5),
+        "velocity": lambda: flow.velocity(100 * x, 1 - 1e-12),
+        "the samples": lambda: itf.sample(flow, itf.ddim(flow.schedule, [0.0, 0.1]), 50, rng=0),
+        "the path": lambda: itf.sample(flow, itf.ddim(flow.schedule, [0.0, 0.1, 1.0]), 50, rng=0, keep="path"),
+        "x": lambda: flow.draw(50, 0.0, rng=0),
+    }
+    for name, call in calls.items():
+        with pytest.raises(ValueError, match=rf"^{name} must stay within 3.4e.38, .*float32.*float64"):
+            call()
+
+
+def test_variance_beside_lighter_copies_of_the_heaviest_row(engine, dtype):
+    """Rows were left out by how far they lie below a copy, which has no part in the variance, when one row did not."""
+    rng = np.random.default_rng(20)
+    away = rng.standard_normal((200, 20))
+    away /= np.linalg.norm(away, axis=1, keepdims=True)
+    x, weights = np.full((1, 20), 0.5), np.ones(200)
+    weights[1] = np.exp(-12)
+    for nats in range(50, 130, 4):  # of the first row that differs; then come thirty others, and those too far to count
+        far = np.concatenate([[0, 0, nats], np.full(30, nats + 5), np.full(167, 5000)])
+        rows = (2 * x + away * np.sqrt(2 * far)[:, None]).astype(dtype)
+        post = itf.Field(rows, weights=weights, backend=engine.backend).posterior(x, 0.5)
+        ref = oracle.posterior(rows, x, 0.5, 0.5, weights)
+        np.testing.assert_allclose(post.variance, ref.variance, rtol=1e-3 if dtype == "float32" else 1e-9)
+
+
 def test_subset_without_weight_is_an_error():
     """It was a NaN and a warning."""
     with pytest.raises(ValueError, match="weight"):
@@ -154,3 +198,67 @@ def test_variance_beside_copies_of_the_heaviest_row(engine, dtype, copies):
     np.testing.assert_allclose(post.variance, ref.variance, rtol=tight)
     np.testing.assert_allclose(post.log_rest, ref.log_rest, atol=tight)
     np.testing.assert_array_equal(post.top_index, [[0, 1, 2]])
+
+
+SCHEDULES = {
+    "linear": itf.Linear(),
+    "trigonometric": itf.Trigonometric(),
+    "sqrt-vp": itf.SqrtVP(),
+    "ve-linear": itf.VELinear(),
+    "encoder-decoder": itf.EncoderDecoder(),
+    "custom": itf.Custom(lambda t: -t * -1.0, lambda t: 1.0 - t),
+    "custom of -0": itf.Custom(lambda t: np.where(t == 0, -0.0, t), lambda t: np.where(t == 1, -0.0, 1 - t)),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("t", [-0.0, 5e-324, 1e-310, 1e-300])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_no_time_is_too_small(engine, name, t):
+    """A ratio sigma / alpha of -inf made the cut NaN, and one backend then left rows out; one that overflows warned."""
+    rows = np.random.default_rng(7).standard_normal((300, 64))
+    x = 1.5 * np.random.default_rng(8).standard_normal((3, 64))
+    flow = itf.Field(rows, SCHEDULES[name], backend=engine.backend)
+    methods = ["denoiser", "score", "noise", "log_density"] + ["velocity", "divergence"] * (name != "sqrt-vp")
+    for method in methods:
+        got, want = getattr(flow, method)(x, t), getattr(flow, method)(x, 0.0)
+        np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12, err_msg=method)
+    np.testing.assert_allclose(flow.denoiser(x, np.array([t, 0.0, -0.0])), flow.denoiser(x, 0.0), atol=1e-12)
+    np.testing.assert_allclose(flow.posterior(x, t).entropy, flow.posterior(x, 0.0).entropy, rtol=1e-12)
+    np.testing.assert_allclose(flow.draw(4, t, rng=1)[0], flow.draw(4, 0.0, rng=1)[0], atol=1e-12)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("t", [0.0, -0.0, 5e-324, 1e-310])
+def test_no_first_step_is_too_early(t):
+    """Solvers and certificates divided by alpha where only alpha = 0 was left out."""
+    flow, times = itf.Field(np.eye(3)), [t, 0.5, 0.9, 1.0]
+    x = 7.0 * np.eye(3)
+    for make in (itf.ddim, itf.ddpm, itf.heun, lambda s, t: itf.euler_maruyama(s, t, "sigma")):
+        steps, exact = make(flow.schedule, times), make(flow.schedule, [0.0, *times[1:]])
+        np.testing.assert_allclose(steps.B, exact.B, rtol=1e-12)
+        a, b = (itf.sample(flow, table, x0=x, rng=0).x for table in (steps, exact))
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+    assert not itf.theory.trapping(flow, x, t).trapped.any()
+    bound = itf.theory.discretization_bound(flow, itf.ddim(flow.schedule, times), x)
+    assert bound.valid.all()
+    assert (bound.time > t).all()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+def test_schedules_know_no_negative_zero(schedule):
+    for t in (-0.0, 0.0, 1.0, np.array([-0.0, 0.5, 1.0])):
+        for value in schedule(t):
+            assert not np.any(np.signbit(value) & (np.asarray(value) == 0))
+    assert schedule.lam(-0.0) == schedule.lam(0.0)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("predicts", ["score", "noise"])
+def test_a_prediction_that_says_nothing_about_the_denoiser(predicts):
+    """Next to t = 0 the quotient by alpha overflowed to inf."""
+    model = itf.Model(lambda x, t: 0.0 * x, itf.Linear(), predicts=predicts)
+    for t in (0.0, -0.0, 1e-310):
+        with pytest.raises(ValueError, match=f"t must avoid {t!r}: there a {predicts}".replace("-0.0", "0.0")):
+            model.denoiser(np.full((2, 3), 7.0), t)

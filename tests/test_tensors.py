@@ -120,3 +120,8 @@ def test_tensors_that_cannot_be_read_name_the_remedy(monkeypatch):
         itf.Field(ROWS).denoiser(tracked, 0.5)
     with pytest.raises(TypeError, match=r"data lives on .*data\.cpu\(\)"):
         itf.Field(away)
+
+
+def test_shorts_are_no_bfloat16():
+    with pytest.raises(TypeError, match=r"data must be float32.*got uint16"):
+        itf.Field(Tensor(np.full((3, 2), 1000, np.uint16)))

@@ -62,18 +62,22 @@ Results are the same bits for any ``threads``. Nothing of size M x N is allocate
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import math
 import os
+import warnings
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .._arrays import blocks, check_finite, widen
+from .._arrays import blocks, check_finite, check_size, widen
 
-__all__ = ["Moments", "State", "available", "default_threads", "get"]
+__all__ = ["Moments", "State", "available", "broken", "default_threads", "get"]
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
@@ -111,20 +115,22 @@ class Moments:
         # R^2 >= w_max sum w |x|^2 there, no weights cost more than a factor N, and neither does the mean.
         start = int(np.argmax(log_w))
         even = bool((log_w == log_w[start]).all())
-        head = widen(np.asarray(rows[start : start + blocks(rows)[0].stop]), scale)
+        head = widen(rows[start : start + blocks(rows)[0].stop], scale)
         with np.errstate(invalid="ignore", over="ignore"):
             origin = head[0] + np.mean(head - head[0], axis=0)
         if not np.isfinite(origin).all():
             origin = np.zeros_like(origin)
         heaviest = origin if even else head[0].copy()
         del head  # here and below: two blocks at a time, not five, is what a field costs when it is made
-        total, weighted, second, farthest = np.zeros_like(origin), np.zeros_like(origin), 0.0, 0.0
+        total, weighted, second, farthest, tiny = np.zeros_like(origin), np.zeros_like(origin), 0.0, 0.0, 0.0
         for block in blocks(rows):
-            values = widen(np.asarray(rows[block]), scale)
+            values = widen(rows[block], scale)
             check_finite(values, "data", block.start)
             w, used_here = np.exp(log_w[block]), used[block]
             away = np.subtract(values, origin, out=values if even else None)
             squares = np.einsum("ij,ij->i", away, away)
+            if farthest == 0:  # all rows so far are equal, or differ by so little that the squares vanish
+                tiny = max(tiny, float(np.abs(away[used_here]).max(initial=0.0)))
             total += used_here.astype(np.float64) @ away
             farthest = max(farthest, float(np.max(squares[used_here], initial=0.0)))
             if not even:
@@ -135,6 +141,7 @@ class Moments:
             del values, away
         shift = total / np.count_nonzero(used)
         reach = math.sqrt(farthest) + math.sqrt(float(shift @ shift))
+        check_size(reach or tiny, "the distance of the rows of data to their mean")
         # Rows that differ differ, also when the weights of all but one are too small for the sum.
         radius = max(math.sqrt(max(0.0, second - float(weighted @ weighted))), 2.0**-530 * reach)
         return cls(origin + shift, heaviest + weighted, radius, reach)
@@ -220,9 +227,12 @@ def get(name: str) -> tuple[str, Any]:
     if name == "auto":
         for candidate in _MODULES:
             try:
-                return candidate, _load(candidate)
+                module = _load(candidate)
             except ImportError:
                 continue
+            if candidate != "cpp":
+                _warn_of_broken(candidate)
+            return candidate, module
     if not isinstance(name, str):
         msg = f"backend must be a name; got {name!r}."
         raise TypeError(msg)
@@ -235,6 +245,33 @@ def get(name: str) -> tuple[str, Any]:
         reason = "there is no such backend"
     msg = f"backend must be one of {['auto', *available()]}; got {name!r} ({reason})."
     raise ValueError(msg)
+
+
+def broken() -> str | None:
+    """Why the compiled backend, which ought to be here, does not load; None when it does or was left out on purpose.
+
+    It was left out when the package was installed without it. It is amiss when its file does not load, and in a folder
+    of sources, which Python prefers to the installed package when it is started there.
+    """
+    package = Path(__file__).parents[1]
+    try:
+        _load("cpp")
+    except ImportError as exc:
+        if importlib.util.find_spec("interp_fast._core") is not None:
+            return f"the compiled backend does not load ({exc}); install interp_fast again for this Python."
+        if (package.parent / "csrc").is_dir():
+            return (
+                f"the sources in {package} are in use, which have no compiled backend; start Python in another folder "
+                "to use the installed package, or build them: pip install -e ."
+            )
+    return None
+
+
+@cache
+def _warn_of_broken(used: str) -> None:
+    """Once in a process: what "auto" fell back to."""
+    if reason := broken():
+        warnings.warn(f"backend {used!r} is used, which is slower: {reason}", UserWarning, stacklevel=2)
 
 
 def default_threads() -> int:

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .._arrays import widen
-from . import Float, Moments, State
+from . import Float, Int, Moments, State, reference
 from . import numba_sweep as sweep
+from . import numba_ties as ties
 from .numba_noise import fill_normals, jit
 
 __all__ = ["nearest", "normals", "posterior", "prepare", "run_steps"]
@@ -30,6 +31,7 @@ _GROUP_NUMBERS, _STATE_NUMBERS = 2**20, 2**22  # float64 numbers: queries of a g
 
 @dataclass(frozen=True)
 class Data:
+    given: reference.Data
     rows: npt.NDArray[Any]
     table: Float | None  # the values of stored integers (bytes, or the bits of halves); None for floats
     log_w: Float
@@ -46,13 +48,16 @@ def prepare(
     low_memory: bool,
     threads: int,
 ) -> Data:
+    given = reference.prepare(
+        rows, log_w, moments=moments, scale=scale, bandwidth=bandwidth, low_memory=low_memory, threads=threads
+    )
     table = None
     if rows.dtype.itemsize < 4:
         stored = np.arange(256**rows.dtype.itemsize).astype(f"u{rows.dtype.itemsize}")
         with np.errstate(invalid="ignore"):  # bits that no finite half has
             table = widen(stored.view(rows.dtype), scale)
         rows = rows.view(stored.dtype)
-    return Data(_frozen(rows), table, _frozen(log_w), bandwidth)
+    return Data(given, _frozen(rows), table, _frozen(log_w), bandwidth)
 
 
 def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -87,12 +92,13 @@ def _posterior(
         h = 0.5 / s2
     wanted = out.keys()
     k = out["top_index"].shape[1] if "top_index" in wanted else 0
+    off = bool(wanted & {"gap", "log_rest", "ess", "entropy", "variance", "jvp"})
     shared = u is None and not alpha.any()  # one posterior, the weights, for all queries: evaluate one and broadcast
     one = slice(0, 1 if shared else len(x))
     states = _states(
         x[one], data, data.log_w, alpha[one], h[one], threads, u=u, cut=cut[one], k=k,
         vectors=bool(wanted & {"mean", "variance", "scatter", "jvp"}), spread=bool(wanted & {"variance", "scatter"}),
-        off=bool(wanted & {"gap", "log_rest", "ess", "entropy", "variance", "jvp"}),
+        off=off,
     )  # fmt: skip
     scalars = states.scalars.T
     top, score, log_w, next_score, next_log_w, rest, rest2, heat, spread, along, dropped, live = scalars
@@ -126,6 +132,40 @@ def _posterior(
             index[m, len(tied) :] = np.setdiff1d(np.arange(k), tied)[: k - len(tied)]
     for name, array in out.items():
         array[...] = answer[name]
+    if shared:
+        return
+    reach = np.minimum(cut, reference.UNDERFLOW)
+    if off:  # a copy of the top row says nothing about the variance, and cuts nothing
+        reach = np.where(next_score == score, reference.UNDERFLOW, reach)
+    some, slack = ties.doubtful(x, s2, score, next_score, lead, reach, off, ties.tolerated(data.given))
+    if len(some) > 0:
+        c, weight = (next_score, next_log_w) if off else (score, log_w)
+        _settle(some, x, data, alpha, sigma, s2, u, (c, weight, reach, slack), off, out, threads)
+
+
+def _settle(
+    some: Int, x: Float, data: Data, alpha: Float, sigma: Float, s2: Float, u: Float | None, limits: tuple[Float, ...],
+    off: bool, out: dict[str, Any], threads: int,
+) -> None:  # fmt: skip
+    """Answers queries anew from the rows within their limits."""
+    n = len(data.rows)
+    starts = range(0, n, -(-n // (_TASKS * sweep.LANES)) * sweep.LANES)
+    for tile in _slices(len(some), _TILE):
+        queries = some[tile]
+        numbers = (x[queries], alpha[queries], 2.0 * s2[queries], *(limit[queries] for limit in limits))
+        found: dict[int, tuple[Int, Int, Float]] = {}
+
+        def find(first: int, numbers: Any = numbers, found: Any = found) -> None:
+            last = min(first + starts.step, n)
+            found[first] = ties.near_rows(data.rows, data.table, data.log_w, first, last, *numbers)
+
+        _share(find, [(first,) for first in starts], threads if len(queries) * n * x.shape[1] > _SMALL else 1)
+        query, row, c = (np.concatenate(parts) for parts in zip(*(found[first] for first in starts), strict=True))
+        for i, m in enumerate(queries):
+            one, mine = slice(m, m + 1), query == i
+            part = {name: array[one] for name, array in out.items()}
+            direction = None if u is None else u[one]
+            ties.answer(x[one], data.given, row[mine], c[mine], alpha[one], sigma[one], direction, off, part)
 
 
 def _leads(score: Float, log_w: Float, score0: Float, log_w0: Float, h: Float) -> Float:

@@ -23,7 +23,7 @@ import numpy as np
 
 from .numba_noise import jit
 
-__all__ = ["DENSE", "LANES", "States", "add_slab", "empty_states", "merge_slabs"]
+__all__ = ["CHUNK", "DENSE", "LANES", "States", "add_distances", "add_slab", "empty_states", "load", "merge_slabs"]
 
 # Infinities keep their meaning: neither "nnan" nor "ninf". Sums are reordered only where they run over lanes.
 _FMA = {"contract"}
@@ -32,7 +32,7 @@ _FASTMATH = {"nsz", "contract", "reassoc"}
 LANES = 64  # rows of a block
 DENSE = 651.0  # nats: the cut below which _exp gives 0
 _NEGLIGIBLE = 650.0  # exp(-650) vanishes beside 1, and its products with differences of rows are no slow subnormals
-_CHUNK = 4096  # columns widened at once
+CHUNK = 4096  # columns widened at once
 _PIECE = 32  # columns summed before they are added to a score
 
 # Columns of the scalars of a state. The two row numbers are exact in float64.
@@ -64,7 +64,7 @@ def _value(row: Any, table: Any, k: Any) -> Any:
 
 
 @jit()
-def _load(rows: Any, table: Any, first: Any, last: Any, k0: Any, k1: Any, block: Any) -> None:
+def load(rows: Any, table: Any, first: Any, last: Any, k0: Any, k1: Any, block: Any) -> None:
     """Rows ``first`` .. ``last`` as block[k - k0, lane]; lanes past the end repeat the last row."""
     end = last - 1
     for lane in range(0, LANES, 8):
@@ -80,7 +80,7 @@ def _load(rows: Any, table: Any, first: Any, last: Any, k0: Any, k1: Any, block:
 
 
 @jit(fastmath=_FMA)
-def _add_distances(block: Any, k0: Any, k1: Any, x: Any, alpha: Any, ids: Any, out: Any) -> None:
+def add_distances(block: Any, k0: Any, k1: Any, x: Any, alpha: Any, ids: Any, out: Any) -> None:
     """out[j, lane] += |x_q - alpha_q row|^2 over columns k0 .. k1, for the queries q = ids[j]; summed in two levels."""
     part = np.empty(LANES)
     for start in range(k0, k1, _PIECE):
@@ -380,7 +380,7 @@ def add_slab(
     spread: Any, states: Any,
 ) -> None:  # fmt: skip
     """Rows ``first`` .. ``last`` into the states of a tile of queries."""
-    n, d, wide = len(x), x.shape[1], min(x.shape[1], _CHUNK)
+    n, d, wide = len(x), x.shape[1], min(x.shape[1], CHUNK)
     vectors, pulls = states.shift.shape[1] > 0, states.pull.shape[1] > 0
     block = np.empty(wide * LANES)
     c, p, t = np.empty(n * LANES), np.empty(n * LANES), np.empty(n * LANES)
@@ -391,8 +391,8 @@ def add_slab(
         c[:] = 0.0
         for k0 in range(0, d, wide):
             k1 = min(k0 + wide, d)
-            _load(rows, table, i, end, k0, k1, block)
-            _add_distances(block, k0, k1, x, alpha, everyone, c)
+            load(rows, table, i, end, k0, k1, block)
+            add_distances(block, k0, k1, x, alpha, everyone, c)
         living = 0
         for q in range(n):
             state, cq, lw = _state(states, q), c[q * LANES : (q + 1) * LANES], log_w[i:end]
@@ -420,10 +420,10 @@ def add_slab(
         for k0 in range(0, d, wide):
             k1 = min(k0 + wide, d)
             if wide < d:
-                _load(rows, table, i, end, k0, k1, block)
+                load(rows, table, i, end, k0, k1, block)
             _add_shifts(block, k0, k1, p, states.top, kept[:living], states.shift)
             if spread:
-                _add_distances(block, k0, k1, states.top, ones, kept[:living], c)
+                add_distances(block, k0, k1, states.top, ones, kept[:living], c)
             if pulls:
                 _add_projections(block, k0, k1, u, states.top, kept[:living], t)
         if spread or pulls:
@@ -439,7 +439,7 @@ def add_slab(
             for k0 in range(0, d, wide):
                 k1 = min(k0 + wide, d)
                 if wide < d:
-                    _load(rows, table, i, end, k0, k1, block)
+                    load(rows, table, i, end, k0, k1, block)
                 _add_shifts(block, k0, k1, t, states.top, kept[:living], states.pull)
 
 

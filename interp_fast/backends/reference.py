@@ -8,7 +8,9 @@ float64 would decide the answer (a tie between far points at small S), differenc
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +24,10 @@ from . import Float, Int, Moments, State
 __all__ = ["nearest", "normals", "posterior", "prepare", "run_steps"]
 
 # Largest exponent that still gives a float64 above 0; rows further down carry no weight.
-_UNDERFLOW = 745.0
+UNDERFLOW = 745.0
+# What rounding a logit may cost the noise prediction: a quarter of what is promised.
+TOLERATED = 1e-10 / 4
+CLOSE = 1e-12  # squared distances that differ by less, relatively, may be equal
 
 
 @dataclass(frozen=True)
@@ -142,26 +147,35 @@ def _relative_logits(x: Float, data: Data, alpha: float, s2: float, c: Float, ac
         return log_w, lambda row: constant
     first = int(active[np.argmin(c[active])])
     difference = c[active] - c[first]
+    exact = functools.partial(exact_differences, x, alpha, first=data.values([first])[0])
     if s2 == 0:
-        near = np.flatnonzero(difference <= 1e-12 * c[first])
-        difference[near] = _exact_differences(x, data, alpha, active[near], first)
+        near = np.flatnonzero(difference <= CLOSE * c[first])
+        difference[near] = exact(data.values([i])[0] for i in active[near])
         tied = difference == difference[near].min()
         return np.where(tied, log_w, -np.inf), lambda row: math.inf
     logits = log_w - difference / (2 * s2)
-    kappa = c[first] / (2 * s2)
-    # Float64 leaves kappa 2^-53 (times a small factor) in each logit.
-    near = np.flatnonzero(logits >= logits.max() - _UNDERFLOW - 2.0**-46 * kappa)
-    spread = float(np.sqrt(c[active[near]].max())) / math.sqrt(s2)
-    if len(near) > 1 and kappa * spread > 2.0**17:
-        difference[near] = _exact_differences(x, data, alpha, active[near], first)
-        logits = log_w - difference / (2 * s2)
+    if len(active) > 1:
+        runner_up, top = np.argpartition(logits, -2)[-2:]
+        lead = logits[top] - logits[runner_up]
+        error, of_lead = logit_rounding(x, c[active[[top, runner_up]]], s2)
+        deviation = math.sqrt(max(c[active[[top, runner_up]]]) / s2)  # about as much as is possible for rows that count
+        harmful = error * deviation > TOLERATED and lead <= UNDERFLOW + 2**7 * error
+        if harmful or of_lead > TOLERATED * max(1.0, 1e-3 * lead):
+            near = np.flatnonzero(logits >= logits[runner_up] - UNDERFLOW - 2**7 * of_lead)
+            difference[near] = exact(data.values([i])[0] for i in active[near])
+            logits = log_w - difference / (2 * s2)
     return logits, lambda row: float(c[row]) / (2 * s2)
 
 
-def _exact_differences(x: Float, data: Data, alpha: float, rows: Int, first: int) -> Float:
-    """|x - alpha x_i|^2 - |x - alpha x_first|^2, rounded once: squares as sums of floats, added exactly."""
-    base = -_square_terms(x, alpha, data.values([first])[0])
-    return np.array([math.fsum(np.concatenate([_square_terms(x, alpha, data.values([i])[0]), base])) for i in rows])
+def logit_rounding(x: Float, c: Any, s2: Any) -> Any:
+    """What float64 leaves in a logit at the squared distance c of queries x: a rounding of c, and one of alpha x_i."""
+    return 2.0**-53 * np.sqrt(c) * (np.sqrt(c) + 2 * np.linalg.norm(x, axis=-1)) / (2 * s2)
+
+
+def exact_differences(x: Float, alpha: float, rows: Iterable[Float], first: Float) -> Float:
+    """|x - alpha row|^2 - |x - alpha first|^2, rounded once: squares as sums of floats, added exactly."""
+    base = -_square_terms(x, alpha, first)
+    return np.array([math.fsum(np.concatenate([_square_terms(x, alpha, row), base])) for row in rows])
 
 
 def _square_terms(x: Float, alpha: float, row: Float) -> Float:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from .._arrays import blocks, widen
 from . import Float, Moments, State
-from .reference import run_rows
+from .reference import CLOSE, TOLERATED, UNDERFLOW, exact_differences, logit_rounding, run_rows
 
 __all__ = ["Streamed"]
 
@@ -67,7 +67,7 @@ class Streamed:
             log_w = data.log_w[block]
             mass = float(np.logaddexp.reduce(log_w))
             weighted = log_w - mass if mass > -np.inf else np.full(len(log_w), -np.log(len(log_w)))
-            values = widen(np.asarray(data.rows[block]), data.scale)
+            values = widen(data.rows[block], data.scale)
             yield (
                 block,
                 values,
@@ -113,39 +113,44 @@ class Streamed:
         for block, values, prepared in self._blocks(data):
             part = _empty(out, x, min(k, len(values)))
             self.inner.posterior(x, prepared, alpha, sigma, u=u, cut=cut, out=part, threads=threads)
-            part["top_logit"], part["distance"] = _logits(part["top_index"], x, values, data.log_w[block], alpha, s2)
-            part["log_norm"] = part["top_logit"][:, 0] - np.log(part["top_weight"][:, 0])
+            _list(part, x, values, data.log_w[block], alpha, s2)
             part["index"] += block.start
             part["top_index"] += block.start
             part["rows"] = len(values)
-            merged = _merge(merged, part, k, s2 == 0, u) if merged else part
+            if merged:
+                ahead, level = _compare(merged, part, x, data, alpha, s2)
+                merged = _merge(merged, part, ahead, level, u) | _merge_lists(merged, part, k, ahead, x, s2)
+            else:
+                merged = part
         if "top_weight" in out:
-            merged["top_weight"] = np.exp(merged["top_logit"] - merged["log_norm"][:, None])
+            merged["top_weight"] = np.exp(merged["top_logit"] + merged["log_top"][:, None])
         merged["log_norm"][s2 == 0] = -np.inf
         for name, array in out.items():
             array[:] = merged[name]
 
 
-def _logits(
-    index: npt.NDArray[np.int64], x: Float, values: Float, log_w: Float, alpha: Float, s2: Float
-) -> tuple[Float, Float]:
-    """Logits (M, k) of the listed rows, which order equal rows of different blocks exactly, and distances (M,).
+def _list(part: dict[str, Any], x: Float, values: Float, log_w: Float, alpha: Float, s2: Float) -> None:
+    """What merging takes of a block: its top row and those listed after it.
 
-    At S = 0 the nearest block takes all, and blocks as near as each other share by the weight of their tied rows: the
-    logit is then that weight, the distance that of the top row. Otherwise the distance is 0; rows of weight 0 are at
-    infinity.
+    top_logit, top_c, top_log_w (M, k): of the listed rows, their logits over that of the first; log_top: the log weight
+    of that in the block; distance: its c, at infinity when it has no weight at S = 0; log_norm: at S = 0 of the tied
+    rows' weights.
     """
-    logits = log_w[index]
-    distance = np.zeros(len(x))
-    for column in range(index.shape[1]):
-        c = np.sum((x - alpha[:, None] * values[index[:, column]]) ** 2, axis=1)
-        logits[:, column] -= np.divide(c, 2 * s2, out=np.zeros_like(c), where=s2 > 0)
-        if column == 0:
-            distance[s2 == 0] = c[s2 == 0]
-        else:
-            logits[(s2 == 0) & (c != distance), column] = -np.inf
-    distance[np.isneginf(logits[:, 0]) & (s2 == 0)] = np.inf
-    return logits, distance
+    index, weight = part["top_index"], part["top_weight"]
+    with np.errstate(divide="ignore"):
+        part["log_top"] = np.log(weight[:, 0])
+        logits: Float = np.log(weight) - part["log_top"][:, None]
+    c = np.stack([np.sum((x - alpha[:, None] * values[rows]) ** 2, axis=1) for rows in index.T], axis=1)
+    apart = np.divide(c - c[:, :1], 2 * s2[:, None], out=np.full_like(c, np.inf), where=s2[:, None] > 0)
+    light = weight == 0  # rows whose weight underflows still have an order
+    with np.errstate(invalid="ignore"):
+        logits[light] = (log_w[index] - log_w[index[:, :1]] - apart)[light]
+    part["top_logit"] = np.where(np.isnan(logits), -np.inf, logits)
+    part["top_c"], part["top_log_w"] = c, log_w[index]
+    part["log_w"], part["distance"] = log_w[index[:, 0]], c[:, 0].copy()
+    part["distance"][np.isneginf(part["log_w"]) & (s2 == 0)] = np.inf
+    part["log_norm"] = part["log_w"] - part["log_top"]
+    part["log_norm"] -= np.divide(c[:, 0], 2 * s2, out=np.zeros(len(c)), where=s2 > 0)
 
 
 def _empty(out: dict[str, Any], x: Float, k: int) -> dict[str, Any]:
@@ -159,33 +164,52 @@ def _empty(out: dict[str, Any], x: Float, k: int) -> dict[str, Any]:
     return part
 
 
+def _compare(
+    a: dict[str, Any], b: dict[str, Any], x: Float, data: _Data, alpha: Float, s2: Float
+) -> tuple[Float, npt.NDArray[np.bool_]]:
+    """How far the top rows of ``b`` are above those of ``a``, in logits, and where they are as near at S = 0.
+
+    Exact where rounding would decide: far rows of different blocks tie as those of one block do. At S = 0 the nearer
+    row is ahead by infinity, and of rows as near as each other all that counts is the weight.
+    """
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        farther, nearest = b["distance"] - a["distance"], np.minimum(a["distance"], b["distance"])
+        by_weight = b["log_w"] - a["log_w"]
+        apart = np.linalg.norm(b["mean"] - a["mean"], axis=1) if "mean" in a else np.zeros(len(x))
+        error = logit_rounding(x, nearest, s2)
+        harmful = error * np.maximum(1.0, apart * alpha / np.sqrt(s2)) > TOLERATED
+        doubtful = harmful & (np.abs(by_weight - farther / (2 * s2)) <= UNDERFLOW + 2**7 * error)
+        doubtful = np.where(s2 > 0, doubtful, np.abs(farther) <= CLOSE * nearest)
+        for m in np.flatnonzero(doubtful):
+            one, two = (widen(np.asarray(data.rows[i : i + 1]), data.scale)[0] for i in (a["index"][m], b["index"][m]))
+            farther[m] = exact_differences(x[m], alpha[m], [two], one)[0]
+        level = (s2 == 0) & ~(farther != 0)
+        ahead = by_weight - np.where(level, 0.0, farther / (2 * s2))
+    ahead[np.isnan(ahead)] = 0.0  # neither has weight
+    return ahead, level & np.isfinite(nearest)
+
+
 def _merge(
-    a: dict[str, Any], b: dict[str, Any], k: int, limit: npt.NDArray[np.bool_], u: Float | None
+    a: dict[str, Any], b: dict[str, Any], ahead: Float, level: npt.NDArray[np.bool_], u: Float | None
 ) -> dict[str, Any]:
     """The posterior over two disjoint sets of rows, all of ``a`` before ``b``, from the two posteriors."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        difference = b["log_norm"] - a["log_norm"]
-        difference[np.isnan(difference)] = 0.0  # neither set has weight
-        nearer = np.nan_to_num(np.sign(a["distance"] - b["distance"]))
-        difference = np.where(nearer == 0, difference, nearer * np.inf)
+        difference = ahead - b["log_top"] + a["log_top"]  # of log_norm
         log_a, log_b = -np.logaddexp(0.0, difference), -np.logaddexp(0.0, -difference)
         w_a, w_b = np.exp(log_a), np.exp(log_b)
-        a_logit, b_logit = (
-            np.where((nearer * sign > 0)[:, None], -np.inf, p["top_logit"]) for p, sign in ((a, 1), (b, -1))
-        )
-        wins = a_logit[:, 0] >= b_logit[:, 0]
-        between = np.abs(a_logit[:, 0] - b_logit[:, 0])
-        between[limit & (nearer == 0) & np.isfinite(a["distance"])] = 0.0  # as near as each other
+        wins = ahead <= 0
+        between = np.where(level, 0.0, np.abs(ahead))
         out: dict[str, Any] = {
             "rows": a["rows"] + b["rows"],
-            "distance": np.minimum(a["distance"], b["distance"]),
             "log_norm": np.where(difference > 0, b["log_norm"] - log_b, a["log_norm"] - log_a),
-            "index": np.where(wins, a["index"], b["index"]),
+            "log_top": np.where(wins, a["log_top"] + log_a, b["log_top"] + log_b),
             "gap": np.minimum(between, np.where(wins, a["gap"], b["gap"])),
             "log_rest": np.where(
                 wins, np.logaddexp(a["log_rest"] + log_a, log_b), np.logaddexp(b["log_rest"] + log_b, log_a)
             ),
         }
+        for name in ("index", "log_w", "distance"):
+            out[name] = np.where(wins, a[name], b[name])
         if "entropy" in a:
             own = np.where(w_a > 0, -w_a * log_a, 0.0) + np.where(w_b > 0, -w_b * log_b, 0.0)
             out["entropy"] = w_a * a["entropy"] + w_b * b["entropy"] + own
@@ -204,8 +228,19 @@ def _merge(
         out["dropped"] = w_a * a["dropped"] + w_b * b["dropped"]
     if "work" in a:
         out["work"] = (a["rows"] * a["work"] + b["rows"] * b["work"]) / out["rows"]
-    logits = np.concatenate([a_logit, b_logit], axis=1)
-    order = np.argsort(-logits, axis=1, kind="stable")[:, :k]
-    out["top_logit"] = np.take_along_axis(logits, order, axis=1)
-    out["top_index"] = np.take_along_axis(np.concatenate([a["top_index"], b["top_index"]], axis=1), order, axis=1)
     return out
+
+
+def _merge_lists(a: dict[str, Any], b: dict[str, Any], k: int, ahead: Float, x: Float, s2: Float) -> dict[str, Any]:
+    """The k heaviest of the listed rows."""
+    below = np.maximum(ahead, 0.0)[:, None], np.maximum(-ahead, 0.0)[:, None]
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        lists = {name: np.concatenate([a[name], b[name]], axis=1) for name in ("top_index", "top_c", "top_log_w")}
+        lists["top_logit"] = np.concatenate([a["top_logit"] - below[0], b["top_logit"] - below[1]], axis=1)
+        # Straight from distances equal rows of different blocks are equal to the bit, where these have the digits.
+        log_w, c = (np.where(ahead <= 0, a[name], b[name])[:, None] for name in ("log_w", "distance"))
+        direct = (lists["top_log_w"] - log_w) - (lists["top_c"] - c) / (2 * s2[:, None])
+        good = logit_rounding(x, c[:, 0], s2) <= TOLERATED
+    np.copyto(lists["top_logit"], np.where(np.isnan(direct), -np.inf, direct), where=good[:, None])
+    order = np.argsort(-lists["top_logit"], axis=1, kind="stable")[:, :k]
+    return {name: np.take_along_axis(listed, order, axis=1) for name, listed in lists.items()}

@@ -1,0 +1,27 @@
+// Ties of far rows. A logit carries roundings of its whole exponent |x - alpha x_i|^2 / 2 S: next to nothing where rows
+// are near, and more than is promised where a query at little noise is as far from one row as from another. Those few
+// differences are then formed anew, with twice the digits.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "data.h"
+#include "scan.h"
+
+namespace interp_fast {
+
+// Whether rounding a squared distance c may cost more than a quarter of what is promised: of the noise prediction,
+// which sees logits through the deviation of the rows (`variance`, of the posterior and in normal form), or, with
+// `logits`, of the logits themselves.
+bool ill_conditioned(const Data& data, const Query& query, double c, double variance, bool logits);
+
+// The most by which two rounded squared distances of this size may compare wrongly.
+double largest_error(const Data& data, double c);
+
+// |x - alpha x_i|^2 - |x - alpha x_first|^2 of some rows i, for the numbers as given; 0 where the two are equal to
+// twice the digits of float64.
+std::vector<double> exact_differences(const Data& data, const Query& query, const std::vector<int64_t>& rows,
+                                      int64_t first);
+
+}  // namespace interp_fast

@@ -1,0 +1,116 @@
+"""Ties of far rows in numba: queries whose logits rounding would spoil, and the rows that count there.
+
+The sweep knows a logit to some roundings of its whole exponent. Where that is not enough, one more product finds the
+rows that count, and those few are handed to the reference, which tells them apart exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .._arrays import blocks, result_type
+from . import Float, Int, reference
+from . import numba_sweep as sweep
+from .numba_noise import jit
+
+__all__ = ["answer", "doubtful", "near_rows", "tolerated"]
+
+
+def tolerated(data: reference.Data) -> float:
+    """What rounding a logit may cost: as in the reference, and of float32 results a quarter of what they promise."""
+    return reference.TOLERATED if result_type(data.rows.dtype) == np.float64 else 1e-4 / 4
+
+
+def doubtful(
+    x: Float, s2: Float, score: Float, next_score: Float, lead: Float, reach: Float, off: bool, most: float
+) -> tuple[Int, Float]:
+    """Queries with more than one row that counts and logits that may be off by too much; slack of squared distances.
+
+    ``score`` and ``next_score`` are those of the top row and the runner-up, whose logit is ``lead`` <= 0; rows count
+    down to ``reach`` below the top, and the runner-up always does where off-weights are wanted.
+    """
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        error, of_lead = (reference.logit_rounding(x, c, s2) for c in (score, next_score))
+        harmful = (error * np.sqrt(score / s2) > most) & (lead >= -reach - 2**7 * error)  # rows deviate by less
+        harmful |= off & (of_lead > most * np.maximum(1.0, -1e-3 * lead))
+        some = np.where(s2 > 0, harmful, np.abs(next_score - score) <= reference.CLOSE * score)
+        slack = np.where(s2 > 0, 2**9 * s2 * (of_lead if off else error), reference.CLOSE * score)
+    return np.flatnonzero(some & (next_score < math.inf) & ((score > 0) | (s2 > 0))), slack
+
+
+@jit()
+def near_rows(
+    rows: Any, table: Any, log_w: Any, first: Any, last: Any, x: Any, alpha: Any, width: Any, score: Any, log_w0: Any,
+    reach: Any, slack: Any,
+) -> Any:  # fmt: skip
+    """Query, row and c of those rows first .. last with c <= score + width (log_w - log_w0 + reach) + slack."""
+    n, d, wide = len(x), x.shape[1], min(x.shape[1], sweep.CHUNK)
+    block, c, everyone = np.empty(wide * sweep.LANES), np.empty(n * sweep.LANES), np.arange(n)
+    queries, found, distances, count = np.empty(64, np.int64), np.empty(64, np.int64), np.empty(64), 0
+    for i in range(first, last, sweep.LANES):
+        end = min(i + sweep.LANES, last)
+        c[:] = 0.0
+        for k0 in range(0, d, wide):
+            k1 = min(k0 + wide, d)
+            sweep.load(rows, table, i, end, k0, k1, block)
+            sweep.add_distances(block, k0, k1, x, alpha, everyone, c)
+        for q in range(n):
+            for b in range(end - i):
+                farther, above = c[q * sweep.LANES + b] - score[q], log_w[i + b] - log_w0[q]
+                if above == -math.inf or not farther <= width[q] * (above + reach[q]) + slack[q]:
+                    continue
+                if count == len(found):
+                    queries, found = np.append(queries, queries), np.append(found, found)
+                    distances = np.append(distances, distances)
+                queries[count], found[count], distances[count] = q, i + b, c[q * sweep.LANES + b]
+                count += 1
+    return queries[:count], found[:count], distances[:count]
+
+
+def answer(
+    x: Float, data: reference.Data, rows: Int, c: Float, alpha: Float, sigma: Float, u: Float | None, off: bool,
+    out: dict[str, Any],
+) -> None:  # fmt: skip
+    """Fills the outputs of one query, arrays of length 1, from the rows that count; those are at the distances c.
+
+    Unless they lie so close to each other that the roundings of their logits do no harm.
+    """
+    s2 = float(sigma[0]) ** 2 + (float(alpha[0]) * data.bandwidth) ** 2
+    some = reference.Data(data.rows[rows], data.log_w[rows], data.moments, data.scale, data.bandwidth)
+    if s2 > 0:
+        error = float(reference.logit_rounding(x[0], c.min(), s2))
+        if not off and error * _deviation(some, c, float(alpha[0]), s2) <= tolerated(data):
+            return
+    own = {name: np.empty_like(array) for name, array in out.items() if name not in ("dropped", "work")}
+    if k := out["top_index"].shape[1] if "top_index" in out else 0:
+        own |= {name: np.empty((1, min(k, len(rows))), own[name].dtype) for name in ("top_index", "top_weight")}
+    reference.posterior(x, some, alpha, sigma, u=u, cut=sigma, out=own, threads=1)
+    if "index" in own:
+        own["index"] = rows[own["index"]]
+    if k > 0:
+        own["top_index"], own["top_weight"] = _filled(rows[own["top_index"][0]], own["top_weight"][0], out, s2 == 0)
+    for name, array in own.items():
+        out[name][:] = array
+
+
+def _deviation(data: reference.Data, c: Float, alpha: float, s2: float) -> float:
+    """Of the rows from the heaviest of them, in units of sqrt(S) / alpha, by logits as they are known."""
+    logits = data.log_w - (c - c.min()) / (2 * s2)
+    p = np.exp(logits - logits.max())
+    top = data.values([int(np.argmax(p))])[0]
+    second = sum(float(p[some] @ np.square(data.values(some) - top).sum(axis=1)) for some in blocks(data.rows))
+    return alpha * math.sqrt(second / (float(p.sum()) * s2))
+
+
+def _filled(index: Int, weight: Float, out: dict[str, Any], limit: bool) -> tuple[Int, Float]:
+    """The list of the heaviest rows filled up: with what the sweep has found, or, at S = 0, with the lowest rows."""
+    k = out["top_index"].shape[1]
+    others, light = out["top_index"][0], out["top_weight"][0]
+    if limit:
+        others, light = np.arange(k), np.zeros(k)
+        index, weight = index[weight > 0], weight[weight > 0]
+    left = ~np.isin(others, index)
+    return np.concatenate([index, others[left]])[:k], np.concatenate([weight, light[left]])[:k]
