@@ -296,7 +296,7 @@ std::vector<Used> finish_exact(const Data& data, const Query* queries, const std
       Used& of = used[first + q];
       if (!others.empty()) add_beside(data, others[first + q], out.jvp ? u + m * data.rows.d : nullptr, sums[q]);
       of.variance = write_sums(sums[q], m, u, out) / (data.unit * data.unit);
-      of.spread |= of.variance > 0;  // equally far, but apart
+      if (of.variance > 0 && of.copies == candidates[first + q].rows.size()) of.copies = 0;  // equally far, but apart
     }
   };
   parallel_for((n + kTogether - 1) / kTogether, threads, [&](int64_t task, int) {

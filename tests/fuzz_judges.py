@@ -101,7 +101,7 @@ class Truth:
     @functools.cached_property
     def relative(self):
         """:attr:`second` of weights instead of their logarithms."""
-        return np.expm1(self.second)
+        return np.expm1(np.minimum(self.second, 1000))
 
     @functools.cached_property
     def tie(self):
