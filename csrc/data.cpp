@@ -28,20 +28,20 @@ Data prepare(const Rows& rows, const double* log_w, const double* center, const 
   data.inverse = std::ldexp(1.0, -exponent);
   data.wide = rows.type == RowType::f64 || std::abs(exponent) > kMostExponent;
   data.unit = rows.a * std::ldexp(1.0, exponent);
+  const bool bytes = rows.type == RowType::u8;
+  data.value_error = bytes ? 0x1p-52 * (255 * std::abs(rows.a) + std::abs(rows.b)) / std::abs(data.unit) : 0.0;
   data.center.resize(d), data.shift32 = Buffer<float>(d), data.shift64 = Buffer<double>(d);
   for (ptrdiff_t k = 0; k < d; k++) {
     const double stored = (center[k] - rows.b) / rows.a;
     // The same origin whatever the type that decodes it; for bytes a whole number, so that differences are exact.
-    const double rounded = data.wide                  ? stored
-                           : rows.type == RowType::u8 ? std::nearbyint(stored)
-                                                      : static_cast<float>(stored);
+    const double rounded = data.wide ? stored : bytes ? std::nearbyint(stored) : static_cast<float>(stored);
     data.center[k] = rows.a * rounded + rows.b;
     data.shift64[k] = -rounded * data.inverse;
     data.shift32[k] = static_cast<float>(data.shift64[k]);
   }
 
   data.n2.resize(rows.n);
-  const ExactKernels& exact = active_kernels().exact;
+  const ExactKernels& exact = *active_kernels().exact;
   constexpr int64_t kRows = 256;
   parallel_for((rows.n + kRows - 1) / kRows, threads, [&](int64_t task, int) {
     const int64_t last = std::min(rows.n, (task + 1) * kRows);

@@ -23,6 +23,7 @@ struct Data {
   bool wide;  // of float64, or of a size that float32 has no unit for: all work is in float64
   Buffer<float> shift32;
   Buffer<double> shift64;
+  double value_error;      // what rounding may move the value of a byte, as a number of X
   std::vector<double> n2;  // |X_i|^2
   // In units of `unit`: weighted rms distance to the mean, and the largest |X| of a row of non-zero weight.
   double radius, reach;

@@ -49,7 +49,7 @@ struct Sums {
 std::vector<Candidates> measure(const Data& data, const Query* queries, const std::vector<Shortlist>& lists,
                                 int threads) {
   std::vector<Candidates> out(lists.size());
-  const ExactKernels& exact = active_kernels().exact;
+  const ExactKernels& exact = *active_kernels().exact;
   const int64_t n = lists.size();
   parallel_for((n + kTogether - 1) / kTogether, threads, [&](int64_t task, int) {
     const int64_t first = task * kTogether, count = std::min(kTogether, n - first);
@@ -217,13 +217,14 @@ Used write_scalars(const Data& data, const Query& query, const Candidates& from,
   return {kept, copies, std::exp(log_beside) * p_top, 0, from.c[relative.nearest]};
 }
 
-// The sums over other rows, which are about the centre and in normal form.
-void add_beside(const Data& data, const Total& beside, const double* u, Sums& to) {
+// The sums over other rows, which are in normal form, about the centre or the query.
+void add_beside(const Data& data, const Query& query, const Total& beside, const double* u, Sums& to) {
   if (to.unit == 0) return;
   const ptrdiff_t d = data.rows.d;
   double top2 = 0, x_top = 0, u_top = 0, u_x = 0, largest = 0;
   const auto top = [&](ptrdiff_t k) {
-    return (to.top[k] - data.center[k]) / data.unit - beside.from(static_cast<size_t>(k));
+    if (!beside.about_query) return (to.top[k] - data.center[k]) / data.unit;
+    return std::fma(query.alpha, to.top[k], -query.x[k]) / (query.alpha * data.unit);
   };
   for (ptrdiff_t k = 0; k < d; k++) {
     const double t = top(k);
@@ -266,7 +267,7 @@ double write_sums(const Sums& from, int64_t m, const double* u, const Outputs& o
 std::vector<Used> finish_exact(const Data& data, const Query* queries, const std::vector<Candidates>& candidates,
                                const std::vector<Total>& others, const double* u, const Outputs& out, int threads) {
   const int64_t n = candidates.size();
-  const ExactKernels& exact = active_kernels().exact;
+  const ExactKernels& exact = *active_kernels().exact;
   const bool sums_wanted = out.mean || out.variance || out.scatter || out.jvp;
   std::vector<Used> used(candidates.size());
   // Queries first ... first + count - 1, of which `used` has the variance as far as it is known.
@@ -294,7 +295,9 @@ std::vector<Used> finish_exact(const Data& data, const Query* queries, const std
     for (int64_t q = 0; q < count; q++) {
       const int64_t m = queries[first + q].index;
       Used& of = used[first + q];
-      if (!others.empty()) add_beside(data, others[first + q], out.jvp ? u + m * data.rows.d : nullptr, sums[q]);
+      if (!others.empty()) {
+        add_beside(data, queries[first + q], others[first + q], out.jvp ? u + m * data.rows.d : nullptr, sums[q]);
+      }
       of.variance = write_sums(sums[q], m, u, out) / (data.unit * data.unit);
       if (of.variance > 0 && of.copies == candidates[first + q].rows.size()) of.copies = 0;  // equally far, but apart
     }

@@ -41,7 +41,7 @@ class Finisher {
     const double deviation = std::sqrt(data_.active == 1 ? 0.0 : std::min(1.0, unsure) * variance);
     double error = (unsure > kCrowded ? 4 : 1) * total.logit * deviation;
     error += displaced(query, total.displacement, variance);
-    const double rounding = 4 * kRoundoff<T> * std::sqrt(total.second());
+    const double rounding = rounding_of(std::sqrt(total.second()));
     if (mean() && !(error + rounding <= allowed(data_, query, promise_))) return false;
     return !out_.scatter || error + rounding <= allowed_in_scatter();
   }
@@ -73,7 +73,7 @@ class Finisher {
 
   // The largest weight whose logit may be formed in T whatever the posterior: what the tests let pass.
   double harmless(const Query& query) const {
-    const double error = logit_error<T>(data_, query), rounding = 4 * kRoundoff<T> * data_.reach;
+    const double error = logit_error<T>(data_, query), rounding = rounding_of(data_.reach);
     double most = INFINITY, weight = second_order() ? kCrowded : off_weights() ? kMostInT : 1.0;
     if (mean()) most = allowed(data_, query, promise_) - rounding;
     most -= displaced(query, query.displacement, data_.reach * data_.reach);
@@ -103,7 +103,7 @@ class Finisher {
 
   // Gives the rows of a list the weights that they have in float64.
   void correct(const Query& query, const Shortlist& list, const Candidates& candidates, Total& total) const {
-    const ExactKernels& exact = active_kernels().exact;
+    const ExactKernels& exact = *active_kernels().exact;
     const ptrdiff_t d = data_.rows.d;
     std::vector<double> row(static_cast<size_t>(d));
     const double* const u = u_ ? u_ + query.index * d : nullptr;
@@ -146,7 +146,8 @@ class Finisher {
     if (out_.variance) out_.variance[m] = unit * unit * total.variance();
     if (out_.scatter) out_.scatter[m] = unit * unit * total.variance();
     for (ptrdiff_t k = 0; out_.mean && k < d; k++) {
-      out_.mean[m * d + k] = data_.center[k] + unit * (total.from(static_cast<size_t>(k)) + total.x[k] / total.p);
+      const double origin = total.about_query ? query.x[k] / query.alpha : data_.center[k];
+      out_.mean[m * d + k] = origin + unit * (total.x[k] / total.p);
     }
     if (out_.jvp) {
       const double* const u = u_ + m * d;
@@ -172,10 +173,14 @@ class Finisher {
   }
 
  private:
+  // Of sums over rows of this size, and of those rows.
+  double rounding_of(double size) const {
+    return 4 * kRoundoff<T> * size + std::sqrt(static_cast<double>(data_.rows.d)) * data_.value_error;
+  }
   // What a variance has to be compared with: the largest second moment about where X is counted from, which also bounds
   // what rows beyond the cut may add. About y that is no more than exp(-cut) times some s^2 for each.
   double moment(const Query& query, const Total& total) const {
-    if (total.origin.empty()) return data_.reach * data_.reach;
+    if (!total.about_query) return data_.reach * data_.reach;
     return std::max(total.second(), query.variance / (query.alpha * query.alpha));
   }
   // The smallest sum of off-weights that keeps its digits beside a heaviest row whose logit is off by `error`: as much

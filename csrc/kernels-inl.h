@@ -20,6 +20,7 @@
 namespace interp_fast {
 namespace ISA {
 
+extern const ExactKernels exact_kernels;
 extern const NormalsKernel normals_kernel;
 
 namespace {
@@ -47,10 +48,10 @@ const KernelTable kernel_table = {
     kScreen,
     kTypedKernels<float>,
     kTypedKernels<double>,
-    {values, distance2, norm2, add},
-    {limit_fma<float>, limit_fma<double>, limit_exp<float>, limit_exp<double>, limit_read},
-    // A pointer: the noise is compiled apart.
-    &normals_kernel};
+    // Pointers: these are compiled apart.
+    &exact_kernels,
+    &normals_kernel,
+    {limit_fma<float>, limit_fma<double>, limit_exp<float>, limit_exp<double>, limit_read}};
 
 }  // namespace ISA
 }  // namespace interp_fast

@@ -19,7 +19,8 @@ namespace interp_fast {
 
 enum class RowType { f32, f64, u8, f16, bf16 };
 
-// The rows as given: N rows of d stored numbers, `stride` bytes apart; value = a * stored + b.
+// The rows as given: N rows of d stored numbers, `stride` bytes apart. The value of a byte is a * byte + b, of any
+// other number (a = 1, b = 0) itself.
 struct Rows {
   const char* data;
   ptrdiff_t stride;
@@ -226,9 +227,9 @@ struct KernelTable {
   const ScreenKernels* screen;  // or nullptr
   TypedKernels<float> f32;
   TypedKernels<double> f64;
-  ExactKernels exact;
-  LimitKernels limits;
+  const ExactKernels* exact;
   const NormalsKernel* normals;
+  LimitKernels limits;
 };
 
 }  // namespace interp_fast

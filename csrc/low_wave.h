@@ -58,27 +58,37 @@ struct LowTotal {
 // h, by which squared differences become scores.
 inline double low_scale(const Query& query) { return 0.5 * kLog2e * query.alpha * query.alpha / query.variance; }
 
-// y = x / alpha in normal form, about the centre or (`direct`) as rows that are decoded without it.
+// Whether dimension k is counted from the centre. Where rows are decoded without rounding (`direct`) that is where the
+// difference is exact in any case, all rows being close to each other and far from 0: then y has the digits of those
+// differences, too.
+inline bool centred(const Data& data, ptrdiff_t k, bool direct) {
+  return !direct || std::abs(data.center[k]) > 4 * data.reach * std::abs(data.unit);
+}
+
+// y = x / alpha in normal form, counted as rows are.
 inline double position(const Data& data, const Query& query, ptrdiff_t k, bool direct) {
-  return (query.x[k] / query.alpha - (direct ? data.rows.b : data.center[k])) / data.unit;
+  const double origin = centred(data, k, direct) ? data.center[k] : data.rows.b;
+  return std::fma(-query.alpha, origin, query.x[k]) / (query.alpha * data.unit);
 }
 
 template <class T>
 LowQuery<T> low_query(const Data& data, const Query& query, const double* u, bool direct) {
   LowQuery<T> out{};
-  const double h = low_scale(query);
-  double rest2 = 0;
+  const double h = low_scale(query), d = static_cast<double>(data.rows.d);
+  double rest2 = 0, y2 = 0;
   for (ptrdiff_t k = 0; k < data.rows.d; k++) {
     const double y = position(data, query, k, direct);
     out.q[k] = static_cast<T>(direct ? y : 2 * h * y);
     const double rest = direct ? y - static_cast<double>(out.q[k]) : 0.0;
-    out.rest[k] = static_cast<T>(rest), rest2 += rest * rest;
+    out.rest[k] = static_cast<T>(rest), rest2 += rest * rest, y2 += y * y;
   }
   double largest = 0;
   for (ptrdiff_t k = 0; u && k < data.rows.d; k++) largest = std::max(largest, std::abs(u[k]));
   for (ptrdiff_t k = 0; largest > 0 && k < data.rows.d; k++) out.u[k] = static_cast<T>(u[k] / largest);
   out.h = static_cast<T>(h);
-  out.slack = static_cast<T>(std::sqrt(h * rest2));
+  // Also what y and the values of bytes have been rounded by, where that is not among the roundings of products.
+  const double rounded = direct ? 2 * kRoundoff<double> * std::sqrt(y2) + std::sqrt(d) * data.value_error : 0.0;
+  out.slack = static_cast<T>(std::sqrt(h) * (std::sqrt(rest2) + rounded));
   out.cut = static_cast<T>(kLog2e * std::min(query.cut, kUnderflow<T>) + 0.01);  // and some for the rounding of scores
   out.low = out.reference = static_cast<T>(kAtFirst);
   out.sparse = true;
@@ -89,19 +99,20 @@ LowQuery<T> low_query(const Data& data, const Query& query, const double* u, boo
 // roundings, of the size of the score where it is one square, else of its terms.
 template <class T>
 double blur(const Data& data, const Query& query, const LowQuery<T>& state, bool direct, double score) {
-  const double roundings = static_cast<double>(2 * data.rows.d + 12) * kRoundoff<T>, r = data.reach;
+  const double unit = kRoundoff<T> + (direct ? 0.0 : data.value_error), r = data.reach;
+  const double roundings = static_cast<double>(2 * data.rows.d + 12) * unit;
   const double terms = direct ? 0.0 : low_scale(query) * r * (2 * std::sqrt(query.x2) / query.alpha + r);
   return 2 * (roundings * (terms + std::abs(score)) + coarseness(state, static_cast<T>(-score)));
 }
 
-// What rounding y to float64 leaves out of x~, at most.
+// What rounding y to float64, and the values of bytes, leaves out of x~, at most.
 inline double displacement(const Data& data, const Query& query) {
   double y2 = 0;
   for (ptrdiff_t k = 0; k < data.rows.d; k++) {
     const double y = position(data, query, k, true);
     y2 += y * y;
   }
-  return 2 * kRoundoff<double> * query.alpha * std::sqrt(y2);
+  return query.alpha * (2 * kRoundoff<double> * std::sqrt(y2) + data.value_error);
 }
 
 template <class T>
@@ -202,13 +213,14 @@ class LowWave {
   // Rows first ... first + rows - 1 and, up to a multiple of what is looked at together, blank ones.
   LowRows<T> decode(int64_t first, int64_t rows) const {
     const ptrdiff_t d = data_.rows.d;
-    static constexpr T kNoShift[kLowDims] = {};
+    T shift[kLowDims];
+    for (ptrdiff_t k = 0; k < d; k++) shift[k] = centred(data_, k, direct_) ? data_.shift<T>()[k] : T{0};
     T *const x = memory_.get(), *const log_w = x + d * ld_, *const n2 = log_w + ld_;
     const bool weighted = data_.log_w_span > 0 || data_.active < data_.rows.n;
     parallel_for((rows + kPieceRows - 1) / kPieceRows, threads_, [&](int64_t piece, int) {
       const int64_t from = piece * kPieceRows, to = std::min(rows, from + kPieceRows);
-      kernels_.decode(data_.rows, first + from, to - from, static_cast<T>(data_.inverse),
-                      direct_ ? kNoShift : data_.shift<T>(), x + from, ld_, direct_ ? nullptr : n2 + from);
+      kernels_.decode(data_.rows, first + from, to - from, static_cast<T>(data_.inverse), shift, x + from, ld_,
+                      direct_ ? nullptr : n2 + from);
       if (!weighted) std::fill(log_w + from, log_w + to, T{0});
       for (int64_t i = from; weighted && i < to; i++) {
         const double w = data_.log_w[first + i];
@@ -337,14 +349,13 @@ class LowWave {
   Total total_of(const Query& query, const LowTotal& sums, double low) const {
     const ptrdiff_t d = data_.rows.d;
     const double* const s = sums.sums;
-    Total total{sums.reference, low, s[0], s[d + 1], s[d + 2], s[d + 3], {}, {}, 0, 0, {}, 0};
+    Total total{sums.reference, low, s[0], s[d + 1], s[d + 2], s[d + 3], {}, {}, 0, 0, direct_, 0};
     total.x.assign(s + 1, s + 1 + d);
     if (u_) total.u_x.assign(s + d + 4, s + 2 * d + 4);
     if (sums.reference <= kAtFirst) total.p = 0;  // there is no row beside those that are apart
     if (direct_) {
       // The score of a row is exact but for a few roundings of its size.
       total.logit = 4 * kRoundoff<T> * (std::abs(low) / kLog2e + kDepth);
-      for (ptrdiff_t k = 0; k < d; k++) total.origin.push_back(position(data_, query, k, false));
       total.displacement = displacement(data_, query);
     } else {
       total.logit = logit_error<T>(data_, query);
@@ -381,7 +392,7 @@ class LowWave {
       shorten(q, found_[q]);
       if (found_[q].rows.size() < best_) return false;
       best.rows = std::move(found_[q].rows);
-      const ExactKernels& exact = active_kernels().exact;
+      const ExactKernels& exact = *active_kernels().exact;
       for (int64_t row : best.rows) best.c.push_back(exact.distance2(data_.rows, row, query.x, query.alpha));
     }
     // Nor where the sums are no numbers.

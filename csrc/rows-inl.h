@@ -1,8 +1,7 @@
-// Reading rows as given: into normal form for the block kernels, and in float64 for everything that decides an answer.
+// Reading rows as given, and putting them into normal form for the block kernels.
 //
 // decode streams count * d stored numbers from memory, or from cache when they were fetched ahead, and writes them to
-// cache; the float64 kernels read one row.
-// All differences are one fused multiply-add where the target has it.
+// cache. All differences are one fused multiply-add where the target has it.
 #pragma once
 
 #if defined(__SSE4_1__)
@@ -163,78 +162,6 @@ IF_INLINE auto with_type(RowType type, F f) {
 template <class T>
 void decode(const Rows& rows, int64_t first, ptrdiff_t count, T inverse, const T* shift, const Block<T>& block, T* x) {
   with_type(rows.type, [&](auto stored) { decode_as<decltype(stored)>(rows, first, count, inverse, shift, block, x); });
-}
-
-// sum_k f(k, value)^2 in kWidth chains; f also does what else is to be done with dimension k.
-constexpr int kStrip = 64 / sizeof(double);
-
-template <class F>
-IF_INLINE double sum_over(ptrdiff_t d, F term) {
-  double chain[kStrip] = {};
-  ptrdiff_t k = 0;
-  for (; k + kStrip <= d; k += kStrip) {
-    for (int i = 0; i < kStrip; i++) chain[i] += term(k + i);
-  }
-  for (int i = 0; k < d; k++, i++) chain[i] += term(k);
-  for (int half = kStrip / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; i++) chain[i] += chain[i + half];
-  }
-  return chain[0];
-}
-
-// Calls f with the row as a pointer to its stored type.
-template <class F>
-IF_INLINE auto with_row(const Rows& rows, int64_t row, F f) {
-  return with_type(rows.type, [&](auto stored) IF_INLINED { return f(row_of<decltype(stored)>(rows, row)); });
-}
-
-void values(const Rows& rows, int64_t row, double* __restrict out) {
-  with_row(rows, row, [&](const auto* in) {
-    for (ptrdiff_t k = 0; k < rows.d; k++) out[k] = rows.a * static_cast<double>(widen(in[k])) + rows.b;
-  });
-}
-
-// x - alpha v, rounded once.
-IF_INLINE double less_product(double x, double alpha, double v) {
-#if defined(__FMA__) || defined(__FP_FAST_FMA)
-  return x - alpha * v;
-#else  // the product in two parts (Dekker)
-  const auto upper = [](double a) { return 0x1.0000002p27 * a - (0x1.0000002p27 * a - a); };
-  const double product = alpha * v, a = upper(alpha), b = upper(v), c = alpha - a, e = v - b;
-  return (x - product) - (((a * b - product) + a * e + c * b) + c * e);
-#endif
-}
-
-double distance2(const Rows& rows, int64_t row, const double* x, double alpha) {
-  return with_row(rows, row, [&](const auto* in) {
-    return sum_over(rows.d, [&](ptrdiff_t k) {
-      const double value = rows.a * static_cast<double>(widen(in[k])) + rows.b;
-      const double difference = less_product(x[k], alpha, value);
-      return difference * difference;
-    });
-  });
-}
-
-double norm2(const Rows& rows, int64_t row, double inverse, const double* shift) {
-  return with_row(rows, row, [&](const auto* in) {
-    return sum_over(rows.d, [&](ptrdiff_t k) {
-      const double difference = inverse * static_cast<double>(widen(in[k])) + shift[k];
-      return difference * difference;
-    });
-  });
-}
-
-double add(const Rows& rows, int64_t row, const double* ref, double t, double* __restrict sum, const double* u,
-           double* __restrict sum_u) {
-  return with_row(rows, row, [&](const auto* in) {
-    const auto delta = [&](ptrdiff_t k) { return rows.a * static_cast<double>(widen(in[k])) + rows.b - ref[k]; };
-    if (u) {
-      const double along = t * sum_over(rows.d, [&](ptrdiff_t k) { return delta(k) * u[k]; });
-      for (ptrdiff_t k = 0; k < rows.d; k++) sum_u[k] += along * delta(k);
-    }
-    for (ptrdiff_t k = 0; k < rows.d; k++) sum[k] += t * delta(k);
-    return sum_over(rows.d, [&](ptrdiff_t k) { return delta(k) * delta(k); });
-  });
 }
 
 }  // namespace

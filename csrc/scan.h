@@ -180,11 +180,13 @@ Panels<T> make_panels(const Data& data, const PanelKernels<T>& kernels, int64_t 
 }
 
 // A score is a sum over at most kChunk terms in each of ceil(d / kChunk) chunks, then those; the operands, the norm
-// and the weight are rounded a few times more. See Higham, Accuracy and Stability of Numerical Algorithms, ch. 3.
+// and the weight are rounded a few times more. See Higham, Accuracy and Stability of Numerical Algorithms, ch. 3. The
+// value of a byte has been rounded, too: beside X whose reach is not below 1/4.
 template <class T>
-double score_roundoff(ptrdiff_t d) {
+double score_roundoff(const Data& data) {
+  const ptrdiff_t d = data.rows.d;
   const double links = static_cast<double>(kChunk + (d + kChunk - 1) / kChunk + 16) * kRoundoff<T>;
-  return 1.01 * links / (1 - links);
+  return 1.01 * links / (1 - links) + 8 * std::sqrt(static_cast<double>(d)) * data.value_error;
 }
 
 // ... and of what the weight contributes: itself and w rounded, three sums and a comparison.
@@ -233,7 +235,7 @@ void fill_panels(Panels<T>& panels, const Data& data, const Query* queries, cons
   panels.q = Buffer<T>(static_cast<size_t>(plan.panels * plan.size));
   if (u) panels.u = Buffer<T>(static_cast<size_t>(plan.panels * plan.size));
   panels.lanes = Buffer<T>(static_cast<size_t>(plan.panels * kLaneFields * plan.width));
-  const double gamma = score_roundoff<T>(d);
+  const double gamma = score_roundoff<T>(data);
   parallel_for(plan.panels, threads, [&](int64_t p, int) {
     T* const q = panels.q.get() + p * plan.size;
     std::memset(q, 0, static_cast<size_t>(plan.size) * sizeof(T));

@@ -25,7 +25,7 @@ void fill_bytes(Panels<float>& panels, const Data& data, const Query* queries, c
   panels.bytes = Buffer<int8_t>(static_cast<size_t>(plan.panels * plan.size));
   panels.offset = Buffer<int32_t>(static_cast<size_t>(plan.panels * plan.width));
   panels.lanes = Buffer<float>(static_cast<size_t>(plan.panels * kLaneFields * plan.width));
-  const double gamma = score_roundoff<float>(d);
+  const double gamma = score_roundoff<float>(data);
   const double* const offsets = data.coarse->offsets();
   parallel_for(plan.panels, threads, [&](int64_t p, int) {
     int8_t* const bytes = panels.bytes.get() + p * plan.size;

@@ -20,7 +20,8 @@ double logit_error(const Data& data, const Query& query) {
   // one half way out; and of the stored log-weights.
   const double a = query.alpha, r = data.reach;
   if (query.variance == 0) return INFINITY;
-  const double e = kRoundoff<T> * std::max(a * std::sqrt(query.x2), 0.5 * a * a * r) / query.variance;
+  const double e =
+      (kRoundoff<T> + data.value_error) * std::max(a * std::sqrt(query.x2), 0.5 * a * a * r) / query.variance;
   return 0.5 * e * r + 0.5 * kRoundoff<T> * data.log_w_span;
 }
 

@@ -60,7 +60,7 @@ std::vector<double> exact_differences(const Data& data, const Query& query, cons
   const size_t d = static_cast<size_t>(data.rows.d);
   std::vector<double> row(d), differences;
   const auto measure = [&](int64_t i) {
-    active_kernels().exact.values(data.rows, i, row.data());
+    active_kernels().exact->values(data.rows, i, row.data());
     return distance2(query.x, query.alpha, row.data(), d);
   };
   const Twofold from = measure(first);

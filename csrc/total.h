@@ -15,12 +15,11 @@ struct Total {
   std::vector<double> x, u_x;  // sum p X, sum p <u, X> X (u divided by its largest entry)
   double logit;                // rms error of a logit
   double offset;               // the logit where the score is 0
-  std::vector<double> origin;  // where X in these sums is counted from; empty: from the centre
+  bool about_query;            // X in these sums is counted from x / alpha, else from the centre
   double displacement;         // of the query, in normal form: length of what rounding leaves out of it
 
   double largest() const { return std::exp2(low - reference) / p; }
   double second() const { return p_n2 / p; }
-  double from(size_t k) const { return origin.empty() ? 0.0 : origin[k]; }
   double variance() const {
     double mean2 = 0;
     for (double mean : x) mean2 += mean * mean;

@@ -1,0 +1,2 @@
+#define ISA v3
+#include "exact-inl.h"

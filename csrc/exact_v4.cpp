@@ -1,0 +1,2 @@
+#define ISA v4
+#include "exact-inl.h"
