@@ -98,6 +98,7 @@ def optimal_loss(study: Study) -> Part:
     }
 
     def draw(ax: Any) -> None:
+        ax.fill_between(ratio, *(best.interval.T / square), alpha=0.2, color=COLOURS[0], linewidth=0)
         ax.errorbar(ratio, best.loss / square, 2 * best.stderr / square, fmt="o-", color=COLOURS[0], capsize=2)
         ax.set(ylabel="L*(t) / R²", ylim=(0, None))
         _noise_axis(ax, study.oracle.schedule, ratio)
@@ -109,8 +110,9 @@ def optimal_loss(study: Study) -> Part:
     )
     caption = (
         "The smallest denoiser loss in units of R², from noise (left) to data (right), with two standard errors of "
-        f"{number(int(best.queries.sum()))} forward samples. Check: the area ∫ L* ρ dρ over ρ = α/σ is {area:.4g} ± "
-        f"{2 * area_stderr:.1g} nats; the exact value, for rows that differ, is log N = {math.log(study.oracle.N):.4g}."
+        f"{number(int(best.queries.sum()))} queries and the interval that holds it at 95 %. Check: the area "
+        f"∫ L* ρ dρ over ρ = α/σ is {area:.4g} ± {2 * area_stderr:.1g} nats; the exact value, for rows that differ, is "
+        f"log N = {math.log(study.oracle.N):.4g}."
     )
     nodes = list(zip(times, ratio, best.loss, best.stderr, strict=True))[::3]
     lines = [
