@@ -82,10 +82,16 @@ def test_wide_instructions_pay(isa, dtype):
 
         return call
 
+    def rate(name: str) -> float:
+        _core.set_isa(name)
+        return _core.limits(np.ones(1 << 16, np.uint8), 1)[f"fma_{dtype}"]
+
     best = _core.supported()[0]
     for _ in range(2):
         base, fast = _minima(use("base"), use(best))
-        print(f"{best}, {dtype}: base / {best} = {base / fast:.2f}")
-        if fast * (2 if best != "base" else 0.5) < base:
+        # Twice as fast, unless the processor itself is not: some do wide instructions in two halves.
+        wanted = min(2.0, rate(best) / rate("base")) if best != "base" else 0.5
+        print(f"{best}, {dtype}: base / {best} = {base / fast:.2f}, wanted {wanted:.2f}")
+        if fast * wanted < base:
             return
-    pytest.fail(f"{best} is only {base / fast:.2f} times as fast as base")
+    pytest.fail(f"{best} is only {base / fast:.2f} times as fast as base; {wanted:.2f} is what this machine can do")
