@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "buffer.h"
-#include "coarse.h"
-#include "kernels.h"
+#include "kernels/kernels.h"
+#include "quantized_rows.h"
 
 namespace interp_fast {
 

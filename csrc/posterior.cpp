@@ -1,11 +1,11 @@
 // Every query ends in one of four ways, each the cheapest that keeps the promised accuracy where it applies:
 //
 //   the prior   alpha = 0, or all rows equal: the posterior is the weights;
-//   sums        all rows, in the arithmetic of the products (sum.h), when rounding a logit does not matter but for the
-//               heaviest rows, whose weights are then corrected;
-//   few rows    those that rigorous bounds on the scores leave over (collect.h), in float64 from the rows as given.
-//               Where bytes can give the bounds (screen-inl.h), that is the fastest way as soon as it may succeed;
-//   low         all rows, where these have few dimensions (low.h): exact differences are cheap there.
+//   sums        all rows, in the arithmetic of the products (dense.h), when rounding a logit does not matter but for
+//               the heaviest rows, whose weights are then corrected;
+//   few rows    those that rigorous bounds on the scores leave over (filter.h), in float64 from the rows as given.
+//               Where bytes can give the bounds (int8-inl.h), that is the fastest way as soon as it may succeed;
+//   low         all rows, where these have few dimensions (lowdim.h): exact differences are cheap there.
 //
 // Off-weights, and a variance, may be made of rows whose share drowns in sums that hold the heaviest ones, too. Those
 // few are then set apart: the sums are formed without them, and they are added in float64.
@@ -18,11 +18,11 @@
 #include <cmath>
 #include <numeric>
 
-#include "collect.h"
+#include "answer.h"
+#include "dense.h"
 #include "dispatch.h"
-#include "exact.h"
-#include "low.h"
-#include "sum.h"
+#include "filter.h"
+#include "lowdim.h"
 
 namespace interp_fast {
 namespace {

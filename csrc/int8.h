@@ -1,4 +1,4 @@
-// The side of the queries of a pass that looks at bytes; see screen-inl.h.
+// The side of the queries of a pass that looks at bytes; see int8-inl.h.
 #pragma once
 
 #include "scan.h"

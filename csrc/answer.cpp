@@ -1,4 +1,4 @@
-#include "exact.h"
+#include "answer.h"
 
 #include <algorithm>
 #include <cmath>

@@ -10,10 +10,10 @@
 // (Cauchy-Schwarz), which the driver puts into slack4 and slack1. The integers are exact.
 #pragma once
 
+#include "filter-inl.h"
 #include "kernels.h"
 #include "math-inl.h"
 #include "product-inl.h"
-#include "shortlist-inl.h"
 
 namespace interp_fast {
 namespace ISA {

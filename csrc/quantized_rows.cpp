@@ -1,4 +1,4 @@
-#include "coarse.h"
+#include "quantized_rows.h"
 
 #include <cmath>
 

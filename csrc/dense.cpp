@@ -1,11 +1,11 @@
-#include "sum.h"
+#include "dense.h"
 
 #include <algorithm>
 #include <cmath>
 #include <utility>
 
-#include "finisher.h"
-#include "sum_wave.h"
+#include "accuracy.h"
+#include "dense_batch.h"
 
 namespace interp_fast {
 namespace {

@@ -1,4 +1,4 @@
-// The two products of few-inl.h for rows of bytes, in integers.
+// The two products of gemv-inl.h for rows of bytes, in integers.
 //
 // The centre of byte rows is made of whole numbers, so that X = inverse (byte - centre) is exact. The other factor, a
 // query or the weights of a block, is rounded to two digits of 16 bits,

@@ -10,8 +10,8 @@
 // most do, nothing is looked at: the weights come at once, and again if their reference was too low.
 #pragma once
 
-#include "posterior-inl.h"
 #include "rows-inl.h"
+#include "softmax-inl.h"
 
 namespace interp_fast {
 namespace ISA {

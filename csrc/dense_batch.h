@@ -8,11 +8,11 @@
 #include <utility>
 #include <vector>
 
-#include "collect.h"
+#include "accuracy.h"
+#include "answer.h"
 #include "dispatch.h"
-#include "exact.h"
-#include "finisher.h"
-#include "running.h"
+#include "filter.h"
+#include "softmax_state.h"
 
 namespace interp_fast {
 

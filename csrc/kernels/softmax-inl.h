@@ -8,10 +8,10 @@
 // Scores are in units of log 2 here.
 #pragma once
 
+#include "filter-inl.h"
 #include "kernels.h"
 #include "math-inl.h"
 #include "product-inl.h"
-#include "shortlist-inl.h"
 
 namespace interp_fast {
 namespace ISA {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "posterior.h"
-#include "total.h"
+#include "sums.h"
 
 namespace interp_fast {
 

@@ -1,12 +1,12 @@
-// The online softmax of posterior-inl.h for a few queries: one query after another, lanes over rows.
+// The online softmax of softmax-inl.h for a few queries: one query after another, lanes over rows.
 //
 // Differs in nothing but the layout, and in that a block is dead or not as a whole.
 #pragma once
 
-#include "few-inl.h"
+#include "gemv-inl.h"
 #include "kernels.h"
 #include "math-inl.h"
-#include "posterior-inl.h"
+#include "softmax-inl.h"
 
 namespace interp_fast {
 namespace ISA {

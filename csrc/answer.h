@@ -4,9 +4,9 @@
 #include <cstdint>
 #include <vector>
 
+#include "candidate_list.h"
 #include "posterior.h"
-#include "shortlist.h"
-#include "total.h"
+#include "sums.h"
 
 namespace interp_fast {
 

@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "candidate_list.h"
 #include "scan.h"
-#include "shortlist.h"
 
 namespace interp_fast {
 

@@ -5,7 +5,7 @@
 
 #include <vector>
 
-#include "sum.h"
+#include "dense.h"
 
 namespace interp_fast {
 

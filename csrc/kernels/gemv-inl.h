@@ -13,7 +13,7 @@
 // in which only what is new counts.
 #pragma once
 
-#include "few-bytes-inl.h"
+#include "gemv-u8-inl.h"
 #include "kernels.h"
 #include "math-inl.h"
 #include "rows-inl.h"

@@ -6,10 +6,10 @@
 #include <cmath>
 #include <vector>
 
+#include "answer.h"
+#include "candidate_list.h"
+#include "dense.h"
 #include "dispatch.h"
-#include "exact.h"
-#include "shortlist.h"
-#include "sum.h"
 #include "ties.h"
 
 namespace interp_fast {

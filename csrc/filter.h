@@ -3,10 +3,10 @@
 
 #include <vector>
 
+#include "candidate_list.h"
 #include "dispatch.h"
+#include "int8.h"
 #include "scan.h"
-#include "screen.h"
-#include "shortlist.h"
 
 namespace interp_fast {
 

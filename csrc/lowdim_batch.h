@@ -10,9 +10,9 @@
 #include <utility>
 #include <vector>
 
+#include "accuracy.h"
+#include "answer.h"
 #include "dispatch.h"
-#include "exact.h"
-#include "finisher.h"
 
 namespace interp_fast {
 

@@ -1,10 +1,10 @@
-#include "low.h"
+#include "lowdim.h"
 
 #include <algorithm>
 #include <cmath>
 #include <utility>
 
-#include "low_wave.h"
+#include "lowdim_batch.h"
 
 namespace interp_fast {
 namespace {

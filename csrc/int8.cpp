@@ -1,4 +1,4 @@
-#include "screen.h"
+#include "int8.h"
 
 #include "dispatch.h"
 

@@ -1,5 +1,5 @@
 #define ISA vnni
-#include "screen-inl.h"
+#include "int8-inl.h"
 
 namespace interp_fast {
 namespace ISA {

@@ -3,15 +3,15 @@
 // become the copy that the linker keeps for every processor.
 #pragma once
 
-#include "few-posterior-inl.h"
+#include "gemv-softmax-inl.h"
 #include "kernels.h"
 #include "limits-inl.h"
-#include "low-inl.h"
-#include "posterior-inl.h"
+#include "lowdim-inl.h"
 #include "rows-inl.h"
+#include "softmax-inl.h"
 #if defined(__AVX2__) && !defined(__AVX512F__)
 #define IF_SCREEN  // not with AVX-512: three instructions for 64 bytes gain little on one for 16 floats
-#include "screen-inl.h"
+#include "int8-inl.h"
 #endif
 
 #define IF_STRING_(x) #x
