@@ -1,6 +1,6 @@
 // Sums over rows of few dimensions: differences in T are cheap there, and exact where queries are close to rows. So one
-// pass does at all times, without lists; a second one where a few rows hide what off-weights are made of. The best rows
-// are looked for where the best scores have been seen.
+// pass does at all times, without lists; a second one where a few rows dominate what off-weights are made of. The best
+// rows are looked for where the best scores have been seen.
 #pragma once
 
 #include <vector>
@@ -9,10 +9,10 @@
 
 namespace interp_fast {
 
-// Fills the outputs of the queries for which these sums are enough, and returns the others. For at most kLowDims
+// Fills the outputs of the queries for which these sums are enough, and returns the others. For at most kLowdim
 // dimensions.
 template <class T>
-std::vector<Query> low_pass(const Data& data, const std::vector<Query>& queries, const double* u, const Outputs& out,
-                            const Promise& promise, int threads);
+std::vector<Query> lowdim_pass(const Data& data, const std::vector<Query>& queries, const double* u, const Outputs& out,
+                               const Accuracy& accuracy, int threads);
 
 }  // namespace interp_fast

@@ -4,8 +4,8 @@
 namespace interp_fast {
 namespace ISA {
 
-extern const ScreenKernels screen_kernels;
-const ScreenKernels screen_kernels = kScreenKernels;
+extern const Int8Kernels int8_kernels;
+const Int8Kernels int8_kernels = kInt8Kernels;
 
 }  // namespace ISA
 }  // namespace interp_fast
