@@ -62,6 +62,11 @@ class TrainingSet:
             return self._prepared
 
     @property
+    def isa(self) -> str | None:
+        isa: str | None = getattr(self.backend, "isa", lambda: None)()
+        return isa
+
+    @property
     def _reach_in_radii(self) -> float:
         return self.moments.reach / self.moments.radius if self.moments.radius > 0 else 1.0
 
