@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays
+from ._accuracy import OFF_WEIGHT_NATS
 from ._random import NoiseKey, subkey
 from ._schedule import Schedule
 from ._training_set import TrainingSet
@@ -21,9 +22,6 @@ Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 
 _OFF_WEIGHTS = frozenset({"ess", "entropy", "variance", "gap", "log_rest", "jvp"})
-# Outputs made of the off-weights resolve rows as near to the top one as e^-20 of the data's reach: 2 log(reach /
-# distance) nats more than the mean needs.
-_OFF_WEIGHT_NATS = 40.0
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ class Oracle:
         with np.errstate(divide="ignore", over="ignore"):
             cut = self.training_set.cut(self.tol, np.sqrt(p.s2) / p.alpha)
         if _OFF_WEIGHTS & out.keys():
-            cut = cut + _OFF_WEIGHT_NATS
+            cut = cut + OFF_WEIGHT_NATS
         self.training_set.posterior(x, p.alpha, p.sigma, cut, out, u)
         return out
 
