@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from . import _arrays, _random, backends
 from ._results import Record
-from ._training import TrainingSet
+from ._training_set import TrainingSet
 from .schedules import Linear, Schedule, check_schedule
 
 __all__ = ["Field", "Posterior"]
