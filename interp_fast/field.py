@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from . import _arrays, _random, backends
 from ._results import Record
+from ._schedule import Schedule, check_schedule
 from ._training_set import TrainingSet
-from .schedules import Linear, Schedule, check_schedule
+from .schedules import Linear
 
 __all__ = ["Field", "Posterior"]
 
