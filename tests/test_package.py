@@ -23,6 +23,8 @@ HEAVY = {"numba", "scipy", "matplotlib", "sklearn", "tqdm", "torch", "ml_dtypes"
 # from the ground up: a module imports from the layers below its own, and nothing from beside or above
 LAYERS = (
     ("_arrays", "_random", "_results", "_html", "_pictures"),
+    ("_schedule",),
+    ("_custom",),
     ("schedules", "backends", "_datasets"),
     ("backends.*", "grid", "perturb", "model", "_figures"),  # the backends may also share among themselves
     ("steps", "_training"),
