@@ -106,6 +106,9 @@ class Custom(Schedule):
     def _levels(self, t: Float, s: Float) -> tuple[Float, Float]:
         return self._level("alpha", t), self._level("sigma", t)
 
+    def _second(self, t: Float, s: Float) -> tuple[Float, Float]:
+        return _derivative(partial(self._slope, "alpha"), t), _derivative(partial(self._slope, "sigma"), t)
+
 
 # Columns: five nodes in units of the step, the weights of the derivative by three of them and by all five.
 _CENTRAL = np.array([[-2, 0, 1 / 12], [-1, -1 / 2, -2 / 3], [0, 0, 0], [1, 1 / 2, 2 / 3], [2, 0, -1 / 12]])

@@ -14,12 +14,13 @@ class                  alpha                       sigma                        
 ``VEGeometric``        1                           sigma_min^t sigma_max^(1-t)                 1, sigma_min
 ``VELinear``           1                           sigma_max (1 - t)                           1, 0
 ``EncoderDecoder``     cos^2(pi t) on t > 1/2      sin^2(pi t) there; see the class            1, 0
+``Discrete``           sqrt(abar), T levels        sqrt(1 - abar)                               < 1, > 0
 ``Custom``             a function                  a function
 =====================  ==========================  ==========================================  =================
 
 A schedule gets 1 - t beside t and uses it wherever sigma vanishes, so that alpha and sigma keep full relative precision
-up to both ends and are exact there. A new schedule is one class with ``_coefficients`` and, where it has a closed form,
-``_time_at``.
+up to both ends and are exact there. A new schedule is one class with ``_coefficients``, ``_second`` and, where it has a
+closed form, ``_time_at``.
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ import numpy.typing as npt
 
 from . import _arrays
 from ._custom import Custom
+from ._discrete import Discrete
 from ._schedule import Coefficients, Schedule, check_schedule
 
 __all__ = [
     "Coefficients",
     "Custom",
+    "Discrete",
     "EncoderDecoder",
     "LatentBridge",
     "Linear",
@@ -63,6 +66,9 @@ class Linear(Schedule):
         one = np.ones_like(t)
         return t, s, one, -one
 
+    def _second(self, t: Float, s: Float) -> tuple[Float, Float]:
+        return np.zeros_like(t), np.zeros_like(t)
+
     def _time_at(self, lam: Float) -> Float:
         return 1.0 / (1.0 + np.exp(-lam))
 
@@ -77,6 +83,10 @@ class Trigonometric(Schedule):
         alpha, sigma = np.sin(half_pi * t), np.sin(half_pi * s)
         return alpha, sigma, half_pi * sigma, -half_pi * alpha
 
+    def _second(self, t: Float, s: Float) -> tuple[Float, Float]:
+        half_pi = np.pi / 2
+        return -(half_pi**2) * np.sin(half_pi * t), -(half_pi**2) * np.sin(half_pi * s)
+
     def _time_at(self, lam: Float) -> Float:
         return np.arctan(np.exp(lam)) / (np.pi / 2)
 
@@ -89,6 +99,9 @@ class SqrtVP(Schedule):
     def _coefficients(self, t: Float, s: Float) -> tuple[Float, Float, Float, Float]:
         alpha, sigma = np.sqrt(t), np.sqrt(s)
         return alpha, sigma, 0.5 / alpha, -0.5 / sigma
+
+    def _second(self, t: Float, s: Float) -> tuple[Float, Float]:
+        return -0.25 * t**-1.5, -0.25 * s**-1.5
 
     def _time_at(self, lam: Float) -> Float:
         return 1.0 / (1.0 + np.exp(-2.0 * lam))
@@ -112,6 +125,10 @@ class LatentBridge(Schedule):
         sigma = np.sqrt(s * (s + self.c * t))
         slope = (0.5 * self.c * (s - t) - s) / sigma
         return t, sigma, np.ones_like(t), np.where(sigma > 0, slope, -np.inf if self.c else -1.0)
+
+    def _second(self, t: Float, s: Float) -> tuple[Float, Float]:
+        _, sigma, _, slope = self._coefficients(t, s)
+        return np.zeros_like(t), (1.0 - self.c - slope**2) / sigma
 
     def _time_at(self, lam: Float) -> Float:
         ratio: Float = np.exp(np.minimum(lam, 300.0))  # t is 1 long before; keeps 0 * inf out for c = 0
@@ -142,6 +159,12 @@ class VP(Schedule):
         alpha, sigma = np.exp(-0.5 * integral), np.sqrt(-np.expm1(-integral))
         return alpha, sigma, 0.5 * beta * alpha, -0.5 * beta * alpha**2 / sigma
 
+    def _second(self, t: Float, s: Float) -> tuple[Float, Float]:
+        rise = self.beta_max - self.beta_min
+        beta = self.beta_min + rise * s
+        alpha, sigma, _, slope = self._coefficients(t, s)
+        return (0.25 * beta**2 - 0.5 * rise) * alpha, (0.5 * alpha**2 * (rise - beta**2) - slope**2) / sigma
+
     def _time_at(self, lam: Float) -> Float:
         integral: Float = np.logaddexp(0.0, -2.0 * lam)
         root: Float = np.sqrt(self.beta_min**2 + 2.0 * (self.beta_max - self.beta_min) * integral)
@@ -167,6 +190,10 @@ class VEGeometric(Schedule):
         sigma = self.sigma_min**t * self.sigma_max**s  # either power is exactly 1 at its end
         return np.ones_like(t), sigma, np.zeros_like(t), sigma * (np.log(self.sigma_min) - np.log(self.sigma_max))
 
+    def _second(self, t: Float, s: Float) -> tuple[Float, Float]:
+        _, sigma, _, slope = self._coefficients(t, s)
+        return np.zeros_like(t), slope**2 / sigma
+
     def _time_at(self, lam: Float) -> Float:
         low, high = np.log([self.sigma_min, self.sigma_max])
         return np.asarray((high + lam) / (high - low))
@@ -185,6 +212,9 @@ class VELinear(Schedule):
     def _coefficients(self, t: Float, s: Float) -> tuple[Float, Float, Float, Float]:
         one = np.ones_like(t)
         return one, self.sigma_max * s, 0.0 * one, -self.sigma_max * one
+
+    def _second(self, t: Float, s: Float) -> tuple[Float, Float]:
+        return np.zeros_like(t), np.zeros_like(t)
 
     def _time_at(self, lam: Float) -> Float:
         return np.asarray(-np.expm1(-lam - np.log(self.sigma_max)))
@@ -213,6 +243,16 @@ class EncoderDecoder(Schedule):
             np.where(late, rate, 0.0),
             np.where(late, -rate, rate * (q - p) / early_sigma),
         )
+
+    def _second(self, t: Float, s: Float) -> tuple[Float, Float]:
+        bend = 2.0 * np.pi**2 * np.cos(2.0 * np.pi * t)  # of q; that of p is its negative
+        sin2 = np.sin(2.0 * np.pi * t) ** 2
+        # Early sigma^2 = p^2 + q^2 = 1 - sin^2(2 pi t) / 2.
+        sigma = np.sqrt(1.0 - 0.5 * sin2)
+        slope = -np.pi * np.sin(2.0 * np.pi * t) * np.cos(2.0 * np.pi * t) / sigma
+        early = (-2.0 * np.pi**2 * (1.0 - 2.0 * sin2) - slope**2) / sigma
+        late = t > 0.5
+        return np.where(late, -bend, 0.0), np.where(late, bend, early)
 
     def _time_at(self, lam: Float) -> Float:
         return 0.5 + np.arctan(np.exp(0.5 * lam)) / np.pi

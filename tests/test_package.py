@@ -24,7 +24,7 @@ HEAVY = {"numba", "scipy", "matplotlib", "sklearn", "tqdm", "torch", "ml_dtypes"
 LAYERS = (
     ("_arrays", "_random", "_results", "_html", "_pictures"),
     ("_schedule",),
-    ("_custom",),
+    ("_custom", "_discrete", "_level"),
     ("schedules", "backends", "_datasets"),
     ("backends.*", "grid", "perturb", "model", "_figures"),  # the backends may also share among themselves
     ("steps", "_training"),
