@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays
-from ._training import TrainingSet
+from ._training_set import TrainingSet
 from .steps import StepTable
 
 __all__ = ["Attribution"]

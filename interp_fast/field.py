@@ -13,7 +13,7 @@ import numpy.typing as npt
 from . import _arrays, _random, backends
 from ._level import Level
 from ._results import Record
-from ._training import TrainingSet
+from ._training_set import TrainingSet
 from .schedules import Linear, Schedule, check_schedule
 
 __all__ = ["Field", "Posterior"]
@@ -452,8 +452,9 @@ class Field:
         out.update({name: np.empty_like(x) for name in ("mean", "jvp") if name in want})
         if "dropped" in want:
             out |= {"top_index": np.empty((m, top), np.int64), "top_weight": np.empty((m, top))}
-        with np.errstate(divide="ignore", over="ignore"):
-            cut = self._set.cut(self._tol, np.sqrt(p.s2) / p.alpha)
+        with np.errstate(over="ignore"):
+            ratio = np.divide(np.sqrt(p.s2), p.alpha, out=np.full_like(p.s2, np.inf), where=p.alpha > 0)
+        cut = self._set.cut(self._tol, ratio)
         if _OFF_WEIGHTS & out.keys():
             cut = cut + _OFF_WEIGHT_NATS
         self._set.posterior(x, p.alpha, p.sigma, cut, out, u)
