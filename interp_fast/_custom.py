@@ -107,29 +107,59 @@ class Custom(Schedule):
         return self._level("alpha", t), self._level("sigma", t)
 
     def _second(self, t: Float, s: Float) -> tuple[Float, Float]:
-        return _derivative(partial(self._slope, "alpha"), t), _derivative(partial(self._slope, "sigma"), t)
+        return self._bend("alpha", t), self._bend("sigma", t)
+
+    def _bend(self, name: str, t: Float) -> Float:
+        given = getattr(self, f"{name}_dot") is not None
+        return (
+            _derivative(partial(self._slope, name), t) if given else _second_derivative(partial(self._level, name), t)
+        )
 
 
 # Columns: five nodes in units of the step, the weights of the derivative by three of them and by all five.
 _CENTRAL = np.array([[-2, 0, 1 / 12], [-1, -1 / 2, -2 / 3], [0, 0, 0], [1, 1 / 2, 2 / 3], [2, 0, -1 / 12]])
 _ONE_SIDED = np.array([[0, -3 / 2, -25 / 12], [1, 2, 4], [2, -1 / 2, -3], [3, 0, 4 / 3], [4, 0, -1 / 4]])
+# The same for the second derivative.
+_CENTRAL_2 = np.array([[-2, 0, -1 / 12], [-1, 1, 4 / 3], [0, -2, -5 / 2], [1, 1, 4 / 3], [2, 0, -1 / 12]])
+_ONE_SIDED_2 = np.array([[0, 1, 35 / 12], [1, -2, -26 / 3], [2, 1, 19 / 2], [3, 0, -14 / 3], [4, 0, 11 / 12]])
 
 
 def _derivative(function: Callable[[Float], Float], t: Float) -> Float:
     """Five-point differences at the step, out of twelve, where truncation and rounding together look smallest."""
-    here, best, slope = function(t), np.full(t.shape, np.inf), np.zeros(t.shape)
-    quotients = []
-    for step in 2.0 ** -np.arange(7.0, 31.0, 2.0):  # powers of two: the nodes are exact
-        central = (t >= 2 * step) & (t <= 1 - 2 * step)
-        h = np.where(central | (t < 0.5), step, -step)
-        stencil = np.where(central[..., None, None], _CENTRAL, _ONE_SIDED)
-        nodes, three, five = np.moveaxis(stencil, (-1, -2), (0, 1))
-        rise = function(t + nodes * h) - here
-        coarse, fine = (three * rise).sum(0) / h, (five * rise).sum(0) / h
-        error = np.abs(fine - coarse) + 2.0**-52 * np.abs(here) / step
-        best, slope = np.where(error < best, (error, fine), (best, slope))
-        quotients.append(rise[1] / h)
+    here = function(t)
+    steps = 2.0 ** -np.arange(7.0, 31.0, 2.0)  # powers of two: the nodes are exact
+    slope, quotients = _differences(function, t, here, 1, steps, _CENTRAL, _ONE_SIDED)
     # Over these steps the quotient of sqrt(t) at 0 grows 2048-fold, that of a smooth function by its rounding only.
     floor = np.maximum(np.abs(quotients[0]), 1e-4 * np.abs(here))
     diverges = ((t == 0) | (t == 1)) & (np.abs(quotients[-1]) > 100.0 * floor)
     return np.where(diverges, np.copysign(np.inf, quotients[-1]), slope)
+
+
+def _second_derivative(function: Callable[[Float], Float], t: Float) -> Float:
+    """The same for second differences, whose rounding counts as 1 / step^2: larger steps."""
+    return _differences(function, t, function(t), 2, 2.0 ** -np.arange(4.0, 24.0), _CENTRAL_2, _ONE_SIDED_2)[0]
+
+
+def _differences(
+    function: Callable[[Float], Float],
+    t: Float,
+    here: Float,
+    order: int,
+    steps: Float,
+    central: Float,
+    one_sided: Float,
+) -> tuple[Float, list[Float]]:
+    """The derivative of this order at the best of the steps, and the plain difference quotients at each."""
+    best, derivative = np.full(t.shape, np.inf), np.zeros(t.shape)
+    quotients = []
+    for step in steps:
+        inside = (t >= 2 * step) & (t <= 1 - 2 * step)
+        h = np.where(inside | (t < 0.5), step, -step)
+        stencil = np.where(inside[..., None, None], central, one_sided)
+        nodes, three, five = np.moveaxis(stencil, (-1, -2), (0, 1))
+        rise = function(t + nodes * h) - here
+        coarse, fine = (three * rise).sum(0) / h**order, (five * rise).sum(0) / h**order
+        error = np.abs(fine - coarse) + 2.0**-52 * np.abs(here) / step**order
+        best, derivative = np.where(error < best, (error, fine), (best, derivative))
+        quotients.append(rise[1] / h)
+    return derivative, quotients

@@ -58,7 +58,8 @@ class Schedule(ABC):
 
         Examples
         --------
-        >>> Linear()(0.25)
+        >>> import interp_fast as itf
+        >>> itf.Linear()(0.25)
         Coefficients(alpha=0.25, sigma=0.75, alpha_dot=1.0, sigma_dot=-1.0)
         """
         time, _ = _arrays.times(t, None)
