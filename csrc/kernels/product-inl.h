@@ -80,7 +80,7 @@ IF_INLINE void over_tile(F f) {
   }
 }
 
-// Rows of a tile: what 32 or 16 vector registers hold beside the operands.
+// Rows of a tile: what 32 or 16 vector registers hold next to the operands.
 template <int V>
 constexpr int kTileRows = V == 1 || kManyRegisters ? 12 : 6;
 

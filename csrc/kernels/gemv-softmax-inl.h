@@ -1,28 +1,28 @@
-// The online softmax of posterior-inl.h for a few queries: one query after another, lanes over rows.
+// The online softmax of softmax-inl.h for a few queries: one query after another, lanes over rows.
 //
 // Differs in nothing but the layout, and in that a block is dead or not as a whole.
 #pragma once
 
-#include "few-inl.h"
+#include "gemv-inl.h"
 #include "kernels.h"
 #include "math-inl.h"
-#include "posterior-inl.h"
+#include "softmax-inl.h"
 
 namespace interp_fast {
 namespace ISA {
 namespace {
 
-// b where a is not a number.
+// b where a is NaN.
 template <class T>
 IF_INLINE T larger(T a, T b) {
   return a > b ? a : b;
 }
 
 template <class T>
-void few_scores(const Block<T>& block, Panel<T>* panels, int) {
+void gemv_scores(const Block<T>& block, Panel<T>* panels, int) {
   constexpr int W = kWidth<T>;
   Panel<T>& panel = *panels;  // the only one
-  multiply_few(block, panel, panel.q, panel.s);
+  gemv_multiply(block, panel, panel.q, panel.s);
   panel.found = false;
   for (int lane = 0; lane < panel.lanes; lane++) {
     T* const s = panel.s + lane * block.rows;
@@ -34,13 +34,13 @@ void few_scores(const Block<T>& block, Panel<T>* panels, int) {
       peak = max(score, peak);
     }
     panel.peak[lane] = highest<T>(peak);
-    // Not below: also where a row so long that it overflows gave no number.
+    // Not below: also where a row so long that it overflows gave NaN.
     panel.found |= panel.threshold && !(panel.peak[lane] + score_error_of(block, panel, lane) < panel.threshold[lane]);
   }
 }
 
 template <class T>
-void few_mass(const Block<T>& block, const Panel<T>& panel, T* out) {
+void gemv_sum_exp(const Block<T>& block, const Panel<T>& panel, T* out) {
   constexpr int W = kWidth<T>;
   for (int lane = 0; lane < panel.lanes; lane++) {
     Vec<T> total = {};
@@ -52,7 +52,7 @@ void few_mass(const Block<T>& block, const Panel<T>& panel, T* out) {
 }
 
 template <class T>
-void few_second_best(const Block<T>& block, const Panel<T>& panel, T* out) {
+void gemv_second_best(const Block<T>& block, const Panel<T>& panel, T* out) {
   for (int lane = 0; lane < panel.lanes; lane++) {
     const T* const s = panel.s + lane * block.rows;
     T first = -static_cast<T>(__builtin_inf()), second = first;
@@ -66,7 +66,7 @@ void few_second_best(const Block<T>& block, const Panel<T>& panel, T* out) {
 
 // Every running sum of a lane times f.
 template <class T>
-void few_rescale(Panel<T>& panel, int lane, T f) {
+void gemv_rescale(Panel<T>& panel, int lane, T f) {
   rescale_sums(panel.sums + lane, kWidth<T>, static_cast<double>(f));
   for (ptrdiff_t k = lane * panel.ld; k < (lane + 1) * panel.ld; k++) {
     panel.acc[k] *= f;
@@ -75,7 +75,7 @@ void few_rescale(Panel<T>& panel, int lane, T f) {
 }
 
 template <class T, bool Statistics>
-void few_exponentiate(const Block<T>& block, Panel<T>& panel, int lane) {
+void gemv_exponentiate(const Block<T>& block, Panel<T>& panel, int lane) {
   constexpr int W = kWidth<T>, kSums = Statistics ? 4 : 2;
   T* const s = panel.s + lane * block.rows;
   const Vec<T> reference = fill(panel.reference[lane]);
@@ -94,38 +94,38 @@ void few_exponentiate(const Block<T>& block, Panel<T>& panel, int lane) {
 }
 
 template <class T>
-void few_add(const Block<T>& block, Panel<T>* panels, int, bool statistics) {
+void gemv_add_block(const Block<T>& block, Panel<T>* panels, int, bool statistics) {
   const FlushSubnormals flush;
   Panel<T>& panel = *panels;
   bool alive = false;
   for (int lane = 0; lane < panel.lanes; lane++) {
     const T peak = panel.peak[lane], error = score_error_of(block, panel, lane);
-    alive |= peak + error >= panel.low[lane] - panel.cut[lane];
-    panel.low[lane] = larger(peak - error, panel.low[lane]);
+    alive |= peak + error >= panel.best[lane] - panel.cut[lane];
+    panel.best[lane] = larger(peak - error, panel.best[lane]);
   }
   panel.alive_rows = alive ? block.rows : 0;
   if (!alive) return;
   for (int lane = 0; lane < panel.lanes; lane++) {
     T& reference = panel.reference[lane];
-    if (panel.peak[lane] > reference + static_cast<T>(kSlack)) {
-      few_rescale(panel, lane, exp2(fill(reference - panel.peak[lane]))[0]);
+    if (panel.peak[lane] > reference + static_cast<T>(kRescale)) {
+      gemv_rescale(panel, lane, exp2(fill(reference - panel.peak[lane]))[0]);
       reference = panel.peak[lane];
     }
-    statistics ? few_exponentiate<T, true>(block, panel, lane) : few_exponentiate<T, false>(block, panel, lane);
+    statistics ? gemv_exponentiate<T, true>(block, panel, lane) : gemv_exponentiate<T, false>(block, panel, lane);
   }
-  multiply_transposed_few(block, panel, panel.s, panel.acc);
+  gemv_multiply_transposed(block, panel, panel.s, panel.acc);
 }
 
 template <class T>
-void few_add_along(const Block<T>& block, Panel<T>& panel) {
-  multiply_few(block, panel, panel.u, panel.su);
+void gemv_add_along(const Block<T>& block, Panel<T>& panel) {
+  gemv_multiply(block, panel, panel.u, panel.su);
   for (ptrdiff_t at = 0; at < panel.lanes * block.rows; at++) panel.su[at] *= panel.s[at];
-  multiply_transposed_few(block, panel, panel.su, panel.acc_u);
+  gemv_multiply_transposed(block, panel, panel.su, panel.acc_u);
 }
 
 template <class T>
-constexpr PanelKernels<T> kFewKernels = {kWidth<T>,          true,       false,           few_scores<T>, few_mass<T>,
-                                         few_second_best<T>, few_add<T>, few_add_along<T>};
+constexpr PanelKernels<T> kGemvKernels = {
+    kWidth<T>, true, false, gemv_scores<T>, gemv_sum_exp<T>, gemv_second_best<T>, gemv_add_block<T>, gemv_add_along<T>};
 
 }  // namespace
 }  // namespace ISA

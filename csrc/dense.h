@@ -1,18 +1,18 @@
 // The dense pass: weights of all rows in the arithmetic of T, and their sums; then the test whether that was enough.
 // Where it was not, the weights of the few heaviest rows are replaced by those of float64 distances, and the test is
-// made again: the errors of the others average out. Where those rows hide the others altogether, the pass is repeated
-// without them.
+// made again: the errors of the others average out. Where those rows dominate the others altogether, the pass is
+// repeated without them.
 #pragma once
 
 #include <vector>
 
 #include "posterior.h"
-#include "total.h"
+#include "sums.h"
 
 namespace interp_fast {
 
-// What a sum pass in T has to reach for a result of the promised accuracy.
-struct Promise {
+// What a dense pass in T has to reach for a result of the promised accuracy.
+struct Accuracy {
   double logit;          // rms error of a logit: of log_norm, and small enough that first order is all that matters
   double per_radius;     // error of the mean in units of the rms radius of the data
   double per_deviation;  // and in units of s = sqrt(S) / alpha, which is what the score sees
@@ -30,16 +30,16 @@ double logit_error(const Data& data, const Query& query);
 double displaced_logit(const Data& data, const Query& query);
 
 // What the mean may be off by, in normal form.
-double allowed(const Data& data, const Query& query, const Promise& promise);
+double allowed(const Data& data, const Query& query, const Accuracy& accuracy);
 
 // Whether the scores of a query may be formed in T at all.
 template <class T>
-bool summable(const Data& data, const Query& query, const Promise& promise);
+bool summable(const Data& data, const Query& query, const Accuracy& accuracy);
 
 // Fills the outputs of the queries that pass the test, and returns the others. Queries may come, and come back, with
-// rows set apart.
+// excluded rows.
 template <class T>
-std::vector<Query> sum_pass(const Data& data, const std::vector<Query>& queries, const double* u, const Outputs& out,
-                            const Promise& promise, int threads);
+std::vector<Query> dense_pass(const Data& data, const std::vector<Query>& queries, const double* u, const Outputs& out,
+                              const Accuracy& accuracy, int threads);
 
 }  // namespace interp_fast

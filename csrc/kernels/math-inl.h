@@ -55,7 +55,7 @@ template <class T>
 IF_INLINE Vec<T> fill(T x) {
   return x - Vec<T>{};
 }
-// b where a is not a number: the instruction, which compilers do not see in a choice.
+// b where a is NaN: the instruction, which compilers do not see in a choice.
 IF_INLINE Vec<float> max(Vec<float> a, Vec<float> b) {
 #if defined(__AVX512F__)
   return _mm512_maskz_max_ps(0xFFFF, a, b);
@@ -174,7 +174,7 @@ class [[maybe_unused]] FlushSubnormals {
 #if defined(__AVX512F__)
 // 2^x for x below the overflow threshold, 0 at -inf: x = n + r with r >= 0 and n whole (float64: a multiple of 1/16,
 // whose fraction indexes a table), then a minimax polynomial of 2^r (relative error 8e-8 and 8e-18) times 2^n. Where x
-// is -inf and r is not a number, scaling by 2^x still gives 0.
+// is -inf and r is NaN, scaling by 2^x still gives 0.
 IF_INLINE Vec<float> exp2(Vec<float> x) {
   const Vec<float> r = x - _mm512_maskz_roundscale_ps(0xFFFF, x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
   Vec<float> p = fill(0.001867131544f);

@@ -1,4 +1,4 @@
-// The rows in bytes, which is as much as the screen looks at: X_i = grain_i (byte + offset) + residual_i.
+// Rows quantized to bytes, which is all that the int8 products read: X_i = scale_i (byte + offset) + residual_i.
 #pragma once
 
 #include <algorithm>
@@ -7,19 +7,19 @@
 #include <vector>
 
 #include "buffer.h"
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 namespace interp_fast {
 
 struct Data;
 
-class Coarse {
+class QuantizedRows {
  public:
-  // Makes the bytes where that has not been done: rows of bytes serve as they are and others are rounded to bytes, in a
-  // copy. Whoever screens calls this first.
-  void make(const Data& data, const ScreenKernels& kernels, int threads);
+  // Makes the bytes where that has not been done: rows of bytes serve as they are, others are quantized in a copy.
+  // Whoever filters by int8 calls this first.
+  void make(const Data& data, const Int8Kernels& kernels, int threads);
 
-  float grain(int64_t row) const { return grains_.empty() ? grain_ : grains_[row]; }
+  float scale(int64_t row) const { return scales_.empty() ? scale_ : scales_[row]; }
   float residual(int64_t row) const { return residuals_.empty() ? 0 : residuals_[row]; }
   const double* offsets() const { return offsets_.empty() ? nullptr : offsets_.data(); }  // nullptr: all are
   static constexpr double offset() { return -128; }
@@ -29,26 +29,26 @@ class Coarse {
   // The bytes of a block, `memory` being room for whole tiles of rows: dimensions come by four.
   template <class T>
   void place(Block<T>& block, int64_t first, ptrdiff_t count, uint8_t* memory) const {
-    block.bytes = reinterpret_cast<const uint8_t*>(row(first)), block.bytes_stride = stride_;
+    block.x8 = reinterpret_cast<const uint8_t*>(row(first)), block.x8_stride = stride_;
     if (padded_ || (count == block.rows && block.d % 4 == 0)) return;
     const ptrdiff_t stride = (block.d + 3) / 4 * 4;
     for (ptrdiff_t i = 0; i < block.rows; i++) {
       std::memcpy(memory + i * stride, row(first + std::min(i, count - 1)), static_cast<size_t>(block.d));
       std::memset(memory + i * stride + block.d, 0, static_cast<size_t>(stride - block.d));
     }
-    block.bytes = memory, block.bytes_stride = stride;
+    block.x8 = memory, block.x8_stride = stride;
   }
 
  private:
-  void round_rows(const Data& data, const ScreenKernels& kernels, int threads);
+  void round_rows(const Data& data, const Int8Kernels& kernels, int threads);
 
   std::once_flag made_;
   const char* first_ = nullptr;
   ptrdiff_t stride_ = 0;
   bool padded_ = false;  // there is something to read after each row and after the last one
   Buffer<uint8_t> copy_;
-  float grain_ = 0;
-  std::vector<float> grains_, residuals_;
+  float scale_ = 0;
+  std::vector<float> scales_, residuals_;
   std::vector<double> offsets_;
 };
 

@@ -1,9 +1,10 @@
-// The two products for a few queries, where reading the rows once is what takes the time: lanes lie over dimensions.
+// The two products for a few queries (GEMV), where reading the rows once is what takes the time: lanes lie over
+// dimensions.
 //
-//     scores   s[q][n] = <q, X[n]>                  one row after another for the first kFewQueries queries
-//     sums     acc[q][k] += sum_n p[q][n] X[n][k]   kFewRows rows; they are summed in registers
+//     scores   s[q][n] = <q, X[n]>                  one row after another for the first kGemvLanes queries
+//     sums     acc[q][k] += sum_n p[q][n] X[n][k]   kGemvRows rows; they are summed in registers
 //
-// Rows are read as stored and put into normal form in registers, once per product and kFewQueries queries: what comes
+// Rows are read as stored and put into normal form in registers, once per product and kGemvLanes queries: what comes
 // from memory is what was given, and nothing is written but s and acc. The first product reads a block in one stream,
 // which the processor's own prefetching follows better than several rows at once, or than software that fetches ahead;
 // it leaves the block in the second-level cache, where the second product finds it. As in the other product no chain is
@@ -13,7 +14,7 @@
 // in which only what is new counts.
 #pragma once
 
-#include "few-bytes-inl.h"
+#include "gemv-u8-inl.h"
 #include "kernels.h"
 #include "math-inl.h"
 #include "rows-inl.h"
@@ -22,7 +23,7 @@ namespace interp_fast {
 namespace ISA {
 namespace {
 
-constexpr int kFewRows = 4, kFewQueries = 4;
+constexpr int kGemvRows = 4, kGemvLanes = 4;
 
 // Whole vectors before the one that ends with the row, in numbers.
 template <class T>
@@ -40,7 +41,7 @@ IF_INLINE Vec<T> new_at_end(ptrdiff_t d) {
 
 // s[j * rows + n] = <q[j], X[n]> for j < Q, with R rows at once
 template <class T, class S, int R, int Q>
-__attribute__((noinline)) void dot_few(const Block<T>& block, const T* q, ptrdiff_t ld, T* s) {
+__attribute__((noinline)) void gemv_dot(const Block<T>& block, const T* q, ptrdiff_t ld, T* s) {
   constexpr ptrdiff_t W = kWidth<T>;
   constexpr int kChains = R * Q < 4 ? 4 / (R * Q) : 1;  // enough of them to hide the latency
   constexpr ptrdiff_t kStretch = kChains * kChunk * W;
@@ -91,18 +92,18 @@ __attribute__((noinline)) void dot_few(const Block<T>& block, const T* q, ptrdif
 }
 
 // acc[j * ld + k] += sum_n p[j * rows + n] X[n][k] for j < Q. With one query memory would be idle meanwhile: for every
-// kFewRows rows as much of what is ahead is fetched as one of them has.
+// kGemvRows rows as much of what is ahead is fetched as one of them has.
 template <class T, class S, int Q>
-__attribute__((noinline)) void add_few(const Block<T>& block, const T* p, T* acc, ptrdiff_t ld) {
+__attribute__((noinline)) void gemv_add(const Block<T>& block, const T* p, T* acc, ptrdiff_t ld) {
   constexpr ptrdiff_t W = kWidth<T>;
   const ptrdiff_t d = block.d, whole = d / W * W;
   const Vec<T> inverse = fill(block.inverse);
-  for (ptrdiff_t n = 0; n < block.rows; n += kFewRows) {
-    Vec<T> weight[kFewRows][Q];
-    const S* x[kFewRows];
+  for (ptrdiff_t n = 0; n < block.rows; n += kGemvRows) {
+    Vec<T> weight[kGemvRows][Q];
+    const S* x[kGemvRows];
     bool some = false;
 #pragma GCC unroll 4
-    for (int i = 0; i < kFewRows; i++) {
+    for (int i = 0; i < kGemvRows; i++) {
       x[i] = reinterpret_cast<const S*>(block.stored[n + i]);
 #pragma GCC unroll 4
       for (int j = 0; j < Q; j++) {
@@ -111,13 +112,13 @@ __attribute__((noinline)) void add_few(const Block<T>& block, const T* p, T* acc
       }
     }
     if (!some) continue;
-    const T* const ahead = reinterpret_cast<const T*>(block.ahead) + n / kFewRows * whole;
+    const T* const ahead = reinterpret_cast<const T*>(block.ahead) + n / kGemvRows * whole;
     for (ptrdiff_t k = 0; k < whole; k += W) {
       if (Q == 1) __builtin_prefetch(ahead + k, 0, 2);
       const Vec<T> shift = load(block.shift + k);
       Vec<T> part[Q] = {};
 #pragma GCC unroll 4
-      for (int i = 0; i < kFewRows; i++) {
+      for (int i = 0; i < kGemvRows; i++) {
         const Vec<T> row = inverse * widen_all<T>(x[i] + k) + shift;
 #pragma GCC unroll 4
         for (int j = 0; j < Q; j++) part[j] += weight[i][j] * row;
@@ -130,7 +131,7 @@ __attribute__((noinline)) void add_few(const Block<T>& block, const T* p, T* acc
 
 // The same for what whole vectors leave at the end of the rows.
 template <class T, class S, int Q>
-__attribute__((noinline)) void add_few_ends(const Block<T>& block, const T* p, T* acc, ptrdiff_t ld) {
+__attribute__((noinline)) void gemv_add_ends(const Block<T>& block, const T* p, T* acc, ptrdiff_t ld) {
   const ptrdiff_t at = block.d - kWidth<T>;
   const Vec<T> inverse = fill(block.inverse), shift = load(block.shift + at);
   Vec<T> total[Q] = {};
@@ -153,21 +154,21 @@ IF_INLINE void over_lanes(int lanes, F f, int first = 0) {
 
 // s[lane][n] = <q[lane], X[n]>
 template <class T>
-void multiply_few(const Block<T>& block, const Panel<T>& panel, const T* q, T* s) {
+void gemv_multiply(const Block<T>& block, const Panel<T>& panel, const T* q, T* s) {
 #if defined(__SSE4_1__)
   if constexpr (sizeof(T) == 4) {
-    if (block.type == RowType::u8 && block.d >= kByteDims) {
-      for (int j = 0; j < panel.lanes; j++) dot_bytes(block, q + j * panel.ld, s + j * block.rows);
+    if (block.type == RowType::u8 && block.d >= kU8Dims) {
+      for (int j = 0; j < panel.lanes; j++) u8_dot(block, q + j * panel.ld, s + j * block.rows);
       return;
     }
   }
 #endif
   with_type(block.type, [&](auto stored) IF_INLINED {
-    over_lanes<kFewQueries>(panel.lanes, [&](auto Q, int j) IF_INLINED {
+    over_lanes<kGemvLanes>(panel.lanes, [&](auto Q, int j) IF_INLINED {
       // The first of the queries read from memory, row after row; the others from cache.
       using S = decltype(stored);
-      constexpr int kRows = kManyRegisters ? kFewRows : 2;
-      const auto dot = j == 0 ? dot_few<T, S, 1, Q.value> : dot_few<T, S, kRows, Q.value>;
+      constexpr int kRows = kManyRegisters ? kGemvRows : 2;
+      const auto dot = j == 0 ? gemv_dot<T, S, 1, Q.value> : gemv_dot<T, S, kRows, Q.value>;
       dot(block, q + j * panel.ld, panel.ld, s + j * block.rows);
     });
   });
@@ -175,22 +176,22 @@ void multiply_few(const Block<T>& block, const Panel<T>& panel, const T* q, T* s
 
 // acc[lane][k] += sum_n p[lane][n] X[n][k]
 template <class T>
-void multiply_transposed_few(const Block<T>& block, const Panel<T>& panel, const T* p, T* acc) {
+void gemv_multiply_transposed(const Block<T>& block, const Panel<T>& panel, const T* p, T* acc) {
 #if defined(__SSE4_1__)
   if constexpr (sizeof(T) == 4) {
-    if (block.type == RowType::u8 && block.d >= kByteDims) {
-      for (int j = 0; j < panel.lanes; j++) add_bytes(block, p + j * block.rows, acc + j * panel.ld);
+    if (block.type == RowType::u8 && block.d >= kU8Dims) {
+      for (int j = 0; j < panel.lanes; j++) u8_add(block, p + j * block.rows, acc + j * panel.ld);
       return;
     }
   }
 #endif
   with_type(block.type, [&](auto stored) IF_INLINED {
     // Every row has a weight of its own for every query: with 16 registers there is room for one query.
-    over_lanes<kManyRegisters ? kFewQueries : 1>(panel.lanes, [&](auto Q, int j) IF_INLINED {
+    over_lanes<kManyRegisters ? kGemvLanes : 1>(panel.lanes, [&](auto Q, int j) IF_INLINED {
       using S = decltype(stored);
-      add_few<T, S, Q.value>(block, p + j * block.rows, acc + j * panel.ld, panel.ld);
+      gemv_add<T, S, Q.value>(block, p + j * block.rows, acc + j * panel.ld, panel.ld);
       if (block.d % kWidth<T> == 0) return;
-      add_few_ends<T, S, Q.value>(block, p + j * block.rows, acc + j * panel.ld, panel.ld);
+      gemv_add_ends<T, S, Q.value>(block, p + j * block.rows, acc + j * panel.ld, panel.ld);
     });
   });
 }

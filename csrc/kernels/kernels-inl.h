@@ -3,15 +3,15 @@
 // become the copy that the linker keeps for every processor.
 #pragma once
 
-#include "few-posterior-inl.h"
+#include "gemv-softmax-inl.h"
 #include "kernels.h"
 #include "limits-inl.h"
-#include "low-inl.h"
-#include "posterior-inl.h"
+#include "lowdim-inl.h"
 #include "rows-inl.h"
+#include "softmax-inl.h"
 #if defined(__AVX2__) && !defined(__AVX512F__)
-#define IF_SCREEN  // not with AVX-512: three instructions for 64 bytes gain little on one for 16 floats
-#include "screen-inl.h"
+#define IF_INT8  // not with AVX-512: three instructions for 64 bytes gain little on one for 16 floats
+#include "int8-inl.h"
 #endif
 
 #define IF_STRING_(x) #x
@@ -30,14 +30,14 @@ constexpr TypedKernels<T> kTypedKernels = {
     decode<T>,
     kPanelKernels<T, 2>,
     kPanelKernels<T, 1>,
-    kFewKernels<T>,
-    {low_kernels<T, 1>(), low_kernels<T, 2>(), low_kernels<T, 3>(), low_kernels<T, 4>(), low_kernels<T, 5>(),
-     low_kernels<T, 6>(), low_kernels<T, 7>(), low_kernels<T, 8>()}};
+    kGemvKernels<T>,
+    {lowdim_kernels<T, 1>(), lowdim_kernels<T, 2>(), lowdim_kernels<T, 3>(), lowdim_kernels<T, 4>(),
+     lowdim_kernels<T, 5>(), lowdim_kernels<T, 6>(), lowdim_kernels<T, 7>(), lowdim_kernels<T, 8>()}};
 
-#if defined(IF_SCREEN)
-constexpr const ScreenKernels* kScreen = &kScreenKernels;
+#if defined(IF_INT8)
+constexpr const Int8Kernels* kInt8 = &kInt8Kernels;
 #else
-constexpr const ScreenKernels* kScreen = nullptr;
+constexpr const Int8Kernels* kInt8 = nullptr;
 #endif
 
 }  // namespace
@@ -45,7 +45,7 @@ constexpr const ScreenKernels* kScreen = nullptr;
 extern const KernelTable kernel_table;
 const KernelTable kernel_table = {
     IF_STRING(ISA),
-    kScreen,
+    kInt8,
     kTypedKernels<float>,
     kTypedKernels<double>,
     // Pointers: these are compiled apart.

@@ -1,4 +1,4 @@
-#include "exact.h"
+#include "answer.h"
 
 #include <algorithm>
 #include <cmath>
@@ -35,7 +35,7 @@ void by_stretches(const Data& data, int64_t lists, Rows rows, Visit visit) {
 }
 
 // Weighted sums about the heaviest row of one query.
-struct Sums {
+struct AboutTop {
   int64_t top_row;
   std::vector<int64_t> rows;  // the others of weight above 0
   std::vector<double> p;
@@ -46,8 +46,8 @@ struct Sums {
 
 }  // namespace
 
-std::vector<Candidates> measure(const Data& data, const Query* queries, const std::vector<Shortlist>& lists,
-                                int threads) {
+std::vector<Candidates> refine(const Data& data, const Query* queries, const std::vector<CandidateList>& lists,
+                               int threads) {
   std::vector<Candidates> out(lists.size());
   const ExactKernels& exact = *active_kernels().exact;
   const int64_t n = lists.size();
@@ -55,7 +55,7 @@ std::vector<Candidates> measure(const Data& data, const Query* queries, const st
     const int64_t first = task * kTogether, count = std::min(kTogether, n - first);
     for (int64_t q = first; q < first + count; q++) {
       Candidates& to = out[q];
-      for (const Shortlist::Entry& entry : lists[q].entries()) to.rows.push_back(entry.row);
+      for (const CandidateList::Entry& entry : lists[q].entries()) to.rows.push_back(entry.row);
       to.c.resize(to.rows.size());
     }
     Candidates* const local = out.data() + first;
@@ -72,7 +72,7 @@ namespace {
 
 // The logits from how much farther each candidate is than one of them.
 void fill_logits(const Data& data, const Query& query, const Candidates& candidates, const std::vector<double>& farther,
-                 Relative& out) {
+                 RelativeLogits& out) {
   double least = INFINITY;
   const auto log_w = [&](size_t i) { return data.log_w[candidates.rows[i]]; };
   for (size_t i = 0; i < farther.size(); i++) {
@@ -93,9 +93,9 @@ void fill_logits(const Data& data, const Query& query, const Candidates& candida
 
 }  // namespace
 
-Relative relative_logits(const Data& data, const Query& query, const Candidates& candidates, double variance) {
+RelativeLogits relative_logits(const Data& data, const Query& query, const Candidates& candidates, double variance) {
   const size_t n = candidates.rows.size();
-  Relative out{std::vector<double>(n), 0, n, -INFINITY};
+  RelativeLogits out{std::vector<double>(n), 0, n, -INFINITY};
   // From the nearest row, so that no digits go into what all have in common.
   size_t& nearest = out.nearest;
   std::vector<double> farther(n);
@@ -150,11 +150,11 @@ void fill_top(const Candidates& candidates, const std::vector<double>& logits, d
 
 namespace {
 
-// What follows from the weights of one query alone; `sums` gets the rows that have any. `beside`: sums over all
+// What follows from the weights of one query alone; `sums` gets the rows that have any. `remainder`: sums over all
 // other rows, or nullptr. `variance`: as far as it is known.
-Used write_scalars(const Data& data, const Query& query, const Candidates& from, const Total* beside, double variance,
-                   const Outputs& out, Sums& sums) {
-  const Relative relative = relative_logits(data, query, from, variance);
+AnswerInfo write_scalars(const Data& data, const Query& query, const Candidates& from, const Sums* remainder,
+                         double variance, const Outputs& out, AboutTop& sums) {
+  const RelativeLogits relative = relative_logits(data, query, from, variance);
   const double runner_up = relative.runner_up;
   const size_t rows = from.rows.size();
   // Copies of the heaviest row say nothing about the variance, which is made of the first row that differs.
@@ -166,19 +166,19 @@ Used write_scalars(const Data& data, const Query& query, const Candidates& from,
   for (size_t i = 0; i < rows; i++) copies += from.c[i] == from.c[relative.top] && relative.logits[i] >= differing;
   const bool second_order = (out.variance || out.jvp) && differing > -INFINITY;
   const double counted_from = second_order ? differing : out.off_weights() ? runner_up : 0.0;
-  const double floor = beside ? -INFINITY : (counted_from > -INFINITY ? counted_from : 0.0) - query.cut;
-  // Logits of a unit of the sums beside and of all that is in them.
-  double unit = -INFINITY, log_beside = -INFINITY;
-  if (beside && beside->p > 0) {
+  const double floor = remainder ? -INFINITY : (counted_from > -INFINITY ? counted_from : 0.0) - query.cut;
+  // Logits of a unit of the remainder and of all that is in them.
+  double unit = -INFINITY, log_remainder = -INFINITY;
+  if (remainder && remainder->p > 0) {
     const double top = data.log_w[from.rows[relative.top]] - from.c[relative.top] / (2 * query.s2);
-    unit = beside->reference / kLog2e + beside->offset + data.log_w_max - top;
-    log_beside = unit + std::log(beside->p);
+    unit = remainder->reference / kLog2e + remainder->offset + data.log_w_max - top;
+    log_remainder = unit + std::log(remainder->p);
   }
-  const double level = std::max(runner_up, log_beside);  // relative to this nothing underflows
+  const double level = std::max(runner_up, log_remainder);  // relative to this nothing underflows
   double others = 0, weighted = 0;
-  if (log_beside > -INFINITY) {
-    others = std::exp(log_beside - level);
-    weighted = others * (unit + beside->p_score / (kLog2e * beside->p));
+  if (log_remainder > -INFINITY) {
+    others = std::exp(log_remainder - level);
+    weighted = others * (unit + remainder->p_score / (kLog2e * remainder->p));
   }
   int64_t kept = 0;
   for (size_t i = 0; i < rows; i++) {
@@ -206,7 +206,7 @@ Used write_scalars(const Data& data, const Query& query, const Candidates& from,
     fill_top(from, relative.logits, -log_total, out.top, out.top_index + m * out.top, out.top_weight + m * out.top);
   }
   sums.unit = std::exp(unit) * p_top;
-  double squares = p_top * p_top + (beside ? sums.unit * sums.unit * beside->p_p : 0.0);
+  double squares = p_top * p_top + (remainder ? sums.unit * sums.unit * remainder->p_p : 0.0);
   for (size_t i = 0; i < rows; i++) {
     if (i == relative.top || relative.logits[i] < floor) continue;
     const double p = std::exp(relative.logits[i]) * p_top;
@@ -214,37 +214,37 @@ Used write_scalars(const Data& data, const Query& query, const Candidates& from,
     if (p > 0) sums.rows.push_back(from.rows[i]), sums.p.push_back(p);
   }
   if (out.ess) out.ess[m] = 1 / squares;
-  return {kept, copies, std::exp(log_beside) * p_top, 0, from.c[relative.nearest]};
+  return {kept, copies, std::exp(log_remainder) * p_top, 0, from.c[relative.nearest]};
 }
 
 // The sums over other rows, which are in normal form, about the centre or the query.
-void add_beside(const Data& data, const Query& query, const Total& beside, const double* u, Sums& to) {
+void add_remainder(const Data& data, const Query& query, const Sums& remainder, const double* u, AboutTop& to) {
   if (to.unit == 0) return;
   const ptrdiff_t d = data.rows.d;
   double top2 = 0, x_top = 0, u_top = 0, u_x = 0, largest = 0;
   const auto top = [&](ptrdiff_t k) {
-    if (!beside.about_query) return (to.top[k] - data.center[k]) / data.unit;
+    if (!remainder.about_query) return (to.top[k] - data.center[k]) / data.unit;
     return std::fma(query.alpha, to.top[k], -query.x[k]) / (query.alpha * data.unit);
   };
   for (ptrdiff_t k = 0; k < d; k++) {
     const double t = top(k);
-    top2 += t * t, x_top += beside.x[k] * t;
-    if (u) u_top += u[k] * t, u_x += u[k] * beside.x[k], largest = std::max(largest, std::abs(u[k]));
+    top2 += t * t, x_top += remainder.x[k] * t;
+    if (u) u_top += u[k] * t, u_x += u[k] * remainder.x[k], largest = std::max(largest, std::abs(u[k]));
   }
   const double unit2 = data.unit * data.unit;
-  to.spread += to.unit * unit2 * std::max(0.0, beside.p_n2 - 2 * x_top + beside.p * top2);
+  to.spread += to.unit * unit2 * std::max(0.0, remainder.p_n2 - 2 * x_top + remainder.p * top2);
   for (ptrdiff_t k = 0; k < d; k++) {
-    const double t = top(k), x = beside.x[k];
-    to.shift[k] += to.unit * data.unit * (x - beside.p * t);
+    const double t = top(k), x = remainder.x[k];
+    to.shift[k] += to.unit * data.unit * (x - remainder.p * t);
     // <X - t, u> (X - t)
-    if (u) to.along[k] += to.unit * unit2 * (largest * beside.u_x[k] - t * u_x - u_top * (x - beside.p * t));
+    if (u) to.along[k] += to.unit * unit2 * (largest * remainder.u_x[k] - t * u_x - u_top * (x - remainder.p * t));
   }
 }
 
 // About the mean: sum p |delta - shift|^2 = sum p |delta|^2 - |shift|^2, and likewise the matrix. The heaviest row has
 // delta = 0 and is not lighter than any other, so the difference keeps a share 1 / N of its first term. Returns the
 // variance.
-double write_sums(const Sums& from, int64_t m, const double* u, const Outputs& out) {
+double write_sums(const AboutTop& from, int64_t m, const double* u, const Outputs& out) {
   const ptrdiff_t d = static_cast<ptrdiff_t>(from.top.size());
   double shift2 = 0, along = 0;
   for (ptrdiff_t k = 0; k < d; k++) {
@@ -264,20 +264,21 @@ double write_sums(const Sums& from, int64_t m, const double* u, const Outputs& o
 
 }  // namespace
 
-std::vector<Used> finish_exact(const Data& data, const Query* queries, const std::vector<Candidates>& candidates,
-                               const std::vector<Total>& others, const double* u, const Outputs& out, int threads) {
+std::vector<AnswerInfo> finish_exact(const Data& data, const Query* queries, const std::vector<Candidates>& candidates,
+                                     const std::vector<Sums>& others, const double* u, const Outputs& out,
+                                     int threads) {
   const int64_t n = candidates.size();
   const ExactKernels& exact = *active_kernels().exact;
   const bool sums_wanted = out.mean || out.variance || out.scatter || out.jvp;
-  std::vector<Used> used(candidates.size());
+  std::vector<AnswerInfo> used(candidates.size());
   // Queries first ... first + count - 1, of which `used` has the variance as far as it is known.
   const auto answer = [&](int64_t first, int64_t count) {
-    std::vector<Sums> sums(count);
+    std::vector<AboutTop> sums(count);
     for (int64_t q = 0; q < count; q++) {
       const int64_t at = first + q;
-      Sums& to = sums[q];
-      const Total* const beside = others.empty() ? nullptr : &others[at];
-      used[at] = write_scalars(data, queries[at], candidates[at], beside, used[at].variance, out, to);
+      AboutTop& to = sums[q];
+      const Sums* const remainder = others.empty() ? nullptr : &others[at];
+      used[at] = write_scalars(data, queries[at], candidates[at], remainder, used[at].variance, out, to);
       if (!sums_wanted) continue;
       const ptrdiff_t d = data.rows.d;
       to.top.resize(d), to.shift.resize(d), to.along.resize(out.jvp ? d : 0);
@@ -287,19 +288,20 @@ std::vector<Used> finish_exact(const Data& data, const Query* queries, const std
     by_stretches(
         data, count, [&](int64_t q) -> const std::vector<int64_t>& { return sums[q].rows; },
         [&](int64_t q, size_t i) {
-          Sums& to = sums[q];
+          AboutTop& to = sums[q];
           to.spread +=
               to.p[i] * exact.add(data.rows, to.rows[i], to.top.data(), to.p[i], to.shift.data(),
                                   out.jvp ? u + queries[first + q].index * data.rows.d : nullptr, to.along.data());
         });
     for (int64_t q = 0; q < count; q++) {
       const int64_t m = queries[first + q].index;
-      Used& of = used[first + q];
+      AnswerInfo& of = used[first + q];
       if (!others.empty()) {
-        add_beside(data, queries[first + q], others[first + q], out.jvp ? u + m * data.rows.d : nullptr, sums[q]);
+        add_remainder(data, queries[first + q], others[first + q], out.jvp ? u + m * data.rows.d : nullptr, sums[q]);
       }
       of.variance = write_sums(sums[q], m, u, out) / (data.unit * data.unit);
-      if (of.variance > 0 && of.copies == candidates[first + q].rows.size()) of.copies = 0;  // equally far, but apart
+      if (of.variance > 0 && of.copies == candidates[first + q].rows.size())
+        of.copies = 0;  // equally far, but distinct
     }
   };
   parallel_for((n + kTogether - 1) / kTogether, threads, [&](int64_t task, int) {

@@ -30,48 +30,49 @@ struct Rows {
   double a, b;
 };
 
-constexpr int kTile = 12;                       // rows of a block come in multiples of this
-constexpr int kFewTile = 16;                    // and of this in the `single` kernels: vectors of rows are whole
-constexpr ptrdiff_t kFewBlock = 16 * kFewTile;  // most rows of a block there
-constexpr ptrdiff_t kBlock = 10 * kTile;        // most rows of a block: also the longest chain of additions over rows
-constexpr ptrdiff_t kChunk = 112;               // longest chain of additions over dimensions
-constexpr double kNever = 1e30;                 // |X|^2 and -log_w of a row that must never count
+constexpr int kTile = 12;                         // rows of a block come in multiples of this
+constexpr int kGemvTile = 16;                     // and of this in the `gemv` kernels: vectors of rows are whole
+constexpr ptrdiff_t kGemvBlock = 16 * kGemvTile;  // most rows of a block there
+constexpr ptrdiff_t kBlock = 10 * kTile;          // most rows of a block: also the longest chain of additions over rows
+constexpr ptrdiff_t kChunk = 112;                 // longest chain of additions over dimensions
+constexpr double kNever = 1e30;                   // |X|^2 and -log_w of a row that must never count
 
 // Consecutive rows. For many queries they are decoded into cache in normal form: chunk after chunk of dimensions, so
 // that what is used together lies together; rows of weight 0 and those that fill up a tile are all zero. For few
-// queries they are read as stored, and in place of rows that never count stands one that does. The screen reads bytes.
+// queries they are read as stored, and in place of rows that never count stands one that does. The int8 kernels read
+// quantized rows.
 template <class T>
 struct Block {
   const T* x;  // x[c * chunk_stride + n * ld + j] is dimension c * chunk + j of row n; nullptr: as stored
   const char* const* stored;  // each row as given: X = inverse * stored + shift[k]
   RowType type;
   T inverse;
-  const T* shift;        // (d,)
-  const uint8_t* bytes;  // row n starts at n * bytes_stride; X = grain[n] (byte + an offset of the query) + residual
-  ptrdiff_t bytes_stride;
-  const T* grain;
-  T coarse;  // largest |residual|
+  const T* shift;     // (d,)
+  const uint8_t* x8;  // row n starts at n * x8_stride; X = scale[n] (byte + an offset of the query) + residual
+  ptrdiff_t x8_stride;
+  const T* scale;
+  T residual;  // largest |residual|
   ptrdiff_t chunk, chunk_stride, ld, d;
-  ptrdiff_t rows;     // a multiple of kTile or kFewTile
+  ptrdiff_t rows;     // a multiple of kTile or kGemvTile
   const char* ahead;  // what will be decoded next: `ahead_bytes` to be fetched while this block is worked on
   ptrdiff_t ahead_bytes;
   const T *n2, *log_w;
-  T reach, span;  // largest |X| and |log_w| of the rows that count
+  T max_norm, span;  // largest |X| and |log_w| of the rows that count
 };
 
 // One panel of queries: everything is an array of `width` lanes unless it says more.
 template <class T>
 struct Panel {
-  // The queries. q is (d, width), or (width, ld) in the `single` kernels. The screen has bytes in its place, those of
-  // four dimensions together: (d / 4, width, 4), and what the offset of the rows comes to.
+  // The queries. q is (d, width), or (width, ld) in the `gemv` kernels. In its place the int8 kernels have q8, four
+  // dimensions together: (d / 4, width, 4), and what the offset of the rows comes to.
   const T *q, *h, *w;
-  const int8_t* bytes;
+  const int8_t* q8;
   const int32_t* offset;
-  // |error of a score| <= slack1 reach + slack2 reach^2 + slack3 span + slack4 coarse
+  // |error of a score| <= slack1 max_norm + slack2 max_norm^2 + slack3 span + slack4 residual
   const T *slack1, *slack2, *slack3, *slack4;
   const T* cut;        // blocks whose scores all lie more than this below the best are dead
   const T* threshold;  // `scores` tells whether a row may reach it; nullptr: nobody asks
-  // Of the block at hand: scores, then weights, (rows, width), or (lanes, rows) in the `single` kernels; their maxima;
+  // Of the block at hand: scores, then weights, (rows, width), or (lanes, rows) in the `gemv` kernels; their maxima;
   // whether some lane has a row whose score may reach its threshold; and the rows that got weights, of which there are
   // `alive_rows`, 0 if the block is dead.
   T *s, *peak;
@@ -79,7 +80,7 @@ struct Panel {
   int32_t* alive;
   ptrdiff_t alive_rows;
   // Running: a lower bound on the best score; the score that has weight 1.
-  T *low, *reference;
+  T *best, *reference;
   // Running sums of weights p: p, p |X|^2, p^2, p (score - reference), each `width` doubles in one (4, width) array.
   double* sums;
   // sum p X, laid out like q.
@@ -96,7 +97,7 @@ struct Panel {
 template <class T, class V>
 static inline __attribute__((always_inline)) V score_error(const Block<T>& block, V slack1, V slack2, V slack3,
                                                            V slack4) {
-  return (slack1 + slack2 * block.reach) * block.reach + slack3 * block.span + slack4 * block.coarse;
+  return (slack1 + slack2 * block.max_norm) * block.max_norm + slack3 * block.span + slack4 * block.residual;
 }
 template <class T>
 static inline __attribute__((always_inline)) T score_error_of(const Block<T>& block, const Panel<T>& panel, int lane) {
@@ -106,12 +107,12 @@ static inline __attribute__((always_inline)) T score_error_of(const Block<T>& bl
 template <class T>
 struct PanelKernels {
   int width;
-  bool single;  // lanes lie over dimensions and blocks are as stored: for a few queries, at most 8
-  bool bytes;   // queries and rows are bytes: scores only
-  // Fills s, peak and found of some panels; of one, where these are `single`.
+  bool gemv;  // lanes lie over dimensions and blocks are as stored: for a few queries, at most 8
+  bool int8;  // queries and rows are quantized: scores only
+  // Fills s, peak and found of some panels; of one, where these are `gemv`.
   void (*scores)(const Block<T>&, Panel<T>*, int count);
   // Of each lane the sum of 2^(score - peak), and the second largest score.
-  void (*mass)(const Block<T>&, const Panel<T>&, T* out);
+  void (*sum_exp)(const Block<T>&, const Panel<T>&, T* out);
   void (*second_best)(const Block<T>&, const Panel<T>&, T* out);
   // s -> weights p of the rows that are alive, their sums, and acc += sum_n p_n X_n.
   void (*add)(const Block<T>&, Panel<T>*, int count, bool statistics);
@@ -119,88 +120,88 @@ struct PanelKernels {
   void (*add_along)(const Block<T>&, Panel<T>&);
 };
 
-constexpr ptrdiff_t kLowDims = 8;     // rows of at most so many dimensions are summed for one query at a time
-constexpr ptrdiff_t kLowStep = 4;     // vectors of rows that are looked at together
-constexpr ptrdiff_t kLowRows = 2048;  // most rows of a call
+constexpr ptrdiff_t kLowdim = 8;         // rows of at most so many dimensions are summed for one query at a time
+constexpr ptrdiff_t kLowdimStep = 4;     // vectors of rows that are read together
+constexpr ptrdiff_t kLowdimRows = 2048;  // most rows of a call
 
 // What the score of a row is: log_w + <q, X> - h |X|^2; the same with its last term in log_w; or
 // log_w - h |X - q - rest|^2.
-enum class LowForm { norms, folded, direct };
-enum class LowSums { mean, moments, along };
+enum class LowdimForm { norms, folded, direct };
+enum class LowdimSums { mean, moments, along };
 
 // Rows of few dimensions, dimension after dimension.
 template <class T>
-struct LowRows {
+struct LowdimRows {
   const T* x;           // x[k * ld + n] is dimension k of row n: in normal form, or (direct) that less the shift
   const T* n2;          // |X|^2, where the form uses it
   const T* log_w;       // log2 of the weights, below -2 kNever where a row must never count
   bool weighted;        // not all of these are 0
-  ptrdiff_t ld, count;  // count: a multiple of kLowStep vectors
+  ptrdiff_t ld, count;  // count: a multiple of kLowdimStep vectors
 };
 
 template <class T>
-struct LowQuery {
-  T q[kLowDims], rest[kLowDims], h;
-  T cut;             // rows whose scores lie more than this below the best are dead
-  T slack;           // sqrt(h) |rest|
-  T low, reference;  // best score so far; the score that has weight 1; at first -2 kNever
-  bool sparse;       // most rows of late are dead; at first true
+struct LowdimQuery {
+  T q[kLowdim], rest[kLowdim], h;
+  T cut;              // rows whose scores lie more than this below the best are dead
+  T slack;            // sqrt(h) |rest|
+  T best, reference;  // best score so far; the score that has weight 1; at first -2 kNever
+  bool sparse;        // most rows of late are dead; at first true
   int64_t dead_rows;
   // Running sums of weights p: p, p t, p |t|^2, p^2, p (score - reference), p <u, t> t with t = X or X - q - rest; a
   // vector each.
   T* sums;
-  T u[kLowDims];
+  T u[kLowdim];
   // Where best rows are wanted, else nullptr: the best score in each lane so far, and the best of the rows at hand.
   T* lanes;
-  T highest;
+  T peak;
 };
 
 // How far a score this far below 0 may be off where the query lacks its second part.
 template <class T>
-static inline T coarseness(const LowQuery<T>& query, T depth) {
+static inline T split_error(const LowdimQuery<T>& query, T depth) {
   return query.slack * (4 * (depth > 0 ? static_cast<T>(__builtin_sqrt(depth)) : 0) + query.slack);
 }
 
 template <class T>
-struct LowKernels {
+struct LowdimKernels {
   int width;
   // Rows first ... first + count - 1 into x[k * ld + n], and their norms into n2 if wanted.
   void (*decode)(const Rows&, int64_t first, ptrdiff_t count, T inverse, const T* shift, T* x, ptrdiff_t ld, T* n2);
   // Adds the rows to the sums of some queries; [form][which]. All sums; or not those along u; or only p and p t and, in
   // the direct form, p |t|^2: then norms may be folded.
-  void (*add[3][3])(const LowRows<T>&, LowQuery<T>*, ptrdiff_t count);
+  void (*add[3][3])(const LowdimRows<T>&, LowdimQuery<T>*, ptrdiff_t count);
   // The rows whose scores reach `floor`, in order: their places among these and their scores; returns how many. [form]
-  ptrdiff_t (*find[3])(const LowRows<T>&, const LowQuery<T>&, T floor, int32_t* places, T* scores);
+  ptrdiff_t (*find[3])(const LowdimRows<T>&, const LowdimQuery<T>&, T floor, int32_t* places, T* scores);
 };
 
 template <class T>
 struct TypedKernels {
   // Rows first ... first + count - 1 in normal form, inverse * stored + shift[k], into x laid out as `block` says.
   void (*decode)(const Rows&, int64_t first, ptrdiff_t count, T inverse, const T* shift, const Block<T>& block, T* x);
-  PanelKernels<T> wide, narrow, single;
-  LowKernels<T> low[kLowDims];  // for 1, 2 ... dimensions
+  PanelKernels<T> wide, narrow, gemv;
+  LowdimKernels<T> lowdim[kLowdim];  // for 1, 2 ... dimensions
 };
 
-// Of a query in bytes: the squares of what rounding leaves out, those of the bytes, and their products with the
+// Of a quantized query: the squares of what rounding leaves out, those of the bytes, and their products with the
 // offsets.
 struct QuerySums {
   double left2, length2, offset;
 };
 
-// Scores from bytes: four products of bytes in a lane, and rigorous bounds on what that leaves out.
-struct ScreenKernels {
+// Scores of quantized queries and rows: four products of bytes in a lane, and rigorous bounds on what that leaves out.
+struct Int8Kernels {
   int most;  // largest byte of a query
-  // A row in normal form: X = grain (byte - 128) + residual, and |residual| to the digits of float32. d is a multiple
+  // A row in normal form: X = scale (byte - 128) + residual, and |residual| to the digits of float32. d is a multiple
   // of the width of the panel / 2.
-  void (*quantise)(const float* x, ptrdiff_t d, uint8_t* bytes, float* grain, float* residual);
+  void (*quantize)(const float* x, ptrdiff_t d, uint8_t* bytes, float* scale, float* residual);
   // The bytes of a query: steps (x - alpha center) in whole numbers, those of four dimensions together and `width` such
   // places apart. Offsets of the rows, or one for all.
-  QuerySums (*quantise_query)(const double* x, double alpha, const double* center, double steps, const double* offsets,
+  QuerySums (*quantize_query)(const double* x, double alpha, const double* center, double steps, const double* offsets,
                               double offset, ptrdiff_t d, int8_t* bytes, ptrdiff_t width);
   PanelKernels<float> panel;
   // Without scores before it: positions row * width + lane of the scores that may reach their
   // thresholds, and those scores; returns how many.
-  ptrdiff_t (*look)(const Block<float>&, const Panel<float>&, int32_t* found, float* score);
+  ptrdiff_t (*find)(const Block<float>&, const Panel<float>&, int32_t* found, float* score);
   double (*limit)(int64_t rounds);  // the products at best, as in LimitKernels
 };
 
@@ -224,7 +225,7 @@ struct LimitKernels {
 
 struct KernelTable {
   const char* name;
-  const ScreenKernels* screen;  // or nullptr
+  const Int8Kernels* int8;  // or nullptr
   TypedKernels<float> f32;
   TypedKernels<double> f64;
   const ExactKernels* exact;

@@ -1,23 +1,23 @@
 // A block of rows against panels of queries: scores, the online softmax, and the weighted sums.
 //
 // The running state of a lane is a reference score r (weight 1 means score r), the sums of weights and the weighted sum
-// of rows, all relative to r. r follows the best score only when that has moved by more than kSlack, so that the sums
+// of rows, all relative to r. r follows the best score only when that has moved by more than kRescale, so that the sums
 // are rescaled a few times in a whole pass. A row is dead when its scores in all lanes, with their rounding bounds, lie
 // more than `cut` below a lower bound on the best: it gets neither exponentials nor a share in the second product.
 //
 // Scores are in units of log 2 here.
 #pragma once
 
+#include "filter-inl.h"
 #include "kernels.h"
 #include "math-inl.h"
 #include "product-inl.h"
-#include "shortlist-inl.h"
 
 namespace interp_fast {
 namespace ISA {
 namespace {
 
-constexpr int kSlack = 8;  // weights stay below 2^8
+constexpr int kRescale = 8;  // weights stay below 2^8
 
 // s = <q, X> - h |X|^2 + w log_w, and its largest value of each lane.
 template <class T, int V>
@@ -80,7 +80,7 @@ void exponentiate(const Block<T>& block, Panel<T>& panel) {
   Vec<T> reference[V], floor[V], total[V][4] = {};
   for (int v = 0; v < V; v++) {
     reference[v] = load(panel.reference + v * W);
-    floor[v] = load(panel.low + v * W) - load(panel.cut + v * W) - score_error(block, panel, v * W);
+    floor[v] = load(panel.best + v * W) - load(panel.cut + v * W) - score_error(block, panel, v * W);
   }
   panel.alive_rows = 0;
   for (ptrdiff_t n = 0; n < block.rows; n++) {
@@ -119,9 +119,9 @@ void weigh(const Block<T>& block, Panel<T>& panel, bool statistics) {
   auto alive = Vec<T>{} != Vec<T>{}, moved = alive;
   for (int lane = 0; lane < V * W; lane += W) {
     const Vec<T> peak = load(panel.peak + lane), error = score_error(block, panel, lane);
-    alive |= peak + error >= load(panel.low + lane) - load(panel.cut + lane);
-    store(panel.low + lane, max(load(panel.low + lane), peak - error));
-    moved |= peak > load(panel.reference + lane) + static_cast<T>(kSlack);
+    alive |= peak + error >= load(panel.best + lane) - load(panel.cut + lane);
+    store(panel.best + lane, max(load(panel.best + lane), peak - error));
+    moved |= peak > load(panel.reference + lane) + static_cast<T>(kRescale);
   }
   panel.alive_rows = 0;
   if (!any(alive)) return;
@@ -129,7 +129,7 @@ void weigh(const Block<T>& block, Panel<T>& panel, bool statistics) {
     alignas(kVectorBytes) T factor[V * W];
     for (int lane = 0; lane < V * W; lane += W) {
       const Vec<T> old = load(panel.reference + lane), peak = load(panel.peak + lane);
-      const Vec<T> now = peak > old + static_cast<T>(kSlack) ? peak : old;
+      const Vec<T> now = peak > old + static_cast<T>(kRescale) ? peak : old;
       store(factor + lane, exp2(old - now));
       store(panel.reference + lane, now);
     }
@@ -169,7 +169,7 @@ void add_along(const Block<T>& block, Panel<T>& panel) {
 }
 
 template <class T, int V>
-constexpr PanelKernels<T> kPanelKernels = {V * kWidth<T>,     false,     false,          scores<T, V>, mass<T, V>,
+constexpr PanelKernels<T> kPanelKernels = {V * kWidth<T>,     false,     false,          scores<T, V>, sum_exp<T, V>,
                                            second_best<T, V>, add<T, V>, add_along<T, V>};
 
 }  // namespace

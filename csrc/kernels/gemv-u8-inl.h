@@ -1,13 +1,13 @@
-// The two products of few-inl.h for rows of bytes, in integers.
+// The two products of gemv-inl.h for rows of bytes, in integers.
 //
 // The centre of byte rows is made of whole numbers, so that X = inverse (byte - centre) is exact. The other factor, a
 // query or the weights of a block, is rounded to two digits of 16 bits,
 //
-//     y = (high + low / 2^kLow) / scale    with scale a power of two,
+//     y = (hi + lo / 2^bits) / scale    with scale a power of two,
 //
 // and then every sum is exact: what it is off by is the rounding of y, some 2^-26 of the largest entry, and that of the
 // final conversion. Multiplying pairs of 16-bit numbers takes half the instructions of converting bytes to floats.
-// Integers wrap around on their way, but not at its end: |sum high (byte - centre)| <= |high| |byte - centre| < 2^31.
+// Integers wrap around on their way, but not at its end: |sum hi (byte - centre)| <= |hi| |byte - centre| < 2^31.
 #pragma once
 
 #include <math.h>
@@ -25,13 +25,13 @@ typedef uint32_t Words __attribute__((vector_size(kVectorBytes)));
 typedef int16_t Shorts __attribute__((vector_size(kVectorBytes)));
 typedef int16_t Narrow __attribute__((vector_size(kVectorBytes / 2)));  // as many as Words
 constexpr int kWords = kVectorBytes / 4, kShorts = kVectorBytes / 2;
-constexpr ptrdiff_t kByteDims = 64;     // fewest numbers of a row: at least a vector
-constexpr ptrdiff_t kByteChunk = 2048;  // of dimensions whose sum of products fits
+constexpr ptrdiff_t kU8Dims = 64;     // fewest numbers of a row: at least a vector
+constexpr ptrdiff_t kU8Chunk = 2048;  // of dimensions whose sum of products fits
 // Integer work takes so many instructions for a cache line that the processor cannot see far enough ahead by itself.
-constexpr ptrdiff_t kByteAhead = 16384;
-constexpr int kLowQuery = 12, kLowWeight = 15;
+constexpr ptrdiff_t kU8Ahead = 16384;
+constexpr int kQueryLoBits = 12, kWeightLoBits = 15;
 
-IF_INLINE Shorts widen_bytes(const uint8_t* in) {
+IF_INLINE Shorts widen_u8(const uint8_t* in) {
 #if defined(__AVX512BW__)
   return (Shorts)_mm512_maskz_cvtepu8_epi16(~__mmask32{}, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in)));
 #elif defined(__AVX2__)
@@ -92,7 +92,7 @@ IF_INLINE void sum_both(Words a, Words b, uint32_t* to) {
 }
 
 // The centre of some dimensions in bytes, from their shifts.
-IF_INLINE Words byte_centers(const Block<float>& block, Vec<float> shift) {
+IF_INLINE Words u8_centers(const Block<float>& block, Vec<float> shift) {
   return (Words) __builtin_convertvector(shift * (-1 / block.inverse), Ints);
 }
 
@@ -115,12 +115,12 @@ IF_INLINE void by_vectors(const float* y, ptrdiff_t count, F f) {
 }
 
 // y scale in digits.
-IF_INLINE void split(Vec<float> y, float scale, int low_bits, Ints& high, Ints& low) {
+IF_INLINE void split(Vec<float> y, float scale, int lo_bits, Ints& hi, Ints& lo) {
   const Vec<float> magic = fill(kWhole32);
   const Vec<float> whole = (y * scale + magic) - magic;
-  const Vec<float> rest = ((y * scale - whole) * static_cast<float>(1 << low_bits) + magic) - magic;
-  high = __builtin_convertvector(whole, Ints);
-  low = __builtin_convertvector(rest, Ints);
+  const Vec<float> rest = ((y * scale - whole) * static_cast<float>(1 << lo_bits) + magic) - magic;
+  hi = __builtin_convertvector(whole, Ints);
+  lo = __builtin_convertvector(rest, Ints);
 }
 IF_INLINE void store_digits(int16_t* to, Ints digits) {
   const auto narrow = __builtin_convertvector(digits, Narrow);
@@ -129,10 +129,10 @@ IF_INLINE void store_digits(int16_t* to, Ints digits) {
 
 // A stretch of a query in digits, as rows meet it: by whole vectors, and then the vector that ends with the row, in
 // which numbers that were in the others are 0.
-struct ByteQuery {
-  alignas(kVectorBytes) int16_t high[kByteChunk + kShorts], low[kByteChunk + kShorts];
-  uint32_t high_center, low_center;  // their sums of products with the centre
-  float high_unit, low_unit;         // what they are worth in a score
+struct U8Query {
+  alignas(kVectorBytes) int16_t hi[kU8Chunk + kShorts], lo[kU8Chunk + kShorts];
+  uint32_t hi_center, lo_center;  // their sums of products with the centre
+  float hi_unit, lo_unit;         // what they are worth in a score
 
   void fill(const Block<float>& block, const float* q, ptrdiff_t first, ptrdiff_t count) {
     Vec<float> largest = {}, norm2 = {};
@@ -140,111 +140,111 @@ struct ByteQuery {
       largest = max(largest, max(y, -y));
       norm2 += y * y;
     });
-    const float farthest = block.reach / block.inverse;
+    const float farthest = block.max_norm / block.inverse;
     const int by_sum = scale_to(1.01f * __builtin_sqrtf(sum<float>(norm2)) * farthest, 30);
     const int by_size = scale_to(highest<float>(largest), 14);
     const float scale = ldexpf(1, by_sum < by_size ? by_sum : by_size);
-    high_unit = block.inverse / scale, low_unit = high_unit / static_cast<float>(1 << kLowQuery);
-    Words high_sum = {}, low_sum = {};
+    hi_unit = block.inverse / scale, lo_unit = hi_unit / static_cast<float>(1 << kQueryLoBits);
+    Words hi_sum = {}, lo_sum = {};
     by_vectors(q + first, count, [&](ptrdiff_t k, Vec<float> y) IF_INLINED {
       Ints a, b;
-      split(y, scale, kLowQuery, a, b);
-      store_digits(high + k, a), store_digits(low + k, b);
+      split(y, scale, kQueryLoBits, a, b);
+      store_digits(hi + k, a), store_digits(lo + k, b);
       float shift[kWords] = {};
       const ptrdiff_t left = count - k < kWords ? count - k : kWords;
       memcpy(shift, block.shift + first + k, static_cast<size_t>(left) * sizeof(float));
-      const Words center = byte_centers(block, load(shift));
-      high_sum += center * (Words)a, low_sum += center * (Words)b;
+      const Words center = u8_centers(block, load(shift));
+      hi_sum += center * (Words)a, lo_sum += center * (Words)b;
     });
-    high_center = sum<uint32_t>(high_sum), low_center = sum<uint32_t>(low_sum);
+    hi_center = sum<uint32_t>(hi_sum), lo_center = sum<uint32_t>(lo_sum);
     const ptrdiff_t rest = count % kShorts;
     const auto move = [&](int16_t* end) {
       memmove(end + kShorts - rest, end, static_cast<size_t>(rest) * sizeof(int16_t));
       memset(end, 0, static_cast<size_t>(kShorts - rest) * sizeof(int16_t));
     };
-    if (rest > 0) move(high + count - rest), move(low + count - rest);
+    if (rest > 0) move(hi + count - rest), move(lo + count - rest);
   }
 };
 
 // s[n] (+)= <q, X[n]>
-__attribute__((noinline)) void dot_bytes(const Block<float>& block, const float* q, float* s) {
-  ByteQuery query;
-  uint32_t digits[2 * kFewBlock];  // of the products of each row
-  for (ptrdiff_t first = 0; first < block.d; first += kByteChunk) {
-    const ptrdiff_t count = block.d - first < kByteChunk ? block.d - first : kByteChunk;
+__attribute__((noinline)) void u8_dot(const Block<float>& block, const float* q, float* s) {
+  U8Query query;
+  uint32_t digits[2 * kGemvBlock];  // of the products of each row
+  for (ptrdiff_t first = 0; first < block.d; first += kU8Chunk) {
+    const ptrdiff_t count = block.d - first < kU8Chunk ? block.d - first : kU8Chunk;
     const ptrdiff_t whole = count / kShorts * kShorts;
     query.fill(block, q, first, count);
     for (ptrdiff_t n = 0; n < block.rows; n++) {
       const uint8_t* const x = reinterpret_cast<const uint8_t*>(block.stored[n]) + first;
-      Words high[2] = {}, low[2] = {};
+      Words hi[2] = {}, lo[2] = {};
       const auto step = [&](ptrdiff_t k, ptrdiff_t digit, int chain) IF_INLINED {
         Shorts a, b;
-        memcpy(&a, query.high + digit, sizeof a);
-        memcpy(&b, query.low + digit, sizeof b);
-        const Shorts row = widen_bytes(x + k);
-        high[chain] = add_products(high[chain], row, a);
-        low[chain] = add_products(low[chain], row, b);
+        memcpy(&a, query.hi + digit, sizeof a);
+        memcpy(&b, query.lo + digit, sizeof b);
+        const Shorts row = widen_u8(x + k);
+        hi[chain] = add_products(hi[chain], row, a);
+        lo[chain] = add_products(lo[chain], row, b);
       };
       ptrdiff_t k = 0;
       for (; k + 2 * kShorts <= count; k += 2 * kShorts) {
-        for (int line = 0; line < 2 * kShorts; line += 64) __builtin_prefetch(x + k + line + kByteAhead, 0, 2);
+        for (int line = 0; line < 2 * kShorts; line += 64) __builtin_prefetch(x + k + line + kU8Ahead, 0, 2);
         step(k, k, 0), step(k + kShorts, k + kShorts, 1);
       }
-      __builtin_prefetch(x + count - 1 + kByteAhead, 0, 2);  // no line is left out, or all would wait for that one
+      __builtin_prefetch(x + count - 1 + kU8Ahead, 0, 2);  // no line is left out, or all would wait for that one
       if (k < whole) step(k, k, 0);
       if (whole < count) step(count - kShorts, whole, 1);
-      sum_both(high[0] + high[1], low[0] + low[1], digits + 2 * n);
+      sum_both(hi[0] + hi[1], lo[0] + lo[1], digits + 2 * n);
     }
     for (ptrdiff_t n = 0; n < block.rows; n++) {
-      const int32_t high = static_cast<int32_t>(digits[2 * n] - query.high_center);
-      const int32_t low = static_cast<int32_t>(digits[2 * n + 1] - query.low_center);
-      const float score = query.high_unit * static_cast<float>(high) + query.low_unit * static_cast<float>(low);
+      const int32_t hi = static_cast<int32_t>(digits[2 * n] - query.hi_center);
+      const int32_t lo = static_cast<int32_t>(digits[2 * n + 1] - query.lo_center);
+      const float score = query.hi_unit * static_cast<float>(hi) + query.lo_unit * static_cast<float>(lo);
       s[n] = first > 0 ? s[n] + score : score;
     }
   }
 }
 
 // acc[k] += sum_n p[n] X[n][k]
-__attribute__((noinline)) void add_bytes(const Block<float>& block, const float* p, float* acc) {
+__attribute__((noinline)) void u8_add(const Block<float>& block, const float* p, float* acc) {
   // Rows whose weight is not 0, in pairs, with the digits of their weights.
-  const uint8_t* x[kFewBlock + 1];
-  int16_t high[kFewBlock + 1], low[kFewBlock + 1];
+  const uint8_t* x[kGemvBlock + 1];
+  int16_t hi[kGemvBlock + 1], lo[kGemvBlock + 1];
   Vec<float> largest = {};
   for (ptrdiff_t n = 0; n < block.rows; n += kWords) largest = max(largest, max(load(p + n), -load(p + n)));
   const float scale = ldexpf(1, scale_to(highest<float>(largest), 14));
-  Words high_sum = {}, low_sum = {};
+  Words hi_sum = {}, lo_sum = {};
   for (ptrdiff_t n = 0; n < block.rows; n += kWords) {
     Ints a, b;
-    split(load(p + n), scale, kLowWeight, a, b);
-    store_digits(high + n, a), store_digits(low + n, b);
-    high_sum += (Words)a, low_sum += (Words)b;
+    split(load(p + n), scale, kWeightLoBits, a, b);
+    store_digits(hi + n, a), store_digits(lo + n, b);
+    hi_sum += (Words)a, lo_sum += (Words)b;
   }
-  const uint32_t high_total = sum<uint32_t>(high_sum), low_total = sum<uint32_t>(low_sum);
+  const uint32_t hi_total = sum<uint32_t>(hi_sum), lo_total = sum<uint32_t>(lo_sum);
   ptrdiff_t rows = 0;
   for (ptrdiff_t n = 0; n < block.rows; n++) {
     x[rows] = reinterpret_cast<const uint8_t*>(block.stored[n]);
-    high[rows] = high[n], low[rows] = low[n];
-    rows += (high[n] | low[n]) != 0;
+    hi[rows] = hi[n], lo[rows] = lo[n];
+    rows += (hi[n] | lo[n]) != 0;
   }
   if (rows == 0) return;
-  if (rows % 2 != 0) x[rows] = x[0], high[rows] = low[rows] = 0, rows++;
-  const float high_unit = block.inverse / scale, low_unit = high_unit / static_cast<float>(1 << kLowWeight);
+  if (rows % 2 != 0) x[rows] = x[0], hi[rows] = lo[rows] = 0, rows++;
+  const float hi_unit = block.inverse / scale, lo_unit = hi_unit / static_cast<float>(1 << kWeightLoBits);
   const auto columns = [&](ptrdiff_t k, auto vectors, ptrdiff_t skipped) IF_INLINED {
     constexpr int V = vectors.value;
     Words a[V][2] = {}, b[V][2] = {};
     for (ptrdiff_t n = 0; n < rows; n += 2) {
-      uint32_t highs, lows;
-      memcpy(&highs, high + n, sizeof highs);
-      memcpy(&lows, low + n, sizeof lows);
-      const Shorts by_high = (Shorts)(highs - Words{}), by_low = (Shorts)(lows - Words{});
+      uint32_t hi_pair, lo_pair;
+      memcpy(&hi_pair, hi + n, sizeof hi_pair);
+      memcpy(&lo_pair, lo + n, sizeof lo_pair);
+      const Shorts by_hi = (Shorts)(hi_pair - Words{}), by_lo = (Shorts)(lo_pair - Words{});
 #pragma GCC unroll 2
       for (int v = 0; v < V; v++) {
         Shorts pairs[2];
-        interleave(widen_bytes(x[n] + k + v * kShorts), widen_bytes(x[n + 1] + k + v * kShorts), pairs);
+        interleave(widen_u8(x[n] + k + v * kShorts), widen_u8(x[n + 1] + k + v * kShorts), pairs);
 #pragma GCC unroll 2
         for (int i = 0; i < 2; i++) {
-          a[v][i] = add_products(a[v][i], pairs[i], by_high);
-          b[v][i] = add_products(b[v][i], pairs[i], by_low);
+          a[v][i] = add_products(a[v][i], pairs[i], by_hi);
+          b[v][i] = add_products(b[v][i], pairs[i], by_lo);
         }
       }
     }
@@ -253,10 +253,10 @@ __attribute__((noinline)) void add_bytes(const Block<float>& block, const float*
       float sums[kShorts];
 #pragma GCC unroll 2
       for (int i = 0; i < 2; i++) {
-        const Words center = byte_centers(block, load(block.shift + k + v * kShorts + i * kWords));
-        const auto high_sums = __builtin_convertvector((Ints)(a[v][i] - center * high_total), Vec<float>);
-        const auto low_sums = __builtin_convertvector((Ints)(b[v][i] - center * low_total), Vec<float>);
-        store(sums + i * kWords, high_unit * high_sums + low_unit * low_sums);
+        const Words center = u8_centers(block, load(block.shift + k + v * kShorts + i * kWords));
+        const auto hi_sums = __builtin_convertvector((Ints)(a[v][i] - center * hi_total), Vec<float>);
+        const auto lodim_sums = __builtin_convertvector((Ints)(b[v][i] - center * lo_total), Vec<float>);
+        store(sums + i * kWords, hi_unit * hi_sums + lo_unit * lodim_sums);
       }
       for (ptrdiff_t at = skipped; at < kShorts; at++) acc[k + v * kShorts + at] += sums[at];
     }

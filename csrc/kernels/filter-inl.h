@@ -1,6 +1,6 @@
 // Which rows of a block may be among the best of a query: rows whose score plus its error bound reaches a threshold.
 //
-// A block is looked at again only when some lane's largest score reaches that lane's threshold, which late in a pass is
+// A block is read again only when some lane's largest score reaches that lane's threshold, which late in a pass is
 // rare.
 #pragma once
 
@@ -24,14 +24,14 @@ bool reaches_threshold(const Block<T>& block, const Panel<T>& panel) {
   auto found = Vec<T>{} != Vec<T>{};
   for (int lane = 0; lane < V * kWidth<T>; lane += kWidth<T>) {
     const Vec<T> highest = load(panel.peak + lane) + score_error(block, panel, lane);
-    found |= ~(highest < load(panel.threshold + lane));  // also where a row so long that it overflows gave no number
+    found |= ~(highest < load(panel.threshold + lane));  // also where a row so long that it overflows gave NaN
   }
   return any(found);
 }
 
 // sum_n 2^(s_n - peak) of each lane.
 template <class T, int V>
-void mass(const Block<T>& block, const Panel<T>& panel, T* out) {
+void sum_exp(const Block<T>& block, const Panel<T>& panel, T* out) {
   constexpr int W = kWidth<T>;
   Vec<T> total[V] = {}, peak[V];
   for (int v = 0; v < V; v++) peak[v] = load(panel.peak + v * W);

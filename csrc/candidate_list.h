@@ -2,20 +2,21 @@
 //
 // With lb_(k) the k-th largest lower bound so far, a row whose score is at most `upper` can be left out for good once
 // upper < lb_(k) - cut: k rows are known to lie more than `cut` above it. A list that need not go down so far has a
-// bar, raised by its owner, and by itself whenever it holds more than `crowd` rows; rows within `least` of lb_(k) are
-// wanted however high that is. One that outgrows its capacity has overflowed: from then on it is about the heaviest
+// bar, raised by its owner, and by itself whenever it holds more than `trim_above` rows; rows within `least` of lb_(k)
+// are wanted however high that is. One that outgrows its capacity has overflowed: from then on it is about the heaviest
 // rows alone, or, where even those are too many to tell, empty.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <vector>
 
 namespace interp_fast {
 
-class Shortlist {
+class CandidateList {
  public:
   struct Entry {
     int64_t row;
@@ -23,10 +24,10 @@ class Shortlist {
   };
 
   // Starts anew, in the memory that it has.
-  void start(size_t k, double cut, double least, size_t crowd, size_t capacity) {
-    k_ = k, cut_ = cut, least_ = least, crowd_ = crowd, capacity_ = capacity;
+  void start(size_t k, double cut, double least, size_t trim_above, size_t capacity) {
+    k_ = k, cut_ = cut, least_ = least, trim_above_ = trim_above, capacity_ = capacity;
     bar_ = floor_ = -INFINITY;
-    next_ = std::min(kFirst, crowd_);
+    next_ = std::min(kFirst, trim_above_);
     overflowed_ = empty_ = false;
     best_.clear(), entries_.clear();
   }
@@ -46,7 +47,7 @@ class Shortlist {
 
   // A lower bound on the score of a row; each row at most once.
   void raise(double lower) {
-    if (!(lower > floor_)) return;  // nor a number that is none
+    if (!(lower > floor_)) return;  // nor NaN
     if (best_.size() == k_) {
       if (lower <= best_.front()) return;
       std::pop_heap(best_.begin(), best_.end(), std::greater<>());
@@ -57,39 +58,39 @@ class Shortlist {
     std::push_heap(best_.begin(), best_.end(), std::greater<>());
   }
 
-  // A row, its score and an upper bound on that; rows in increasing order. One that is no number (of a row so long that
-  // its score overflows) stays.
+  // A row, its score and an upper bound on that; rows in increasing order. A score that is NaN (of a row so long that
+  // it overflows) stays.
   void add(int64_t row, double score, double upper) {
     if (empty_ || upper < threshold()) return;
     if (entries_.empty()) entries_.reserve(16);
     entries_.push_back({row, score, upper});
     if (entries_.size() < next_) return;
-    filter();
-    if (entries_.size() > crowd_) shrink();
+    prune();
+    if (entries_.size() > trim_above_) shrink();
     if (entries_.size() > capacity_) overflow();
-    next_ = std::max(std::min(kFirst, crowd_), 2 * entries_.size());
+    next_ = std::max(std::min(kFirst, trim_above_), 2 * entries_.size());
   }
 
   // The lists of consecutive slabs of rows, in order.
-  void append(const Shortlist& later) {
+  void append(const CandidateList& later) {
     for (double lower : later.best_) raise(lower);
     floor_ = std::max(floor_, later.floor_);
     raise_bar(later.bar_);
     entries_.insert(entries_.end(), later.entries_.begin(), later.entries_.end());
     empty_ |= later.empty_;
-    if (entries_.size() > capacity_) filter();
+    if (entries_.size() > capacity_) prune();
     if (later.overflowed_ || entries_.size() > capacity_) overflow();
   }
 
   // Leaves out what the final threshold excludes.
-  void filter() {
+  void prune() {
     const double limit = threshold();
     entries_.erase(
         std::remove_if(entries_.begin(), entries_.end(), [limit](const Entry& e) { return e.upper < limit; }),
         entries_.end());
   }
 
-  // All rows, or an overflow: for scores that are no numbers and tell nothing.
+  // All rows, or an overflow: for scores that are NaN and tell nothing.
   void take_all(int64_t rows) {
     entries_.clear();
     overflowed_ = empty_ = static_cast<size_t>(rows) > capacity_;
@@ -105,31 +106,31 @@ class Shortlist {
 
   double kth() const { return best_.size() < k_ ? floor_ : std::max(floor_, best_.front()); }
 
-  // To half of a crowd.
+  // To half of what it is trimmed above.
   void shrink() {
     std::vector<double> upper;
     for (const Entry& entry : entries_) {
       if (!std::isnan(entry.upper)) upper.push_back(entry.upper);
     }
-    if (upper.size() <= crowd_ / 2) return;
-    const auto middle = upper.begin() + static_cast<ptrdiff_t>(crowd_ / 2);
+    if (upper.size() <= trim_above_ / 2) return;
+    const auto middle = upper.begin() + static_cast<ptrdiff_t>(trim_above_ / 2);
     std::nth_element(upper.begin(), middle, upper.end(), std::greater<>());
     raise_bar(*middle);
-    filter();
+    prune();
   }
 
   void overflow() {
     overflowed_ = true;
     least_ = 0;
-    crowd_ = std::max(kHeaviest, k_), capacity_ = 4 * crowd_;
-    if (entries_.size() > crowd_) shrink();
+    trim_above_ = std::max(kHeaviest, k_), capacity_ = 4 * trim_above_;
+    if (entries_.size() > trim_above_) shrink();
     empty_ |= entries_.size() > capacity_;
     if (empty_) entries_ = {};
   }
 
   size_t k_ = 1;
   double cut_ = 0, least_ = 0, bar_ = -INFINITY;
-  size_t crowd_ = SIZE_MAX, capacity_ = SIZE_MAX, next_ = kFirst;
+  size_t trim_above_ = SIZE_MAX, capacity_ = SIZE_MAX, next_ = kFirst;
   bool overflowed_ = false, empty_ = false;
   double floor_ = -INFINITY;
   std::vector<double> best_;  // the k largest lower bounds, the smallest first

@@ -1,19 +1,19 @@
-// Scores from bytes, for passes that only look for the rows that can matter.
+// Scores from products of quantized rows and queries, for passes that only filter.
 //
-// A row is unsigned bytes times its grain, a query signed bytes; one instruction multiplies four pairs of bytes and
+// A row is unsigned bytes times its scale, a query signed bytes; one instruction multiplies four pairs of bytes and
 // adds them to an integer, four times what it does in float32. Where there is no such instruction three do the same,
-// for queries of smaller bytes: they hold sums of two products in 16 bits on the way. What rounding to bytes leaves out
+// for queries of smaller bytes: they hold sums of two products in 16 bits on the way. What quantization leaves out
 // of <q, X> is at most
 //
-//     |<q, X> - grain <q8, bytes + offset>| <= |q8| |residual| + |q - q8| |X|
+//     |<q, X> - scale <q8, bytes + offset>| <= |q8| |residual| + |q - q8| |X|
 //
 // (Cauchy-Schwarz), which the driver puts into slack4 and slack1. The integers are exact.
 #pragma once
 
+#include "filter-inl.h"
 #include "kernels.h"
 #include "math-inl.h"
 #include "product-inl.h"
-#include "shortlist-inl.h"
 
 namespace interp_fast {
 namespace ISA {
@@ -33,10 +33,10 @@ IF_INLINE Ints dot4(Ints sum, Ints row, Ints query) {
 }
 #endif
 
-constexpr int kScreenRows = kManyRegisters ? 12 : 4;  // of a tile: what the registers hold; kTile is a multiple
+constexpr int kInt8Rows = kManyRegisters ? 12 : 4;  // of a tile: what the registers hold; kTile is a multiple
 
 // dot4 in independent chains, as limits-inl.h has multiply-adds. Returns the operations done, two for a pair of bytes.
-double limit_bytes(int64_t rounds) {
+double limit_int8(int64_t rounds) {
   constexpr int kChains = kManyRegisters ? 24 : 12;
   volatile int32_t ones = 0x01010101;
   const Ints query = Ints{} + ones;
@@ -61,20 +61,20 @@ double limit_bytes(int64_t rounds) {
 
 // s[i][v] of the rows of a tile from row n on. Without `Weighted` all weights are equal.
 template <int V, bool Weighted>
-IF_INLINE void scores_of_tile(const Block<float>& block, const Panel<float>& panel, ptrdiff_t n, Ahead& ahead,
-                              Vec<float> (&s)[kScreenRows][V]) {
-  constexpr int R = kScreenRows, W = kWidth<float>;
+IF_INLINE void int8_scores_of_tile(const Block<float>& block, const Panel<float>& panel, ptrdiff_t n, Ahead& ahead,
+                                   Vec<float> (&s)[kInt8Rows][V]) {
+  constexpr int R = kInt8Rows, W = kWidth<float>;
   Ints sum[R][V];
 #pragma GCC unroll 12
   for (int i = 0; i < R; i++) {
 #pragma GCC unroll 2
     for (int v = 0; v < V; v++) memcpy(&sum[i][v], panel.offset + v * W, sizeof(Ints));
   }
-  const ptrdiff_t stride = block.bytes_stride;
+  const ptrdiff_t stride = block.x8_stride;
   const uint8_t* pointer[(R + 2) / 3];  // two more rows are within reach of an address with a scaled index
 #pragma GCC unroll 4
-  for (int i = 0; i < (R + 2) / 3; i++) pointer[i] = block.bytes + (n + 3 * i) * stride;
-  const int8_t* q = panel.bytes;
+  for (int i = 0; i < (R + 2) / 3; i++) pointer[i] = block.x8 + (n + 3 * i) * stride;
+  const int8_t* q = panel.q8;
   for (ptrdiff_t k = 0; k < block.d; k += 4) {
     __builtin_prefetch(ahead.at, 0, 2);
     ahead.at += ahead.step;
@@ -98,26 +98,26 @@ IF_INLINE void scores_of_tile(const Block<float>& block, const Panel<float>& pan
     for (int v = 0; v < V; v++) {
       Vec<float> rest = -load(panel.h + v * W) * block.n2[n + i];
       if (Weighted) rest += load(panel.w + v * W) * block.log_w[n + i];
-      s[i][v] = __builtin_convertvector(sum[i][v], Vec<float>) * block.grain[n + i] + rest;
+      s[i][v] = __builtin_convertvector(sum[i][v], Vec<float>) * block.scale[n + i] + rest;
     }
   }
 }
 
 // A little with every four dimensions.
 Ahead ahead_of(const Block<float>& block, const Panel<float>& panel) {
-  return {block, panel, (block.d + 3) / 4 * (block.rows / kScreenRows)};
+  return {block, panel, (block.d + 3) / 4 * (block.rows / kInt8Rows)};
 }
 
 template <int V>
-void scores_of_panel(const Block<float>& block, Panel<float>& panel) {
+void int8_scores_of_panel(const Block<float>& block, Panel<float>& panel) {
   constexpr int W = kWidth<float>;
-  Vec<float> peak[V], s[kScreenRows][V];
+  Vec<float> peak[V], s[kInt8Rows][V];
   for (int v = 0; v < V; v++) peak[v] = fill(-__builtin_inff());
   Ahead ahead = ahead_of(block, panel);
-  for (ptrdiff_t n = 0; n < block.rows; n += kScreenRows) {
-    scores_of_tile<V, true>(block, panel, n, ahead, s);
+  for (ptrdiff_t n = 0; n < block.rows; n += kInt8Rows) {
+    int8_scores_of_tile<V, true>(block, panel, n, ahead, s);
 #pragma GCC unroll 12
-    for (int i = 0; i < kScreenRows; i++) {
+    for (int i = 0; i < kInt8Rows; i++) {
 #pragma GCC unroll 2
       for (int v = 0; v < V; v++) {
         store(panel.s + ((n + i) * V + v) * W, s[i][v]);
@@ -130,20 +130,20 @@ void scores_of_panel(const Block<float>& block, Panel<float>& panel) {
 }
 
 template <int V>
-void scores(const Block<float>& block, Panel<float>* panels, int count) {
-  for (int p = 0; p < count; p++) scores_of_panel<V>(block, panels[p]);
+void int8_scores(const Block<float>& block, Panel<float>* panels, int count) {
+  for (int p = 0; p < count; p++) int8_scores_of_panel<V>(block, panels[p]);
 }
 
 // Scores that may reach their thresholds are rare: those of a tile leave its registers only if one of them does.
 template <int V, bool Weighted>
-ptrdiff_t look_at(const Block<float>& block, const Panel<float>& panel, int32_t* found, float* score) {
-  constexpr int R = kScreenRows, W = kWidth<float>;
+ptrdiff_t find_rows(const Block<float>& block, const Panel<float>& panel, int32_t* found, float* score) {
+  constexpr int R = kInt8Rows, W = kWidth<float>;
   Vec<float> limit[V], s[R][V];
   for (int v = 0; v < V; v++) limit[v] = load(panel.threshold + v * W) - score_error(block, panel, v * W);
   Ahead ahead = ahead_of(block, panel);
   ptrdiff_t count = 0;
   for (ptrdiff_t n = 0; n < block.rows; n += R) {
-    scores_of_tile<V, Weighted>(block, panel, n, ahead, s);
+    int8_scores_of_tile<V, Weighted>(block, panel, n, ahead, s);
     Vec<float> peak[V];
     for (int v = 0; v < V; v++) peak[v] = s[0][v];
 #pragma GCC unroll 12
@@ -173,11 +173,11 @@ ptrdiff_t look_at(const Block<float>& block, const Panel<float>& panel, int32_t*
 }
 
 template <int V>
-ptrdiff_t look(const Block<float>& block, const Panel<float>& panel, int32_t* found, float* score) {
-  return (block.span > 0 ? look_at<V, true> : look_at<V, false>)(block, panel, found, score);
+ptrdiff_t int8_find(const Block<float>& block, const Panel<float>& panel, int32_t* found, float* score) {
+  return (block.span > 0 ? find_rows<V, true> : find_rows<V, false>)(block, panel, found, score);
 }
 
-void quantise(const float* x, ptrdiff_t d, uint8_t* bytes, float* grain, float* residual) {
+void quantize(const float* x, ptrdiff_t d, uint8_t* bytes, float* scale, float* residual) {
   constexpr int W = kWidth<float>;
   Vec<float> largest{}, squares{};
   for (ptrdiff_t k = 0; k < d; k += W) {
@@ -186,11 +186,11 @@ void quantise(const float* x, ptrdiff_t d, uint8_t* bytes, float* grain, float* 
   }
   const float top = highest<float>(largest);
   const float inverse = 127 / top;
-  // All residual: rows too long for float32, which are never left out, and rows too short for their grain.
+  // All residual: rows too long for float32, which are never left out, and rows too short for their scale.
   const bool too_long = !(top < __builtin_inff());
   if (too_long || !(inverse < __builtin_inff())) {
     memset(bytes, 128, static_cast<size_t>(d));
-    *grain = too_long ? __builtin_inff() : 0;
+    *scale = too_long ? __builtin_inff() : 0;
     *residual = too_long ? __builtin_inff() : top * __builtin_sqrtf(static_cast<float>(d));
     return;
   }
@@ -201,11 +201,11 @@ void quantise(const float* x, ptrdiff_t d, uint8_t* bytes, float* grain, float* 
     memcpy(bytes + k, &narrow, sizeof narrow);
     squares += left * left;
   }
-  *grain = top / 127;
+  *scale = top / 127;
   *residual = top / 127 * __builtin_sqrtf(sum<float>(squares));
 }
 
-QuerySums quantise_query(const double* x, double alpha, const double* center, double steps, const double* offsets,
+QuerySums quantize_query(const double* x, double alpha, const double* center, double steps, const double* offsets,
                          double offset, ptrdiff_t d, int8_t* bytes, ptrdiff_t width) {
   constexpr int W = kWidth<double>;  // a multiple of 4
   Vec<double> left2 = {}, length2 = {}, along = {};
@@ -229,10 +229,10 @@ QuerySums quantise_query(const double* x, double alpha, const double* center, do
   return {sum<double>(left2), sum<double>(length2), sum<double>(along)};
 }
 
-constexpr ScreenKernels kScreenKernels = {
-    kQueryByte,     quantise,
-    quantise_query, {2 * kWidth<float>, false, true, scores<2>, nullptr, second_best<float, 2>, nullptr, nullptr},
-    look<2>,        limit_bytes};
+constexpr Int8Kernels kInt8Kernels = {
+    kQueryByte,     quantize,
+    quantize_query, {2 * kWidth<float>, false, true, int8_scores<2>, nullptr, second_best<float, 2>, nullptr, nullptr},
+    int8_find<2>,   limit_int8};
 
 }  // namespace
 }  // namespace ISA
