@@ -34,7 +34,10 @@ class Form:
 
 @dataclass(frozen=True)
 class Point:
-    """The schedule at the queries' times, (M,) each. S is the variance that the logits and the density see."""
+    """The schedule at the queries' times, (M,) each; t is NaN where no time is meant, but a level.
+
+    S is the variance that the logits and the density see.
+    """
 
     t: Float
     alpha: Float
@@ -47,7 +50,9 @@ class Point:
     def forbid(self, where: npt.NDArray[np.bool_], what: str) -> None:
         """ValueError naming the first time of those ``where`` something is not defined."""
         if where.any():
-            msg = f"t must avoid {float(self.t[where][0])!r}: the {what} there. Evaluate next to it or use denoiser."
+            t = float(self.t[where][0])
+            place = "sigma must be > 0: the" if math.isnan(t) else f"t must avoid {t!r}: the"
+            msg = f"{place} {what}{'' if math.isnan(t) else ' there'}. Evaluate next to it or use denoiser."
             raise ValueError(msg)
 
 
@@ -96,6 +101,12 @@ class Oracle:
                 rate += alpha * alpha_dot * self.bandwidth**2
         return Point(t, alpha, sigma, alpha_dot, sigma_dot, s2, rate)
 
+    def still(self, alpha: Float, sigma: Float) -> Point:
+        """Levels (M,) at which no time passes."""
+        none = np.zeros_like(alpha)
+        s2 = sigma**2 + (alpha * self.bandwidth) ** 2
+        return Point(np.full_like(alpha, math.nan), alpha, sigma, none, none, s2, none)
+
     def start(self, n: int, sigma: float, source: NoiseKey) -> Float:
         """n draws of N(0, sigma^2), where trajectories start: (n, d)."""
         z = self.training_set.normals(n, subkey(source.key, "start"), source.first_sample)
@@ -113,8 +124,9 @@ class Oracle:
         out = self._empty(x, want)
         if "dropped" in want:
             out |= {"top_index": np.empty((len(x), top), np.int64), "top_weight": np.empty((len(x), top))}
-        with np.errstate(divide="ignore", over="ignore"):
-            cut = self.training_set.cut(self.tol, np.sqrt(p.s2) / p.alpha)
+        with np.errstate(over="ignore"):
+            ratio = np.divide(np.sqrt(p.s2), p.alpha, out=np.full_like(p.s2, np.inf), where=p.alpha > 0)
+        cut = self.training_set.cut(self.tol, ratio)
         if _OFF_WEIGHTS & out.keys():
             cut = cut + OFF_WEIGHT_NATS
         self.training_set.posterior(x, p.alpha, p.sigma, cut, out, u)

@@ -1,7 +1,8 @@
-"""What a schedule is: alpha and sigma with their derivatives over time, and the time of a noise level."""
+"""What a schedule is: a curve t -> (alpha, sigma), its derivatives, and the way back from a level to its time."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
@@ -13,6 +14,8 @@ from . import _arrays
 __all__ = ["Coefficients", "Schedule", "check_schedule"]
 
 Float = npt.NDArray[np.float64]
+
+_ROUNDING = 1e-6  # a level given in float32 may lie this far beyond the end that it stands for, relatively
 
 
 class Coefficients(NamedTuple):
@@ -55,7 +58,8 @@ class Schedule(ABC):
 
         Examples
         --------
-        >>> Linear()(0.25)
+        >>> import interp_fast as itf
+        >>> itf.Linear()(0.25)
         Coefficients(alpha=0.25, sigma=0.75, alpha_dot=1.0, sigma_dot=-1.0)
         """
         time, _ = _arrays.times(t, None)
@@ -77,7 +81,7 @@ class Schedule(ABC):
         """The time at which log(alpha / sigma) is ``lam``: the inverse of :meth:`lam`.
 
         ``lam`` may be -inf or inf where the schedule reaches alpha = 0 or sigma = 0; -inf gives the last time at which
-        alpha = 0.
+        alpha = 0. Beyond an end by no more than rounding (1e-6), it is that end.
 
         Raises
         ------
@@ -86,16 +90,54 @@ class Schedule(ABC):
         """
         value = _arrays.reals(lam, "lam")
         first, last = self.lam(np.array([0.0, 1.0]))
-        outside = ~((value >= first) & (value <= last))
+        outside = ~((value >= first - _ROUNDING) & (value <= last + _ROUNDING))
         if outside.any():
             msg = f"lam must lie in [{first:.6g}, {last:.6g}], the range of {self!r}; got {value[outside].flat[0]}."
             raise ValueError(msg)
+        return self._time(np.clip(value, first, last))
+
+    def time_of(self, sigma: npt.ArrayLike) -> Any:
+        """The time at which sigma / alpha is ``sigma``, the noise level of x / alpha = x_1 + sigma z.
+
+        0 and inf where the schedule reaches them; beyond an end by no more than rounding (1e-6 relative), it is that
+        end.
+
+        Raises
+        ------
+        ValueError
+            ``sigma`` is NaN, negative or outside the range of the schedule.
+
+        Examples
+        --------
+        >>> import interp_fast as itf
+        >>> itf.VELinear(80.0).time_of(20.0), itf.Linear().time_of([0.0, 1.0, float("inf")])
+        (0.75, array([1. , 0.5, 0. ]))
+        """
+        value = _arrays.reals(sigma, "sigma")
+        first, last = self.lam(np.array([0.0, 1.0]))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            lam = -np.log(value)
+        outside = ~((lam >= first - _ROUNDING) & (lam <= last + _ROUNDING))
+        if outside.any():
+            low, high = math.exp(-last), math.exp(-first)
+            msg = (
+                f"sigma must lie in [{low:.6g}, {high:.6g}], the range of sigma / alpha of {self!r}; "
+                f"got {value[outside].flat[0]}."
+            )
+            raise ValueError(msg)
+        return self._time(np.clip(lam, first, last))
+
+    def _time(self, lam: Float) -> Any:
         with np.errstate(divide="ignore", over="ignore"):
-            return _plain(np.clip(self._time_at(value), 0.0, 1.0))
+            return _plain(np.clip(self._time_at(lam), 0.0, 1.0))
 
     @abstractmethod
     def _coefficients(self, t: Float, s: Float) -> tuple[Float, Float, Float, Float]:
         """Alpha, sigma, alpha_dot, sigma_dot at valid times; ``s`` is 1 - t, and 0 / 0 must not remain."""
+
+    @abstractmethod
+    def _second(self, t: Float, s: Float) -> tuple[Float, Float]:
+        """The second derivatives of alpha and sigma inside (0, 1)."""
 
     def _levels(self, t: Float, s: Float) -> tuple[Float, Float]:
         """Alpha and sigma alone."""

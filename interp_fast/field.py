@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays, _random, backends
+from ._level import Level
 from ._oracle import Oracle, Point
 from ._results import Record
 from ._schedule import Schedule, check_schedule
@@ -377,11 +378,27 @@ class Field:
         x = self._oracle.interpolate(point, index, data.normals(n, key, source.first_sample))
         return data.kind(self._round(x, "x")), data.kind(index)
 
+    def at(self, alpha: Any, sigma: Any) -> Level:
+        """The field at given levels, x = alpha x_I + sigma z, whatever the schedule: numbers or (M,), >= 0.
+
+        Examples
+        --------
+        >>> import numpy as np, interp_fast as itf
+        >>> field = itf.Field(np.array([[0.0, 0.0], [1.0, 0.0]]))
+        >>> field.at(1.0, 0.5).denoiser(np.array([0.5, 3.0]))
+        array([0.5, 0. ])
+        """
+        return Level(self, alpha, sigma)
+
     # Private
 
     def _queries(self, x: Any, t: Any) -> tuple[Point, Float, bool, np.dtype[Any], Callable[[Any], Any]]:
         wide, single, given, kind = _arrays.queries(x, self.d)
-        return self._oracle.point(_arrays.times(t, len(wide))[0], len(wide)), wide, single, given, kind
+        if isinstance(t, Level):
+            point = self._oracle.still(*t.of(len(wide)))
+        else:
+            point = self._oracle.point(_arrays.times(t, len(wide))[0], len(wide))
+        return point, wide, single, given, kind
 
     def _vector(
         self, x: Any, t: Any, what: str, formula: Callable[[Point, Float, Float], Float], *, at_end: bool = False
