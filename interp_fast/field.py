@@ -28,7 +28,7 @@ _OFF_WEIGHT_NATS = 40.0
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Posterior(Record):
-    """The posterior over training rows, p(row | x, t), of M queries.
+    """The posterior over training rows, p(row | x, t), of M queries; of a single query (d,) without the leading axis.
 
     Attributes
     ----------
@@ -56,8 +56,6 @@ class Posterior(Record):
         Bound on the posterior mass of rows left out.
     certificate : (M,)
         Bound on |mean - dense mean| / R from skipped work.
-
-    For a single query (d,) the leading axis is absent.
     """
 
     mean: npt.NDArray[Any]
