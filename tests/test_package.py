@@ -115,7 +115,7 @@ def test_imports_are_seen():
     """The reader of imports itself."""
     assert imports("backends.cpp") >= {"_core"}
     assert imports("backends.reference") >= {"_random", "_arrays", "backends"}
-    assert imports("sampling") >= {"field", "steps", "_random"}
+    assert imports("sampling") >= {"field", "_step_table", "_random"}
     assert imports("theory") >= {"theory._times", "theory._errors"}
     assert imports("theory._times") >= {"theory._cells", "schedules"}
 
