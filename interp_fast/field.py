@@ -27,7 +27,7 @@ _STATISTICS = ("log_norm", "ess", "entropy", "variance", "gap", "log_rest", "dro
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Posterior(Record):
-    """The posterior over training rows, p(row | x, t), of M queries.
+    """The posterior over training rows, p(row | x, t), of M queries; of a single query (d,) without the leading axis.
 
     Attributes
     ----------
@@ -55,8 +55,6 @@ class Posterior(Record):
         Bound on the posterior mass of rows left out.
     certificate : (M,)
         Bound on |mean - dense mean| / R from skipped work.
-
-    For a single query (d,) the leading axis is absent.
     """
 
     mean: npt.NDArray[Any]
