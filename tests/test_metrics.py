@@ -11,7 +11,7 @@ from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 
 import interp_fast as itf
-from interp_fast import metrics
+from interp_fast.metrics import _cells
 
 
 @pytest.fixture(name="problem")
@@ -156,7 +156,7 @@ def test_precision_and_recall_of_clusters_of_all_sizes(rng, widest):
 def test_precision_and_recall_use_a_subset_of_large_data(problem, monkeypatch):
     samples, data, _ = problem
     whole = itf.memorization(samples, data)
-    monkeypatch.setattr(metrics, "_MOST_ROWS", 100)
+    monkeypatch.setattr(_cells, "_MOST_ROWS", 100)
     part, again, other = (itf.memorization(samples, data, rng=seed) for seed in (0, 0, 1))
     assert (part.precision, part.recall) == (again.precision, again.recall)
     assert (part.precision, part.recall) != (other.precision, other.recall)

@@ -17,7 +17,7 @@ from .._trajectory import Trajectory
 from ..backends import State
 from ..field import Field, check_field
 from ..losses import draws, grid, mean, optimal_loss, posterior
-from ..metrics import _points, wilson
+from ..metrics import read_points, wilson
 from ..model import Model
 from ..sampling import Terms
 from ..steps import StepTable, check_steps, ddim
@@ -242,7 +242,7 @@ def audit(
     at = _times(times, model)
     steps = _solver(steps, model)
     rows = oracle._set.rows
-    held = None if holdout is None else _points(holdout, "holdout", rows, scale=oracle._set.scale)
+    held = None if holdout is None else read_points(holdout, "holdout", rows, scale=oracle._set.scale)
     source = _random.noise_key(rng)
 
     final, sums, visited = _run(model, oracle, steps, n, source)
