@@ -13,7 +13,7 @@ from ._random import NoiseKey
 from .auditing import Audit, audit
 from .field import Field, Posterior
 from .losses import OptimalLoss, optimal_loss
-from .metrics import Memorization, memorization
+from .metrics import Background, Memorization, Neighbours, memorization, nearest
 from .model import Model
 from .sampling import Samples, Terms, sample
 from .schedules import (
@@ -47,6 +47,7 @@ __version__ = "0.1.0"
 __all__ = [
     "VP",
     "Audit",
+    "Background",
     "Coefficients",
     "Custom",
     "EncoderDecoder",
@@ -55,6 +56,7 @@ __all__ = [
     "Linear",
     "Memorization",
     "Model",
+    "Neighbours",
     "NoiseKey",
     "OptimalLoss",
     "Posterior",
@@ -78,6 +80,7 @@ __all__ = [
     "heun",
     "memorization",
     "multistep",
+    "nearest",
     "optimal_loss",
     "perturb",
     "sample",

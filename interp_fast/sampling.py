@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from . import _arrays, _random
 from ._attribution import Attribution
+from ._progress import reporter
 from ._results import Record, axes
 from ._trajectory import Trajectory
 from .backends import State
@@ -217,7 +217,7 @@ def sample(
         ).run  # fmt: skip
     else:
         run = _fused(oracle, steps, state, source, error, tol)
-    report = _reporter(progress, len(steps))
+    report = reporter(progress, "sampling: row")
     done = 0
     for stop in _stops(steps, kept if path is not None else (), report is not None):
         run(done, stop)
@@ -363,19 +363,3 @@ def _fused(
     return lambda first, last: field._set.run_steps(
         state, steps, first, last, key=key, first_sample=source.first_sample, error=error, cut=cut
     )
-
-
-def _reporter(progress: Any, rows: int) -> Callable[[int, int], None] | None:
-    if progress is None or progress is False:
-        return None
-    if callable(progress):
-        return progress  # type: ignore[no-any-return]
-    if progress is not True:
-        msg = f"progress must be True, False or a callable as progress(done, rows); got {progress!r}."
-        raise TypeError(msg)
-
-    def line(done: int, total: int) -> None:
-        sys.stderr.write(f"\rsampling: row {done} of {total}" + ("\n" if done == total else ""))
-        sys.stderr.flush()
-
-    return line

@@ -17,7 +17,7 @@ from .._trajectory import Trajectory
 from ..backends import State
 from ..field import Field, check_field
 from ..losses import draws, grid, mean, optimal_loss, posterior
-from ..metrics import read_points, wilson
+from ..metrics import read_points, warn_of_units
 from ..model import Model
 from ..sampling import Terms
 from ..steps import StepTable, check_steps, ddim
@@ -241,8 +241,11 @@ def audit(
         raise ValueError(msg)
     at = _times(times, model)
     steps = _solver(steps, model)
-    rows = oracle._set.rows
-    held = None if holdout is None else read_points(holdout, "holdout", rows, scale=oracle._set.scale)
+    held = None
+    if holdout is not None:
+        stored, scale, _ = read_points(holdout, "holdout", oracle._set)
+        warn_of_units("holdout", stored, scale, oracle._set)
+        held = _arrays.widen(stored[:], scale)
     source = _random.noise_key(rng)
 
     final, sums, visited = _run(model, oracle, steps, n, source)
@@ -281,7 +284,7 @@ def audit(
         + math.sqrt(field.d) * float(steps.noise_std()[-1])
     )
     memorized, displaced = float(np.mean(end.distance <= end.limit)), float(np.mean(end.displaced))
-    intervals = [wilson(share, n, _verdict.TWO_SIDED) for share in (memorized, displaced)]
+    intervals = [_verdict.wilson(share, n, _verdict.TWO_SIDED) for share in (memorized, displaced)]
     # Radii differ between samples: P(distance > radius) <= P(distance > r) + P(radius < r), for the best r.
     limit = np.sort(end.limit)
     quotient = np.divide(bound, limit, out=np.full(n, math.inf if bound > 0 else 0.0), where=limit > 0)
@@ -295,7 +298,7 @@ def audit(
     held_share = held_interval = None
     if held is not None:
         held_share = within(oracle, held, alpha, radius)
-        held_interval = wilson(held_share, len(held), _verdict.TWO_SIDED)
+        held_interval = _verdict.wilson(held_share, len(held), _verdict.TWO_SIDED)
     return Audit(
         memorizes=verdict == "overfitting" if decided else None,
         verdict=verdict,

@@ -7,31 +7,52 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from .. import _arrays, _random
+from .. import _random
 from .._training_set import TrainingSet
-from ._points import training_set
+from ._points import Points, training_set
 
-__all__ = ["centers", "copying_score", "mann_whitney", "subset"]
+__all__ = ["copying_score"]
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 
-# Rows used where a cost would grow with the square of the data (precision and recall) or repeat passes (k-means).
-_MOST_ROWS = 5_000
+_MOST_ROWS = 5_000  # that place the centres of cells: k-means repeats its passes
 _LLOYD_ROUNDS = 30
 
 
-def subset(n: int, source: _random.NoiseKey, stream: int) -> Int:
+def copying_score(
+    data: Points, cells: int, x: Points, d1: Float, held: Points, held_d1: Float, source: _random.NoiseKey
+) -> float | None:
+    """C_T: mean over cells of the Mann-Whitney z, weighted by shares of data; None when no cell holds both kinds."""
+    if cells == 1:
+        return _mann_whitney(d1, held_d1)
+    centers = training_set(_centers(data, cells, source), like=data.set)
+    share = np.bincount(_cell_of(data, centers), minlength=centers.n)
+    cell_of_x, cell_of_held = _cell_of(x, centers), _cell_of(held, centers)
+    total = weight = 0.0
+    for c in range(centers.n):
+        near, control = d1[cell_of_x == c], held_d1[cell_of_held == c]
+        if len(near) and len(control):
+            total += share[c] * _mann_whitney(near, control)
+            weight += share[c]
+    return total / weight if weight > 0 else None
+
+
+def _cell_of(points: Points, centers: TrainingSet) -> Int:
+    return np.concatenate([centers.nearest(points.read(block))[0][:, 0] for block in points.blocks()])
+
+
+def _subset(n: int, source: _random.NoiseKey) -> Int:
     """At most _MOST_ROWS of the numbers below n, chosen at random; ascending."""
     if n <= _MOST_ROWS:
         return np.arange(n)
-    u = _random.uniforms(_random.subkey(source.key, "subset"), 0, n, row=stream)
+    u = _random.uniforms(_random.subkey(source.key, "subset"), 0, n, row=2)
     return np.sort(np.argpartition(u, _MOST_ROWS)[:_MOST_ROWS])
 
 
-def centers(training: TrainingSet, cells: int, source: _random.NoiseKey) -> Float:
+def _centers(data: Points, cells: int, source: _random.NoiseKey) -> Float:
     """Centres of k-means cells (at most ``cells``, one for each different row): k-means++ (Arthur 2007), then Lloyd."""
-    points = training.values(subset(training.n, source, 2))
+    points = data.values(_subset(data.n, source))
     u = _random.uniforms(_random.subkey(source.key, "subset"), 0, cells, row=3)
     centers = points[[int(u[0] * len(points))]]
     squared = np.full(len(points), np.inf)
@@ -52,26 +73,7 @@ def centers(training: TrainingSet, cells: int, source: _random.NoiseKey) -> Floa
     return centers
 
 
-def copying_score(
-    training: TrainingSet, centers: Float, x: Float, d1: Float, held: Float, held_d1: Float
-) -> float | None:
-    """C_T: mean over cells of the Mann-Whitney z, weighted by shares of data; None when no cell holds both kinds."""
-    cells = training_set(centers)
-    share = np.zeros(len(centers))
-    for block in _arrays.blocks(training.rows):
-        label = cells.nearest(training.read(block))[0][:, 0]
-        share += np.bincount(label, minlength=len(centers))
-    cell_of_x, cell_of_held = cells.nearest(x)[0][:, 0], cells.nearest(held)[0][:, 0]
-    total = weight = 0.0
-    for c in range(len(centers)):
-        near, control = d1[cell_of_x == c], held_d1[cell_of_held == c]
-        if len(near) and len(control):
-            total += share[c] * mann_whitney(near, control)
-            weight += share[c]
-    return total / weight if weight > 0 else None
-
-
-def mann_whitney(a: Float, b: Float) -> float:
+def _mann_whitney(a: Float, b: Float) -> float:
     """Standardized number of pairs with a > b (ties count half); 0 when all values are equal."""
     m, n = len(a), len(b)
     b = np.sort(b)

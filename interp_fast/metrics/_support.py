@@ -1,53 +1,109 @@
-"""Balls around points: what precision and recall are estimated by."""
+"""Balls around points out to their k-th nearest other point: precision, recall, density, coverage."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .. import _arrays
-from .._training_set import TrainingSet
-from ._points import training_set
+from ._points import Points, Tell
 
-__all__ = ["Balls"]
+__all__ = ["Support", "support"]
 
 Float = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+
+_TILE_BYTES = 1 << 22  # of rows, and of samples, that meet at once ...
+_TILE_MOST = 1 << 10  # ... but no more than so many
+_PAIR_NUMBERS = 1 << 20  # of differences formed at once
+_ROUNDING = 2.0**-52
+_RIM = 1e-12  # squared distances this near, relatively, to the square of a radius are equal to it
 
 
 @dataclass(frozen=True)
-class Balls:
-    """Balls around points, as points of one more coordinate.
+class Support:
+    """None where there are not k + 1 points to make balls of."""
 
-    x lies in a ball when min_i |x - x_i|^2 - r_i^2 <= 0. With h_i^2 = reach - r_i^2 and reach = max r_i^2 that is
-    min_i |(x, 0) - (x_i, h_i)|^2 <= reach: a search for the nearest point. Beside a large h the rounding of a small
-    ball is lost, so the balls come in parts, whose radii lie within a factor 16.
+    precision: float | None
+    recall: float | None
+    density: float | None
+    coverage: float | None
+
+
+def support(data: Points, samples: Points, data_reach: Float, sample_reach: Float, k: int, tell: Tell) -> Support:
+    """Which samples lie in balls of rows and which rows in balls of samples, of squared radii ``..._reach``.
+
+    All pairs meet, tile by tile, by products in float64: |x - y|^2 = |x|^2 + |y|^2 - 2 <x, y> about the mean of the
+    rows. Those so near a rim that rounding could decide are measured again, as differences.
     """
+    by_rows, by_samples = data.n > k, samples.n > k
+    if not (by_rows or by_samples):
+        tell(data.n)
+        return Support(None, None, None, None)
+    held = np.zeros(samples.n, np.int64)  # open balls around rows that hold a sample
+    touched = np.zeros(samples.n, bool)  # whether one does, its rim with it
+    covered, recalled = np.zeros(data.n, bool), np.zeros(data.n, bool)
+    center = data.set.moments.center
+    for some in _tiles(data):
+        x = data.read(some)
+        moved = x - center
+        for others in _tiles(samples):
+            y = samples.read(others)
+            pairs = _Pairs(x, y, moved, y - center, data)
+            if by_rows:
+                open_, closed = pairs.within(data_reach[some, None])
+                held[others] += np.count_nonzero(open_, axis=0)
+                touched[others] |= closed.any(axis=0)
+                covered[some] |= open_.any(axis=1)
+            if by_samples:
+                recalled[some] |= pairs.within(sample_reach[None, others])[1].any(axis=1)
+        tell(len(x))
+    return Support(
+        precision=float(touched.mean()) if by_rows else None,
+        recall=float(recalled.mean()) if by_samples else None,
+        density=float(held.sum()) / (k * samples.n) if by_rows else None,
+        coverage=float(covered.mean()) if by_rows else None,
+    )
 
-    parts: tuple[tuple[TrainingSet, float], ...]  # lifted points and reach
 
-    @classmethod
-    def around(cls, points: npt.NDArray[Any], scale: tuple[float, float] | None, k: int) -> Balls | None:
-        """Balls out to the k-th nearest other point; None when there are not so many."""
-        if len(points) <= k:
-            return None
-        wide = _arrays.widen(points, scale)
-        # The point itself, at distance 0, is one of the k + 1 nearest or equal to all of them.
-        squared = training_set(points, scale).nearest(wide, k + 1)[1][:, k]
-        size = np.where(squared > 0, np.frexp(squared)[1] // 8, -(1 << 20))
-        parts = []
-        for some in (size == which for which in np.unique(size)):
-            reach = float(squared[some].max())
-            parts.append((training_set(np.column_stack([wide[some], np.sqrt(reach - squared[some])])), reach))
-        return cls(tuple(parts))
+def _tiles(points: Points) -> list[slice]:
+    return points.blocks(min(_TILE_BYTES, 8 * points.set.d * _TILE_MOST))
 
-    def share(self, x: Float) -> float:
-        """Share of x (m, d) that lie in a ball; the rim counts."""
-        flat = np.column_stack([x, np.zeros(len(x))])
-        out = np.arange(len(x))
-        for lifted, reach in reversed(self.parts):  # the large ones leave less to look for
-            if len(out):
-                out = out[lifted.nearest(flat[out])[1][:, 0] > reach * (1 + 1e-12)]
-        return (len(x) - len(out)) / len(x)
+
+class _Pairs:
+    """Squared distances of all x to all y, and how far each may be off."""
+
+    def __init__(self, x: Float, y: Float, moved_x: Float, moved_y: Float, space: Points) -> None:
+        self._x, self._y, self._space = x, y, space
+        x2, y2 = (np.einsum("ij,ij->i", a, a) for a in (moved_x, moved_y))
+        self._both = x2[:, None] + y2
+        self._squared = moved_x @ moved_y.T
+        self._squared *= -2.0
+        self._squared += self._both
+        # Sums of d products, operands and norms rounded, |x| |y| <= (|x|^2 + |y|^2) / 2: Higham, Accuracy and Stability
+        # of Numerical Algorithms, ch. 3.
+        self._both *= (2 * x.shape[1] + 16) * _ROUNDING
+
+    def within(self, reach: Float) -> tuple[Bool, Bool]:
+        """Whether pairs are nearer than the root of ``reach``, and whether they are no farther."""
+        gap = self._squared - reach
+        inside = gap < 0
+        np.abs(gap, out=gap)
+        gap -= _RIM * reach
+        near = np.flatnonzero(gap <= self._both)
+        if len(near) == 0:
+            return inside, inside
+        rows, columns = np.unravel_index(near, inside.shape)
+        limit = np.broadcast_to(reach, inside.shape)[rows, columns]
+        exact = np.empty(len(near))
+        size = max(1, _PAIR_NUMBERS // self._x.shape[1])
+        for first in range(0, len(near), size):
+            some = slice(first, first + size)
+            difference = self._x[rows[some]] - self._y[columns[some]]
+            exact[some] = np.einsum("ij,ij->i", difference, difference)
+        exact = self._space.squares(exact)
+        rim = inside.copy()
+        inside[rows, columns] = exact < limit * (1 - _RIM)
+        rim[rows, columns] = exact <= limit * (1 + _RIM)
+        return inside, rim
