@@ -12,13 +12,13 @@ import numpy.typing as npt
 
 from . import _arrays, _random
 from ._attribution import Attribution
+from ._schedule import Coefficients
+from ._step_table import StepTable
 from .backends import State
 from .backends.reference import advance, smoothed
 from .field import Field
 from .model import Model
 from .perturb import Perturbation, Visit
-from .schedules import Coefficients
-from .steps import StepTable
 
 __all__ = ["Trajectory"]
 

@@ -14,12 +14,12 @@ from . import _arrays, _random
 from ._attribution import Attribution
 from ._progress import reporter
 from ._results import Record, axes
+from ._step_table import StepTable, check_steps
 from ._trajectory import Trajectory
 from .backends import State
 from .field import Field
 from .model import Model
 from .perturb import Perturbation
-from .steps import StepTable, check_steps
 
 __all__ = ["Samples", "Terms", "sample"]
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from .. import _arrays, _random
 from .._results import Record, axes
+from .._step_table import StepTable, check_steps
 from .._trajectory import Trajectory
 from ..backends import State
 from ..field import Field, check_field
@@ -20,7 +21,7 @@ from ..losses import draws, grid, mean, optimal_loss, posterior
 from ..metrics import read_points, warn_of_units
 from ..model import Model
 from ..sampling import Terms
-from ..steps import StepTable, check_steps, ddim
+from ..steps import ddim
 from . import _verdict
 from ._fate import fate, within
 

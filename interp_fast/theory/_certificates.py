@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from .. import _arrays
 from .._results import Record
+from .._step_table import StepTable, check_steps
 from ..backends import State
 from ..field import Field, check_field
-from ..steps import StepTable, check_steps
 from ._cells import SPARE, STARTED, cells, nearest_points, needs_points, shrinkage
 
 __all__ = ["DiscretizationBound", "MarginCondition", "Trapping", "discretization_bound", "margin_condition", "trapping"]

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .._results import Record
-from ..schedules import Schedule, check_schedule
-from ..steps import StepTable, check_steps
+from .._schedule import Schedule, check_schedule
+from .._step_table import StepTable, check_steps
 
 __all__ = ["EndpointLaw", "endpoint_law"]
 

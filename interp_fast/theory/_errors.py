@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from .. import _arrays, _random
 from .._results import Record, axes
+from .._step_table import StepTable, check_steps
 from ..backends import State
 from ..field import Field, check_field
 from ..model import Model
 from ..sampling import sample
-from ..steps import StepTable, check_steps
 from ._cells import cells, nearest_points, needs_points, shrinkage
 
 __all__ = [
