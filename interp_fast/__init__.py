@@ -86,6 +86,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return [*__all__, "__doc__", "__name__", "__version__"]
+
+
 def __getattr__(name: str) -> Any:
     if name == "experiments":  # loaded when it is first used
         import importlib

@@ -119,6 +119,12 @@ def as_array(obj: Any, name: str, *, bits: bool = False) -> tuple[Array, Callabl
     return as_array(array, name)
 
 
+def _to_torch(a: Array) -> Any:
+    import torch
+
+    return torch.from_numpy(np.asarray(a))
+
+
 def _is_masked(obj: Any) -> bool:
     """Whether there is a masked entry in a masked array, or in one of those that a list holds."""
     if isinstance(obj, np.ma.MaskedArray):
@@ -134,9 +140,6 @@ def _is_bfloat16(obj: Any) -> bool:
 def _from_torch(tensor: Any, name: str, bits: bool) -> tuple[Array, Callable[[Array], Any]]:
     import torch
 
-    def back(a: Array) -> Any:
-        return torch.from_numpy(np.asarray(a))
-
     if tensor.requires_grad:
         msg = f"{name} is a tensor that requires grad, which the closed form does not track; pass {name}.detach()."
         raise TypeError(msg)
@@ -147,8 +150,8 @@ def _from_torch(tensor: Any, name: str, bits: bool) -> tuple[Array, Callable[[Ar
         if not bits:
             msg = f"{name} is bfloat16, which queries cannot be; pass {name}.float()."
             raise TypeError(msg)
-        return tensor.view(torch.int16).numpy().view(np.uint16), back
-    return tensor.numpy(), back
+        return tensor.view(torch.int16).numpy().view(np.uint16), _to_torch
+    return tensor.numpy(), _to_torch
 
 
 def _native(a: Array, name: str) -> Array:

@@ -29,6 +29,11 @@ from ._results import plain
 
 __all__ = ["NAMES", "ExperimentResult", "run"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _ALL: dict[str, type[Experiment]] = {
     kind.name: kind
     for kind in (FivePoints, StepSize, NoiseSchedules, ErrorInjection, Memorization, Classification, Certificates)

@@ -141,6 +141,8 @@ class Field:
     A call costs 4 N d flops for each of M queries when dense and half of that or less once the posterior has
     concentrated; no M x N array is ever formed.
 
+    A field pickles with its rows (a row source when it does itself); the copy prepares them anew.
+
     Examples
     --------
     >>> import numpy as np, interp_fast as itf

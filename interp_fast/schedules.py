@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, NamedTuple, final
 
@@ -34,6 +34,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays
+from ._results import called
 
 __all__ = [
     "Coefficients",
@@ -324,9 +325,9 @@ class EncoderDecoder(Schedule):
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Custom(Schedule):
-    """A schedule given by functions of time.
+    """A schedule given by functions of time. It pickles when they do: functions defined at the top of a module.
 
     Parameters
     ----------
@@ -379,6 +380,10 @@ class Custom(Schedule):
                 given, wanted = self._slope(name, inside), _derivative(partial(self._level, name), inside)
                 right = np.abs(given - wanted) <= 1e-5 * np.maximum(np.abs(wanted), value.max())
                 self._check(f"{name}_dot", f"be the derivative of {name}", right, given, inside, wanted)
+
+    def __repr__(self) -> str:
+        functions = {f.name: getattr(self, f.name) for f in fields(self)}
+        return f"Custom({', '.join(f'{k}={called(v)}' for k, v in functions.items() if v is not None)})"
 
     @staticmethod
     def _check(name: str, must: str, holds: Any, got: Float, t: Float, wanted: Float | None = None) -> None:

@@ -61,6 +61,11 @@ __all__ = [
     "trapping",
 ]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Float = npt.NDArray[np.float64]
 
 
