@@ -20,9 +20,10 @@ import numpy as np
 import interp_fast as itf
 
 from ._compare import comparable
-from ._datasets import Dataset, InputError, Shape, load
+from ._datasets import Dataset, InputError, Shape, file_of, load
 from ._pictures import show
 from ._results import to_json
+from ._terminal import say, terminal
 
 __all__ = ["main"]
 
@@ -43,16 +44,21 @@ _TYPES = ("float32", "float64", "uint8")  # that bench times
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
+    with terminal():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     try:
         arguments = _parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
         return int(arguments.command(arguments))
     except SystemExit as exc:  # --help and --version
         return int(exc.code or 0)
     except KeyboardInterrupt:
-        print("\ninterp-fast: interrupted; nothing was written.", file=sys.stderr)
+        say("\ninterp-fast: interrupted; nothing was written.", sys.stderr)
         return INTERRUPTED
     except (TypeError, ValueError, OSError, MemoryError) as exc:
-        print(f"interp-fast: error: {' '.join(str(exc).split()) or type(exc).__name__}", file=sys.stderr)
+        say(f"interp-fast: error: {' '.join(str(exc).split()) or type(exc).__name__}", sys.stderr)
         return BAD_INPUT
 
 
@@ -252,7 +258,8 @@ def _report(arguments: Any) -> int:
     """Study a training set: what its exact field generates, memorizes and costs; writes a page, numbers and samples."""
     from ._report import study
 
-    with _written(arguments.out, folder=True) as folder:
+    files = ("report.html", "report.json", "samples.npz")
+    with _written(arguments.out, files, (arguments.data, arguments.holdout)) as folder:
         report = study(
             _load(arguments, shape=arguments.shape, holdout=arguments.holdout),
             arguments.schedule,
@@ -266,7 +273,7 @@ def _report(arguments: Any) -> int:
         (folder / "report.html").write_text(report.page, encoding="utf-8")
         (folder / "report.json").write_text(to_json(report.results), encoding="utf-8")
         np.savez(folder / "samples.npz", **report.samples)  # type: ignore[arg-type]
-    verdict = _columns(report.verdict) + f"\n\nWritten: {arguments.out / 'report.html'}, report.json, samples.npz"
+    verdict = _columns(report.verdict) + f"\n\nWritten: {', '.join([str(arguments.out / files[0]), *files[1:]])}"
     _show(arguments, report.results, verdict)
     return OK
 
@@ -276,7 +283,7 @@ def _sample(arguments: Any) -> int:
     if arguments.out.suffix != ".npz":
         msg = f"--out must be a file that ends in .npz; got {arguments.out}."
         raise InputError(msg)
-    with _written(arguments.out) as path:
+    with _written(arguments.out, reads=(arguments.data,)) as path:
         data = _load(arguments, holdout="0")
         field = itf.Field(data.rows, arguments.schedule, backend=arguments.backend, threads=arguments.threads)
         steps = _SOLVERS[arguments.solver](field.schedule, arguments.steps)
@@ -322,7 +329,7 @@ def _audit(arguments: Any) -> int:
             holdout=data.holdout, radius=arguments.radius, level=arguments.level, rng=arguments.seed,
         )  # fmt: skip
     for warning in said:
-        print(f"interp-fast: warning: {warning.message}", file=sys.stderr)
+        say(f"interp-fast: warning: {warning.message}", sys.stderr)
     _show(arguments, result.to_dict(), repr(result))
     return OK
 
@@ -381,7 +388,7 @@ def _memorization(arguments: Any) -> int:
 def _experiments(arguments: Any) -> int:
     """Run the paper's experiments, or one of them; writes a table, the numbers and a picture of each."""
     names = itf.experiments.NAMES if arguments.name is None else (arguments.name,)
-    with _written(arguments.out, folder=True) as folder:
+    with _written(arguments.out, ()) as folder:
         results = [
             itf.experiments.run(
                 name, folder, seed=arguments.seed, backend=arguments.backend, threads=arguments.threads,
@@ -416,7 +423,7 @@ def _bench(arguments: Any) -> int:
     types = arguments.types or (_TYPES[:1] if arguments.quick else _TYPES)
     if arguments.out is not None:
         require_matplotlib()
-    with nullcontext() if arguments.out is None else _written(arguments.out, folder=True) as folder:
+    with nullcontext() if arguments.out is None else _written(arguments.out, ()) as folder:
         result = run(
             regimes,
             peers=peers,
@@ -457,21 +464,28 @@ class _Progress:
             sys.stderr.flush()
             self._shown = len(line)
         elif self._lines and share < 1:
-            print(f"{share:4.0%}  {what}", file=sys.stderr, flush=True)
+            say(f"{share:4.0%}  {what}", sys.stderr)
 
 
 @contextmanager
-def _written(target: Path, *, folder: bool = False) -> Iterator[Path]:
+def _written(target: Path, files: Sequence[str] | None = None, reads: Sequence[str | None] = ()) -> Iterator[Path]:
     """A path to make a file or a folder at, which becomes ``target`` when the block ends well and vanishes otherwise.
 
-    Files of a folder replace those of the same name; others in it stay.
+    A folder is made when there are ``files``, those that are sure to be in it; they replace those of the same name,
+    others in it stay. Nothing that the command ``reads`` is replaced.
     """
+    folder = files is not None
     if folder and target.exists() and not target.is_dir():
         msg = f"--out {target} is a file and must be a folder; choose another name."
         raise InputError(msg)
     if not target.parent.is_dir():
         msg = f"--out {target} cannot be written because there is no folder {target.parent}; make it first."
         raise InputError(msg)
+    for path in [target] if files is None else [target / name for name in files]:
+        for source in filter(None, reads):
+            if path.exists() and file_of(source).exists() and path.samefile(file_of(source)):
+                msg = f"--out {target} would replace {source}, which the command reads; choose another name."
+                raise InputError(msg)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as work:
         made = Path(work) / target.name
         if folder:
@@ -492,11 +506,11 @@ def _warnings_as_lines() -> Iterator[None]:
         warnings.simplefilter("always", UserWarning)
         yield
     for warning in said:
-        print(f"interp-fast: warning: {warning.message}", file=sys.stderr)
+        say(f"interp-fast: warning: {warning.message}", sys.stderr)
 
 
 def _show(arguments: Any, result: dict[str, Any], text: str) -> None:
-    print(to_json(result) if arguments.json else text)
+    say(to_json(result) if arguments.json else text)
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> str:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import gzip
 import math
 import os
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,7 +18,7 @@ import numpy.typing as npt
 
 from ._pictures import OVERSHOOT, SIGNED, Pictures, Range, Shape, alike, in_range
 
-__all__ = ["Dataset", "InputError", "Shape", "check_columns", "load", "matched", "read_rows"]
+__all__ = ["Dataset", "InputError", "Shape", "check_columns", "file_of", "load", "matched", "read_rows"]
 
 Array = npt.NDArray[Any]
 
@@ -158,14 +156,19 @@ def _source(spec: str) -> Pictures:
 
     Of an archive the only array is read, or the one called x, data or images; ``FILE.npz:NAME`` names another.
     """
-    head, npz, member = spec.partition(".npz:")
-    path = Path(head + ".npz") if npz else Path(spec)
+    path, member = file_of(spec), spec.partition(".npz:")[2]
     if path.is_dir():
         return _rows(*_read_pictures(path), spec)
     if not path.exists():
         msg = f"there is no {spec!r}: give digits, fashion-mnist, a .npy, .npz or idx file, or a folder of images."
         raise InputError(msg)
     return _rows(_read(path, member), None, spec)
+
+
+def file_of(spec: str) -> Path:
+    """The file or folder that ``spec`` names, or an array in."""
+    head, npz, _ = spec.partition(".npz:")
+    return Path(head + ".npz") if npz else Path(spec)
 
 
 def check_columns(rows: Array, name: str, data: Array, data_name: str) -> None:
@@ -260,12 +263,20 @@ def _read(path: Path, member: str = "") -> Array:
             if kind == "idx":
                 return _read_idx(file)
             loaded = np.load(file, allow_pickle=False)
-            return _member(loaded, path, member) if kind == "npz" else loaded
+            return _member(loaded, path, member) if kind == "npz" else _single(loaded)
     except InputError:
         raise
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as exc:
-        msg = f"{path} could not be read as {kind}: {str(exc).rstrip('.')}."
+    except Exception as exc:  # whatever the readers of a broken, foreign or locked file come upon
+        msg = f"{path} could not be read as {kind}: {(str(exc) or type(exc).__name__).rstrip('.')}."
         raise InputError(msg) from None
+
+
+def _single(loaded: Any) -> Array:
+    if isinstance(loaded, np.lib.npyio.NpzFile):
+        msg = "it is an archive of arrays; name it .npz"
+        raise TypeError(msg)
+    array: Array = loaded
+    return array
 
 
 def _member(archive: Any, path: Path, member: str) -> Array:
@@ -278,7 +289,10 @@ def _member(archive: Any, path: Path, member: str) -> Array:
     if chosen not in names:
         msg = f"{path} holds the arrays {', '.join(names)}; choose one as {path}:NAME."
         raise InputError(msg)
-    array: Array = archive[chosen]
+    array = archive[chosen]
+    if not isinstance(array, np.ndarray):  # NumPy gives the bytes of anything else
+        msg = f"its member {chosen} is no array"
+        raise TypeError(msg)
     return array
 
 
@@ -319,8 +333,8 @@ def _read_pictures(folder: Path) -> tuple[Array, Range | None]:
             # Not by its name: the file would be mapped, and a mapped TIFF that is to be turned comes out scrambled.
             with path.open("rb") as file, Image.open(file) as image:
                 pictures.append(_values(image))
-        except (OSError, SyntaxError, ValueError) as exc:
-            msg = f"{path} could not be read as a picture: {str(exc).rstrip('.')}."
+        except Exception as exc:
+            msg = f"{path} could not be read as a picture: {(str(exc) or type(exc).__name__).rstrip('.')}."
             raise InputError(msg) from None
         if pictures[-1].shape[:2] != pictures[0].shape[:2]:
             sizes = [f"{p.shape[1]}x{p.shape[0]}" for p in (pictures[0], pictures[-1])]

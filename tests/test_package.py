@@ -22,7 +22,7 @@ HEAVY = {"numba", "scipy", "matplotlib", "sklearn", "tqdm", "torch", "ml_dtypes"
 
 # from the ground up: a module imports from the layers below its own, and nothing from beside or above
 LAYERS = (
-    ("_arrays", "_random", "_results", "_html", "_pictures"),
+    ("_arrays", "_processors", "_random", "_results", "_html", "_pictures", "_terminal"),
     ("schedules", "backends", "_datasets"),
     ("backends.*", "grid", "perturb", "model", "_figures"),  # the backends may also share among themselves
     ("steps", "_training"),
