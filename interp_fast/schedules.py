@@ -51,6 +51,8 @@ __all__ = [
     "schedule",
 ]
 
+_ROUNDING = 1e-6  # of log(alpha / sigma): what float32 does to it
+
 Float = npt.NDArray[np.float64]
 Function = Callable[[Float], npt.ArrayLike]
 
@@ -117,7 +119,7 @@ class Schedule(ABC):
         """The time at which log(alpha / sigma) is ``lam``: the inverse of :meth:`lam`.
 
         ``lam`` may be -inf or inf where the schedule reaches alpha = 0 or sigma = 0; -inf gives the last time at which
-        alpha = 0.
+        alpha = 0. What is out of range by rounding, 1e-6 relative, counts as the end of it.
 
         Raises
         ------
@@ -126,12 +128,12 @@ class Schedule(ABC):
         """
         value = _arrays.reals(lam, "lam")
         first, last = self.lam(np.array([0.0, 1.0]))
-        outside = ~((value >= first) & (value <= last))
+        outside = ~((value >= first - _ROUNDING * max(1.0, -first)) & (value <= last + _ROUNDING * max(1.0, last)))
         if outside.any():
-            msg = f"lam must lie in [{first:.6g}, {last:.6g}], the range of {self!r}; got {value[outside].flat[0]}."
+            msg = f"lam must lie in [{first:.9g}, {last:.9g}], the range of {self!r}; got {value[outside].flat[0]}."
             raise ValueError(msg)
         with np.errstate(divide="ignore", over="ignore"):
-            return _plain(np.clip(self._time_at(value), 0.0, 1.0))
+            return _plain(np.clip(self._time_at(np.clip(value, first, last)), 0.0, 1.0))
 
     @abstractmethod
     def _coefficients(self, t: Float, s: Float) -> tuple[Float, Float, Float, Float]:
