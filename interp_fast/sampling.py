@@ -174,6 +174,9 @@ def sample(
     ------
     TypeError, ValueError
         With the name of the argument.
+    KeyboardInterrupt
+        Ctrl-C, within a second. With ``keep="path"`` or an int, ``path`` and ``path_times`` of the exception are what
+        had been kept.
 
     Notes
     -----
@@ -219,13 +222,20 @@ def sample(
         run = _fused(oracle, steps, state, source, error, tol)
     report = _reporter(progress, len(steps))
     done = 0
-    for stop in _stops(steps, kept if path is not None else (), report is not None):
-        run(done, stop)
-        done = stop
-        if path is not None and stop in kept:
-            path[:, kept.index(stop)] = _arrays.rounded(state.base, dtype, "the path")
-        if report is not None:
-            report(stop, len(steps))
+    try:
+        for stop in _stops(steps, kept if path is not None else (), report is not None):
+            run(done, stop)
+            if path is not None and stop in kept:
+                path[:, kept.index(stop)] = _arrays.rounded(state.base, dtype, "the path")
+            done = stop
+            if report is not None:
+                report(stop, len(steps))
+    except KeyboardInterrupt as interrupt:
+        if path is not None:
+            held = [k for k in kept if k <= done]
+            vars(interrupt).update(path=kind(path[:, : len(held)]), path_times=steps.times[held])
+            interrupt.add_note(f"{done} of {len(steps)} rows were done; the states kept: .path, .path_times")
+        raise
     x[:] = _arrays.rounded(state.base, dtype, "the samples")
     stats = {
         "backend": oracle.backend if oracle else None,

@@ -159,9 +159,7 @@ def test_closed_inverse_agrees_with_the_bisection(name):
 
 
 def test_time_at_out_of_range():
-    with pytest.raises(
-        ValueError, match=r"lam must lie in \[-4.38202663, 6.2146081\], the range of VEG.*got 7"
-    ):
+    with pytest.raises(ValueError, match=r"lam must lie in \[-4.38202663, 6.2146081\], the range of VEG.*got 7"):
         VEGeometric().time_at([0.0, 7.0])
     with pytest.raises(ValueError, match="lam must lie"):
         VP().time_at(-np.inf)
