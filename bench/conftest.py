@@ -15,8 +15,10 @@ import pytest
 import interp_fast as itf
 from interp_fast import backends
 from interp_fast._arrays import result_type
-from interp_fast._bench import QUICK, REGIMES, Problem, Regime, bound, machine
-from interp_fast._benchmark import PROMISE
+from interp_fast._bench import QUICK, REGIMES
+from interp_fast._bench.machine import bound, machine
+from interp_fast._bench.problem import Problem, Regime
+from interp_fast._bench.result import PROMISE
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays
-from ._training import TrainingSet
-from .steps import StepTable
+from ._step_table import StepTable
+from ._training_set import TrainingSet
 
 __all__ = ["Attribution"]
 

@@ -1,65 +1,74 @@
-"""The terminal around a command: characters it does not have, readers that leave, signals that end the process."""
+"""What a command shows while it works, and files that appear when it ends well."""
 
 from __future__ import annotations
 
-import codecs
-import io
-import os
-import signal
 import sys
-import threading
-import unicodedata
-from collections.abc import Iterator
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from pathlib import Path
 
-__all__ = ["say", "terminal"]
+from ._datasets import InputError, file_of
+from ._shell import say
 
-_PLAIN = {"α": "alpha", "σ": "sigma", "ε": "epsilon", "×": "x", "±": "+-", "–": "-", "−": "-", "√": "sqrt"}
+__all__ = ["Progress", "warnings_as_lines", "written"]
 
 
-def _plain(error: UnicodeError) -> tuple[str, int]:
-    """What is printed for characters that the terminal does not have."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    found = error.object[error.start : error.end]
-    alike = (_PLAIN.get(c, unicodedata.normalize("NFKD", c)).replace("\N{FRACTION SLASH}", "/") for c in found)
-    return "".join(text.encode("ascii", "ignore").decode() or "?" for text in alike), error.end
+class Progress:
+    """One line on a terminal: what is being done and how far it is. Elsewhere nothing, or a line each (``lines``)."""
+
+    def __init__(self, *, lines: bool = False) -> None:
+        self._shown, self._lines = 0, lines
+
+    def __call__(self, what: str, share: float) -> None:
+        if sys.stderr.isatty():
+            bar = "#" * round(24 * share)
+            line = f"  [{bar:<24}] {what}"
+            sys.stderr.write("\r" + line.ljust(self._shown) + ("\r" + " " * len(line) + "\r") * (share >= 1))
+            sys.stderr.flush()
+            self._shown = len(line)
+        elif self._lines and share < 1:
+            say(f"{share:4.0%}  {what}", sys.stderr)
 
 
 @contextmanager
-def terminal() -> Iterator[None]:
-    """While it lasts any text can be printed, and the signals that end a process raise SystemExit.
+def written(target: Path, files: Sequence[str] | None = None, reads: Sequence[str | None] = ()) -> Iterator[Path]:
+    """A path to make a file or a folder at, which becomes ``target`` when the block ends well and vanishes otherwise.
 
-    Left alone these end it on the spot, and temporary files stay behind. Signals that are ignored (nohup) or handled by
-    somebody else remain so.
+    A folder is made when there are ``files``, those that are sure to be in it; they replace those of the same name,
+    others in it stay. Nothing that the command ``reads`` is replaced.
     """
-    codecs.register_error("interp_fast", _plain)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape", "backslashreplace"):
-            stream.reconfigure(errors="interp_fast")
-    main = threading.current_thread() is threading.main_thread()
-    ours = [name for name in ("SIGTERM", "SIGHUP") if main and hasattr(signal, name)]
-    caught = [s for s in (getattr(signal, name) for name in ours) if signal.getsignal(s) is signal.SIG_DFL]
-    for number in caught:
-        signal.signal(number, _end)
-    try:
+    folder = files is not None
+    if folder and target.exists() and not target.is_dir():
+        msg = f"--out {target} is a file and must be a folder; choose another name."
+        raise InputError(msg)
+    if not target.parent.is_dir():
+        msg = f"--out {target} cannot be written because there is no folder {target.parent}; make it first."
+        raise InputError(msg)
+    for path in [target] if files is None else [target / name for name in files]:
+        for source in filter(None, reads):
+            if path.exists() and file_of(source).exists() and path.samefile(file_of(source)):
+                msg = f"--out {target} would replace {source}, which the command reads; choose another name."
+                raise InputError(msg)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as work:
+        made = Path(work) / target.name
+        if folder:
+            made.mkdir()
+        yield made
+        if not folder:
+            made.replace(target)
+            return
+        target.mkdir(exist_ok=True)
+        for path in made.iterdir():
+            path.replace(target / path.name)
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Warnings for the user, a line each on stderr."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
         yield
-    finally:
-        for number in caught:
-            signal.signal(number, signal.SIG_DFL)
-        for stream in (sys.stdout, sys.stderr):
-            say("", stream, end="")
-
-
-def say(text: str, stream: Any = None, end: str = "\n") -> None:
-    """Print ``text`` on ``stream``, by default stdout, to whoever still reads."""
-    stream = sys.stdout if stream is None else stream
-    try:
-        print(text, file=stream, end=end, flush=True)
-    except BrokenPipeError:  # what is left in the stream must lead somewhere, or Python complains when it ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _end(number: int, _: Any) -> NoReturn:
-    raise SystemExit(128 + number)
+    for warning in said:
+        say(f"interp-fast: warning: {warning.message}", sys.stderr)

@@ -12,13 +12,13 @@ import numpy.typing as npt
 
 from . import _arrays, _random
 from ._attribution import Attribution
+from ._schedule import Coefficients
+from ._step_table import StepTable
 from .backends import State
 from .backends.reference import advance, smoothed
 from .field import Field
 from .model import Model
 from .perturb import Perturbation, Visit
-from .schedules import Coefficients
-from .steps import StepTable
 
 __all__ = ["Trajectory"]
 
@@ -94,11 +94,11 @@ class Trajectory:
         return model.to_denoiser(prediction, self._state.cur, t, model.schedule(t))
 
     def _perturb(self, r: int) -> Float:
-        x, t, error = self._state.cur.view(), float(self._steps.times[r]), self._error
-        x.flags.writeable = False
+        t, error = float(self._steps.times[r]), self._error
         if isinstance(error, np.ndarray):
             given: Float = error[r]
             return given
+        x = self._state.cur.copy()  # the caller's own, to keep and to change
         if isinstance(error, Perturbation):
             density = None if self._oracle is None else self._log_density(self._oracle, r)
             normals = functools.partial(self._normals, self._error_key, r)

@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays, _random, backends
+from ._level import Level
 from ._results import Record
-from ._training import TrainingSet
-from .schedules import Linear, Schedule, check_schedule
+from ._schedule import Schedule, check_schedule
+from ._training_set import TrainingSet
+from .schedules import Linear
 
 __all__ = ["Field", "Posterior"]
 
@@ -392,6 +394,18 @@ class Field:
         x = self._interpolate(point, index, self._set.normals(n, key, source.first_sample))
         return self._set.kind(self._round(x, "x")), self._set.kind(index)
 
+    def at(self, alpha: Any, sigma: Any) -> Level:
+        """The field at given levels, x = alpha x_I + sigma z, whatever the schedule: numbers or (M,), >= 0.
+
+        Examples
+        --------
+        >>> import numpy as np, interp_fast as itf
+        >>> field = itf.Field(np.array([[0.0, 0.0], [1.0, 0.0]]))
+        >>> field.at(1.0, 0.5).denoiser(np.array([0.5, 3.0]))
+        array([0.5, 0. ])
+        """
+        return Level(self, alpha, sigma)
+
     # Private
 
     def _point(self, t: Float, scalar: bool, m: int) -> _Point:
@@ -421,7 +435,17 @@ class Field:
 
     def _queries(self, x: Any, t: Any) -> tuple[_Point, Float, bool, np.dtype[Any], Callable[[Any], Any]]:
         wide, single, given, kind = _arrays.queries(x, self.d)
-        return self._point(*_arrays.times(t, len(wide)), len(wide)), wide, single, given, kind
+        point = (
+            self._still(t, len(wide)) if isinstance(t, Level) else self._point(*_arrays.times(t, len(wide)), len(wide))
+        )
+        return point, wide, single, given, kind
+
+    def _still(self, level: Level, m: int) -> _Point:
+        """A point at which no time passes."""
+        alpha, sigma = level.of(m)
+        none = np.zeros(m)
+        s2 = sigma**2 + (alpha * self.bandwidth) ** 2
+        return _Point(np.full(m, math.nan), alpha, sigma, none, none, s2, none)
 
     def _evaluate(
         self, p: _Point, x: Float, want: tuple[str, ...], *, u: Float | None = None, top: int = 0
@@ -431,8 +455,9 @@ class Field:
         out.update({name: np.empty_like(x) for name in ("mean", "jvp") if name in want})
         if "dropped" in want:
             out |= {"top_index": np.empty((m, top), np.int64), "top_weight": np.empty((m, top))}
-        with np.errstate(divide="ignore", over="ignore"):
-            cut = self._set.cut(self._tol, np.sqrt(p.s2) / p.alpha)
+        with np.errstate(over="ignore"):
+            ratio = np.divide(np.sqrt(p.s2), p.alpha, out=np.full_like(p.s2, np.inf), where=p.alpha > 0)
+        cut = self._set.cut(self._tol, ratio)
         if _OFF_WEIGHTS & out.keys():
             cut = cut + _OFF_WEIGHT_NATS
         self._set.posterior(x, p.alpha, p.sigma, cut, out, u)
@@ -478,5 +503,7 @@ def check_field(field: Any) -> Field:
 
 def _forbid(p: _Point, where: npt.NDArray[np.bool_], what: str) -> None:
     if where.any():
-        msg = f"t must avoid {float(p.t[where][0])!r}: the {what} there. Evaluate next to it or use denoiser."
+        t = float(p.t[where][0])
+        place = "sigma must be > 0: the" if math.isnan(t) else f"t must avoid {t!r}: the"
+        msg = f"{place} {what}{'' if math.isnan(t) else ' there'}. Evaluate next to it or use denoiser."
         raise ValueError(msg)

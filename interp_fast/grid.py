@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays
-from .schedules import Schedule, check_schedule
+from ._schedule import Schedule, check_schedule
 
 __all__ = ["karras", "log_snr", "uniform"]
 

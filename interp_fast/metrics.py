@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from . import _arrays, _pictures, _random, backends
 from ._results import Record, axes
-from ._training import TrainingSet
+from ._training_set import TrainingSet
 
 __all__ = ["Memorization", "fitting_layout", "memorization"]
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from . import _arrays
 from ._results import called
-from .schedules import Schedule, check_schedule
+from ._schedule import Schedule, check_schedule
 
 __all__ = ["Model"]
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays
-from .schedules import Coefficients
+from ._schedule import Coefficients
 
 __all__ = ["Perturbation", "Visit", "constant", "inverse_density", "smooth", "velocity"]
 

@@ -14,12 +14,12 @@ import numpy.typing as npt
 from . import _arrays, _random
 from ._attribution import Attribution
 from ._results import Record, axes
+from ._step_table import StepTable, check_steps
 from ._trajectory import Trajectory
 from .backends import State
 from .field import Field
 from .model import Model
 from .perturb import Perturbation
-from .steps import StepTable, check_steps
 
 __all__ = ["Samples", "Terms", "sample"]
 
@@ -86,7 +86,7 @@ class Samples(Record):
     certificate : (n,) or None
         Largest certified |D used - dense D at the same state| / R over the rows; 0 for dense work.
     stats : dict
-        backend, isa, threads, evaluations, work (fraction of dense), seconds.
+        backend, isa, threads, evaluations, work (fraction of dense), key (of the noise, see NoiseKey), seconds.
     """
 
     x: npt.NDArray[Any]
@@ -145,7 +145,9 @@ def sample(
         Starting points at ``steps.times[0]``. Default: n draws of N(0, sigma[0]^2), exact where alpha[0] = 0. To start
         in the middle with the law kept exactly pass ``field.draw(n, steps.times[0])[0]``.
     rng : None, int, SeedSequence, Generator or NoiseKey
-        Noise is a function of (key, sample, row, coordinate): it does not depend on threads, batches or backends.
+        Noise is a function of (key, sample, row, coordinate): it does not depend on threads, batches or backends. All
+        but a NoiseKey are sources of a key, which ``stats`` names: 7 and NoiseKey(7) are different streams, and a run
+        begun with rng=7 goes on with NoiseKey(stats["key"], first_sample=n).
     error : array (R, n, d), callable or ``itf.perturb`` kind, optional
         Added to D before it is used: an array has one error per row of the table, a callable returns
         error(x, t, r) -> e (n, d) at the states x of row r. Arrays run in compiled code.
@@ -242,6 +244,7 @@ def sample(
         "isa": oracle.isa if oracle else None,
         "threads": oracle.threads if oracle else None,
         "evaluations": len(steps),
+        "key": source.key,
         "work": float(state.work.mean() / len(steps)) if oracle else None,
     }
     alpha = float(steps.alpha[-1])

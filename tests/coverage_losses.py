@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 import interp_fast as itf
-from interp_fast.losses import _Level
+from interp_fast.losses._optimal import _Level
 
 FASHION = Path("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz")  # Debian's dataset-fashion-mnist
 RATIOS = (3.0, 2.0, 1.2, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05)

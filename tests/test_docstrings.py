@@ -12,7 +12,7 @@ import interp_fast as itf
 
 MODULES = [
     "interp_fast",
-    *(f"interp_fast.{m.name}" for m in pkgutil.iter_modules(itf.__path__) if m.name != "__main__"),
+    *(m.name for m in pkgutil.walk_packages(itf.__path__, "interp_fast.") if m.name != "interp_fast.__main__"),
 ]
 PUBLIC = {
     f"{module.__name__}.{name}": getattr(module, name)

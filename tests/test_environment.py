@@ -12,7 +12,7 @@ import pytest
 
 import interp_fast as itf
 from interp_fast import _processors
-from interp_fast._experiment import ExperimentResult
+from interp_fast.experiments._base import ExperimentResult
 
 SOURCES = Path(itf.__file__).parents[1]
 UNUSUAL = "text.usetex: True\nsavefig.bbox: tight\nsavefig.format: pdf\nfigure.dpi: 300\nsvg.fonttype: path\n"

@@ -9,9 +9,9 @@ import pytest
 from test_sources import Source
 
 import interp_fast as itf
-from interp_fast import _pairs
-from interp_fast._montecarlo import Stream, bernstein
-from interp_fast.losses import _Level
+from interp_fast.losses import _pairs
+from interp_fast.losses._draws import Stream, bernstein
+from interp_fast.losses._optimal import _Level
 
 PENTAGON = 2 * np.array([[math.cos(a), math.sin(a)] for a in 2 * math.pi / 5 * np.arange(5)])
 

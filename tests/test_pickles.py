@@ -92,6 +92,7 @@ def test_everything_else_too():
     things = [
         *(itf.schedule(name) for name in ("linear", "vp", "latent-bridge", "ve-geometric", "encoder-decoder")),
         itf.Custom(bent, flat),
+        itf.Discrete([0.9, 0.5, 0.2]),
         steps,
         model,
         itf.perturb.constant(0.5),

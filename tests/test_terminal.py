@@ -50,8 +50,8 @@ def fails(capsys, arguments, *words):
 
 SAYS = """
 import sys
-from interp_fast._terminal import say, terminal
-with terminal():
+from interp_fast._shell import say, shell
+with shell():
     say(TEXT)
 sys.exit(CODE)
 """
