@@ -17,8 +17,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import interp_fast as itf
 from interp_fast import _core
-from interp_fast._bench import Problem
-from interp_fast._peers import PEERS
+from interp_fast._bench.peers import PEERS
+from interp_fast._bench.problem import Problem
 
 _PAIRS = 15
 _SLACK = 1.5

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import interp_fast as itf
-from interp_fast._peers import euler_loop
+from interp_fast._bench.contestant import euler_loop
 
 
 @pytest.mark.parametrize("dtype", ["float32"])

@@ -3,7 +3,6 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <chrono>
 #include <map>
 #include <memory>
 #include <optional>
@@ -17,6 +16,7 @@
 #include "dispatch.h"
 #include "limits.h"
 #include "nearest.h"
+#include "pool.h"
 #include "posterior.h"
 #include "steps.h"
 
@@ -28,6 +28,19 @@ namespace {
 using Doubles = py::array_t<double, py::array::c_style>;
 using Integers = py::array_t<int64_t, py::array::c_style>;
 using Booleans = py::array_t<bool, py::array::c_style>;
+
+// Ctrl-C is heard, and other signals are handled, in the middle of a call.
+void handle_signals() {
+  py::gil_scoped_acquire acquire;
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
+// What a call runs under: without the lock, in our arithmetic, listening to signals.
+struct Outside {
+  py::gil_scoped_release release;
+  DefaultArithmetic arithmetic;
+  Polled polled{handle_signals};
+};
 
 // A prepared training set with the arrays it points into.
 struct PyData {
@@ -75,8 +88,7 @@ std::unique_ptr<PyData> make_data(const py::array& rows, const Doubles& log_w, c
                            .reach = moments.attr("reach").cast<double>()};
   const double* w = log_w.data();
   auto out = std::unique_ptr<PyData>(new PyData{rows, log_w, {}});
-  py::gil_scoped_release release;
-  const DefaultArithmetic arithmetic;
+  const Outside outside;
   out->data = prepare(raw, w, of_rows, bandwidth, low_memory, threads);
   return out;
 }
@@ -112,8 +124,7 @@ void py_posterior(const Doubles& x, const PyData& data, const Doubles& alpha, co
                                .sigma = sigma.data(),
                                .cut = cut.data(),
                                .u = u && to.jvp ? u->data() : nullptr};
-  py::gil_scoped_release release;
-  const DefaultArithmetic arithmetic;
+  const Outside outside;
   posterior(data.data, queries, to, threads);
 }
 
@@ -123,8 +134,7 @@ void py_nearest(const Doubles& x, const PyData& data, double alpha, Integers& in
   const int64_t count = x.shape(0);
   const Nearest out = {
       .k = index.shape(1), .index = index.mutable_data(), .squared_distance = squared_distance.mutable_data()};
-  py::gil_scoped_release release;
-  const DefaultArithmetic arithmetic;
+  const Outside outside;
   nearest(data.data, queries, count, alpha, out, threads);
 }
 
@@ -132,33 +142,16 @@ void py_normals(uint64_t key, uint64_t first_sample, uint32_t row, Doubles& out,
   double* to = out.mutable_data();
   const int64_t n = out.shape(0);
   const ptrdiff_t d = out.shape(1);
-  py::gil_scoped_release release;
-  const DefaultArithmetic arithmetic;
+  const Outside outside;
   normals(key, first_sample, row, n, d, to, threads);
 }
 
 std::map<std::string, double> py_limits(const py::array_t<uint8_t, py::array::c_style>& memory, int threads) {
   const char* p = reinterpret_cast<const char*>(memory.data());
   const int64_t bytes = memory.size();
-  py::gil_scoped_release release;
-  const DefaultArithmetic arithmetic;
+  const Outside outside;
   return limits(p, bytes, threads);
 }
-
-// Looks for Ctrl-C now and then; taking the lock for it at every row would cost more than a short row does.
-class Poll {
- public:
-  void operator()() {
-    const auto now = std::chrono::steady_clock::now();
-    if (now - last_ < std::chrono::milliseconds(200)) return;
-    last_ = now;
-    py::gil_scoped_acquire acquire;
-    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-  }
-
- private:
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
-};
 
 // `state` and `table` are State and StepTable of the package; rows: the first and the one after the last; noise: the
 // key and the first sample.
@@ -198,9 +191,8 @@ void py_run_steps(const py::object& state, const PyData& data, const py::object&
                    .first_sample = noise.second,
                    .error = error ? error->data() : nullptr,
                    .cut = cut};
-  py::gil_scoped_release release;
-  const DefaultArithmetic arithmetic;
-  run_steps(run_state, data.data, columns, run, threads, Poll());
+  const Outside outside;
+  run_steps(run_state, data.data, columns, run, threads);
 }
 
 // What results promise, as the error model has it.

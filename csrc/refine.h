@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "candidate_list.h"
+#include "pool.h"
 #include "query.h"
 
 namespace interp_fast {
@@ -26,6 +27,7 @@ void by_stretches(const Data& data, int64_t lists, Rows rows, Visit visit) {
       if (next < list.size()) first = std::min(first, list[next]);
     }
     if (first == data.rows.n) return;
+    checkpoint();
     for (int64_t q = 0; q < lists; q++) {
       const std::vector<int64_t>& list = rows(q);
       size_t& next = cursor[q];

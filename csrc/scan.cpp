@@ -136,6 +136,7 @@ void scan(const Data& data, const Panels<T>& panels, bool weighted, int threads,
     const int64_t begin = plan.slab_begin[slab], end = plan.slab_begin[static_cast<size_t>(slab) + 1];
     const int64_t last = sample > 0 ? std::min<int64_t>(end, begin + plan.block_rows) : end;
     for (int64_t first = begin; first < last; first += plan.block_rows) {
+      checkpoint();
       const ptrdiff_t rows = std::min<int64_t>(plan.block_rows, last - first);
       const Block<T> block = make_block(data, plan, first, rows, weighted, *memory);
       for (int64_t at = 0; at < task.count; at += plan.together) {

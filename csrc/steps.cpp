@@ -51,8 +51,7 @@ void normals(uint64_t key, uint64_t first_sample, uint32_t row, int64_t n, ptrdi
   });
 }
 
-void run_steps(const RunState& state, const Data& data, const Table& table, const Run& run, int threads,
-               const std::function<void()>& poll) {
+void run_steps(const RunState& state, const Data& data, const Table& table, const Run& run, int threads) {
   const int64_t n = state.n;
   const ptrdiff_t d = data.rows.d;
   const size_t samples = static_cast<size_t>(n);
@@ -66,7 +65,6 @@ void run_steps(const RunState& state, const Data& data, const Table& table, cons
       .count = n, .x = state.cur, .alpha = alpha.data(), .sigma = sigma.data(), .cut = cuts.data(), .u = nullptr};
   const NormalsKernel noise = *active_kernels().normals;
   for (int64_t r = run.first; r < run.last; r++) {
-    poll();
     std::fill(alpha.begin(), alpha.end(), table.alpha[r]);
     std::fill(sigma.begin(), sigma.end(), table.sigma[r]);
     posterior(data, queries, out, threads);

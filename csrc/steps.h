@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 
 #include "data.h"
 
@@ -26,9 +25,7 @@ struct Run {
   double cut;
 };
 
-// `poll` is called between rows and may throw to stop.
-void run_steps(const RunState& state, const Data& data, const Table& table, const Run& run, int threads,
-               const std::function<void()>& poll);
+void run_steps(const RunState& state, const Data& data, const Table& table, const Run& run, int threads);
 
 // out (n, d): the standard normals of (key, first_sample + i, row, j).
 void normals(uint64_t key, uint64_t first_sample, uint32_t row, int64_t n, ptrdiff_t d, double* out, int threads);

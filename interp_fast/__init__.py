@@ -13,13 +13,14 @@ from ._random import NoiseKey
 from .auditing import Audit, audit
 from .field import Field, Posterior
 from .losses import OptimalLoss, optimal_loss
-from .metrics import Memorization, memorization
+from .metrics import Background, Memorization, Neighbours, memorization, nearest
 from .model import Model
 from .sampling import Samples, Terms, sample
 from .schedules import (
     VP,
     Coefficients,
     Custom,
+    Discrete,
     EncoderDecoder,
     LatentBridge,
     Linear,
@@ -47,14 +48,17 @@ __version__ = "0.1.0"
 __all__ = [
     "VP",
     "Audit",
+    "Background",
     "Coefficients",
     "Custom",
+    "Discrete",
     "EncoderDecoder",
     "Field",
     "LatentBridge",
     "Linear",
     "Memorization",
     "Model",
+    "Neighbours",
     "NoiseKey",
     "OptimalLoss",
     "Posterior",
@@ -78,6 +82,7 @@ __all__ = [
     "heun",
     "memorization",
     "multistep",
+    "nearest",
     "optimal_loss",
     "perturb",
     "sample",
@@ -86,10 +91,14 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return [*__all__, "__doc__", "__name__", "__version__"]
+
+
 def __getattr__(name: str) -> Any:
-    if name == "experiments":  # loaded when it is first used
+    if name in ("experiments", "torch"):  # loaded when they are first used
         import importlib
 
-        return importlib.import_module(".experiments", __name__)
+        return importlib.import_module(f".{name}", __name__)
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)

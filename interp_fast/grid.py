@@ -6,9 +6,14 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays
-from .schedules import Schedule, check_schedule
+from ._schedule import Schedule, check_schedule
 
 __all__ = ["karras", "log_snr", "uniform"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 Float = npt.NDArray[np.float64]
 

@@ -17,9 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays
-from .schedules import Coefficients
+from ._schedule import Coefficients
 
 __all__ = ["Perturbation", "Visit", "constant", "inverse_density", "smooth", "velocity"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 Float = npt.NDArray[np.float64]
 

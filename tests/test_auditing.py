@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import interp_fast as itf
+from interp_fast.field import oracle_of
 
 PENTAGON = 2 * np.array([[math.cos(a), math.sin(a)] for a in 2 * math.pi / 5 * np.arange(5)])
 
@@ -130,12 +131,12 @@ def test_bound_alone_decides_with_few_trajectories():
 
 def test_a_loss_below_the_limit_is_reported():
     """A model that is told the rows it should predict, from the draws that the audit will make."""
-    from interp_fast import _montecarlo, _random
+    from interp_fast import _random, losses
 
     field, n = itf.Field(PENTAGON), 50
     times = np.linspace(0, 1, 9)[:-1].tolist()
     rows = {
-        t: np.concatenate([index for _, _, index, _ in _montecarlo.draws(field, t, n, _random.noise_key(9), k)])
+        t: np.concatenate([index for _, _, index, _ in losses.draws(oracle_of(field), t, n, _random.noise_key(9), k)])
         for k, t in enumerate(times)
     }
 

@@ -11,9 +11,12 @@ from scipy.spatial.distance import cdist
 from scipy.special import softmax
 
 from interp_fast import backends
-from interp_fast._bench import RATIOS, Problem, Regime, bound, bytes_bound, run
+from interp_fast._bench import RATIOS, run
+from interp_fast._bench.contestant import Contestant
+from interp_fast._bench.machine import bound, bytes_bound
+from interp_fast._bench.peers import OURS, PEERS, installed
+from interp_fast._bench.problem import Problem, Regime
 from interp_fast._cli import main
-from interp_fast._peers import OURS, PEERS, Contestant, installed
 
 REGIMES = {
     "field": Regime(12, 300, 16, ("float32", "uint8")),

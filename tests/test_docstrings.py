@@ -12,7 +12,7 @@ import interp_fast as itf
 
 MODULES = [
     "interp_fast",
-    *(f"interp_fast.{m.name}" for m in pkgutil.iter_modules(itf.__path__) if m.name != "__main__"),
+    *(m.name for m in pkgutil.walk_packages(itf.__path__, "interp_fast.") if m.name != "interp_fast.__main__"),
 ]
 PUBLIC = {
     f"{module.__name__}.{name}": getattr(module, name)
@@ -24,6 +24,8 @@ FUNCTIONS = {name: function for name, function in PUBLIC.items() if inspect.isfu
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name):
+    if name.startswith("interp_fast.torch"):
+        pytest.importorskip("torch", reason="torch is not installed")
     runner = doctest.DocTestRunner(verbose=False)
     report = []
     with np.printoptions(precision=8, threshold=1000, edgeitems=3, linewidth=75, suppress=False, legacy=False):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from engines import Engine
 
-from interp_fast._training import TrainingSet
+from interp_fast._training_set import TrainingSet
 
 CASES, CHUNKS = 80, 4
 

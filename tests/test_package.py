@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import numpy as np
@@ -20,25 +22,10 @@ PACKAGE = Path(itf.__file__).parent
 ROOT = Path(__file__).parent.parent
 HEAVY = {"numba", "scipy", "matplotlib", "sklearn", "tqdm", "torch", "ml_dtypes"}
 
-# from the ground up: a module imports from the layers below its own, and nothing from beside or above
-LAYERS = (
-    ("_arrays", "_random", "_results", "_html", "_pictures"),
-    ("schedules", "backends", "_datasets"),
-    ("backends.*", "grid", "perturb", "model", "_figures"),  # the backends may also share among themselves
-    ("steps", "_training"),
-    ("field", "_attribution", "metrics"),
-    ("_trajectory", "_cells", "_montecarlo", "_pair_kernels", "_experiment", "_verdict"),
-    ("_pairs",),
-    ("sampling", "_phases", "losses"),
-    ("_fate",),
-    ("theory", "auditing"),
-    ("__init__", "_experiments_plane", "_experiments_certificates", "_experiments_images"),
-    ("_study", "_peers", "_check", "_compare", "experiments"),  # from here on by the public names
-    ("_report_curves", "_report_errors", "_report_samples", "_report_steps", "_benchmark"),
-    ("_report", "_bench"),
-    ("_cli",),
-    ("__main__",),
-)
+# Rooms (files and folders of the package) that are not the library itself: what the commands are made of.
+COMMANDS = {"__main__", "_cli", "_options", "_shell", "_terminal", "_check", "_report", "_bench"}
+SHARED = {"_datasets", "_compare", "_figures", "_text"}  # by commands and experiments
+GROUND = {"_arrays", "_processors", "_random", "_results", "_pictures"}
 
 NAMES = {
     "Linear", "Trigonometric", "SqrtVP", "LatentBridge", "VP", "VEGeometric", "VELinear", "EncoderDecoder", "Custom",
@@ -48,20 +35,21 @@ NAMES = {
 
 
 def modules():
-    """Dotted name without the package -> file."""
+    """Dotted name without the package -> file; the package itself is ``__init__``."""
     parts = {path: list(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py")}
     return {".".join(p[:-1] if len(p) > 1 and p[-1] == "__init__" else p): path for path, p in parts.items()}
 
 
-def imports(name, path, known):
-    """What a file imports from the package, at its top or inside a function."""
-    package = ["backends"] if path.parent != PACKAGE else []
+def imports(name):
+    """What a module imports from the package, at its top or inside a function."""
+    known = modules()
+    folder = known[name].parent.relative_to(PACKAGE).parts
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(known[name].read_text())):
         if isinstance(node, ast.ImportFrom):
             module = (node.module or "").split(".") if node.module else []
             if node.level:
-                module = package[: len(package) - node.level + 1] + module
+                module = [*folder[: len(folder) - node.level + 1], *module]
             elif module[0] == "interp_fast":
                 module = module[1:]
             else:
@@ -71,32 +59,74 @@ def imports(name, path, known):
                 found.add(full if full in known or full == "_core" else ".".join(module))
         elif isinstance(node, ast.Import):
             inside = [alias.name for alias in node.names if alias.name.split(".")[0] == "interp_fast"]
-            found |= {full.partition(".")[2] for full in inside}
+            found |= {full.partition(".")[2] or "__init__" for full in inside}
     return found - {"", name}
 
 
-def layer(name):
-    name = "backends.*" if name.startswith("backends.") else name
-    return next(level for level, names in enumerate(LAYERS) if name in names)
+def rooms():
+    """File or folder -> the others that it imports from, with ``_core``."""
+    found = {}
+    for name in modules():
+        room = name.partition(".")[0]
+        found.setdefault(room, set()).update({other.partition(".")[0] for other in imports(name)} - {room})
+    return found
 
 
-def test_layers():
-    """Every import inside the package goes down, and compiled kernels see nothing but the contract."""
-    known = modules()
-    for name, path in known.items():
-        for other in imports(name, path, known) - {"_core"}:
-            beside = name.startswith("backends.") and other.startswith("backends.")
-            assert beside or layer(other) < layer(name), f"{name} may not import {other}"
-    compiled = {name for name, path in known.items() if "_core" in imports(name, path, known)}
-    assert compiled == {"backends.cpp", "_peers", "_bench"}  # benchmarks ask it for the limits of the machine
+def test_no_room_leads_back_to_itself():
+    """Neither do modules inside a room; the order found is one in which everything can be understood."""
+    TopologicalSorter(rooms()).prepare()
+    inside = {name: imports(name) for name in modules()}
+    TopologicalSorter(inside).prepare()
+
+
+def test_backends_see_the_ground_alone():
+    assert rooms()["backends"] <= {"_arrays", "_random", "_core"}
+    for name in GROUND:
+        assert rooms()[name] <= GROUND
+
+
+def test_compiled_kernels_have_one_caller():
+    """Beside it benchmarks ask them for the limits of the machine."""
+    assert {name.partition(".")[0] for name in modules() if "_core" in imports(name)} == {"backends", "_bench"}
+    assert {name for name in modules() if "_core" in imports(name) and name.startswith("backends")} == {"backends.cpp"}
+
+
+def test_the_library_knows_nothing_of_its_commands():
+    for room, others in rooms().items():
+        if room not in COMMANDS:
+            assert not others & COMMANDS, room
+            assert room in SHARED | {"experiments"} or not others & SHARED, room
+    assert [room for room, others in rooms().items() if "_cli" in others] == ["__main__"]
+
+
+def test_commands_use_public_names():
+    """All but the benchmark, which must not pay for loading what it does not time."""
+    for room in COMMANDS - {"_bench"}:
+        assert rooms()[room] <= COMMANDS | SHARED | {"__init__", "_accuracy", "_results", "_pictures"}, room
+
+
+def test_what_a_folder_hides_is_used_inside_it():
+    for name in modules():
+        for other in imports(name):
+            folder, _, module = other.rpartition(".")
+            assert not module.startswith("_") or not folder or name.startswith(f"{folder}.") or name == folder, name
+
+
+def test_a_field_has_one_door():
+    """All that is behind it is got by ``oracle_of``."""
+    doors = {
+        path.name for path in PACKAGE.rglob("*.py") if re.search(r"\b(?!self|cls)\w+\)?\._oracle\b", path.read_text())
+    }
+    assert doors == {"field.py"}
 
 
 def test_imports_are_seen():
     """The reader of imports itself."""
-    known = modules()
-    assert imports("backends.cpp", known["backends.cpp"], known) >= {"_core"}
-    assert imports("backends.reference", known["backends.reference"], known) >= {"_random", "_arrays", "backends"}
-    assert imports("sampling", known["sampling"], known) >= {"field", "steps", "_random"}
+    assert imports("backends.cpp") >= {"_core"}
+    assert imports("backends.reference") >= {"_random", "_arrays", "backends"}
+    assert imports("sampling") >= {"field", "_step_table", "_random"}
+    assert imports("theory") >= {"theory._times", "theory._errors"}
+    assert imports("theory._times") >= {"theory._cells", "schedules"}
 
 
 def test_public_names():
@@ -108,11 +138,12 @@ def test_public_names():
     assert set(dir(itf)) >= NAMES
 
 
-def fresh(code, **environment):
-    """stdout of a new process that runs ``code``."""
+def fresh(code, *, input=None, **environment):
+    """A new process that has run ``code``."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("INTERP_FAST_", "OMP_NUM"))}
     env |= {"PYTHONPATH": str(PACKAGE.parent)} | environment
-    return subprocess.run([sys.executable, "-P", "-c", code], env=env, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-P", "-c", code]
+    return subprocess.run(command, env=env, input=input, capture_output=True, text=True, check=False)
 
 
 def test_import_is_light():
@@ -122,10 +153,27 @@ def test_import_is_light():
     assert run.stdout.strip() == "[]", run.stdout + run.stderr
 
 
-@pytest.mark.parametrize("name", sorted(n for n in modules() if n not in {"__main__", "__init__"}))
-def test_every_module_imports_alone(name):
-    run = fresh(f"import interp_fast.{name}")
-    assert run.returncode == 0, run.stderr
+def test_every_module_imports_alone():
+    """Each in a child of one process, which has loaded what others made and nothing of the package."""
+    code = """
+import importlib, os, sys, traceback, numba, numpy, scipy.sparse, scipy.special
+for name in sys.stdin.read().split():
+    pid = os.fork()
+    if pid == 0:
+        try:
+            importlib.import_module(f"interp_fast.{name}")
+        except BaseException:
+            print(name, traceback.format_exc(), flush=True)
+        os._exit(0)
+    os.waitpid(pid, 0)
+assert not [name for name in sys.modules if name.startswith("interp_fast")]
+print("done")
+"""
+    names = {name for name in modules() if name not in {"__main__", "__init__"}}
+    if importlib.util.find_spec("torch") is None:
+        names = {name for name in names if name.partition(".")[0] != "torch"}
+    run = fresh(code, input="\n".join(sorted(names)))
+    assert run.stdout == "done\n", run.stdout + run.stderr
 
 
 def test_all_backends_are_here():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import mpmath as mp
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from interp_fast import grid
 from interp_fast.schedules import (
     VP,
     Custom,
+    Discrete,
     EncoderDecoder,
     LatentBridge,
     Linear,
@@ -39,6 +42,18 @@ def encoder_decoder(t):
     return b, mp.sqrt(a**2 + mp.sin(mp.pi * t) ** 4)
 
 
+ABAR = [0.9999, 0.97, 0.6, 0.2, 4e-5]
+
+
+def discrete(t):
+    """Logarithms of the levels' signal-to-noise ratios, joined by straight lines."""
+    lam = [mp.log(mp.mpf(a) / (1 - mp.mpf(a))) / 2 for a in ABAR]
+    place = (1 - t) * (len(ABAR) - 1)
+    k = min(int(mp.floor(place)), len(ABAR) - 2)
+    at = lam[k] + (place - k) * (lam[k + 1] - lam[k])
+    return 1 / mp.sqrt(1 + mp.exp(-2 * at)), 1 / mp.sqrt(1 + mp.exp(2 * at))
+
+
 # The definitions, written once more in extended precision, and the values at t = 0 and t = 1.
 CASES = {
     "linear": (Linear(), lambda t: (t, 1 - t), (0, 1), (1, 0)),
@@ -58,6 +73,7 @@ CASES = {
     ),
     "ve-linear": (VELinear(5.0), lambda t: (mp.mpf(1), 5 * (1 - t)), (1, 5), (1, 0)),
     "encoder-decoder": (EncoderDecoder(), encoder_decoder, (0, 1), (1, 0)),
+    "discrete": (Discrete(ABAR), discrete, None, (np.sqrt(0.9999), np.sqrt(1 - 0.9999))),
 }
 TIMES = np.concatenate(
     [
@@ -66,6 +82,13 @@ TIMES = np.concatenate(
     ]
 )
 every = pytest.mark.parametrize("name", CASES)
+
+
+def inside(name):
+    """Times around which the curve is smooth."""
+    if name == "discrete":
+        return TIMES[np.abs(TIMES * 4 - np.round(TIMES * 4)) > 1e-8]
+    return TIMES[(TIMES > 1e-10) & (TIMES < 1 - 1e-12) & (np.abs(TIMES - 0.5) > 1e-10)]
 
 
 def custom_pairs():
@@ -94,12 +117,31 @@ def test_values_have_full_relative_precision_up_to_both_ends(name):
 @every
 def test_derivatives(name):
     curve, exact, _, _ = CASES[name]
-    times = TIMES[(TIMES > 1e-10) & (TIMES < 1 - 1e-12) & (np.abs(TIMES - 0.5) > 1e-10)]
+    times = inside(name)
     got = curve(times)
     with mp.workdps(60):
         for k, values in enumerate((got.alpha_dot, got.sigma_dot)):
             want = [float(mp.diff(lambda u, k=k: exact(u)[k], mp.mpf(float(t)), h=mp.mpf(10) ** -25)) for t in times]
             np.testing.assert_allclose(values, want, rtol=2e-14, atol=1e-14)
+
+
+@every
+def test_second_derivatives(name):
+    curve, exact, _, _ = CASES[name]
+    times = inside(name)
+    got = curve._second(times, 1 - times)
+    with mp.workdps(80):
+        for k, values in enumerate(got):
+            h = mp.mpf(10) ** -25
+            want = [float(mp.diff(lambda u, k=k: exact(u)[k], mp.mpf(float(t)), 2, h=h)) for t in times]
+            np.testing.assert_allclose(values, want, rtol=1e-11, atol=1e-12)
+
+
+def test_second_derivatives_of_functions():
+    t = np.linspace(0.05, 0.95, 19)
+    for curve, known in custom_pairs():
+        for got, want in zip(curve._second(t, 1 - t), known._second(t, 1 - t), strict=True):
+            np.testing.assert_allclose(got, want, rtol=0, atol=1e-7 * np.abs(want).max() + 1e-9 * curve(0.0).sigma)
 
 
 @every
@@ -112,7 +154,7 @@ def test_ends_are_exact(name):
     assert curve(1.0)[:2] == end
     ends = curve(np.array([0.0, 1.0]))
     assert not np.isnan(ends).any()
-    assert curve.lam(1.0) == (np.inf if end[1] == 0 else -np.log(end[1]))
+    assert curve.lam(1.0) == (np.inf if end[1] == 0 else pytest.approx(np.log(end[0] / end[1]), rel=1e-15))
     assert (curve.lam(0.0) == -np.inf) == (start[0] == 0)
 
 
@@ -156,8 +198,41 @@ def test_closed_inverse_agrees_with_the_bisection(name):
     np.testing.assert_allclose(Schedule._time_at(curve, lam), curve.time_at(lam), rtol=1e-13)
 
 
+@every
+def test_time_of_inverts_the_noise_level(name):
+    curve = CASES[name][0]
+    times = np.linspace(0.51, 0.999, 40)
+    c = curve(times)
+    np.testing.assert_allclose(curve.time_of(c.sigma / c.alpha), times, rtol=0, atol=5e-15)
+    assert isinstance(curve.time_of(float(c.sigma[0] / c.alpha[0])), float)
+    end = curve(1.0)
+    assert curve.time_of(end.sigma / end.alpha) == 1.0
+
+
+def test_time_of_at_and_beyond_the_ends():
+    assert VELinear(80.0).time_of([80.0, np.float32(80.00002), 40, 0]) == pytest.approx([0, 0, 0.5, 1], abs=1e-15)
+    assert VEGeometric().time_of(np.float32(0.002)) == pytest.approx(1.0, abs=1e-7)
+    assert Linear().time_of(np.inf) == 0.0
+    assert Linear().time_of(0) == 1.0
+    for curve, sigma in ((VEGeometric(), 0.00199), (VEGeometric(), 0.0), (VELinear(), 81.0), (VP(), np.inf)):
+        with pytest.raises(ValueError, match=r"sigma must lie in \[.*, the range of sigma / alpha of V.*; got "):
+            curve.time_of([1.0, sigma])
+    for sigma in (-1.0, -0.5, np.nan):
+        with pytest.raises(ValueError, match=f"sigma must lie in .*got {sigma}"):
+            Linear().time_of(sigma)
+    with pytest.raises(TypeError, match="sigma must be a real number"):
+        Linear().time_of("80")
+
+
+def test_time_at_clips_rounding():
+    last = VEGeometric().lam(1.0)
+    assert VEGeometric().time_at(last + 9e-7) == 1.0
+    with pytest.raises(ValueError, match="lam must lie"):
+        VEGeometric().time_at(last + 2e-6)
+
+
 def test_time_at_out_of_range():
-    with pytest.raises(ValueError, match=r"lam must lie in \[-4.38203, 6.21461\], the range of VEGeometric.*got 7"):
+    with pytest.raises(ValueError, match=r"lam must lie in \[-4.38202663, 6.2146081\], the range of VEG.*got 7"):
         VEGeometric().time_at([0.0, 7.0])
     with pytest.raises(ValueError, match="lam must lie"):
         VP().time_at(-np.inf)
@@ -165,6 +240,17 @@ def test_time_at_out_of_range():
         Linear().time_at(np.nan)
     assert Linear().time_at([-np.inf, 0.0, np.inf]).tolist() == [0.0, 0.5, 1.0]
     assert Linear().time_at(-800.0) == 0.0
+    with pytest.raises(ValueError, match=r"\[-4\.38202663, inf\].*got -4\.38203663"):
+        VELinear(80.0).time_at(-math.log(80) - 1e-5)
+
+
+@pytest.mark.parametrize("curve", [VELinear(80.0), VELinear(0.003), VEGeometric(), VP()], ids=repr)
+def test_time_at_ends_that_were_rounded(curve):
+    """A float32 of an end of the range, or the next one, is that end."""
+    for t in (0.0, 1.0):
+        end = np.float32(curve.lam(t))
+        for lam in (end, np.nextafter(end, np.float32(-99)), np.nextafter(end, np.float32(99))):
+            assert curve.time_at(lam) == pytest.approx(t, abs=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.int64, np.uint8, np.longdouble])
@@ -326,12 +412,14 @@ def test_karras_grid(name):
     assert times.shape == (19,)
     assert times[-1] == 1.0
     assert (np.diff(times) > 0).all()
-    keep = slice(None) if name == "ve-geometric" else slice(-1)  # sigma(1) = 0.002 belongs to the law there
+    end = curve(1.0)
+    keep = slice(None) if end.sigma > 0 else slice(-1)  # sigma(1) > 0 belongs to the law
+    last = max(0.002, end.sigma / end.alpha)
     ratio = np.exp(-curve.lam(times[keep]))
     top = curve(0.0)
     first = min(4.0, top.sigma / top.alpha if top.alpha else np.inf)
     position = np.linspace(0, 1, len(ratio))
-    want = (first ** (1 / 7) + position * (0.002 ** (1 / 7) - first ** (1 / 7))) ** 7
+    want = (first ** (1 / 7) + position * (last ** (1 / 7) - first ** (1 / 7))) ** 7
     np.testing.assert_allclose(ratio, want, rtol=1e-9)
 
 
@@ -350,3 +438,79 @@ def test_karras_grid_ends():
         grid.karras(Linear(), 5, sigma_max=0.5, sigma_min=1.0)
     with pytest.raises(ValueError, match="rho must be finite and > 0"):
         grid.karras(Linear(), 5, rho=0.0)
+
+
+@pytest.mark.parametrize("steps", [2, 50, 1000])
+@pytest.mark.parametrize("kind", ["linear", "scaled_linear", "cosine"])
+def test_ddpm_tables(kind, steps):
+    """Against products of 40 digits."""
+    low, high = (1e-4, 0.02) if kind != "scaled_linear" else (0.00085, 0.012)
+    with mp.workdps(40):
+        a, b = mp.mpf(low), mp.mpf(high)
+        total, want = mp.mpf(1), []
+        for k in range(steps):
+            share = mp.mpf(k) / (steps - 1)
+            if kind == "linear":
+                beta = a + share * (b - a)
+            elif kind == "scaled_linear":
+                beta = (mp.sqrt(a) + share * (mp.sqrt(b) - mp.sqrt(a))) ** 2
+            else:
+                f = [
+                    mp.cos((mp.mpf(i) / steps + mp.mpf("0.008")) / mp.mpf("1.008") * mp.pi / 2) ** 2 for i in (k, k + 1)
+                ]
+                beta = min(1 - f[1] / f[0], mp.mpf("0.999"))
+            total *= 1 - beta
+            want.append(total)
+        alpha, sigma2 = [float(mp.sqrt(v)) for v in want], [float(1 - v) for v in want]
+    curve = Discrete.ddpm(kind, steps, low, high)
+    got = curve(curve.t_of(np.arange(steps)))
+    np.testing.assert_allclose(got.alpha, alpha, rtol=1e-12)
+    assert (np.abs(got.sigma**2 - sigma2) <= 1e-12 * np.sqrt(sigma2)).all()  # of 1 - abar, which cancels
+    assert (got.sigma == np.sqrt(1 - curve.alphas_cumprod)).all()
+    assert (np.diff(curve.lam(np.linspace(0, 1, 3001))) >= 0).all()
+
+
+def test_levels_are_hit_from_their_times():
+    """Whatever 1 - k / (T - 1) is rounded to, in both directions."""
+    curve = Discrete.ddpm()
+    k = np.arange(1000)
+    got = curve(curve.t_of(k))
+    assert (got.alpha == np.sqrt(curve.alphas_cumprod)).all()
+    np.testing.assert_allclose(curve.time_at(curve.lam(curve.t_of(k))), curve.t_of(k), rtol=0, atol=1e-15)
+    right = curve(curve.t_of(k[1:]) + 1e-9)
+    np.testing.assert_allclose(got.alpha_dot[1:], right.alpha_dot, rtol=1e-5)
+    assert curve.t_of(1.5) == 1 - 1.5 / 999
+
+
+def test_discrete_levels_are_values():
+    import pickle
+
+    curve = Discrete(ABAR)
+    assert curve == Discrete(np.array(ABAR)) != Discrete(ABAR[:3])
+    assert hash(curve) == hash(pickle.loads(pickle.dumps(curve)))
+    assert repr(curve) == "Discrete(5 levels, alphas_cumprod 0.9999 ... 4e-05)"
+    with pytest.raises(ValueError, match="read-only"):
+        curve.alphas_cumprod[0] = 0.5
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: Discrete([0.5]), r"alphas_cumprod must be a vector of at least 2 levels; got shape \(1,\)"),
+        (lambda: Discrete([[0.5, 0.4]]), "alphas_cumprod must be a vector"),
+        (lambda: Discrete([1.0, 0.5]), r"alphas_cumprod must lie in \(0, 1\).*got 1.0 at level 0"),
+        (lambda: Discrete([0.9, 0.5, 0.0]), r"alphas_cumprod must lie in \(0, 1\).*got 0.0 at level 2"),
+        (lambda: Discrete([0.9, np.nan]), r"alphas_cumprod must lie in \(0, 1\).*nan at level 1"),
+        (lambda: Discrete([0.1, 0.5]), "alphas_cumprod must fall .*got 0.5 at level 1"),
+        (lambda: Discrete([0.5, 0.5]), "alphas_cumprod must fall"),
+        (lambda: Discrete.ddpm("sigmoid"), "kind must be one of linear, scaled_linear, cosine; got 'sigmoid'"),
+        (lambda: Discrete.ddpm(steps=1), "steps must be >= 2; got 1"),
+        (lambda: Discrete.ddpm(beta_start=0), "beta_start must be finite and > 0"),
+        (lambda: Discrete.ddpm(beta_end=1e-5), "beta_end must be finite and >= 0.0001"),
+        (lambda: Discrete(ABAR).t_of(5), r"k must lie in \[0, 4\].*got 5"),
+        (lambda: Discrete(ABAR).t_of(-0.1), r"k must lie in \[0, 4\].*got -0.1"),
+    ],
+)
+def test_levels_that_are_none(make, match):
+    with pytest.raises(ValueError, match=match):
+        make()

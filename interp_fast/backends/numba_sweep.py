@@ -26,8 +26,7 @@ from .numba_noise import jit
 __all__ = ["CHUNK", "DENSE", "LANES", "States", "add_distances", "add_slab", "empty_states", "load", "merge_slabs"]
 
 # Infinities keep their meaning: neither "nnan" nor "ninf". Sums are reordered only where they run over lanes.
-_FMA = {"contract"}
-_FASTMATH = {"nsz", "contract", "reassoc"}
+_FMA, _FASTMATH = {"contract"}, {"nsz", "contract", "reassoc"}
 
 LANES = 64  # rows of a block
 DENSE = 651.0  # nats: the cut below which _exp gives 0

@@ -1,0 +1,146 @@
+"""``interp-fast report``: what the exact field of a training set generates, memorizes and costs, as one page."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import interp_fast as itf
+
+from .. import _figures
+from .._datasets import Dataset, InputError
+from . import certificates, data, errors, html, loss, memorization, posterior, samples, step_sizes
+from .study import Study
+
+__all__ = ["Report", "study"]
+
+PARTS = (
+    data.data,
+    loss.optimal_loss,
+    posterior.posterior,
+    samples.samples,
+    memorization.memorization,
+    step_sizes.step_study,
+    certificates.certificates,
+    errors.error_injection,
+)
+
+_NEIGHBOURS = 2000  # rows, and held-out rows, whose nearest training rows are looked up
+
+
+@dataclass(frozen=True)
+class Report:
+    """The page, the content of report.json, the arrays of samples.npz, and the verdict, name beside value."""
+
+    page: str
+    results: dict[str, Any]
+    samples: dict[str, npt.NDArray[Any]]
+    verdict: list[tuple[str, str]]
+
+
+def study(
+    data: Dataset,
+    schedule: itf.Schedule,
+    *,
+    n: int,
+    steps: int,
+    backend: str,
+    threads: int | None,
+    seed: int,
+    progress: Callable[[str, float], None],
+) -> Report:
+    """Run all parts on a training set."""
+    _figures.require_matplotlib()
+    if len(data.rows) < 3:
+        msg = f"a report needs at least 3 training rows; got {len(data.rows)}."
+        raise InputError(msg)
+    began = time.perf_counter()
+    oracle = itf.Field(data.rows, schedule, backend=backend, threads=threads)
+    if oracle.R == 0:
+        msg = "a report needs rows that differ; all of these are equal."
+        raise InputError(msg)
+    progress("nearest rows", 0.0)
+    tables, left_out = _tables(schedule, steps)
+    holdout = None if data.holdout is None else _some(data.holdout, seed)
+    context = Study(
+        data=data,
+        oracle=oracle,
+        n=n,
+        seed=seed,
+        near=itf.nearest(_some(data.rows, seed), oracle, k=2).distance[:, 1],  # the nearest row is the row itself
+        holdout=holdout,
+        tables=tables,
+        left_out=left_out,
+        progress=progress,
+    )
+    if holdout is not None:
+        context.unseen = itf.memorization(holdout, oracle, radius=context.radius, rng=seed)
+    parts = []
+    for k, make in enumerate(PARTS):
+        context.progress = lambda what, share, k=k: progress(what, (k + share) / len(PARTS))  # type: ignore[misc]
+        parts.append(make(context))
+    progress("", 1.0)
+    seconds = time.perf_counter() - began
+    # What the report is about comes first.
+    conclusions = [s for part in sorted(parts, key=lambda p: p.key != "memorization") for s in part.conclusions]
+    made_by = f"{oracle.backend}{f' ({oracle.isa})' if oracle.isa else ''}, {oracle.threads} threads, {seconds:.0f} s"
+    verdict = [line for part in parts for line in part.verdict] + [("computed by", made_by)]
+    body = [
+        html.section("In short", [html.bullets(conclusions), html.table(verdict)], kind="summary"),
+        *(part.html for part in parts),
+    ]
+    lead = f"What the exact field of {data.name} generates, memorizes and costs; {schedule!r} schedule, seed {seed}."
+    page = html.page(f"Memorization report: {data.name}", lead, body, f"interp_fast {itf.__version__}; {made_by}.")
+    samples = {
+        f"{name}_{what}": value for name, run in context.runs.items() for what, value in _arrays(run, data).items()
+    }
+    results = {part.key: part.numbers for part in parts} | {"conclusions": conclusions, "verdict": dict(verdict)}
+    return Report(page, results, samples, verdict)
+
+
+def _arrays(run: itf.Samples, data: Dataset) -> dict[str, npt.NDArray[Any]]:
+    assert run.index is not None
+    return {"x": run.x, "index": run.index, "row": data.numbers[run.index]}
+
+
+def _some(rows: npt.NDArray[Any], seed: int) -> npt.NDArray[Any]:
+    """Up to _NEIGHBOURS of the rows, drawn at random."""
+    if len(rows) <= _NEIGHBOURS:
+        return rows
+    return rows[np.random.default_rng(seed).choice(len(rows), _NEIGHBOURS, replace=False)]
+
+
+def _tables(schedule: itf.Schedule, steps: int) -> tuple[dict[str, itf.StepTable], dict[str, str]]:
+    makers: dict[str, Callable[[], itf.StepTable]] = {
+        "euler": lambda: itf.euler(schedule, steps),
+        "heun": lambda: itf.heun(schedule, steps),
+        "ddim": lambda: itf.ddim(schedule, steps),
+        "euler_maruyama": lambda: itf.euler_maruyama(schedule, steps, "sigma"),
+        "ddpm": lambda: itf.ddpm(schedule, steps),
+    }
+    tables: dict[str, itf.StepTable] = {}
+    left_out = {}
+    for name, make in makers.items():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", UserWarning)  # an unstable table is not worth running
+                table = make()
+        except (ValueError, UserWarning) as exc:
+            left_out[name] = str(exc)
+            continue
+        twin = next((other for other, made in tables.items() if _same(made, table)), None)
+        if twin is None:
+            tables[name] = table
+        else:
+            left_out[name] = f"On this schedule it is the same table of steps as {twin}."
+    return tables, left_out
+
+
+def _same(a: itf.StepTable, b: itf.StepTable) -> bool:
+    return len(a) == len(b) and all(np.allclose(getattr(a, c), getattr(b, c), rtol=0, atol=1e-12) for c in "ABCS")

@@ -1,0 +1,169 @@
+"""A validated training set on its backend: what fields, samplers and reports share."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _accuracy, _arrays, backends
+from .backends.streamed import Streamed
+
+__all__ = ["TrainingSet", "points"]
+
+Float = npt.NDArray[np.float64]
+Int = npt.NDArray[np.int64]
+
+
+class TrainingSet:
+    """Validated rows, their weights and moments, and what the backend prepares of them at first use."""
+
+    def __init__(
+        self,
+        rows: npt.NDArray[Any],
+        log_w: Float,
+        *,
+        scale: tuple[float, float] | None,
+        kind: Callable[[Any], Any],
+        bandwidth: float,
+        backend: str,
+        threads: int,
+        low_memory: bool,
+    ) -> None:
+        _arrays.check_size(bandwidth, "bandwidth")
+        self.rows, self.log_w, self.scale, self.kind = rows, log_w, scale, kind
+        self.bandwidth, self.threads, self.low_memory = bandwidth, threads, low_memory
+        self.moments = backends.Moments.of(rows, log_w, scale)
+        self.type = _arrays.result_type(rows.dtype)
+        self._open(backend)
+
+    def _open(self, backend: str) -> None:
+        self.name, self.backend = backends.get(backend)
+        if _arrays.is_source(self.rows):
+            self.backend = Streamed(self.backend)
+        self._lock = threading.Lock()
+        self._prepared: Any = None
+        self.memo: dict[Any, Any] = {}  # what was found out about the rows and may be asked for again
+
+    # A copy, in this process or another, opens the backend of the same name and prepares the rows anew.
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("backend", "_lock", "_prepared")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._open(self.name)
+
+    @property
+    def prepared(self) -> Any:
+        with self._lock:
+            if self._prepared is None:
+                self._prepared = self.backend.prepare(
+                    self.rows,
+                    self.log_w,
+                    moments=self.moments,
+                    scale=self.scale,
+                    bandwidth=self.bandwidth,
+                    low_memory=self.low_memory,
+                    threads=self.threads,
+                )
+            return self._prepared
+
+    @property
+    def isa(self) -> str | None:
+        isa: str | None = getattr(self.backend, "isa", lambda: None)()
+        return isa
+
+    @property
+    def d(self) -> int:
+        return int(self.rows.shape[1])
+
+    @property
+    def n(self) -> int:
+        return int(self.rows.shape[0])
+
+    def read(self, block: slice) -> Float:
+        """A slice of the rows, in float64."""
+        return _arrays.widen(self.rows[block], self.scale)
+
+    def stored(self, index: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Rows by number, as they are stored."""
+        if _arrays.is_source(self.rows):
+            return np.concatenate([self.rows[i : i + 1] for i in index.tolist()])
+        chosen: npt.NDArray[Any] = self.rows[index]
+        return chosen
+
+    def values(self, index: npt.NDArray[np.int64]) -> Float:
+        """Rows by number, in float64."""
+        return _arrays.widen(self.stored(index), self.scale)
+
+    def posterior(self, x: Float, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any], u: Any = None) -> None:
+        """Fill ``out`` by the backend; see the kernel contract."""
+        self._check_size(alpha, sigma)
+        cut = np.ascontiguousarray(np.broadcast_to(cut, len(x)), np.float64)
+        self.backend.posterior(x, self.prepared, alpha, sigma, u=u, cut=cut, out=out, threads=self.threads)
+
+    def run_steps(self, state: backends.State, table: Any, first: int, last: int, **options: Any) -> None:
+        """Rows first <= r < last of a step table, in place on ``state``."""
+        self._check_size(table.alpha[first:last], table.sigma[first:last])
+        self.backend.run_steps(state, self.prepared, table, first, last, threads=self.threads, **options)
+
+    def _check_size(self, alpha: Float, sigma: Float) -> None:
+        """ValueError where squares of what a query is compared with overflow, or those of its noise vanish."""
+        _arrays.check_size(sigma, "sigma")
+        farthest = float(np.abs(self.moments.center).max()) + self.moments.reach
+        with np.errstate(over="ignore"):
+            _arrays.check_finite(np.atleast_1d(alpha * farthest), "alpha times data")
+
+    def nearest(self, x: Float, k: int = 1, alpha: float = 1.0) -> tuple[npt.NDArray[np.int64], Float]:
+        """Numbers and squared distances (M, k) of the rows i with alpha x_i nearest to the queries, lowest at ties."""
+        index, squared = np.empty((len(x), k), np.int64), np.empty((len(x), k))
+        out = {"index": index, "squared_distance": squared}
+        self.backend.nearest(x, self.prepared, alpha=alpha, out=out, threads=self.threads)
+        return index, squared
+
+    def log_density(self, log_norm: Float, s2: Any) -> Float:
+        """log p_t from logsumexp of the logits: log_norm - (d/2) log(2 pi S), for S > 0."""
+        density: Float = log_norm - 0.5 * self.d * np.log(2 * math.pi * s2)
+        return density
+
+    def chosen(self, u: Float) -> npt.NDArray[np.int64]:
+        """Rows drawn by weight, from uniforms in (0, 1)."""
+        cumulative = np.cumsum(np.exp(self.log_w))
+        index: npt.NDArray[np.int64] = np.searchsorted(cumulative, u * cumulative[-1], side="right")
+        return index
+
+    def normals(self, n: int, key: int, first_sample: int, row: int = 0) -> Float:
+        """Standard normals (n, d) float64 from the counter-based stream of ``key``."""
+        out = np.empty((n, self.d))
+        self.backend.normals(key, first_sample, row, out, threads=self.threads)
+        return out
+
+    def certificate(self, dropped: Any) -> Any:
+        """Bound on |D - dense D| / R when posterior mass ``dropped`` was left out: 2 reach dropped / R."""
+        reach, radius = self.moments.reach, self.moments.radius
+        return dropped * (2 * (reach / radius) if radius > 0 else 0.0)
+
+    def cut(self, tol: float | None, ratio: Float | None = None) -> Any:
+        """Nats below the maximum from which rows may be left out; see :func:`interp_fast._accuracy.cut`."""
+        moments = self.moments
+        return _accuracy.cut(tol, ratio, _accuracy.PROMISES[self.type.name], self.n, moments.reach, moments.radius)
+
+
+def points(data: TrainingSet) -> tuple[Int, Float]:
+    """Lowest rows of the distinct points, and the logarithm of the weight of each: (N,), -inf for all other rows."""
+    first: dict[bytes, int] = {}
+    weight = np.zeros(data.n)
+    for block in _arrays.blocks(data.rows):
+        values = data.read(block)
+        values += 0.0  # -0 and 0 are equal
+        for j in np.flatnonzero(data.log_w[block] > -np.inf):
+            row = int(block.start + j)
+            weight[first.setdefault(blake2b(values[j], digest_size=16).digest(), row)] += np.exp(data.log_w[row])
+    with np.errstate(divide="ignore"):
+        return np.array(sorted(first.values())), np.log(weight)
