@@ -188,6 +188,14 @@ std::vector<CandidateList> filter_panels(const Data& data, const Panels<T>& pane
   return visitor.merged(data.rows.n, threads);
 }
 
+template <class T>
+std::vector<CandidateList> filter_in(const Data& data, const Query* queries, int64_t count,
+                                     const FilterOptions& options, int threads) {
+  Panels<T> panels = make_panels(data, panel_kernels<T>(count, data.rows.d), count, kFilterQueries);
+  fill_panels(panels, data, queries, {.factor = normal_factor, .weighted = options.weighted}, threads);
+  return filter_panels<T>(data, panels, nullptr, options, threads);
+}
+
 }  // namespace
 
 template <class T>
@@ -249,12 +257,9 @@ Pilot pilot_pass(const Data& data, const Panels<T>& panels, const PilotOptions& 
   return pilot;
 }
 
-template <class T>
-std::vector<CandidateList> filter(const Data& data, const Query* queries, int64_t count, const FilterOptions& options,
-                                  int threads) {
-  Panels<T> panels = make_panels(data, panel_kernels<T>(count, data.rows.d), count, kFilterQueries);
-  fill_panels(panels, data, queries, {.factor = normal_factor, .weighted = options.weighted}, threads);
-  return filter_panels<T>(data, panels, nullptr, options, threads);
+std::vector<CandidateList> filter_by_products(const Data& data, const Query* queries, int64_t count,
+                                              const FilterOptions& options, int threads) {
+  return (data.float64_only ? filter_in<double> : filter_in<float>)(data, queries, count, options, threads);
 }
 
 std::vector<CandidateList> filter_by_int8(const Data& data, const Query* queries, int64_t count,
@@ -270,8 +275,7 @@ std::vector<CandidateList> filter_by_int8(const Data& data, const Query* queries
 #define IF_INSTANTIATE(T)                                                                                   \
   template void offer_block<T>(const Plan&, const Panel<T>&, const Block<T>&, int64_t, CandidateList*, T*); \
   template void open_thresholds<T>(const Panel<T>&, int, T*);                                               \
-  template Pilot pilot_pass<T>(const Data&, const Panels<T>&, const PilotOptions&, int);                    \
-  template std::vector<CandidateList> filter<T>(const Data&, const Query*, int64_t, const FilterOptions&, int);
+  template Pilot pilot_pass<T>(const Data&, const Panels<T>&, const PilotOptions&, int);
 IF_INSTANTIATE(float)
 IF_INSTANTIATE(double)
 #undef IF_INSTANTIATE

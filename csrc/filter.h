@@ -47,10 +47,9 @@ struct FilterOptions {
   bool bounds = true;            // false: scores are taken as if they were exact
 };
 
-// By products in T.
-template <class T>
-std::vector<CandidateList> filter(const Data& data, const Query* queries, int64_t count, const FilterOptions& options,
-                                  int threads);
+// By products in the arithmetic of the data.
+std::vector<CandidateList> filter_by_products(const Data& data, const Query* queries, int64_t count,
+                                              const FilterOptions& options, int threads);
 
 // By int8: as rigorous, and longer lists where rows lie closer than int8 can tell.
 std::vector<CandidateList> filter_by_int8(const Data& data, const Query* queries, int64_t count,
@@ -64,7 +63,7 @@ constexpr double kListBytes = 0x1p28;    // most memory for lists of rows
 
 // take(the first of some queries, how many, their lists), as many at a time as have room. capacity(how many) is that of
 // a list where there is a limit.
-template <class T, class Capacity, class Take>
+template <class Capacity, class Take>
 void filter_in_batches(const Data& data, const std::vector<Query>& queries, FilterBy by, FilterOptions options,
                        int threads, Capacity capacity, Take take) {
   const bool limit = by != FilterBy::products_without_limit;
@@ -74,7 +73,7 @@ void filter_in_batches(const Data& data, const std::vector<Query>& queries, Filt
     if (limit) options.capacity = capacity(count);
     take(some, count,
          by == FilterBy::int8 ? filter_by_int8(data, some, count, options, threads)
-                              : filter<T>(data, some, count, options, threads));
+                              : filter_by_products(data, some, count, options, threads));
   });
 }
 

@@ -16,7 +16,6 @@
 #include "posterior.h"
 
 #include <algorithm>
-#include <functional>
 #include <utility>
 #include <vector>
 
@@ -48,41 +47,49 @@ Regime regime_of(const Data& data, const Query& query, const Outputs& out, const
 
 using Queries = std::vector<Query>;
 
-struct Stage {
-  std::function<bool(const Query&)> applies;
-  std::function<Queries(const Queries&)> answer;  // returns the rest
-};
+// Lets a stage answer the queries that it applies to; the rest that it hands back follows the others.
+template <class Applies, class Answer>
+void stage(Queries& queries, Applies applies, Answer answer) {
+  const auto count = std::count_if(queries.begin(), queries.end(), applies);
+  if (count == 0) return;
+  if (count == static_cast<ptrdiff_t>(queries.size())) {
+    queries = answer(queries);
+    return;
+  }
+  Queries taken, others;
+  for (Query& query : queries) (applies(query) ? taken : others).push_back(std::move(query));
+  append(others, answer(taken));
+  queries = std::move(others);
+}
 
 template <class T>
 void climb(const Data& data, Queries queries, const Outputs& out, int threads) {
   constexpr const Accuracy& accuracy = sizeof(T) == 8 ? kFloat64 : kFloat32;
+  for (Query& query : queries) query.regime = regime_of<T>(data, query, out, accuracy);
   const auto any = [](const Query&) { return true; };
   const auto lowdim = [&](const Query&) { return data.rows.d <= kLowdim; };
   const auto in_float32 = [](const Query&) { return sizeof(T) == 4; };
   const auto only = [](Regime wanted) { return [wanted](const Query& query) { return query.regime == wanted; }; };
   const auto all_but = [](Regime other) { return [other](const Query& query) { return query.regime != other; }; };
   const auto candidates = [&](FilterBy by) {
-    return [&, by](const Queries& some) { return by_candidates<T>(data, some, out, by, threads); };
+    return [&, by](const Queries& some) { return by_candidates(data, some, out, by, threads); };
   };
-  const Stage ladder[] = {
-      {only(Regime::prior), [&](const Queries& some) { return answer_prior(data, some, out, threads); }},
-      {lowdim, [&](const Queries& some) { return lowdim_pass<T>(data, some, out, accuracy, threads); }},
-      {only(Regime::sharp), [&](const Queries& some) { return by_int8_where_sharp<T>(data, some, out, threads); }},
-      {only(Regime::dominated), [&](const Queries& some) { return exclude_heaviest(data, some, out, threads); }},
-      {only(Regime::late), [&](const Queries& some) { return by_int8<T>(data, some, out, threads); }},
-      {all_but(Regime::late), [&](const Queries& some) { return dense_pass<T>(data, some, out, accuracy, threads); }},
-      {any, candidates(FilterBy::products)},
-      {in_float32,
-       [&](const Queries& some) { return dense_pass<double>(data, some, out, kFloat32InFloat64, threads); }},
-      {any, candidates(FilterBy::products_without_limit)},
+  const auto sums = [&](const Queries& some) { return dense_pass<T>(data, some, out, accuracy, threads); };
+  const auto sums_in_float64 = [&](const Queries& some) {
+    return dense_pass<double>(data, some, out, kFloat32InFloat64, threads);
   };
-  for (Query& query : queries) query.regime = regime_of<T>(data, query, out, accuracy);
-  for (const Stage& stage : ladder) {
-    Queries taken, others;
-    for (Query& query : queries) (stage.applies(query) ? taken : others).push_back(std::move(query));
-    if (!taken.empty()) append(others, stage.answer(taken));
-    queries = std::move(others);
-  }
+
+  stage(queries, only(Regime::prior), [&](const Queries& some) { return answer_prior(data, some, out, threads); });
+  stage(queries, lowdim, [&](const Queries& some) { return lowdim_pass<T>(data, some, out, accuracy, threads); });
+  stage(queries, only(Regime::sharp),
+        [&](const Queries& some) { return by_int8_where_sharp(data, some, out, threads); });
+  stage(queries, only(Regime::dominated),
+        [&](const Queries& some) { return exclude_heaviest(data, some, out, threads); });
+  stage(queries, only(Regime::late), [&](const Queries& some) { return by_int8(data, some, out, threads); });
+  stage(queries, all_but(Regime::late), sums);
+  stage(queries, any, candidates(FilterBy::products));
+  stage(queries, in_float32, sums_in_float64);
+  stage(queries, any, candidates(FilterBy::products_without_limit));
 }
 
 }  // namespace
