@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from ._arrays import BYTE_SCALE
 from ._pictures import OVERSHOOT, SIGNED, Pictures, Range, Shape, alike, in_range
 
 __all__ = ["Dataset", "InputError", "Shape", "check_columns", "load", "matched", "read_rows"]
@@ -27,7 +28,7 @@ Array = npt.NDArray[Any]
 _FASHION = Path("/usr/share/datasets/fashion-mnist")  # where the Debian package dataset-fashion-mnist puts it
 _PICTURES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-_BYTE_VALUES = (np.arange(256) * (2.0 / 255.0) - 1.0).astype(np.float32)
+_BYTE_VALUES = (np.arange(256) * BYTE_SCALE[0] + BYTE_SCALE[1]).astype(np.float32)
 _HOLDOUT_SHARE, _HOLDOUT_MOST = 0.2, 10_000  # of a data set that brings no test rows
 
 
