@@ -1,6 +1,7 @@
 """Benchmarks for pytest-benchmark; with ``--benchmark-disable`` (the default here) they run once, as tests.
 
-``pytest bench --benchmark-enable --benchmark-autosave`` keeps the numbers; ``--full`` takes the regimes of the README.
+``pytest bench --benchmark-enable --benchmark-autosave`` keeps the numbers; ``--full`` takes the regimes of
+docs/performance.md.
 The instruction set is the processor's best, or INTERP_FAST_ISA.
 """
 
@@ -22,7 +23,7 @@ from interp_fast._bench.problem import Problem, Regime
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--full", action="store_true", help="the regimes of the README, not the small ones")
+    parser.addoption("--full", action="store_true", help="the regimes of docs/performance.md, not the small ones")
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:

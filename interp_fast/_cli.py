@@ -168,7 +168,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--peers", nargs="+", metavar="NAME", help="some of our backends and libraries (default: all)")
     bench.add_argument("--out", type=Path, metavar="DIR", help="folder for bench.json, bench.txt, bench.md, bench.png")
-    bench.add_argument("--markdown", action="store_true", help="print the table of the README")
+    bench.add_argument("--markdown", action="store_true", help="print the table of docs/performance.md")
     return parser
 
 

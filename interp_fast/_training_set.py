@@ -45,6 +45,7 @@ class TrainingSet:
         self.type = _arrays.result_type(rows.dtype)
         self._lock = threading.Lock()
         self._prepared: Any = None
+        self.memo: dict[Any, Any] = {}  # what was found out about the rows and may be asked for again
 
     @property
     def prepared(self) -> Any:

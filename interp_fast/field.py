@@ -16,6 +16,7 @@ from ._oracle import Oracle, Point
 from ._results import Record
 from ._schedule import Schedule, check_schedule
 from ._training_set import TrainingSet
+from ._weights import third_moment
 from .schedules import Linear
 
 __all__ = ["Field", "Posterior"]
@@ -27,7 +28,7 @@ _STATISTICS = ("log_norm", "ess", "entropy", "variance", "gap", "log_rest", "dro
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Posterior(Record):
-    """The posterior over training rows, p(row | x, t), of M queries.
+    """The posterior over training rows, p(row | x, t), of M queries; of a single query (d,) without the leading axis.
 
     Attributes
     ----------
@@ -55,8 +56,6 @@ class Posterior(Record):
         Bound on the posterior mass of rows left out.
     certificate : (M,)
         Bound on |mean - dense mean| / R from skipped work.
-
-    For a single query (d,) the leading axis is absent.
     """
 
     mean: npt.NDArray[Any]
@@ -391,6 +390,37 @@ class Field:
         return Level(self, alpha, sigma)
 
     # Private
+
+    def _average(self, x: Float, alpha: Float, sigma: Float) -> Float:
+        """The posterior mean of the rows, unrounded, at given levels (M,)."""
+        _arrays.check_finite(x, "x")
+        mean: Float = self._oracle.evaluate(self._oracle.still(alpha, sigma), x, "mean")["mean"]
+        return mean
+
+    def _pullback(
+        self, x: Float, alpha: Float, sigma: Float, g: Float, *, levels: bool
+    ) -> tuple[Float, Float | None, Float | None]:
+        """The gradient of g . :meth:`_average` in x (M, d) and, with ``levels``, in alpha and sigma (M,).
+
+        With T = sum_i w_i |e_i|^2 e_i, e_i = x_i - m, r = x - alpha m: dm/dx = (alpha / S) C,
+        dm/dalpha = (C (r - alpha m) - alpha T) / S at fixed S, and dm/dS = (alpha^2 T - 2 alpha C r) / (2 S^2).
+        """
+        p = self._oracle.still(alpha, sigma)
+        p.forbid(p.s2 == 0, "gradient of the posterior mean does not exist where sigma = 0")
+        found = self._oracle.evaluate(p, x, "jvp", *(["mean"] if levels else []), u=g)
+        product = found["jvp"]
+        in_x = (p.alpha / p.s2)[:, None] * product
+        if not levels:
+            return in_x, None, None
+        mean, third = found["mean"], np.zeros(len(x))
+        if (some := p.alpha > 0).any():
+            s = np.sqrt(p.s2)
+            third[some] = third_moment(self._oracle.training_set, x[some], p.alpha[some], s[some], g[some])
+        along_r = np.einsum("ij,ij->i", product, x - p.alpha[:, None] * mean)
+        along_mean = np.einsum("ij,ij->i", product, mean)
+        in_s2 = p.alpha * (0.5 * p.alpha * third - along_r) / p.s2**2
+        in_alpha = (along_r - p.alpha * (along_mean + third)) / p.s2 + 2 * self.bandwidth**2 * p.alpha * in_s2
+        return in_x, in_alpha, 2 * p.sigma * in_s2
 
     def _queries(self, x: Any, t: Any) -> tuple[Point, Float, bool, np.dtype[Any], Callable[[Any], Any]]:
         wide, single, given, kind = _arrays.queries(x, self.d)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from . import _arrays, _random
 from ._attribution import Attribution
 from ._oracle import Form, Oracle
+from ._progress import reporter
 from ._results import Record, axes
 from ._run import Run
 from ._step_table import StepTable, check_steps
@@ -211,7 +211,7 @@ def sample(
     if truth is not None and tol is not None:
         truth = replace(truth, tol=_arrays.number(tol, "tol", least=0.0))
     shares = Attribution(truth.training_set, steps, len(start)) if attribution and truth is not None else None
-    report = _reporter(progress)
+    report = reporter(progress, "sampling: row")
     run = Run(steps, state, source, truth, model, error, shares, form)
     for done in run.rows(_stops(steps, kept if path is not None else (), report is not None)):
         if path is not None and done in kept:
@@ -346,19 +346,3 @@ def _stops(steps: StepTable, kept: Any, reporting: bool) -> list[int]:
     if reporting:
         stops |= set(range(0, rows, max(1, rows // _REPORTS))) - {0}
     return sorted(stops)
-
-
-def _reporter(progress: Any) -> Callable[[int, int], None] | None:
-    if progress is None or progress is False:
-        return None
-    if callable(progress):
-        return progress  # type: ignore[no-any-return]
-    if progress is not True:
-        msg = f"progress must be True, False or a callable as progress(done, rows); got {progress!r}."
-        raise TypeError(msg)
-
-    def line(done: int, total: int) -> None:
-        sys.stderr.write(f"\rsampling: row {done} of {total}" + ("\n" if done == total else ""))
-        sys.stderr.flush()
-
-    return line
