@@ -13,7 +13,7 @@ from ._random import NoiseKey
 from .auditing import Audit, audit
 from .field import Field, Posterior
 from .losses import OptimalLoss, optimal_loss
-from .metrics import Memorization, memorization
+from .metrics import Background, Memorization, Neighbours, memorization, nearest
 from .model import Model
 from .sampling import Samples, Terms, sample
 from .schedules import (
@@ -48,6 +48,7 @@ __version__ = "0.1.0"
 __all__ = [
     "VP",
     "Audit",
+    "Background",
     "Coefficients",
     "Custom",
     "Discrete",
@@ -57,6 +58,7 @@ __all__ = [
     "Linear",
     "Memorization",
     "Model",
+    "Neighbours",
     "NoiseKey",
     "OptimalLoss",
     "Posterior",
@@ -80,6 +82,7 @@ __all__ = [
     "heun",
     "memorization",
     "multistep",
+    "nearest",
     "optimal_loss",
     "perturb",
     "sample",
@@ -93,9 +96,9 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "experiments":  # loaded when it is first used
+    if name in ("experiments", "torch"):  # loaded when they are first used
         import importlib
 
-        return importlib.import_module(".experiments", __name__)
+        return importlib.import_module(f".{name}", __name__)
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)
