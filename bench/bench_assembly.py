@@ -21,12 +21,12 @@ from interp_fast import _core
 _FUNCTION = re.compile(r"^([0-9a-f]+) <(.*)>:$")
 _INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+(\S+)\s*(.*)$")
 _JUMP = re.compile(r"^([0-9a-f]+) <")
-_LOOP = re.compile(r"::(scores|look_at|add_rows|add_along|dot_few|add_few)")
+_LOOP = re.compile(r"::(scores|int8_scores|find_rows|add_rows|add_along|gemv_dot|gemv_add)(_of_panel)?<")
 _REGISTER = {"vnni": "%zmm", "v4": "%zmm", "v3": "%ymm"}
-# How many loops there are at least: of two types and two widths of a panel, or of the one type and width of the screen,
-# where rows are looked at with weights and without.
-_FLOATS = {"scores floats": 4, "add_rows floats": 4, "add_along floats": 4, "dot_few floats": 2, "add_few floats": 2}
-_BYTES = {"scores bytes": 1, "look_at bytes": 2}
+# How many loops there are at least: of two types and two widths of a panel, or of the one type and width of int8,
+# where rows are found with weights and without.
+_FLOATS = {"scores floats": 4, "add_rows floats": 4, "add_along floats": 4, "gemv_dot floats": 2, "gemv_add floats": 2}
+_BYTES = {"int8_scores bytes": 1, "find_rows bytes": 2}
 _PRODUCTS = {"vnni": _BYTES, "v4": _FLOATS, "v3": _FLOATS | _BYTES}
 
 

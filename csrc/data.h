@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "buffer.h"
-#include "coarse.h"
-#include "kernels.h"
+#include "kernels/kernels.h"
+#include "quantized_rows.h"
 
 namespace interp_fast {
 
@@ -20,17 +20,17 @@ struct Data {
   // rounding of X is that of the difference; center is what the rounded shift makes it.
   std::vector<double> center;
   double unit, inverse;
-  bool wide;  // of float64, or of a size that float32 has no unit for: all work is in float64
+  bool in_float64;  // of float64, or of a size that float32 has no unit for: all work is in float64
   Buffer<float> shift32;
   Buffer<double> shift64;
   double value_error;      // what rounding may move the value of a byte, as a number of X
   std::vector<double> n2;  // |X_i|^2
   // In units of `unit`: weighted rms distance to the mean, and the largest |X| of a row of non-zero weight.
-  double radius, reach;
+  double radius, max_norm;
   double log_w_max, log_w_span;
-  int64_t active;                  // rows of non-zero weight
-  int64_t heaviest;                // one of the largest weight
-  std::unique_ptr<Coarse> coarse;  // nullptr: not to be kept
+  int64_t active;                            // rows of non-zero weight
+  int64_t heaviest;                          // one of the largest weight
+  std::unique_ptr<QuantizedRows> quantized;  // nullptr: not to be kept
 
   template <class T>
   const T* shift() const;

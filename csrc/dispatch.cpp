@@ -15,7 +15,7 @@ IF_DECLARE(base)
 IF_DECLARE(v3)
 IF_DECLARE(v4)
 namespace vnni {
-extern const ScreenKernels screen_kernels;
+extern const Int8Kernels int8_kernels;
 }
 #endif
 #undef IF_DECLARE
@@ -57,12 +57,12 @@ const KernelTable& active_kernels() {
   return *table;
 }
 
-const ScreenKernels* active_screen() {
+const Int8Kernels* active_int8() {
   const KernelTable& table = active_kernels();
 #ifdef IF_X86
-  if (&table == &v4::kernel_table && __builtin_cpu_supports("avx512vnni")) return &vnni::screen_kernels;
+  if (&table == &v4::kernel_table && __builtin_cpu_supports("avx512vnni")) return &vnni::int8_kernels;
 #endif
-  return table.screen;
+  return table.int8;
 }
 
 void set_isa(const std::string& name) { active.store(find(name, "isa"), std::memory_order_release); }

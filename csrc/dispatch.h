@@ -4,14 +4,14 @@
 #include <string>
 #include <vector>
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 namespace interp_fast {
 
 // The table in use. First use reads INTERP_FAST_ISA; std::invalid_argument if it names nothing that runs here.
 const KernelTable& active_kernels();
-// The screen that goes with that table on this processor, or nullptr.
-const ScreenKernels* active_screen();
+// The int8 kernels that go with that table on this processor, or nullptr.
+const Int8Kernels* active_int8();
 void set_isa(const std::string& name);
 std::vector<std::string> supported_isas();  // best first
 

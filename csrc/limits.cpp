@@ -44,7 +44,7 @@ std::map<std::string, double> limits(const char* memory, int64_t bytes, int thre
                                             const int64_t count = std::min(kPiece, bytes - piece * kPiece);
                                             return kernels.read(memory + piece * kPiece, count);
                                           })}};
-  if (const ScreenKernels* screen = active_screen()) rates["dot_int8"] = arithmetic(screen->limit, 500000);
+  if (const Int8Kernels* int8 = active_int8()) rates["dot_int8"] = arithmetic(int8->limit, 500000);
   return rates;
 }
 

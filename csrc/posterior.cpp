@@ -1,16 +1,17 @@
 // Every query ends in one of four ways, each the cheapest that keeps the promised accuracy where it applies:
 //
 //   the prior   alpha = 0, or all rows equal: the posterior is the weights;
-//   sums        all rows, in the arithmetic of the products (sum.h), when rounding a logit does not matter but for the
-//               heaviest rows, whose weights are then corrected;
-//   few rows    those that rigorous bounds on the scores leave over (collect.h), in float64 from the rows as given.
-//               Where bytes can give the bounds (screen-inl.h), that is the fastest way as soon as it may succeed;
-//   low         all rows, where these have few dimensions (low.h): exact differences are cheap there.
+//   sums        all rows, in the arithmetic of the products (dense.h), when rounding a logit does not matter but for
+//               the heaviest rows, whose weights are then corrected;
+//   candidates  the few rows that rigorous bounds on the scores leave over (filter.h), refined: in float64 from the
+//               rows as given. Where int8 can give the bounds (int8-inl.h), that is the fastest way as soon as it may
+//               succeed;
+//   lowdim      all rows, where these have few dimensions (lowdim.h): exact differences are cheap there.
 //
 // Off-weights, and a variance, may be made of rows whose share drowns in sums that hold the heaviest ones, too. Those
-// few are then set apart: the sums are formed without them, and they are added in float64.
+// few are then excluded: the sums are formed without them, and they are added in float64.
 //
-// Data stored in less than float64 have one more way between sums and few rows: sums in float64, for queries whose
+// Data stored in less than float64 have one more way between sums and candidates: sums in float64, for queries whose
 // logits need more digits than float32 has while many rows still count.
 #include "posterior.h"
 
@@ -18,11 +19,11 @@
 #include <cmath>
 #include <numeric>
 
-#include "collect.h"
+#include "answer.h"
+#include "dense.h"
 #include "dispatch.h"
-#include "exact.h"
-#include "low.h"
-#include "sum.h"
+#include "filter.h"
+#include "lowdim.h"
 
 namespace interp_fast {
 namespace {
@@ -30,22 +31,22 @@ namespace {
 // What float32 and float64 results promise, with a margin; in float64 sums of float32 data rounding is no concern. The
 // shares of off-weights and of the variance are what leaves 1e-3 (1e-9) of differences whose terms are off by some
 // 2^-22 (2^-51).
-constexpr Promise kSingle = {0x1p-13, 0x1p-19, 0x1p-16, 5e-6, 0x1p-8, 0x1p-8, 0x1p-16};
-constexpr Promise kDouble = {0x1p-32, 0x1p-35, 0x1p-36, 5e-11, 0x1p-16, 0x1p-16, 0x1p-36};
-constexpr Promise kSingleInDouble = {0x1p-13, 0x1p-19, 0x1p-16, 5e-6, 0x1p-20, 0x1p-26, 0x1p-16};
+constexpr Accuracy kFloat32 = {0x1p-13, 0x1p-19, 0x1p-16, 5e-6, 0x1p-8, 0x1p-8, 0x1p-16};
+constexpr Accuracy kFloat64 = {0x1p-32, 0x1p-35, 0x1p-36, 5e-11, 0x1p-16, 0x1p-16, 0x1p-36};
+constexpr Accuracy kFloat32InFloat64 = {0x1p-13, 0x1p-19, 0x1p-16, 5e-6, 0x1p-20, 0x1p-26, 0x1p-16};
 
 constexpr double kListBytes = 0x1p28;  // most memory for lists of rows
-// Bytes are tried where the cut is at most this share of what is between the nearest row and a common one. Measured on
+// Int8 is tried where the cut is at most this share of what is between the nearest row and a common one. Measured on
 // images and on a curved sheet in 64 to 3072 dimensions: about the largest at which most attempts succeed.
 constexpr double kSharp = 0.35;
-// Up to this share the heaviest rows may hide what off-weights are made of from sums: of images and of a curved sheet
-// in 64 dimensions for 4 queries in 100 at 2.1, for half at 1.2, for nearly all at 0.7. They are found before, for a
-// tenth of what a pass costs.
-constexpr double kHiding = 2.5;
-constexpr double kHidingCut = 3;    // nats: lighter rows are no more than others, and ...
-constexpr size_t kMostHiding = 16;  // ... so are rows with more than so many like them
-constexpr int64_t kWave = 1 << 13;  // queries that have lists at once
-constexpr int64_t kProbe = 32;      // queries that show whether it is worth while for the others
+// Up to this share the heaviest rows may dominate what off-weights are made of from sums: of images and of a curved
+// sheet in 64 dimensions for 4 queries in 100 at 2.1, for half at 1.2, for nearly all at 0.7. They are found before,
+// for a tenth of what a pass costs.
+constexpr double kDominated = 2.5;
+constexpr double kDominatedCut = 3;     // nats: lighter rows are no more than others, and ...
+constexpr size_t kMostDominating = 16;  // ... so are rows with more than so many like them
+constexpr int64_t kBatch = 1 << 13;     // queries that have lists at once
+constexpr int64_t kProbe = 32;          // queries that show whether it is worth while for the others
 
 // The posterior is the weights, whatever the query.
 void write_prior(const Data& data, const std::vector<Query>& queries, const Outputs& out, int threads) {
@@ -96,69 +97,69 @@ void write_prior(const Data& data, const std::vector<Query>& queries, const Outp
 }
 
 // Sums are to be formed without the rows of these lists.
-void set_apart(const Data& data, Query* queries, const std::vector<Shortlist>& lists, bool proven, int threads) {
-  std::vector<Candidates> rows = measure(data, queries, lists, threads);
+void exclude(const Data& data, Query* queries, const std::vector<CandidateList>& lists, bool exact_top, int threads) {
+  std::vector<Candidates> rows = refine(data, queries, lists, threads);
   for (size_t q = 0; q < lists.size(); q++) {
     if (rows[q].rows.empty()) continue;
-    queries[q].apart = std::make_shared<const Apart>(Apart{std::move(rows[q]), proven});
+    queries[q].excluded = std::make_shared<const Excluded>(Excluded{std::move(rows[q]), exact_top});
   }
 }
 
-// Sets rows apart that are the heaviest as far as bytes tell; the sums will tell whether they are.
-void find_heaviest(const Data& data, std::vector<Query>& queries, const ScreenKernels& bytes, size_t k, int threads) {
+// Excludes rows that are the heaviest as far as int8 tells; the sums will tell whether they are.
+void exclude_heaviest(const Data& data, std::vector<Query>& queries, const Int8Kernels& int8, size_t k, int threads) {
   std::vector<Query> near = queries;
-  for (Query& query : near) query.cut = std::min(query.cut, kHidingCut);
-  const Wanted wanted = {k, true, 1024 + 4 * k, std::max(kMostHiding, 2 * k), false};
+  for (Query& query : near) query.cut = std::min(query.cut, kDominatedCut);
+  const FilterOptions wanted = {k, true, 1024 + 4 * k, std::max(kMostDominating, 2 * k), false};
   const int64_t count = static_cast<int64_t>(queries.size());
-  for (int64_t first = 0; first < count; first += kWave) {
-    const int64_t size = std::min(kWave, count - first);
-    const auto lists = collect_by_bytes(data, bytes, near.data() + first, size, wanted, threads);
-    set_apart(data, queries.data() + first, lists, false, threads);
+  for (int64_t first = 0; first < count; first += kBatch) {
+    const int64_t size = std::min(kBatch, count - first);
+    const auto lists = filter_by_int8(data, int8, near.data() + first, size, wanted, threads);
+    exclude(data, queries.data() + first, lists, false, threads);
   }
 }
 
-// How the rows that count are found: from bytes or, nullptr, from products in T; and whether however many they are.
-struct Look {
-  const ScreenKernels* bytes;
+// How candidates are found: by int8 or, nullptr, by products in T; and whether however many they are.
+struct FilterBy {
+  const Int8Kernels* int8;
   bool always;
 };
-constexpr Look kProducts = {nullptr, false}, kAlways = {nullptr, true};
+constexpr FilterBy kProducts = {nullptr, false}, kAlways = {nullptr, true};
 
-// Queries by the few rows that count: within the cut of the `depth` heaviest, and the top rows asked for. Those with
-// too many come back, unless `always`.
+// Queries by their candidates: the rows within the cut of the `heaviest` heaviest, and the top rows asked for. Those
+// with too many come back, unless `always`.
 template <class T>
-std::vector<Query> few_rows(const Data& data, const std::vector<Query>& queries, const double* u, const Outputs& out,
-                            int64_t depth, Look look, int threads) {
-  const bool always = look.always;
+std::vector<Query> by_candidates(const Data& data, const std::vector<Query>& queries, const double* u,
+                                 const Outputs& out, int64_t heaviest, FilterBy by, int threads) {
+  const bool always = by.always;
   std::vector<Query> rest;
-  const double row_bytes = sizeof(Shortlist::Entry), n = static_cast<double>(data.rows.n);
+  const double row_bytes = sizeof(CandidateList::Entry), n = static_cast<double>(data.rows.n);
   const int64_t count = static_cast<int64_t>(queries.size());
-  const int64_t wave = always ? std::max<int64_t>(1, static_cast<int64_t>(kListBytes / (row_bytes * n))) : kWave;
-  const size_t k = static_cast<size_t>(std::min(data.active, std::max(depth, out.top)));
-  for (int64_t first = 0; first < count; first += wave) {
-    const int64_t size = std::min(wave, count - first);
+  const int64_t batch = always ? std::max<int64_t>(1, static_cast<int64_t>(kListBytes / (row_bytes * n))) : kBatch;
+  const size_t k = static_cast<size_t>(std::min(data.active, std::max(heaviest, out.top)));
+  for (int64_t first = 0; first < count; first += batch) {
+    const int64_t size = std::min(batch, count - first);
     // One float64 difference costs some three times what the row costs in a float64 sum of all, and much more than to
-    // look at its bytes.
-    const double worth = look.bytes ? n / 32 : n / 4 + 64;
+    // look at it in int8.
+    const double worth = by.int8 ? n / 32 : n / 4 + 64;
     const double most = std::min(worth, kListBytes / (row_bytes * static_cast<double>(size)));
     const size_t capacity = always ? SIZE_MAX : std::max<size_t>(256, static_cast<size_t>(most));
     const Query* const from = queries.data() + first;
-    const Wanted wanted = {k, true, capacity};
-    std::vector<Shortlist> lists = look.bytes ? collect_by_bytes(data, *look.bytes, from, size, wanted, threads)
-                                              : collect<T>(data, from, size, wanted, threads);
-    std::vector<Query> kept, crowded;
-    std::vector<Shortlist> kept_lists, crowded_lists;
+    const FilterOptions wanted = {k, true, capacity};
+    std::vector<CandidateList> lists = by.int8 ? filter_by_int8(data, *by.int8, from, size, wanted, threads)
+                                               : filter<T>(data, from, size, wanted, threads);
+    std::vector<Query> kept, overflowed;
+    std::vector<CandidateList> kept_lists, overflowed_lists;
     for (int64_t q = 0; q < size; q++) {
       Query query = queries[first + q];
       if (out.work && !query.counted) out.work[query.index] = 0.5;
       query.counted = true;
       const bool all = !lists[q].overflowed();
-      (all ? kept : crowded).push_back(query), (all ? kept_lists : crowded_lists).push_back(std::move(lists[q]));
+      (all ? kept : overflowed).push_back(query), (all ? kept_lists : overflowed_lists).push_back(std::move(lists[q]));
     }
-    if (out.off_weights()) set_apart(data, crowded.data(), crowded_lists, true, threads);
-    rest.insert(rest.end(), crowded.begin(), crowded.end());
-    const std::vector<Candidates> candidates = measure(data, kept.data(), kept_lists, threads);
-    const std::vector<Used> used = finish_exact(data, kept.data(), candidates, {}, u, out, threads);
+    if (out.off_weights()) exclude(data, overflowed.data(), overflowed_lists, true, threads);
+    rest.insert(rest.end(), overflowed.begin(), overflowed.end());
+    const std::vector<Candidates> candidates = refine(data, kept.data(), kept_lists, threads);
+    const std::vector<AnswerInfo> used = finish_exact(data, kept.data(), candidates, {}, u, out, threads);
     std::vector<Query> flat;
     size_t copies = 0;
     for (size_t q = 0; q < kept.size(); q++) {
@@ -169,20 +170,20 @@ std::vector<Query> few_rows(const Data& data, const std::vector<Query>& queries,
         flat.push_back(kept[q]), copies = std::max(copies, used[q].copies);
       }
     }
-    // Copies of the heaviest row hid the rows that make the variance: look beyond them.
-    if (!flat.empty()) few_rows<T>(data, flat, u, out, static_cast<int64_t>(copies) + 1, kAlways, threads);
+    // Copies of the heaviest row dominated the rows that make the variance: look beyond them.
+    if (!flat.empty()) by_candidates<T>(data, flat, u, out, static_cast<int64_t>(copies) + 1, kAlways, threads);
   }
   return rest;
 }
 
-// Queries by the few rows that bytes leave over; those with too many come back. Whether a query has few is decided by
+// Queries by the candidates that int8 leaves over; those with too many come back. Whether it has few is decided by
 // its noise above all, so that a few tell up to where it is worth while to try.
 template <class T>
-std::vector<Query> screened(const Data& data, std::vector<Query> queries, const double* u, const Outputs& out,
-                            int64_t depth, int threads) {
+std::vector<Query> by_int8_candidates(const Data& data, std::vector<Query> queries, const double* u, const Outputs& out,
+                                      int64_t heaviest, int threads) {
   const int64_t count = static_cast<int64_t>(queries.size());
-  const Look look = {screen_for(data, count), false};
-  if (!look.bytes) return queries;
+  const FilterBy by = {int8_for(data, count), false};
+  if (!by.int8) return queries;
   const auto noise = [](const Query& query) { return query.s2 / (query.alpha * query.alpha); };
   std::sort(queries.begin(), queries.end(), [&](const Query& a, const Query& b) {
     return noise(a) != noise(b) ? noise(a) < noise(b) : a.index < b.index;
@@ -192,7 +193,7 @@ std::vector<Query> screened(const Data& data, std::vector<Query> queries, const 
     const bool first = count <= 2 * kProbe || q * kProbe / count != (q + 1) * kProbe / count;
     (first ? probe : others).push_back(queries[q]);
   }
-  std::vector<Query> rest = few_rows<T>(data, probe, u, out, depth, look, threads);
+  std::vector<Query> rest = by_candidates<T>(data, probe, u, out, heaviest, by, threads);
   // Up to the noise below which most succeed; an attempt in vain costs a fraction of what one that succeeds saves.
   double limit = -1;
   int64_t balance = 0, best = 0;
@@ -205,7 +206,7 @@ std::vector<Query> screened(const Data& data, std::vector<Query> queries, const 
   const auto beyond = std::partition(others.begin(), others.end(), [&](const Query& q) { return noise(q) <= limit; });
   rest.insert(rest.end(), beyond, others.end());
   others.erase(beyond, others.end());
-  const std::vector<Query> failed = few_rows<T>(data, others, u, out, depth, look, threads);
+  const std::vector<Query> failed = by_candidates<T>(data, others, u, out, heaviest, by, threads);
   rest.insert(rest.end(), failed.begin(), failed.end());
   return rest;
 }
@@ -214,40 +215,41 @@ std::vector<Query> screened(const Data& data, std::vector<Query> queries, const 
 template <class T>
 void posterior_in(const Data& data, const std::vector<Query>& queries, const double* u, const Outputs& out,
                   int threads) {
-  constexpr bool kWide = sizeof(T) == 8;
-  constexpr Promise kPromise = kWide ? kDouble : kSingle;
-  const int64_t depth = out.off_weights() ? 2 : 1;
-  std::vector<Query> prior, left, dense, hidden, sharp, late;
+  constexpr bool kFloat64Only = sizeof(T) == 8;
+  constexpr Accuracy kAccuracy = kFloat64Only ? kFloat64 : kFloat32;
+  const int64_t heaviest = out.off_weights() ? 2 : 1;
+  std::vector<Query> prior, left, dense, dominated, sharp, late;
   for (const Query& query : queries) {
     const bool is_prior = data.radius == 0 || (query.alpha == 0 && !out.jvp);
     (is_prior ? prior : left).push_back(query);
   }
   write_prior(data, prior, out, threads);
-  if (data.rows.d <= kLowDims) left = low_pass<T>(data, left, u, out, kPromise, threads);
+  if (data.rows.d <= kLowdim) left = lowdim_pass<T>(data, left, u, out, kAccuracy, threads);
   for (const Query& query : left) {
-    const bool sums = summable<T>(data, query, kPromise);
-    const double reach = query.alpha * data.radius, span = query.cut * query.variance / (reach * reach);
-    const bool hides = out.off_weights() && span <= kHiding;
-    (!sums ? late : span <= kSharp ? sharp : hides ? hidden : dense).push_back(query);
+    const bool sums = summable<T>(data, query, kAccuracy);
+    const double radius = query.alpha * data.radius, share = query.cut * query.variance / (radius * radius);
+    const bool dominates = out.off_weights() && share <= kDominated;
+    (!sums ? late : share <= kSharp ? sharp : dominates ? dominated : dense).push_back(query);
   }
   const auto add = [](std::vector<Query>& to, const std::vector<Query>& from) {
     to.insert(to.end(), from.begin(), from.end());
   };
-  for (const Query& query : screened<T>(data, std::move(sharp), u, out, depth, threads)) {
-    (out.off_weights() && !query.apart ? hidden : dense).push_back(query);
+  for (const Query& query : by_int8_candidates<T>(data, std::move(sharp), u, out, heaviest, threads)) {
+    (out.off_weights() && !query.excluded ? dominated : dense).push_back(query);
   }
-  if (const ScreenKernels* bytes = screen_for(data, static_cast<int64_t>(hidden.size()))) {
-    find_heaviest(data, hidden, *bytes, static_cast<size_t>(std::min(data.active, std::max(depth, out.top))), threads);
+  if (const Int8Kernels* int8 = int8_for(data, static_cast<int64_t>(dominated.size()))) {
+    exclude_heaviest(data, dominated, *int8, static_cast<size_t>(std::min(data.active, std::max(heaviest, out.top))),
+                     threads);
   }
-  add(dense, hidden);
+  add(dense, dominated);
   // Where float32 does not tell logits apart, few rows count.
-  if (const ScreenKernels* bytes = screen_for(data, static_cast<int64_t>(late.size()))) {
-    late = few_rows<T>(data, late, u, out, depth, {bytes, false}, threads);
+  if (const Int8Kernels* int8 = int8_for(data, static_cast<int64_t>(late.size()))) {
+    late = by_candidates<T>(data, late, u, out, heaviest, {int8, false}, threads);
   }
-  add(late, sum_pass<T>(data, dense, u, out, kPromise, threads));
-  std::vector<Query> crowded = few_rows<T>(data, late, u, out, depth, kProducts, threads);
-  if (!kWide) crowded = sum_pass<double>(data, crowded, u, out, kSingleInDouble, threads);
-  few_rows<T>(data, crowded, u, out, depth, kAlways, threads);
+  add(late, dense_pass<T>(data, dense, u, out, kAccuracy, threads));
+  std::vector<Query> overflowed = by_candidates<T>(data, late, u, out, heaviest, kProducts, threads);
+  if (!kFloat64Only) overflowed = dense_pass<double>(data, overflowed, u, out, kFloat32InFloat64, threads);
+  by_candidates<T>(data, overflowed, u, out, heaviest, kAlways, threads);
 }
 
 // Fills in |x~|^2, `largest` and `displacement`, in several chains; differences are rounded as those that panels are
@@ -290,7 +292,7 @@ std::vector<Query> normal_form(const Data& data, const double* x, int64_t querie
 
 void posterior(const Data& data, const double* x, int64_t queries, const double* alpha, const double* sigma,
                const double* cut, const double* u, const Outputs& out, int threads) {
-  if (data.wide) {
+  if (data.in_float64) {
     posterior_in<double>(data, normal_form(data, x, queries, alpha, sigma, cut, threads), u, out, threads);
   } else {
     posterior_in<float>(data, normal_form(data, x, queries, alpha, sigma, cut, threads), u, out, threads);
@@ -302,24 +304,24 @@ void nearest(const Data& data, const double* x, int64_t queries, double alpha, i
   const std::vector<double> alphas(static_cast<size_t>(queries), alpha), zeros(static_cast<size_t>(queries), 0.0);
   std::vector<Query> all = normal_form(data, x, queries, alphas.data(), zeros.data(), zeros.data(), threads);
   for (Query& query : all) query.s2 = query.variance = 0;
-  const auto pass = [&](const std::vector<Query>& some, Look look) {
-    const bool always = look.always;
+  const auto pass = [&](const std::vector<Query>& some, FilterBy by) {
+    const bool always = by.always;
     std::vector<Query> rest;
-    const double bytes = sizeof(Shortlist::Entry) * static_cast<double>(data.rows.n);
+    const double bytes = sizeof(CandidateList::Entry) * static_cast<double>(data.rows.n);
     const int64_t count = static_cast<int64_t>(some.size());
-    const int64_t wave = always ? std::max<int64_t>(1, static_cast<int64_t>(kListBytes / bytes)) : kWave;
-    for (int64_t first = 0; first < count; first += wave) {
-      const int64_t size = std::min(wave, count - first);
+    const int64_t batch = always ? std::max<int64_t>(1, static_cast<int64_t>(kListBytes / bytes)) : kBatch;
+    for (int64_t first = 0; first < count; first += batch) {
+      const int64_t size = std::min(batch, count - first);
       const size_t capacity = always ? SIZE_MAX
                                      : std::max<size_t>(static_cast<size_t>(4 * k + 256),
-                                                        static_cast<size_t>(kListBytes / sizeof(Shortlist::Entry)) /
+                                                        static_cast<size_t>(kListBytes / sizeof(CandidateList::Entry)) /
                                                             static_cast<size_t>(size));
       const Query* const from = some.data() + first;
-      const Wanted wanted = {static_cast<size_t>(k), false, capacity};
-      const std::vector<Shortlist> lists = look.bytes ? collect_by_bytes(data, *look.bytes, from, size, wanted, threads)
-                                           : data.wide ? collect<double>(data, from, size, wanted, threads)
-                                                       : collect<float>(data, from, size, wanted, threads);
-      const std::vector<Candidates> candidates = measure(data, from, lists, threads);
+      const FilterOptions wanted = {static_cast<size_t>(k), false, capacity};
+      const std::vector<CandidateList> lists = by.int8 ? filter_by_int8(data, *by.int8, from, size, wanted, threads)
+                                               : data.in_float64 ? filter<double>(data, from, size, wanted, threads)
+                                                                 : filter<float>(data, from, size, wanted, threads);
+      const std::vector<Candidates> candidates = refine(data, from, lists, threads);
       for (int64_t q = 0; q < size; q++) {
         if (lists[q].overflowed()) {
           rest.push_back(from[q]);
@@ -337,7 +339,7 @@ void nearest(const Data& data, const double* x, int64_t queries, double alpha, i
     }
     return rest;
   };
-  if (const ScreenKernels* bytes = screen_for(data, queries)) all = pass(all, {bytes, false});
+  if (const Int8Kernels* int8 = int8_for(data, queries)) all = pass(all, {int8, false});
   pass(pass(all, kProducts), kAlways);
 }
 

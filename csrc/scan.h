@@ -2,7 +2,7 @@
 //
 // A task is one group times one slab. It decodes a block of rows into its worker's scratch and shows it to all panels
 // of the group, a few at a time, before going on to the next, so that X is read from memory and decoded once per group.
-// (Where all queries are a few, the kernels read the rows as stored.) Groups, slabs and blocks follow from shapes alone
+// (In the shapes of a GEMV the kernels read the rows as stored.) Groups, slabs and blocks follow from shapes alone
 // and a task never looks at another, so that no bit of a result depends on who runs what; what tasks leave behind is
 // merged in the order of the slabs. Those become shorter towards the last rows, so that workers come to the end at
 // about the same time.
@@ -26,11 +26,11 @@ struct Candidates {
   std::vector<double> c;
 };
 
-// Rows that are left out of sums, for they would drown the others, and added in float64. `proven`: no other row is
+// Rows that are left out of sums, for they dominate the others, and added in float64. `exact_top`: no other row is
 // heavier than the lightest that is asked for.
-struct Apart {
+struct Excluded {
   Candidates candidates;
-  bool proven;
+  bool exact_top;
 };
 
 struct Query {
@@ -43,13 +43,13 @@ struct Query {
   // In normal form: x~ = (x - alpha center) / unit, |x~|^2, S / unit^2, and the length of what rounding leaves out of
   // x~.
   double x2, variance, displacement;
-  bool counted;                        // its share of the work is known
-  std::shared_ptr<const Apart> apart;  // or nullptr
+  bool counted;                              // its share of the work is known
+  std::shared_ptr<const Excluded> excluded;  // or nullptr
 };
 
 // take(the first of some queries, how many), so many at a time.
 template <class Take>
-void in_waves(const std::vector<Query>& queries, int64_t most, Take take) {
+void in_batches(const std::vector<Query>& queries, int64_t most, Take take) {
   const int64_t count = static_cast<int64_t>(queries.size());
   for (int64_t first = 0; first < count; first += most) take(queries.data() + first, std::min(most, count - first));
 }
@@ -72,12 +72,12 @@ const TypedKernels<T>& typed(const KernelTable& table) {
 // How a pass is cut up; from shapes alone.
 struct Plan {
   int width;  // lanes of a panel
-  bool single, bytes;
+  bool gemv, int8;
   int64_t queries, panels, groups, slabs;
   int64_t together;                 // panels that are shown a block at once
   std::vector<int64_t> cuts;        // where slabs begin, and where the last one ends
   ptrdiff_t block_rows, chunk, ld;  // of a block: rows, dimensions of a chunk, numbers between rows of a chunk
-  ptrdiff_t size;                   // numbers of a panel's q (bytes, where it has those) and acc
+  ptrdiff_t size;                   // numbers of a panel's q or q8, and acc
 
   int64_t first_panel(int64_t group) const { return panels * group / groups; }
   int64_t group_of(int64_t panel) const { return ((panel + 1) * groups - 1) / panels; }
@@ -93,13 +93,13 @@ struct Panels {
   ptrdiff_t d;
   const PanelKernels<T>* kernels;
   Buffer<T> q, u, lanes;  // lanes: kLaneFields arrays
-  Buffer<int8_t> bytes;
+  Buffer<int8_t> q8;
   Buffer<int32_t> offset;
 
   Panel<T> panel(int64_t p) const {
     Panel<T> out{};
-    if (plan.bytes) {
-      out.bytes = bytes.get() + p * plan.size;
+    if (plan.int8) {
+      out.q8 = q8.get() + p * plan.size;
       out.offset = offset.get() + p * plan.width;
     } else {
       out.q = q.get() + p * plan.size;
@@ -118,20 +118,20 @@ struct Panels {
   }
   T* lanes_of(int64_t p) const { return lanes.get() + p * kLaneFields * plan.width; }
   // Where dimension k of a lane lies in q and acc.
-  ptrdiff_t at(int lane, ptrdiff_t k) const { return plan.single ? lane * plan.ld + k : k * plan.width + lane; }
+  ptrdiff_t at(int lane, ptrdiff_t k) const { return plan.gemv ? lane * plan.ld + k : k * plan.width + lane; }
 };
 
-constexpr int kFew = 8;                   // up to so many queries the rows are read faster than a panel is filled ...
-constexpr int64_t kFewDims = kFewTile;    // ... if they have so many numbers: no vector is wider
-constexpr ptrdiff_t kFewBytes = 1 << 18;  // of a block read as stored: it stays close to the core
-constexpr int64_t kShares = 8;            // a slab takes this part of what is left of all groups, ...
-constexpr int64_t kLeastRows = 960;       // ... but no fewer rows than make up for what a task costs
+constexpr int kGemvQueries = 8;            // up to so many queries the rows are read faster than a panel is filled ...
+constexpr int64_t kGemvDims = kGemvTile;   // ... if they have so many numbers: no vector is wider
+constexpr ptrdiff_t kGemvBytes = 1 << 18;  // of a block read as stored: it stays close to the core
+constexpr int64_t kShares = 8;             // a slab takes this part of what is left of all groups, ...
+constexpr int64_t kLeastRows = 960;        // ... but no fewer rows than make up for what a task costs
 
 // The kernels for so many queries.
 template <class T>
-const PanelKernels<T>& kernels_for(const KernelTable& table, int64_t queries, ptrdiff_t d) {
+const PanelKernels<T>& panel_kernels(const KernelTable& table, int64_t queries, ptrdiff_t d) {
   const TypedKernels<T>& kernels = typed<T>(table);
-  if (queries <= std::min(kFew, kernels.single.width) && d >= kFewDims) return kernels.single;
+  if (queries <= std::min(kGemvQueries, kernels.gemv.width) && d >= kGemvDims) return kernels.gemv;
   return queries <= kernels.narrow.width ? kernels.narrow : kernels.wide;
 }
 
@@ -148,27 +148,27 @@ Panels<T> make_panels(const Data& data, const PanelKernels<T>& kernels, int64_t 
   Plan& plan = panels.plan;
   const int64_t n = data.rows.n, d = data.rows.d;
   plan.width = panels.kernels->width;
-  plan.single = panels.kernels->single;
-  plan.bytes = panels.kernels->bytes;
+  plan.gemv = panels.kernels->gemv;
+  plan.int8 = panels.kernels->int8;
   plan.queries = queries;
   plan.panels = (queries + plan.width - 1) / plan.width;
   const int64_t per_group = std::max<int64_t>(1, group_queries / plan.width);
   plan.groups = (plan.panels + per_group - 1) / per_group;
-  const int64_t chunks = plan.single ? 1 : (d + kChunk - 1) / kChunk;
+  const int64_t chunks = plan.gemv ? 1 : (d + kChunk - 1) / kChunk;
   plan.chunk = (d + chunks - 1) / chunks;
   // An odd number of cache lines: rows never fall into few cache sets.
   const ptrdiff_t lines = static_cast<ptrdiff_t>(round_to_line<T>(plan.chunk) * sizeof(T) / kLine);
   plan.ld = (lines | 1) * static_cast<ptrdiff_t>(kLine / sizeof(T));
-  plan.size = plan.single ? plan.queries * plan.ld : plan.width * (plan.bytes ? (d + 3) / 4 * 4 : d);
+  plan.size = plan.gemv ? plan.queries * plan.ld : plan.width * (plan.int8 ? (d + 3) / 4 * 4 : d);
   plan.block_rows = kBlock;
-  if (plan.single) {
+  if (plan.gemv) {
     plan.block_rows =
-        std::clamp(kFewBytes / std::max<ptrdiff_t>(1, std::abs(data.rows.stride)), ptrdiff_t{kFewTile}, kFewBlock);
-    plan.block_rows -= plan.block_rows % kFewTile;
+        std::clamp(kGemvBytes / std::max<ptrdiff_t>(1, std::abs(data.rows.stride)), ptrdiff_t{kGemvTile}, kGemvBlock);
+    plan.block_rows -= plan.block_rows % kGemvTile;
   }
   const ptrdiff_t scores = plan.block_rows * plan.width * static_cast<ptrdiff_t>(sizeof(T));
-  plan.together = chunks == 1 || plan.bytes ? 1 : std::max<int64_t>(1, kTogetherBytes / scores);
-  const int64_t least = plan.single ? 2 * plan.block_rows : kLeastRows;
+  plan.together = chunks == 1 || plan.int8 ? 1 : std::max<int64_t>(1, kTogetherBytes / scores);
+  const int64_t least = plan.gemv ? 2 * plan.block_rows : kLeastRows;
   plan.cuts.push_back(0);
   for (int64_t first = 0; first < n; plan.cuts.push_back(first)) {
     const int64_t share = std::clamp((n - first) * plan.groups / kShares, std::min(least, most_rows), most_rows);
@@ -181,7 +181,7 @@ Panels<T> make_panels(const Data& data, const PanelKernels<T>& kernels, int64_t 
 
 // A score is a sum over at most kChunk terms in each of ceil(d / kChunk) chunks, then those; the operands, the norm
 // and the weight are rounded a few times more. See Higham, Accuracy and Stability of Numerical Algorithms, ch. 3. The
-// value of a byte has been rounded, too: beside X whose reach is not below 1/4.
+// value of a byte has been rounded, too: X has a norm of 1/4 or more.
 template <class T>
 double score_roundoff(const Data& data) {
   const ptrdiff_t d = data.rows.d;
@@ -278,14 +278,14 @@ struct Scratch {
   std::vector<Panel<T>> panels;  // of the group at hand
 
   Scratch(const Plan& plan, ptrdiff_t d)
-      : x(zeros(plan.single || plan.bytes ? 0 : (d + plan.chunk - 1) / plan.chunk * plan.block_rows * plan.ld)),
+      : x(zeros(plan.gemv || plan.int8 ? 0 : (d + plan.chunk - 1) / plan.chunk * plan.block_rows * plan.ld)),
         rows(static_cast<size_t>(3 * plan.block_rows)),
         s(static_cast<size_t>(plan.together * plan.block_rows * plan.width)),
         su(static_cast<size_t>(plan.block_rows * plan.width)),
         peak(static_cast<size_t>(plan.together * plan.width)),
         alive(static_cast<size_t>(plan.together * plan.block_rows)),
         stored(static_cast<size_t>(plan.block_rows)),
-        bytes(static_cast<size_t>(plan.bytes ? plan.block_rows * ((d + 3) / 4 * 4) : 0)) {}
+        bytes(static_cast<size_t>(plan.int8 ? plan.block_rows * ((d + 3) / 4 * 4) : 0)) {}
 
   // Panels that are shown a block at once have their own of what is about the block.
   void open(const Panels<T>& of, int64_t group) {
@@ -316,19 +316,19 @@ Block<T> make_block(const Data& data, const TypedKernels<T>& kernels, const Plan
   Block<T> block{};
   block.chunk = plan.chunk, block.chunk_stride = plan.block_rows * plan.ld, block.ld = plan.ld;
   block.d = data.rows.d;
-  const ptrdiff_t tile = plan.single ? kFewTile : kTile;
+  const ptrdiff_t tile = plan.gemv ? kGemvTile : kTile;
   block.rows = (count + tile - 1) / tile * tile;
   block.type = data.rows.type, block.inverse = static_cast<T>(data.inverse), block.shift = data.shift<T>();
   T* const x = scratch.x.get();
   T* const n2 = scratch.rows.get();
   T* const log_w = n2 + plan.block_rows;
-  T* const grain = log_w + plan.block_rows;
+  T* const scale = log_w + plan.block_rows;
   const char** const stored = scratch.stored.get();
-  block.n2 = n2, block.log_w = log_w, block.grain = grain;
-  if (plan.single) {
+  block.n2 = n2, block.log_w = log_w, block.scale = scale;
+  if (plan.gemv) {
     block.stored = stored;
-  } else if (plan.bytes) {
-    data.coarse->place(block, first, count, scratch.bytes.get());
+  } else if (plan.int8) {
+    data.quantized->place(block, first, count, scratch.bytes.get());
   } else {
     block.x = x;
     kernels.decode(data.rows, first, count, block.inverse, block.shift, block, x);
@@ -346,7 +346,7 @@ Block<T> make_block(const Data& data, const TypedKernels<T>& kernels, const Plan
     const int64_t row = first + i;
     const bool blank = i >= count || (!even && data.log_w[row] == -INFINITY);
     if (blank) {
-      n2[i] = static_cast<T>(kNever), log_w[i] = static_cast<T>(-kNever), grain[i] = 0;
+      n2[i] = static_cast<T>(kNever), log_w[i] = static_cast<T>(-kNever), scale[i] = 0;
       stored[i] = counting;
       for (ptrdiff_t k = 0; block.x && k < data.rows.d; k += plan.chunk) {
         T* const part = x + k / plan.chunk * block.chunk_stride + i * plan.ld;
@@ -358,17 +358,17 @@ Block<T> make_block(const Data& data, const TypedKernels<T>& kernels, const Plan
     n2[i] = static_cast<T>(norm), log_w[i] = static_cast<T>(w);
     stored[i] = counting = data.rows.data + row * data.rows.stride;
     longest = std::max(longest, norm), span = std::max(span, -w);
-    if (!plan.bytes) continue;
-    grain[i] = static_cast<T>(data.coarse->grain(row));
-    residual = std::max<double>(residual, data.coarse->residual(row));
+    if (!plan.int8) continue;
+    scale[i] = static_cast<T>(data.quantized->scale(row));
+    residual = std::max<double>(residual, data.quantized->residual(row));
   }
   // The next block follows this one in memory; beyond the last row of all there is nothing to fetch.
-  const ptrdiff_t stride = plan.bytes ? data.coarse->stride() : data.rows.stride;
-  block.ahead = (plan.bytes ? data.coarse->row(0) : data.rows.data) + (first + count) * stride;
+  const ptrdiff_t stride = plan.int8 ? data.quantized->stride() : data.rows.stride;
+  block.ahead = (plan.int8 ? data.quantized->row(0) : data.rows.data) + (first + count) * stride;
   block.ahead_bytes = std::max<ptrdiff_t>(0, (next - first - count) * stride);
-  block.reach = static_cast<T>(1.001 * std::sqrt(longest));
+  block.max_norm = static_cast<T>(1.001 * std::sqrt(longest));
   block.span = static_cast<T>(1.001 * span);
-  block.coarse = static_cast<T>(1.001 * residual);
+  block.residual = static_cast<T>(1.001 * residual);
   return block;
 }
 

@@ -9,34 +9,34 @@
 namespace interp_fast {
 namespace {
 
-constexpr double kPromise32 = 1e-4, kPromise64 = 1e-10;  // of float32 and float64 results, in the noise prediction
+constexpr double kNoise32 = 1e-4, kNoise64 = 1e-10;  // of float32 and float64 results, in the noise prediction
 
-// A number with what it leaves out.
-struct Twofold {
-  double high, low;
+// A number as an unevaluated sum: what is rounded, and what that leaves out.
+struct DoubleDouble {
+  double hi, lo;
 };
 
 // a + b, exactly (Knuth).
-Twofold two_sum(double a, double b) {
+DoubleDouble two_sum(double a, double b) {
   const double sum = a + b, of_b = sum - a;
   return {sum, (a - (sum - of_b)) + (b - of_b)};
 }
 
 // a b, exactly.
-Twofold two_product(double a, double b) {
+DoubleDouble two_product(double a, double b) {
   const double product = a * b;
   return {product, std::fma(a, b, -product)};
 }
 
 // |x - alpha row|^2 with twice the digits (Ogita, Rump and Oishi 2005).
-Twofold distance2(const double* x, double alpha, const double* row, size_t d) {
-  Twofold total = {0, 0};
+DoubleDouble distance2(const double* x, double alpha, const double* row, size_t d) {
+  DoubleDouble total = {0, 0};
   for (size_t k = 0; k < d; k++) {
-    const Twofold product = two_product(alpha, row[k]), difference = two_sum(x[k], -product.high);
-    const double low = difference.low - product.low;
-    const Twofold square = two_product(difference.high, difference.high), sum = two_sum(total.high, square.high);
-    total.high = sum.high;
-    total.low += sum.low + (square.low + (2 * difference.high + low) * low);
+    const DoubleDouble product = two_product(alpha, row[k]), difference = two_sum(x[k], -product.hi);
+    const double lo = difference.lo - product.lo;
+    const DoubleDouble square = two_product(difference.hi, difference.hi), sum = two_sum(total.hi, square.hi);
+    total.hi = sum.hi;
+    total.lo += sum.lo + (square.lo + (2 * difference.hi + lo) * lo);
   }
   return total;
 }
@@ -45,10 +45,10 @@ Twofold distance2(const double* x, double alpha, const double* row, size_t d) {
 
 bool ill_conditioned(const Data& data, const Query& query, double c, double variance, bool logits) {
   if (query.s2 == 0) return c > 0;
-  const double promise = data.rows.type == RowType::f64 ? kPromise64 : kPromise32;
+  const double accuracy = data.rows.type == RowType::f64 ? kNoise64 : kNoise32;
   const double rounding = kRoundoff<double> * c / (2 * query.s2);
   const double deviation = query.alpha * std::sqrt(variance / query.variance);
-  return rounding * std::max(logits ? 1.0 : 0.0, deviation) > promise / 4;
+  return rounding * std::max(logits ? 1.0 : 0.0, deviation) > accuracy / 4;
 }
 
 double largest_error(const Data& data, double c) {
@@ -63,11 +63,11 @@ std::vector<double> exact_differences(const Data& data, const Query& query, cons
     active_kernels().exact->values(data.rows, i, row.data());
     return distance2(query.x, query.alpha, row.data(), d);
   };
-  const Twofold from = measure(first);
-  const double least = 0x1p-103 * static_cast<double>(d) * from.high;
+  const DoubleDouble from = measure(first);
+  const double least = 0x1p-103 * static_cast<double>(d) * from.hi;
   for (int64_t i : rows) {
-    const Twofold to = measure(i);
-    const double difference = (to.high - from.high) + (to.low - from.low);
+    const DoubleDouble to = measure(i);
+    const double difference = (to.hi - from.hi) + (to.lo - from.lo);
     differences.push_back(std::abs(difference) < least ? 0.0 : difference);
   }
   return differences;

@@ -168,7 +168,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--peers", nargs="+", metavar="NAME", help="some of our backends and libraries (default: all)")
     bench.add_argument("--out", type=Path, metavar="DIR", help="folder for bench.json, bench.txt, bench.md, bench.png")
-    bench.add_argument("--markdown", action="store_true", help="print the table of the README")
+    bench.add_argument("--markdown", action="store_true", help="print the table of docs/performance.md")
     return parser
 
 
@@ -241,21 +241,14 @@ def _audit(arguments: Any) -> int:
         raise InputError(msg)
     data = _load(arguments, holdout=arguments.holdout or "0")
     field = itf.Field(data.rows, arguments.schedule, backend=arguments.backend, threads=arguments.threads)
-    function, show, done = _function(Path(path), name), Progress(), 0
-    losses = arguments.times if isinstance(arguments.times, int) else len(arguments.times)
-
-    def counted(x: Any, t: float) -> Any:
-        nonlocal done
-        done += len(x)
-        show("audit", min(1.0, done / (arguments.samples * (losses + arguments.steps))))  # draws of x_t, trajectories
-        return function(x, t)
-
-    model = itf.Model(counted, field.schedule, predicts=arguments.predicts)
+    show = Progress()
+    model = itf.Model(_function(Path(path), name), field.schedule, predicts=arguments.predicts)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         result = itf.audit(
             model, field, arguments.times, arguments.samples, steps=itf.ddim(field.schedule, arguments.steps),
             holdout=data.holdout, radius=arguments.radius, level=arguments.level, rng=arguments.seed,
+            progress=lambda done, of: show("audit", done / of),
         )  # fmt: skip
     for warning in said:
         print(f"interp-fast: warning: {warning.message}", file=sys.stderr)

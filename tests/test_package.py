@@ -112,6 +112,14 @@ def test_what_a_folder_hides_is_used_inside_it():
             assert not module.startswith("_") or not folder or name.startswith(f"{folder}.") or name == folder, name
 
 
+def test_a_field_has_one_door():
+    """All that is behind it is got by ``oracle_of``."""
+    doors = {
+        path.name for path in PACKAGE.rglob("*.py") if re.search(r"\b(?!self|cls)\w+\)?\._oracle\b", path.read_text())
+    }
+    assert doors == {"field.py"}
+
+
 def test_imports_are_seen():
     """The reader of imports itself."""
     assert imports("backends.cpp") >= {"_core"}

@@ -87,9 +87,8 @@ def test_torchdiffeq_likelihood():
     x = torch.from_numpy(field.draw(8, 1.0, rng=1)[0])
 
     def flow(t, state):
-        return velocity(t, state[0]), -torch.from_numpy(
-            field.divergence(state[0].numpy(), min(max(float(t), 0.0), 1.0))
-        )
+        divergence = field.divergence(state[0].numpy(), min(max(float(t), 0.0), 1.0))
+        return velocity(t, state[0]), -torch.from_numpy(divergence)
 
     grid = torch.tensor([1.0, 0.0], dtype=torch.float64)
     source, change = odeint(flow, (x, torch.zeros(8).double()), grid, atol=1e-8, rtol=1e-8)

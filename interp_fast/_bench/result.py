@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .._accuracy import PROMISES
 from .._arrays import result_type
 from .peers import OURS, PEERS
 
-__all__ = ["PROMISE", "Benchmark"]
+__all__ = ["Benchmark"]
 
-PROMISE = {"float32": {"noise": 1e-4, "denoiser": 5e-6}, "float64": {"noise": 1e-10, "denoiser": 1e-10}}
 _LEGEND = """\
 Times in milliseconds. of dense: time of the dense work (4 M N d flops, M N exponentials, or one read of the rows) at
 the machine's limits over the median; it passes 1 where work is skipped (work: share of the dense work done). of one
@@ -145,8 +145,8 @@ def _label(name: str, cells: list[dict[str, Any]]) -> str:
 
 
 def _kept(cell: dict[str, Any], entry: dict[str, Any]) -> bool:
-    promised = PROMISE[result_type(cell["dtype"]).name]
-    return all(entry[key] <= promised[key] for key in promised if key in entry)
+    promise = PROMISES[result_type(cell["dtype"]).name]
+    return all(entry[key] <= getattr(promise, key) for key in ("noise", "denoiser") if key in entry)
 
 
 def _first(cell: dict[str, Any]) -> str:

@@ -1,0 +1,318 @@
+#include "answer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "dispatch.h"
+#include "pool.h"
+#include "ties.h"
+
+namespace interp_fast {
+namespace {
+
+constexpr int64_t kTogether = 8;  // queries of a task
+
+// visit(query, position in its list) for all lists, a stretch of rows that stays in cache at a time.
+template <class Rows, class Visit>
+void by_stretches(const Data& data, int64_t lists, Rows rows, Visit visit) {
+  const int64_t stretch = std::max<int64_t>(8, (int64_t{1} << 18) / std::max<int64_t>(1, std::abs(data.rows.stride)));
+  std::vector<size_t> cursor(lists);
+  for (;;) {
+    int64_t first = data.rows.n;
+    for (int64_t q = 0; q < lists; q++) {
+      const std::vector<int64_t>& list = rows(q);
+      const size_t next = cursor[q];
+      if (next < list.size()) first = std::min(first, list[next]);
+    }
+    if (first == data.rows.n) return;
+    for (int64_t q = 0; q < lists; q++) {
+      const std::vector<int64_t>& list = rows(q);
+      size_t& next = cursor[q];
+      for (; next < list.size() && list[next] < first + stretch; next++) visit(q, next);
+    }
+  }
+}
+
+// Weighted sums about the heaviest row of one query.
+struct AboutTop {
+  int64_t top_row;
+  std::vector<int64_t> rows;  // the others of weight above 0
+  std::vector<double> p;
+  std::vector<double> top, shift, along;  // x_top, mean - x_top, sum p <delta, u> delta
+  double spread = 0;                      // sum p |delta|^2
+  double unit = 0;                        // what the sums over other rows have to be multiplied with
+};
+
+}  // namespace
+
+std::vector<Candidates> refine(const Data& data, const Query* queries, const std::vector<CandidateList>& lists,
+                               int threads) {
+  std::vector<Candidates> out(lists.size());
+  const ExactKernels& exact = *active_kernels().exact;
+  const int64_t n = lists.size();
+  parallel_for((n + kTogether - 1) / kTogether, threads, [&](int64_t task, int) {
+    const int64_t first = task * kTogether, count = std::min(kTogether, n - first);
+    for (int64_t q = first; q < first + count; q++) {
+      Candidates& to = out[q];
+      for (const CandidateList::Entry& entry : lists[q].entries()) to.rows.push_back(entry.row);
+      to.c.resize(to.rows.size());
+    }
+    Candidates* const local = out.data() + first;
+    by_stretches(
+        data, count, [&](int64_t q) -> const std::vector<int64_t>& { return local[q].rows; },
+        [&](int64_t q, size_t i) {
+          local[q].c[i] = exact.distance2(data.rows, local[q].rows[i], queries[first + q].x, queries[first + q].alpha);
+        });
+  });
+  return out;
+}
+
+namespace {
+
+// The logits from how much farther each candidate is than one of them.
+void fill_logits(const Data& data, const Query& query, const Candidates& candidates, const std::vector<double>& farther,
+                 RelativeLogits& out) {
+  double least = INFINITY;
+  const auto log_w = [&](size_t i) { return data.log_w[candidates.rows[i]]; };
+  for (size_t i = 0; i < farther.size(); i++) {
+    if (log_w(i) > -INFINITY) least = std::min(least, farther[i]);
+  }
+  for (size_t i = 0; i < farther.size(); i++) {
+    const bool counts = query.s2 > 0 || farther[i] == least;
+    out.logits[i] = counts ? log_w(i) - (query.s2 > 0 ? farther[i] / (2 * query.s2) : 0.0) : -INFINITY;
+  }
+  out.top = std::max_element(out.logits.begin(), out.logits.end()) - out.logits.begin();
+  out.runner_up = -INFINITY;
+  const double highest = out.logits[out.top];
+  for (size_t i = 0; i < farther.size(); i++) {
+    out.logits[i] -= highest;
+    if (i != out.top) out.runner_up = std::max(out.runner_up, out.logits[i]);
+  }
+}
+
+}  // namespace
+
+RelativeLogits relative_logits(const Data& data, const Query& query, const Candidates& candidates, double variance) {
+  const size_t n = candidates.rows.size();
+  RelativeLogits out{std::vector<double>(n), 0, n, -INFINITY};
+  // From the nearest row, so that no digits go into what all have in common.
+  size_t& nearest = out.nearest;
+  std::vector<double> farther(n);
+  const auto counts = [&](size_t i) { return data.log_w[candidates.rows[i]] > -INFINITY; };
+  for (size_t i = 0; i < n; i++) {
+    if (counts(i) && (nearest == n || candidates.c[i] < candidates.c[nearest])) nearest = i;
+  }
+  const double c = candidates.c[nearest];
+  for (size_t i = 0; i < n; i++) farther[i] = candidates.c[i] - c;
+  fill_logits(data, query, candidates, farther, out);
+  if (!std::isfinite(c) || !ill_conditioned(data, query, c, variance, true)) return out;
+  // The rows that count, as far as this tells.
+  const double error = largest_error(data, c), depth = std::min(query.cut, kUnderflow<double>);
+  const double floor = std::min(0.0, out.runner_up) - depth;
+  std::vector<size_t> near;
+  std::vector<int64_t> rows;
+  for (size_t i = 0; i < n; i++) {
+    const double below = query.s2 > 0 ? 2 * query.s2 * (floor - out.logits[i]) : farther[i];
+    if (counts(i) && below <= error) near.push_back(i), rows.push_back(candidates.rows[i]);
+  }
+  if (near.size() < 2) return out;
+  const std::vector<double> exact = exact_differences(data, query, rows, candidates.rows[nearest]);
+  for (size_t i = 0; i < near.size(); i++) farther[near[i]] = exact[i];
+  fill_logits(data, query, candidates, farther, out);
+  return out;
+}
+
+void fill_top(const Candidates& candidates, const std::vector<double>& logits, double log_weight_top, int64_t top,
+              int64_t* index, double* weight) {
+  std::vector<size_t> order(logits.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  const auto none = [&](size_t i) { return logits[i] == -INFINITY; };
+  order.erase(std::remove_if(order.begin(), order.end(), none), order.end());
+  const int64_t first = std::min<int64_t>(top, order.size());
+  std::partial_sort(order.begin(), order.begin() + first, order.end(),
+                    [&](size_t i, size_t j) { return logits[i] != logits[j] ? logits[i] > logits[j] : i < j; });
+  int64_t filled = 0;
+  for (; filled < first; filled++) {
+    const size_t i = order[filled];
+    index[filled] = candidates.rows[i];
+    weight[filled] = std::exp(log_weight_top + logits[i]);
+  }
+  if (filled == top) return;
+  std::vector<int64_t> taken(index, index + filled);
+  std::sort(taken.begin(), taken.end());
+  for (int64_t row = 0; filled < top; row++) {
+    if (std::binary_search(taken.begin(), taken.end(), row)) continue;
+    index[filled] = row, weight[filled] = 0;
+    filled++;
+  }
+}
+
+namespace {
+
+// What follows from the weights of one query alone; `sums` gets the rows that have any. `remainder`: sums over all
+// other rows, or nullptr. `variance`: as far as it is known.
+AnswerInfo write_scalars(const Data& data, const Query& query, const Candidates& from, const Sums* remainder,
+                         double variance, const Outputs& out, AboutTop& sums) {
+  const RelativeLogits relative = relative_logits(data, query, from, variance);
+  const double runner_up = relative.runner_up;
+  const size_t rows = from.rows.size();
+  // Copies of the heaviest row say nothing about the variance, which is made of the first row that differs.
+  double differing = -INFINITY;
+  for (size_t i = 0; i < rows; i++) {
+    if (from.c[i] != from.c[relative.top]) differing = std::max(differing, relative.logits[i]);
+  }
+  size_t copies = 0;
+  for (size_t i = 0; i < rows; i++) copies += from.c[i] == from.c[relative.top] && relative.logits[i] >= differing;
+  const bool second_order = (out.variance || out.jvp) && differing > -INFINITY;
+  const double counted_from = second_order ? differing : out.off_weights() ? runner_up : 0.0;
+  const double floor = remainder ? -INFINITY : (counted_from > -INFINITY ? counted_from : 0.0) - query.cut;
+  // Logits of a unit of the remainder and of all that is in them.
+  double unit = -INFINITY, log_remainder = -INFINITY;
+  if (remainder && remainder->p > 0) {
+    const double top = data.log_w[from.rows[relative.top]] - from.c[relative.top] / (2 * query.s2);
+    unit = remainder->reference / kLog2e + remainder->offset + data.log_w_max - top;
+    log_remainder = unit + std::log(remainder->p);
+  }
+  const double level = std::max(runner_up, log_remainder);  // relative to this nothing underflows
+  double others = 0, weighted = 0;
+  if (log_remainder > -INFINITY) {
+    others = std::exp(log_remainder - level);
+    weighted = others * (unit + remainder->p_score / (kLog2e * remainder->p));
+  }
+  int64_t kept = 0;
+  for (size_t i = 0; i < rows; i++) {
+    const double l = relative.logits[i];
+    if (l == -INFINITY || l < floor) continue;
+    kept++;
+    if (i == relative.top) continue;
+    const double weight = std::exp(l - level);
+    others += weight, weighted += weight * l;
+  }
+  const double log_others = others > 0 ? level + std::log(others) : -INFINITY;
+  const double odds = std::exp(log_others), log_total = std::log1p(odds), p_top = 1 / (1 + odds);
+  const double scale = std::exp(level) * p_top;
+  const int64_t m = query.index;
+  sums.top_row = from.rows[relative.top];
+  if (out.log_norm) {
+    out.log_norm[m] =
+        query.s2 > 0 ? data.log_w[sums.top_row] - from.c[relative.top] / (2 * query.s2) + log_total : -INFINITY;
+  }
+  if (out.index) out.index[m] = sums.top_row;
+  if (out.gap) out.gap[m] = query.s2 == 0 && runner_up > -INFINITY ? 0.0 : -runner_up;
+  if (out.log_rest) out.log_rest[m] = log_others - log_total;
+  if (out.entropy) out.entropy[m] = log_total - (others > 0 ? scale * weighted : 0.0);
+  if (out.top > 0) {
+    fill_top(from, relative.logits, -log_total, out.top, out.top_index + m * out.top, out.top_weight + m * out.top);
+  }
+  sums.unit = std::exp(unit) * p_top;
+  double squares = p_top * p_top + (remainder ? sums.unit * sums.unit * remainder->p_p : 0.0);
+  for (size_t i = 0; i < rows; i++) {
+    if (i == relative.top || relative.logits[i] < floor) continue;
+    const double p = std::exp(relative.logits[i]) * p_top;
+    squares += p * p;
+    if (p > 0) sums.rows.push_back(from.rows[i]), sums.p.push_back(p);
+  }
+  if (out.ess) out.ess[m] = 1 / squares;
+  return {kept, copies, std::exp(log_remainder) * p_top, 0, from.c[relative.nearest]};
+}
+
+// The sums over other rows, which are in normal form, about the centre or the query.
+void add_remainder(const Data& data, const Query& query, const Sums& remainder, const double* u, AboutTop& to) {
+  if (to.unit == 0) return;
+  const ptrdiff_t d = data.rows.d;
+  double top2 = 0, x_top = 0, u_top = 0, u_x = 0, largest = 0;
+  const auto top = [&](ptrdiff_t k) {
+    if (!remainder.about_query) return (to.top[k] - data.center[k]) / data.unit;
+    return std::fma(query.alpha, to.top[k], -query.x[k]) / (query.alpha * data.unit);
+  };
+  for (ptrdiff_t k = 0; k < d; k++) {
+    const double t = top(k);
+    top2 += t * t, x_top += remainder.x[k] * t;
+    if (u) u_top += u[k] * t, u_x += u[k] * remainder.x[k], largest = std::max(largest, std::abs(u[k]));
+  }
+  const double unit2 = data.unit * data.unit;
+  to.spread += to.unit * unit2 * std::max(0.0, remainder.p_n2 - 2 * x_top + remainder.p * top2);
+  for (ptrdiff_t k = 0; k < d; k++) {
+    const double t = top(k), x = remainder.x[k];
+    to.shift[k] += to.unit * data.unit * (x - remainder.p * t);
+    // <X - t, u> (X - t)
+    if (u) to.along[k] += to.unit * unit2 * (largest * remainder.u_x[k] - t * u_x - u_top * (x - remainder.p * t));
+  }
+}
+
+// About the mean: sum p |delta - shift|^2 = sum p |delta|^2 - |shift|^2, and likewise the matrix. The heaviest row has
+// delta = 0 and is not lighter than any other, so the difference keeps a share 1 / N of its first term. Returns the
+// variance.
+double write_sums(const AboutTop& from, int64_t m, const double* u, const Outputs& out) {
+  const ptrdiff_t d = static_cast<ptrdiff_t>(from.top.size());
+  double shift2 = 0, along = 0;
+  for (ptrdiff_t k = 0; k < d; k++) {
+    const double shift = from.shift[k];
+    if (out.mean) out.mean[m * d + k] = from.top[k] + shift;
+    shift2 += shift * shift;
+    if (out.jvp) along += shift * u[m * d + k];
+  }
+  const double variance = std::max(0.0, from.spread - shift2);
+  if (out.variance) out.variance[m] = variance;
+  if (out.scatter) out.scatter[m] = variance;
+  for (ptrdiff_t k = 0; out.jvp && k < d; k++) {
+    out.jvp[m * d + k] = from.along[k] - along * from.shift[k];
+  }
+  return variance;
+}
+
+}  // namespace
+
+std::vector<AnswerInfo> finish_exact(const Data& data, const Query* queries, const std::vector<Candidates>& candidates,
+                                     const std::vector<Sums>& others, const double* u, const Outputs& out,
+                                     int threads) {
+  const int64_t n = candidates.size();
+  const ExactKernels& exact = *active_kernels().exact;
+  const bool sums_wanted = out.mean || out.variance || out.scatter || out.jvp;
+  std::vector<AnswerInfo> used(candidates.size());
+  // Queries first ... first + count - 1, of which `used` has the variance as far as it is known.
+  const auto answer = [&](int64_t first, int64_t count) {
+    std::vector<AboutTop> sums(count);
+    for (int64_t q = 0; q < count; q++) {
+      const int64_t at = first + q;
+      AboutTop& to = sums[q];
+      const Sums* const remainder = others.empty() ? nullptr : &others[at];
+      used[at] = write_scalars(data, queries[at], candidates[at], remainder, used[at].variance, out, to);
+      if (!sums_wanted) continue;
+      const ptrdiff_t d = data.rows.d;
+      to.top.resize(d), to.shift.resize(d), to.along.resize(out.jvp ? d : 0);
+      exact.values(data.rows, to.top_row, to.top.data());
+    }
+    if (!sums_wanted) return;
+    by_stretches(
+        data, count, [&](int64_t q) -> const std::vector<int64_t>& { return sums[q].rows; },
+        [&](int64_t q, size_t i) {
+          AboutTop& to = sums[q];
+          to.spread +=
+              to.p[i] * exact.add(data.rows, to.rows[i], to.top.data(), to.p[i], to.shift.data(),
+                                  out.jvp ? u + queries[first + q].index * data.rows.d : nullptr, to.along.data());
+        });
+    for (int64_t q = 0; q < count; q++) {
+      const int64_t m = queries[first + q].index;
+      AnswerInfo& of = used[first + q];
+      if (!others.empty()) {
+        add_remainder(data, queries[first + q], others[first + q], out.jvp ? u + m * data.rows.d : nullptr, sums[q]);
+      }
+      of.variance = write_sums(sums[q], m, u, out) / (data.unit * data.unit);
+      if (of.variance > 0 && of.copies == candidates[first + q].rows.size())
+        of.copies = 0;  // equally far, but distinct
+    }
+  };
+  parallel_for((n + kTogether - 1) / kTogether, threads, [&](int64_t task, int) {
+    const int64_t first = task * kTogether, last = std::min(n, first + kTogether);
+    answer(first, last - first);
+    for (int64_t q = first; q < last; q++) {
+      const auto ill = [&](double v) { return ill_conditioned(data, queries[q], used[q].nearest, v, true); };
+      if (!ill(0) && ill(used[q].variance)) answer(q, 1);
+    }
+  });
+  return used;
+}
+
+}  // namespace interp_fast

@@ -1,0 +1,132 @@
+// The online softmax of softmax-inl.h for a few queries: one query after another, lanes over rows.
+//
+// Differs in nothing but the layout, and in that a block is dead or not as a whole.
+#pragma once
+
+#include "gemv-inl.h"
+#include "kernels.h"
+#include "math-inl.h"
+#include "softmax-inl.h"
+
+namespace interp_fast {
+namespace ISA {
+namespace {
+
+// b where a is NaN.
+template <class T>
+IF_INLINE T larger(T a, T b) {
+  return a > b ? a : b;
+}
+
+template <class T>
+void gemv_scores(const Block<T>& block, Panel<T>* panels, int) {
+  constexpr int W = kWidth<T>;
+  Panel<T>& panel = *panels;  // the only one
+  gemv_multiply(block, panel, panel.q, panel.s);
+  panel.found = false;
+  for (int lane = 0; lane < panel.lanes; lane++) {
+    T* const s = panel.s + lane * block.rows;
+    const Vec<T> h = fill(panel.h[lane]), w = fill(panel.w[lane]);
+    Vec<T> peak = fill(-static_cast<T>(__builtin_inf()));
+    for (ptrdiff_t n = 0; n < block.rows; n += W) {
+      const Vec<T> score = load(s + n) - h * load(block.n2 + n) + w * load(block.log_w + n);
+      store(s + n, score);
+      peak = max(score, peak);
+    }
+    panel.peak[lane] = highest<T>(peak);
+    // Not below: also where a row so long that it overflows gave NaN.
+    panel.found |= panel.threshold && !(panel.peak[lane] + score_error_of(block, panel, lane) < panel.threshold[lane]);
+  }
+}
+
+template <class T>
+void gemv_sum_exp(const Block<T>& block, const Panel<T>& panel, T* out) {
+  constexpr int W = kWidth<T>;
+  for (int lane = 0; lane < panel.lanes; lane++) {
+    Vec<T> total = {};
+    for (ptrdiff_t n = 0; n < block.rows; n += W) {
+      total += exp2(load(panel.s + lane * block.rows + n) - fill(panel.peak[lane]));
+    }
+    out[lane] = sum<T>(total);
+  }
+}
+
+template <class T>
+void gemv_second_best(const Block<T>& block, const Panel<T>& panel, T* out) {
+  for (int lane = 0; lane < panel.lanes; lane++) {
+    const T* const s = panel.s + lane * block.rows;
+    T first = -static_cast<T>(__builtin_inf()), second = first;
+    for (ptrdiff_t n = 0; n < block.rows; n++) {
+      second = larger(s[n] < first ? s[n] : first, second);
+      first = larger(s[n], first);
+    }
+    out[lane] = second;
+  }
+}
+
+// Every running sum of a lane times f.
+template <class T>
+void gemv_rescale(Panel<T>& panel, int lane, T f) {
+  rescale_sums(panel.sums + lane, kWidth<T>, static_cast<double>(f));
+  for (ptrdiff_t k = lane * panel.ld; k < (lane + 1) * panel.ld; k++) {
+    panel.acc[k] *= f;
+    if (panel.acc_u) panel.acc_u[k] *= f;
+  }
+}
+
+template <class T, bool Statistics>
+void gemv_exponentiate(const Block<T>& block, Panel<T>& panel, int lane) {
+  constexpr int W = kWidth<T>, kSums = Statistics ? 4 : 2;
+  T* const s = panel.s + lane * block.rows;
+  const Vec<T> reference = fill(panel.reference[lane]);
+  Vec<T> total[4] = {};
+  for (ptrdiff_t n = 0; n < block.rows; n += W) {
+    const Vec<T> score = load(s + n) - reference, p = exp2(score);
+    store(s + n, p);
+    total[0] += p;
+    total[1] += p * load(block.n2 + n);
+    if (Statistics) {
+      total[2] += p * p;
+      total[3] += p * score;
+    }
+  }
+  for (int i = 0; i < kSums; i++) panel.sums[i * W + lane] += static_cast<double>(sum<T>(total[i]));
+}
+
+template <class T>
+void gemv_add_block(const Block<T>& block, Panel<T>* panels, int, bool statistics) {
+  const FlushSubnormals flush;
+  Panel<T>& panel = *panels;
+  bool alive = false;
+  for (int lane = 0; lane < panel.lanes; lane++) {
+    const T peak = panel.peak[lane], error = score_error_of(block, panel, lane);
+    alive |= peak + error >= panel.best[lane] - panel.cut[lane];
+    panel.best[lane] = larger(peak - error, panel.best[lane]);
+  }
+  panel.alive_rows = alive ? block.rows : 0;
+  if (!alive) return;
+  for (int lane = 0; lane < panel.lanes; lane++) {
+    T& reference = panel.reference[lane];
+    if (panel.peak[lane] > reference + static_cast<T>(kRescale)) {
+      gemv_rescale(panel, lane, exp2(fill(reference - panel.peak[lane]))[0]);
+      reference = panel.peak[lane];
+    }
+    statistics ? gemv_exponentiate<T, true>(block, panel, lane) : gemv_exponentiate<T, false>(block, panel, lane);
+  }
+  gemv_multiply_transposed(block, panel, panel.s, panel.acc);
+}
+
+template <class T>
+void gemv_add_along(const Block<T>& block, Panel<T>& panel) {
+  gemv_multiply(block, panel, panel.u, panel.su);
+  for (ptrdiff_t at = 0; at < panel.lanes * block.rows; at++) panel.su[at] *= panel.s[at];
+  gemv_multiply_transposed(block, panel, panel.su, panel.acc_u);
+}
+
+template <class T>
+constexpr PanelKernels<T> kGemvKernels = {
+    kWidth<T>, true, false, gemv_scores<T>, gemv_sum_exp<T>, gemv_second_best<T>, gemv_add_block<T>, gemv_add_along<T>};
+
+}  // namespace
+}  // namespace ISA
+}  // namespace interp_fast

@@ -1,0 +1,236 @@
+// What the block kernels of every instruction set take and give; the whole contract between them and the driver.
+//
+// Inside, rows and queries live in a normal form: with c the centre of the rows and `unit` about the largest distance
+// to it, X_i = (x_i - c) / unit. A panel holds as many queries as a few vectors have lanes. The score of row i under a
+// query is
+//
+//     s_i = <q, X_i> - h |X_i|^2 + w log_w_i,
+//     (q, h, w) proportional to (alpha x~, alpha^2 / 2, S),   x~ = (x - alpha c) / unit
+//
+// which is the logit up to a constant of the query, in whatever scale the caller puts into q, h and w.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "normals.h"
+
+namespace interp_fast {
+
+enum class RowType { f32, f64, u8, f16, bf16 };
+
+// The rows as given: N rows of d stored numbers, `stride` bytes apart. The value of a byte is a * byte + b, of any
+// other number (a = 1, b = 0) itself.
+struct Rows {
+  const char* data;
+  ptrdiff_t stride;
+  int64_t n;
+  ptrdiff_t d;
+  RowType type;
+  double a, b;
+};
+
+constexpr int kTile = 12;                         // rows of a block come in multiples of this
+constexpr int kGemvTile = 16;                     // and of this in the `gemv` kernels: vectors of rows are whole
+constexpr ptrdiff_t kGemvBlock = 16 * kGemvTile;  // most rows of a block there
+constexpr ptrdiff_t kBlock = 10 * kTile;          // most rows of a block: also the longest chain of additions over rows
+constexpr ptrdiff_t kChunk = 112;                 // longest chain of additions over dimensions
+constexpr double kNever = 1e30;                   // |X|^2 and -log_w of a row that must never count
+
+// Consecutive rows. For many queries they are decoded into cache in normal form: chunk after chunk of dimensions, so
+// that what is used together lies together; rows of weight 0 and those that fill up a tile are all zero. For few
+// queries they are read as stored, and in place of rows that never count stands one that does. The int8 kernels read
+// quantized rows.
+template <class T>
+struct Block {
+  const T* x;  // x[c * chunk_stride + n * ld + j] is dimension c * chunk + j of row n; nullptr: as stored
+  const char* const* stored;  // each row as given: X = inverse * stored + shift[k]
+  RowType type;
+  T inverse;
+  const T* shift;     // (d,)
+  const uint8_t* x8;  // row n starts at n * x8_stride; X = scale[n] (byte + an offset of the query) + residual
+  ptrdiff_t x8_stride;
+  const T* scale;
+  T residual;  // largest |residual|
+  ptrdiff_t chunk, chunk_stride, ld, d;
+  ptrdiff_t rows;     // a multiple of kTile or kGemvTile
+  const char* ahead;  // what will be decoded next: `ahead_bytes` to be fetched while this block is worked on
+  ptrdiff_t ahead_bytes;
+  const T *n2, *log_w;
+  T max_norm, span;  // largest |X| and |log_w| of the rows that count
+};
+
+// One panel of queries: everything is an array of `width` lanes unless it says more.
+template <class T>
+struct Panel {
+  // The queries. q is (d, width), or (width, ld) in the `gemv` kernels. In its place the int8 kernels have q8, four
+  // dimensions together: (d / 4, width, 4), and what the offset of the rows comes to.
+  const T *q, *h, *w;
+  const int8_t* q8;
+  const int32_t* offset;
+  // |error of a score| <= slack1 max_norm + slack2 max_norm^2 + slack3 span + slack4 residual
+  const T *slack1, *slack2, *slack3, *slack4;
+  const T* cut;        // blocks whose scores all lie more than this below the best are dead
+  const T* threshold;  // `scores` tells whether a row may reach it; nullptr: nobody asks
+  // Of the block at hand: scores, then weights, (rows, width), or (lanes, rows) in the `gemv` kernels; their maxima;
+  // whether some lane has a row whose score may reach its threshold; and the rows that got weights, of which there are
+  // `alive_rows`, 0 if the block is dead.
+  T *s, *peak;
+  bool found;
+  int32_t* alive;
+  ptrdiff_t alive_rows;
+  // Running: a lower bound on the best score; the score that has weight 1.
+  T *best, *reference;
+  // Running sums of weights p: p, p |X|^2, p^2, p (score - reference), each `width` doubles in one (4, width) array.
+  double* sums;
+  // sum p X, laid out like q.
+  T* acc;
+  // For Jacobian products: directions u laid out like q, scratch like s, and sum p <u, X> X.
+  const T* u;
+  T *su, *acc_u;
+  ptrdiff_t ld, d;
+  int lanes;       // queries in the panel; the other lanes never count
+  int number, of;  // its place among the panels that share a block
+};
+
+// A bound on the error of a score of a block, from the slacks of a lane or of a vector of lanes.
+template <class T, class V>
+static inline __attribute__((always_inline)) V score_error(const Block<T>& block, V slack1, V slack2, V slack3,
+                                                           V slack4) {
+  return (slack1 + slack2 * block.max_norm) * block.max_norm + slack3 * block.span + slack4 * block.residual;
+}
+template <class T>
+static inline __attribute__((always_inline)) T score_error_of(const Block<T>& block, const Panel<T>& panel, int lane) {
+  return score_error(block, panel.slack1[lane], panel.slack2[lane], panel.slack3[lane], panel.slack4[lane]);
+}
+
+template <class T>
+struct PanelKernels {
+  int width;
+  bool gemv;  // lanes lie over dimensions and blocks are as stored: for a few queries, at most 8
+  bool int8;  // queries and rows are quantized: scores only
+  // Fills s, peak and found of some panels; of one, where these are `gemv`.
+  void (*scores)(const Block<T>&, Panel<T>*, int count);
+  // Of each lane the sum of 2^(score - peak), and the second largest score.
+  void (*sum_exp)(const Block<T>&, const Panel<T>&, T* out);
+  void (*second_best)(const Block<T>&, const Panel<T>&, T* out);
+  // s -> weights p of the rows that are alive, their sums, and acc += sum_n p_n X_n.
+  void (*add)(const Block<T>&, Panel<T>*, int count, bool statistics);
+  // After add: acc_u += sum_n p_n <u, X_n> X_n.
+  void (*add_along)(const Block<T>&, Panel<T>&);
+};
+
+constexpr ptrdiff_t kLowdim = 8;         // rows of at most so many dimensions are summed for one query at a time
+constexpr ptrdiff_t kLowdimStep = 4;     // vectors of rows that are read together
+constexpr ptrdiff_t kLowdimRows = 2048;  // most rows of a call
+
+// What the score of a row is: log_w + <q, X> - h |X|^2; the same with its last term in log_w; or
+// log_w - h |X - q - rest|^2.
+enum class LowdimForm { norms, folded, direct };
+enum class LowdimSums { mean, moments, along };
+
+// Rows of few dimensions, dimension after dimension.
+template <class T>
+struct LowdimRows {
+  const T* x;           // x[k * ld + n] is dimension k of row n: in normal form, or (direct) that less the shift
+  const T* n2;          // |X|^2, where the form uses it
+  const T* log_w;       // log2 of the weights, below -2 kNever where a row must never count
+  bool weighted;        // not all of these are 0
+  ptrdiff_t ld, count;  // count: a multiple of kLowdimStep vectors
+};
+
+template <class T>
+struct LowdimQuery {
+  T q[kLowdim], rest[kLowdim], h;
+  T cut;              // rows whose scores lie more than this below the best are dead
+  T slack;            // sqrt(h) |rest|
+  T best, reference;  // best score so far; the score that has weight 1; at first -2 kNever
+  bool sparse;        // most rows of late are dead; at first true
+  int64_t dead_rows;
+  // Running sums of weights p: p, p t, p |t|^2, p^2, p (score - reference), p <u, t> t with t = X or X - q - rest; a
+  // vector each.
+  T* sums;
+  T u[kLowdim];
+  // Where best rows are wanted, else nullptr: the best score in each lane so far, and the best of the rows at hand.
+  T* lanes;
+  T peak;
+};
+
+// How far a score this far below 0 may be off where the query lacks its second part.
+template <class T>
+static inline T split_error(const LowdimQuery<T>& query, T depth) {
+  return query.slack * (4 * (depth > 0 ? static_cast<T>(__builtin_sqrt(depth)) : 0) + query.slack);
+}
+
+template <class T>
+struct LowdimKernels {
+  int width;
+  // Rows first ... first + count - 1 into x[k * ld + n], and their norms into n2 if wanted.
+  void (*decode)(const Rows&, int64_t first, ptrdiff_t count, T inverse, const T* shift, T* x, ptrdiff_t ld, T* n2);
+  // Adds the rows to the sums of some queries; [form][which]. All sums; or not those along u; or only p and p t and, in
+  // the direct form, p |t|^2: then norms may be folded.
+  void (*add[3][3])(const LowdimRows<T>&, LowdimQuery<T>*, ptrdiff_t count);
+  // The rows whose scores reach `floor`, in order: their places among these and their scores; returns how many. [form]
+  ptrdiff_t (*find[3])(const LowdimRows<T>&, const LowdimQuery<T>&, T floor, int32_t* places, T* scores);
+};
+
+template <class T>
+struct TypedKernels {
+  // Rows first ... first + count - 1 in normal form, inverse * stored + shift[k], into x laid out as `block` says.
+  void (*decode)(const Rows&, int64_t first, ptrdiff_t count, T inverse, const T* shift, const Block<T>& block, T* x);
+  PanelKernels<T> wide, narrow, gemv;
+  LowdimKernels<T> lowdim[kLowdim];  // for 1, 2 ... dimensions
+};
+
+// Of a quantized query: the squares of what rounding leaves out, those of the bytes, and their products with the
+// offsets.
+struct QuerySums {
+  double left2, length2, offset;
+};
+
+// Scores of quantized queries and rows: four products of bytes in a lane, and rigorous bounds on what that leaves out.
+struct Int8Kernels {
+  int most;  // largest byte of a query
+  // A row in normal form: X = scale (byte - 128) + residual, and |residual| to the digits of float32. d is a multiple
+  // of the width of the panel / 2.
+  void (*quantize)(const float* x, ptrdiff_t d, uint8_t* bytes, float* scale, float* residual);
+  // The bytes of a query: steps (x - alpha center) in whole numbers, those of four dimensions together and `width` such
+  // places apart. Offsets of the rows, or one for all.
+  QuerySums (*quantize_query)(const double* x, double alpha, const double* center, double steps, const double* offsets,
+                              double offset, ptrdiff_t d, int8_t* bytes, ptrdiff_t width);
+  PanelKernels<float> panel;
+  // Without scores before it: positions row * width + lane of the scores that may reach their
+  // thresholds, and those scores; returns how many.
+  ptrdiff_t (*find)(const Block<float>&, const Panel<float>&, int32_t* found, float* score);
+  double (*limit)(int64_t rounds);  // the products at best, as in LimitKernels
+};
+
+// Float64 work on the rows as given.
+struct ExactKernels {
+  void (*values)(const Rows&, int64_t row, double* out);
+  double (*distance2)(const Rows&, int64_t row, const double* x, double alpha);    // |x - alpha x_row|^2
+  double (*norm2)(const Rows&, int64_t row, double inverse, const double* shift);  // |inverse * stored + shift|^2
+  // delta = x_row - ref: sum += t delta, and returns |delta|^2; if u, also sum_u += t <delta, u> delta.
+  double (*add)(const Rows&, int64_t row, const double* ref, double t, double* sum, const double* u, double* sum_u);
+};
+
+// What the instructions can do at best; each returns the operations done. See limits-inl.h.
+struct LimitKernels {
+  double (*fma_f32)(int64_t rounds);
+  double (*fma_f64)(int64_t rounds);
+  double (*exp_f32)(int64_t rounds);
+  double (*exp_f64)(int64_t rounds);
+  double (*read)(const char* memory, int64_t bytes);
+};
+
+struct KernelTable {
+  const char* name;
+  const Int8Kernels* int8;  // or nullptr
+  TypedKernels<float> f32;
+  TypedKernels<double> f64;
+  const ExactKernels* exact;
+  const NormalsKernel* normals;
+  LimitKernels limits;
+};
+
+}  // namespace interp_fast
