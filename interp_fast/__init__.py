@@ -12,6 +12,7 @@ from . import grid, perturb, theory
 from ._random import NoiseKey
 from .auditing import Audit, audit
 from .field import Field, Posterior
+from .gaussians import Gaussian, GaussianMixture
 from .losses import OptimalLoss, optimal_loss
 from .metrics import Memorization, memorization
 from .model import Model
@@ -53,6 +54,8 @@ __all__ = [
     "Discrete",
     "EncoderDecoder",
     "Field",
+    "Gaussian",
+    "GaussianMixture",
     "LatentBridge",
     "Linear",
     "Memorization",

@@ -67,6 +67,8 @@ class Model:
     array([[1.5, 3. ]])
     """
 
+    d: int | None = None  # any: a network does not say
+
     def __init__(self, fn: Callable[..., Any], schedule: Schedule, predicts: str = "velocity") -> None:
         if not callable(fn):
             msg = f"fn must be callable as fn(x, t); got {fn!r}."
