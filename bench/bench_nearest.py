@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import interp_fast as itf
+from interp_fast.field import oracle_of
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -13,7 +14,7 @@ import interp_fast as itf
 def test_nearest(benchmark, note, problem, backend, regime, dtype):
     data = problem(regime.N, regime.d, dtype)
     x = data.queries(regime.M, 0.99).astype(np.float64)
-    rows = itf.Field(data.rows, itf.Linear(), backend=backend)._set
+    rows = oracle_of(itf.Field(data.rows, itf.Linear(), backend=backend)).training_set
     rows.nearest(x, 2)
     index, squared = benchmark(rows.nearest, x, 2)
     for m in range(min(8, len(x))):

@@ -13,8 +13,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from interp_fast._benchmark import Benchmark
-from interp_fast._peers import OURS, PEERS
+from interp_fast._bench.peers import OURS, PEERS
+from interp_fast._bench.result import Benchmark
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results"

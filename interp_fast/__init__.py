@@ -91,10 +91,14 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return [*__all__, "__doc__", "__name__", "__version__"]
+
+
 def __getattr__(name: str) -> Any:
-    if name == "experiments":  # loaded when it is first used
+    if name in ("experiments", "torch"):  # loaded when they are first used
         import importlib
 
-        return importlib.import_module(".experiments", __name__)
+        return importlib.import_module(f".{name}", __name__)
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)

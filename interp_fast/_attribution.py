@@ -15,6 +15,7 @@ import numpy.typing as npt
 from . import _arrays
 from ._step_table import StepTable
 from ._training_set import TrainingSet
+from ._weights import weights
 
 __all__ = ["Attribution"]
 
@@ -22,10 +23,6 @@ Float = npt.NDArray[np.float64]
 
 # Each row of the table may leave out this much of omega, in units of alpha at the end.
 _ROUNDING = 2.0**-53
-# Logits from the product form are used where its rounding stays below this many nats.
-_LOGIT_ERROR = 1e-12
-# Rows this many nats below the top are below rounding in any sum: e^-80 times 1e18 rows.
-_WINDOW = 80.0
 _BLOCK = 1 << 23  # weights formed at a time
 
 
@@ -60,41 +57,13 @@ class Attribution:
         parts = []
         for first in range(0, len(x), size):
             block = slice(first, first + size)
-            w = self._posterior(x[block], alpha, sigma)
+            w = weights(self._data, x[block], np.full(len(x[block]), alpha), np.full(len(x[block]), sigma))
             small = w < least
             self.dropped[block] += abs(factor) * np.where(small, w, 0.0).sum(axis=1)
             w[small] = 0.0
             mean[block] = self._combine(w)
             parts.append(sparse.csr_array(w))
         self.omega = self.omega + factor * sparse.vstack(parts, format="csr")
-
-    def _posterior(self, x: Float, alpha: float, sigma: float) -> Float:
-        """Posterior weights (m, N) of a block of states.
-
-        Logits come from products of centred rows; where their rounding would show, those of the rows that can matter
-        are formed again from differences of the rows as given.
-        """
-        data, moments = self._data, self._data.moments
-        rest = x - alpha * moments.center
-        logits = np.empty((len(x), data.n))
-        for block in _arrays.blocks(data.rows):
-            rows = data.read(block)
-            rows -= moments.center
-            squares = np.einsum("ij,ij->i", rows, rows)
-            logits[:, block] = (rest @ rows.T - 0.5 * alpha * squares) * (alpha / sigma**2)
-        logits += data.log_w
-        error = 2.0**-50 * (np.linalg.norm(rest, axis=1) + alpha * moments.reach) ** 2 / sigma**2
-        for m in np.flatnonzero(error > _LOGIT_ERROR):
-            near = np.flatnonzero(logits[m] >= logits[m].max() - _WINDOW - 2 * error[m])
-            logits[m] = -np.inf
-            for piece in _arrays.blocks(np.broadcast_to(x[m], (len(near), data.d))):
-                difference = x[m] - alpha * data.values(near[piece])
-                squares = np.einsum("ij,ij->i", difference, difference)
-                logits[m, near[piece]] = data.log_w[near[piece]] - squares / (2 * sigma**2)
-        logits -= logits.max(axis=1, keepdims=True)
-        w = np.exp(logits, out=logits)
-        w /= w.sum(axis=1, keepdims=True)
-        return w
 
     def _combine(self, w: Float) -> Float:
         mean = np.zeros((len(w), self._data.d))

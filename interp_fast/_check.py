@@ -12,17 +12,12 @@ import numpy.typing as npt
 
 import interp_fast as itf
 
+from ._accuracy import PROMISES
+
 __all__ = ["BackendCheck", "Check", "check"]
 
 Float = npt.NDArray[np.float64]
 
-# Promised errors by result type. denoiser: |D - D_ref| / max(|D_ref|, R). noise: |z - z_ref| / max(|z_ref|, 1), less
-# one rounding of x / sigma. log_density: absolute, up to a share of the value. statistics: worst of ess, entropy,
-# variance (relative), gap, log_rest (absolute). sample: whole trajectories, |x - x_ref| / R.
-PROMISED = {
-    "float32": {"denoiser": 5e-6, "noise": 1e-4, "log_density": 1e-3, "statistics": 1e-3, "sample": 1e-3},
-    "float64": {"denoiser": 1e-10, "noise": 1e-10, "log_density": 1e-9, "statistics": 1e-9, "sample": 1e-6},
-}
 _RATIOS = (20.0, 5.0, 1.0, 0.3, 0.1, 1e-2, 1e-3, 1e-4)  # sigma / alpha: from noise to far below the nearest pair
 _NAMES = ("cpp", "numba", "reference")
 
@@ -68,7 +63,7 @@ class Check:
             )
             lines.append(f"{backend.name}: {'ok' if backend.ok else 'FAILED'} (threads {backend.threads}{isa}{speed})")
             for kind, errors in backend.error.items():
-                shown = (f"{name} {error:.1e} of {PROMISED[kind][name]:.0e}" for name, error in errors.items())
+                shown = (f"{name} {error:.1e} of {_promised(kind, name):.0e}" for name, error in errors.items())
                 lines.append(f"  {kind}  " + "   ".join(shown))
             if backend.problem:
                 lines.append(f"  {backend.problem}")
@@ -86,7 +81,7 @@ def check(name: str, threads: int | None, seed: int, progress: Callable[[str, fl
     """Compare the backend ``name``, or with "auto" every one that loads here, with the reference."""
     found = itf.backends.available()
     chosen = found if name == "auto" else [itf.backends.get(name)[0], *(["reference"] if name != "reference" else [])]
-    cases = [(np.dtype(kind), _problem(np.dtype(kind), seed)) for kind in PROMISED]
+    cases = [(np.dtype(kind), _problem(np.dtype(kind), seed)) for kind in PROMISES]
     wanted = [_answers(rows.astype(np.float64), queries, "reference", threads, seed) for _, (rows, queries) in cases]
     results = []
     for k, backend in enumerate(chosen):
@@ -95,6 +90,12 @@ def check(name: str, threads: int | None, seed: int, progress: Callable[[str, fl
     progress("", 1.0)
     missing = {n: _reason(n) for n in _NAMES if name == "auto" and n not in found}
     return Check(tuple(results), missing, itf.backends.broken() if name == "auto" else None)
+
+
+def _promised(kind: str, quantity: str) -> float:
+    """The largest error; that of the log density in units of 1 + slope |value|, statistics are the worst of theirs."""
+    name = {"log_density": "density", "statistics": "off_weights"}.get(quantity, quantity)
+    return float(getattr(PROMISES[kind], name))
 
 
 def _reason(name: str) -> str:
@@ -116,7 +117,7 @@ def _one(name: str, cases: list[Any], wanted: list[Any], threads: int | None, se
         probe, seconds = _timed(name, threads, seed)
         broken = [
             f"{kind} {quantity}" for kind, row in errors.items() for quantity, error in row.items()
-            if not error <= PROMISED[kind][quantity]
+            if not error <= _promised(kind, quantity)
         ]  # fmt: skip
         problem = f"beyond its promise: {', '.join(broken)}" if broken else None
         return BackendCheck(name, not broken, probe.isa, probe.threads, errors, seconds, problem)
@@ -170,8 +171,8 @@ def _errors(got: dict[str, Any], wanted: dict[str, Any], kind: np.dtype[Any]) ->
 
     mine, theirs, radius = got["posterior"], wanted["posterior"], wanted["R"]
     rounding = np.finfo(np.float64).eps * norm("x") / got["sigma"]
-    density = np.abs(theirs.log_density) * (2e-4 if kind == np.float32 else 1e-3)
-    allowed = 1.0 + density if kind == np.float32 else np.maximum(1.0, density)
+    promise = PROMISES[kind.name]
+    density = promise.density + promise.density_slope * np.abs(theirs.log_density)
     # A variance or entropy below the smallest float may come out as 0.
     relative = [
         np.abs(getattr(mine, s) - getattr(theirs, s)) / (getattr(theirs, s) + 1e-290)
@@ -184,7 +185,7 @@ def _errors(got: dict[str, Any], wanted: dict[str, Any], kind: np.dtype[Any]) ->
     worst = {
         "denoiser": distance("denoiser") / np.maximum(norm("denoiser"), radius),
         "noise": np.maximum(distance("noise") - rounding, 0.0) / np.maximum(norm("noise"), 1.0),
-        "log_density": np.abs(mine.log_density - theirs.log_density) / allowed,
+        "log_density": promise.density * np.abs(mine.log_density - theirs.log_density) / density,
         "statistics": np.concatenate([*relative, *absolute]),
         "sample": distance("sample") / radius,
     }

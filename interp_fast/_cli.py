@@ -23,6 +23,7 @@ from ._figures import require_matplotlib
 from ._options import Parser, count, joined, schedule, shape, times, value_range
 from ._pictures import show
 from ._results import to_json
+from ._shell import say, shell
 from ._terminal import Progress, warnings_as_lines, written
 from ._text import columns
 
@@ -45,16 +46,21 @@ _TYPES = ("float32", "float64", "uint8")  # that bench times
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
+    with shell():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     try:
         arguments = _parser().parse_args(joined(sys.argv[1:] if argv is None else argv))
         return int(arguments.command(arguments))
     except SystemExit as exc:  # --help and --version
         return int(exc.code or 0)
     except KeyboardInterrupt:
-        print("\ninterp-fast: interrupted; nothing was written.", file=sys.stderr)
+        say("\ninterp-fast: interrupted; nothing was written.", sys.stderr)
         return INTERRUPTED
     except (TypeError, ValueError, OSError, MemoryError) as exc:
-        print(f"interp-fast: error: {' '.join(str(exc).split()) or type(exc).__name__}", file=sys.stderr)
+        say(f"interp-fast: error: {' '.join(str(exc).split()) or type(exc).__name__}", sys.stderr)
         return BAD_INPUT
 
 
@@ -154,7 +160,7 @@ def _parser() -> argparse.ArgumentParser:
         help="neighbour that balls reach to (default 5; 0: none)",
     )
     memorization.add_argument(
-        "--picture", type=Path, metavar="FILE.png", help="draw the shares over the numbers in the names of the files"
+        "--out", type=Path, metavar="FILE.png", help="picture of the shares over the numbers in the names of the files"
     )
 
     experiments = add("experiments", _experiments, [common])
@@ -183,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--peers", nargs="+", metavar="NAME", help="some of our backends and libraries (default: all)")
     bench.add_argument("--out", type=Path, metavar="DIR", help="folder for bench.json, bench.txt, bench.md, bench.png")
-    bench.add_argument("--markdown", action="store_true", help="print the table of the README")
+    bench.add_argument("--markdown", action="store_true", help="print the table of docs/performance.md")
     return parser
 
 
@@ -203,7 +209,8 @@ def _report(arguments: Any) -> int:
     """Study a training set: what its exact field generates, memorizes and costs; writes a page, numbers and samples."""
     from ._report import study
 
-    with written(arguments.out, folder=True) as folder:
+    files = ("report.html", "report.json", "samples.npz")
+    with written(arguments.out, files, (arguments.data, arguments.holdout)) as folder:
         report = study(
             _load(arguments, shape=arguments.shape, holdout=arguments.holdout),
             arguments.schedule,
@@ -217,7 +224,7 @@ def _report(arguments: Any) -> int:
         (folder / "report.html").write_text(report.page, encoding="utf-8")
         (folder / "report.json").write_text(to_json(report.results), encoding="utf-8")
         np.savez(folder / "samples.npz", **report.samples)  # type: ignore[arg-type]
-    verdict = columns(report.verdict) + f"\n\nWritten: {arguments.out / 'report.html'}, report.json, samples.npz"
+    verdict = columns(report.verdict) + f"\n\nWritten: {', '.join([str(arguments.out / files[0]), *files[1:]])}"
     _show(arguments, report.results, verdict)
     return OK
 
@@ -227,7 +234,7 @@ def _sample(arguments: Any) -> int:
     if arguments.out.suffix != ".npz":
         msg = f"--out must be a file that ends in .npz; got {arguments.out}."
         raise InputError(msg)
-    with written(arguments.out) as path:
+    with written(arguments.out, reads=(arguments.data,)) as path:
         data = _load(arguments, holdout="0")
         field = itf.Field(data.rows, arguments.schedule, backend=arguments.backend, threads=arguments.threads)
         steps = _SOLVERS[arguments.solver](field.schedule, arguments.steps)
@@ -256,24 +263,17 @@ def _audit(arguments: Any) -> int:
         raise InputError(msg)
     data = _load(arguments, holdout=arguments.holdout or "0")
     field = itf.Field(data.rows, arguments.schedule, backend=arguments.backend, threads=arguments.threads)
-    function, show, done = _function(Path(path), name), Progress(), 0
-    losses = arguments.times if isinstance(arguments.times, int) else len(arguments.times)
-
-    def counted(x: Any, t: float) -> Any:
-        nonlocal done
-        done += len(x)
-        show("audit", min(1.0, done / (arguments.samples * (losses + arguments.steps))))  # draws of x_t, trajectories
-        return function(x, t)
-
-    model = itf.Model(counted, field.schedule, predicts=arguments.predicts)
+    show = Progress()
+    model = itf.Model(_function(Path(path), name), field.schedule, predicts=arguments.predicts)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         result = itf.audit(
             model, field, arguments.times, arguments.samples, steps=itf.ddim(field.schedule, arguments.steps),
             holdout=data.holdout, radius=arguments.radius, level=arguments.level, rng=arguments.seed,
+            progress=lambda done, of: show("audit", done / of),
         )  # fmt: skip
     for warning in said:
-        print(f"interp-fast: warning: {warning.message}", file=sys.stderr)
+        say(f"interp-fast: warning: {warning.message}", sys.stderr)
     _show(arguments, result.to_dict(), repr(result))
     return OK
 
@@ -317,10 +317,11 @@ def _guarded(path: Path | None, call: Callable[..., Any], *arguments: Any) -> An
 
 def _memorization(arguments: Any) -> int:
     """Compare samples with a training set: which are copies, near another sample, new; how well they cover it."""
-    if arguments.picture is not None:
+    if arguments.out is not None:
         require_matplotlib()
+    reads = [*arguments.samples, arguments.data, arguments.holdout]
     features = None if arguments.features is None else _features(arguments.features)
-    with nullcontext() if arguments.picture is None else written(arguments.picture) as picture:
+    with nullcontext() if arguments.out is None else written(arguments.out, reads=reads) as picture:
         with warnings_as_lines():
             data = _load(arguments, holdout="0", value_range=arguments.range)
             found = compare(
@@ -367,7 +368,7 @@ def _features(spec: str) -> Callable[..., Any]:
 def _experiments(arguments: Any) -> int:
     """Run the paper's experiments, or one of them; writes a table, the numbers and a picture of each."""
     names = itf.experiments.NAMES if arguments.name is None else (arguments.name,)
-    with written(arguments.out, folder=True) as folder:
+    with written(arguments.out, ()) as folder:
         results = [
             itf.experiments.run(
                 name, folder, seed=arguments.seed, backend=arguments.backend, threads=arguments.threads,
@@ -401,7 +402,7 @@ def _bench(arguments: Any) -> int:
     types = arguments.types or (_TYPES[:1] if arguments.quick else _TYPES)
     if arguments.out is not None:
         require_matplotlib()
-    with nullcontext() if arguments.out is None else written(arguments.out, folder=True) as folder:
+    with nullcontext() if arguments.out is None else written(arguments.out, ()) as folder:
         result = run(
             regimes,
             peers=peers,
@@ -426,4 +427,4 @@ def _load(arguments: Any, **options: Any) -> Dataset:
 
 
 def _show(arguments: Any, result: dict[str, Any], text: str) -> None:
-    print(to_json(result) if arguments.json else text)
+    say(to_json(result) if arguments.json else text)

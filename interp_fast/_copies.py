@@ -15,7 +15,7 @@ import interp_fast as itf
 
 from ._compare import comparable, featured
 from ._datasets import Dataset
-from ._figures import COLOURS, STYLE, plain_log
+from ._figures import COLOURS, plain_log, style
 from ._pictures import Range
 from ._text import columns, interval, number, share
 
@@ -120,14 +120,13 @@ def places(files: Sequence[str]) -> list[int] | None:
 
 def draw(found: Sequence[Compared], path: Path) -> None:
     """Shares of the classes with their intervals, and coverage, over the numbers in the names of the files."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
     at = places([one.file for one in found])
     order = np.argsort(at) if at is not None else np.arange(len(found))
     x = np.array(at)[order] if at is not None else order + 1
     results = [found[i].result for i in order]
-    with matplotlib.rc_context(STYLE):
+    with style():
+        from matplotlib.figure import Figure
+
         figure = Figure(figsize=(7.5, 4.2), layout="constrained")
         ax = figure.subplots()
         for kind, colour in zip(_KINDS, COLOURS, strict=False):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _arrays, backends
+from . import _accuracy, _arrays, backends
 from .backends.streamed import Streamed
 
 __all__ = ["TrainingSet", "points"]
@@ -38,14 +38,26 @@ class TrainingSet:
         _arrays.check_size(bandwidth, "bandwidth")
         self.rows, self.log_w, self.scale, self.kind = rows, log_w, scale, kind
         self.bandwidth, self.threads, self.low_memory = bandwidth, threads, low_memory
-        self.name, self.backend = backends.get(backend)
-        if _arrays.is_source(rows):
-            self.backend = Streamed(self.backend)
         self.moments = backends.Moments.of(rows, log_w, scale)
         self.type = _arrays.result_type(rows.dtype)
+        self._open(backend)
+
+    def _open(self, backend: str) -> None:
+        self.name, self.backend = backends.get(backend)
+        if _arrays.is_source(self.rows):
+            self.backend = Streamed(self.backend)
         self._lock = threading.Lock()
         self._prepared: Any = None
         self.memo: dict[Any, Any] = {}  # what was found out about the rows and may be asked for again
+
+    # A copy, in this process or another, opens the backend of the same name and prepares the rows anew.
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("backend", "_lock", "_prepared")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._open(self.name)
 
     @property
     def prepared(self) -> Any:
@@ -63,8 +75,9 @@ class TrainingSet:
             return self._prepared
 
     @property
-    def _reach_in_radii(self) -> float:
-        return self.moments.reach / self.moments.radius if self.moments.radius > 0 else 1.0
+    def isa(self) -> str | None:
+        isa: str | None = getattr(self.backend, "isa", lambda: None)()
+        return isa
 
     @property
     def d(self) -> int:
@@ -133,29 +146,13 @@ class TrainingSet:
 
     def certificate(self, dropped: Any) -> Any:
         """Bound on |D - dense D| / R when posterior mass ``dropped`` was left out: 2 reach dropped / R."""
-        return dropped * (2 * self._reach_in_radii if self.moments.radius > 0 else 0.0)
+        reach, radius = self.moments.reach, self.moments.radius
+        return dropped * (2 * (reach / radius) if radius > 0 else 0.0)
 
     def cut(self, tol: float | None, ratio: Float | None = None) -> Any:
-        """Nats below the maximum from which rows may be left out so that D moves by at most tol R.
-
-        log(2 N reach / (tol R)), because the dropped mass is at most N e^-cut and no row is farther than 2 reach.
-        ``ratio`` = sigma/alpha of field calls: with tol None the bound is tightened so that the noise prediction, in
-        whose units an error of D counts R alpha / sigma fold, keeps its promise too.
-        """
-        moments, narrow = self.moments, self.type == np.float32
-        if tol is not None:
-            bound = np.float64(tol) * np.ones_like(0.0 if ratio is None else ratio)
-        elif ratio is None:
-            bound = np.array(2.0**-20 if narrow else 2.0**-46)
-        else:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                scaled = ratio / moments.radius * (2.0**-17 if narrow else 2.0**-36)
-            bound = np.minimum(2.0**-20 if narrow else 2.0**-46, scaled)
-        if moments.radius == 0:
-            bound = np.zeros_like(bound)
-        with np.errstate(divide="ignore"):
-            nats = math.log(2.0 * self.n) + math.log(self._reach_in_radii) - np.log(bound)
-        return float(nats) if ratio is None else nats
+        """Nats below the maximum from which rows may be left out; see :func:`interp_fast._accuracy.cut`."""
+        moments = self.moments
+        return _accuracy.cut(tol, ratio, _accuracy.PROMISES[self.type.name], self.n, moments.reach, moments.radius)
 
 
 def points(data: TrainingSet) -> tuple[Int, Float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,11 @@ import numpy.typing as npt
 
 from . import _arrays, _random, backends
 from ._level import Level
+from ._oracle import Oracle, Point
 from ._results import Record
 from ._schedule import Schedule, check_schedule
 from ._training_set import TrainingSet
+from ._weights import third_moment
 from .schedules import Linear
 
 __all__ = ["Field", "Posterior"]
@@ -22,15 +24,11 @@ __all__ = ["Field", "Posterior"]
 Float = npt.NDArray[np.float64]
 
 _STATISTICS = ("log_norm", "ess", "entropy", "variance", "gap", "log_rest", "dropped", "work")
-_OFF_WEIGHTS = frozenset({"ess", "entropy", "variance", "gap", "log_rest", "jvp"})
-# Outputs made of the off-weights resolve rows as near to the top one as e^-20 of the data's reach: 2 log(reach /
-# distance) nats more than the mean needs.
-_OFF_WEIGHT_NATS = 40.0
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Posterior(Record):
-    """The posterior over training rows, p(row | x, t), of M queries.
+    """The posterior over training rows, p(row | x, t), of M queries; of a single query (d,) without the leading axis.
 
     Attributes
     ----------
@@ -58,8 +56,6 @@ class Posterior(Record):
         Bound on the posterior mass of rows left out.
     certificate : (M,)
         Bound on |mean - dense mean| / R from skipped work.
-
-    For a single query (d,) the leading axis is absent.
     """
 
     mean: npt.NDArray[Any]
@@ -78,19 +74,6 @@ class Posterior(Record):
     certificate: Any
 
 
-@dataclass(frozen=True)
-class _Point:
-    """The schedule at the queries' times, (M,) each. S is the variance that the logits and the density see."""
-
-    t: Float
-    alpha: Float
-    sigma: Float
-    alpha_dot: Float
-    sigma_dot: Float
-    s2: Float
-    rate: Float  # sigma sigma_dot + alpha alpha_dot bandwidth^2 = (dS/dt) / 2
-
-
 class Field:
     """The exact field of a training set under a stochastic interpolant.
 
@@ -104,7 +87,7 @@ class Field:
         float32, float64, uint8, float16 or bfloat16 (as an ``ml_dtypes`` array or a torch tensor). Kept by reference
         and never modified; do not modify it while the field is in use. float64 rows give float64 results, all others
         float32. Any object with ``shape``, ``dtype`` and row slices (zarr, h5py) is read block by block in every call
-        and never held in memory; its trajectories step in Python.
+        and never held in memory; its trajectories step in Python. The path of a .npy file is that array, mapped.
     schedule : Schedule, default Linear()
     weights : (N,) array, optional
         Non-negative; normalised to sum 1. Default: equal.
@@ -143,6 +126,8 @@ class Field:
     A call costs 4 N d flops for each of M queries when dense and half of that or less once the posterior has
     concentrated; no M x N array is ever formed.
 
+    A field pickles with its rows (a row source when it does itself); the copy prepares them anew.
+
     Examples
     --------
     >>> import numpy as np, interp_fast as itf
@@ -165,10 +150,10 @@ class Field:
         tol: float | None = None,
         low_memory: bool = False,
     ) -> None:
-        self._tol = None if tol is None else _arrays.number(tol, "tol", least=0.0)
-        self._schedule = check_schedule(Linear() if schedule is None else schedule)
+        tol = None if tol is None else _arrays.number(tol, "tol", least=0.0)
+        schedule = check_schedule(Linear() if schedule is None else schedule)
         rows, scale, kind = _arrays.rows(data, "data", scale)
-        self._set = TrainingSet(
+        training_set = TrainingSet(
             rows,
             _arrays.log_weights(weights, rows.shape[0]),
             scale=scale,
@@ -178,64 +163,67 @@ class Field:
             threads=backends.default_threads() if threads is None else _arrays.count(threads, "threads", 1),
             low_memory=bool(low_memory),
         )
+        self._oracle = Oracle(training_set, schedule, tol)
+
+    @classmethod
+    def _of(cls, oracle: Oracle) -> Field:
+        field = object.__new__(cls)
+        field._oracle = oracle
+        return field
 
     # What the field is
 
     @property
     def schedule(self) -> Schedule:
-        return self._schedule
+        return self._oracle.schedule
 
     @property
     def N(self) -> int:
-        return self._set.n
+        return self._oracle.training_set.n
 
     @property
     def d(self) -> int:
-        return self._set.d
+        return self._oracle.training_set.d
 
     @property
     def R(self) -> float:
-        return self._set.moments.radius
+        return self._oracle.training_set.moments.radius
 
     @property
     def backend(self) -> str:
-        return self._set.name
+        return self._oracle.training_set.name
 
     @property
     def isa(self) -> str | None:
-        isa: str | None = getattr(self._set.backend, "isa", lambda: None)()
-        return isa
+        return self._oracle.training_set.isa
 
     @property
     def threads(self) -> int:
-        return self._set.threads
+        return self._oracle.training_set.threads
 
     @property
     def bandwidth(self) -> float:
-        return self._set.bandwidth
+        return self._oracle.training_set.bandwidth
 
     @property
     def tol(self) -> float | None:
-        return self._tol
+        return self._oracle.tol
 
     @property
     def weights(self) -> Float:
         """Normalised weights, (N,)."""
-        weights: Float = np.exp(self._set.log_w)
+        weights: Float = np.exp(self._oracle.training_set.log_w)
         return weights
 
     def __repr__(self) -> str:
         return (
-            f"Field(N={self.N}, d={self.d}, data={self._set.rows.dtype}, schedule={self.schedule!r}, "
+            f"Field(N={self.N}, d={self.d}, data={self._oracle.training_set.rows.dtype}, schedule={self.schedule!r}, "
             f"backend={self.backend!r}, threads={self.threads})"
         )
 
     def with_schedule(self, schedule: Schedule) -> Field:
         """The same training set under another schedule; shares what was prepared."""
-        other = object.__new__(Field)
-        other._tol, other._set = self._tol, self._set
-        other._schedule = check_schedule(schedule)
-        return other
+        return Field._of(replace(self._oracle, schedule=check_schedule(schedule)))
 
     def subset(self, rows: Any) -> Field:
         """The field of some of the rows (indices or a boolean mask): numbered from 0, weights renormalised, its own R.
@@ -259,14 +247,12 @@ class Field:
             msg = f"rows must lie in [-{self.N}, {self.N}); got {chosen.min()} to {chosen.max()}."
             raise ValueError(msg)
         chosen = np.arange(self.N)[chosen]  # a row source knows no numbers that count from the end
-        s = self._set
+        s = self._oracle.training_set
         log_w = s.log_w[chosen]
         if log_w.max() == -math.inf:
             msg = "rows must include a row of weight > 0; all that were chosen weigh nothing."
             raise ValueError(msg)
-        part = object.__new__(Field)
-        part._tol, part._schedule = self._tol, self._schedule
-        part._set = TrainingSet(
+        part = TrainingSet(
             s.stored(chosen),
             _arrays.log_weights(np.exp(log_w - log_w.max()), len(chosen)),
             scale=s.scale,
@@ -276,7 +262,7 @@ class Field:
             threads=s.threads,
             low_memory=s.low_memory,
         )
-        return part
+        return Field._of(replace(self._oracle, training_set=part))
 
     # The field at (x, t)
 
@@ -286,13 +272,13 @@ class Field:
         At t = 1 the limit: the nearest row, ties averaged by weight. Forming x - alpha * denoiser in float32 loses what
         ``score`` and ``noise`` keep.
         """
-        return self._vector(x, t, "denoiser", self._denoise, at_end=True)
+        return self._vector(x, t, "denoiser", self._oracle.smooth, at_end=True)
 
     def velocity(self, x: Any, t: Any) -> Any:
         """E[alpha_dot x_1 + sigma_dot z | x_t = x] = alpha_dot D + sigma_dot (x - alpha D) / sigma, (M, d)."""
 
-        def formula(p: _Point, x: Float, mean: Float) -> Float:
-            _forbid(p, ~np.isfinite(p.alpha_dot), "velocity is infinite")
+        def formula(p: Point, x: Float, mean: Float) -> Float:
+            p.forbid(~np.isfinite(p.alpha_dot), "velocity is infinite")
             residual = x - p.alpha[:, None] * mean
             velocity: Float = p.alpha_dot[:, None] * mean + (p.rate / p.s2)[:, None] * residual
             return velocity
@@ -314,8 +300,8 @@ class Field:
     def log_density(self, x: Any, t: Any) -> Any:
         """log p_t(x), (M,) float64. At t = 1 without bandwidth +inf on a training row and -inf elsewhere."""
         point, wide, single, _, kind = self._queries(x, t)
-        out = self._evaluate(point, wide, ("log_norm", "index"))
-        density = self._log_density(point, wide, out)
+        out = self._oracle.evaluate(point, wide, "log_norm", "index")
+        density = self._oracle.log_density(point, wide, **out)
         return kind(density[0] if single else density)
 
     def divergence(self, x: Any, t: Any) -> Any:
@@ -324,9 +310,9 @@ class Field:
         eta = sigma_dot / sigma and kappa = alpha_dot - alpha eta.
         """
         p, wide, single, _, kind = self._queries(x, t)
-        _forbid(p, p.s2 == 0, "divergence does not exist where sigma = 0")
-        _forbid(p, ~np.isfinite(p.alpha_dot), "divergence is infinite")
-        variance = self._evaluate(p, wide, ("variance",))["variance"]
+        p.forbid(p.s2 == 0, "divergence does not exist where sigma = 0")
+        p.forbid(~np.isfinite(p.alpha_dot), "divergence is infinite")
+        variance = self._oracle.evaluate(p, wide, "variance")["variance"]
         # With S = sigma^2 + alpha^2 delta^2 and (dS/dt)/2 = rate; sigma rate' is written without dividing by sigma.
         slope = p.alpha_dot * p.s2 - p.alpha * p.rate
         divergence = self.d * p.rate / p.s2 + p.alpha * slope * (variance / p.s2) / p.s2
@@ -335,12 +321,12 @@ class Field:
     def jvp(self, x: Any, t: Any, u: Any) -> Any:
         """The denoiser's Jacobian times ``u``: (alpha / sigma^2) C u, (M, d). Symmetric: also the vjp."""
         p, wide, single, _, kind = self._queries(x, t)
-        _forbid(p, p.s2 == 0, "jvp does not exist where sigma = 0")
+        p.forbid(p.s2 == 0, "jvp does not exist where sigma = 0")
         direction, *_ = _arrays.queries(u, self.d, "u")
         if direction.shape != wide.shape:
             msg = f"u must have the shape of x, {wide.shape}; got {direction.shape}."
             raise ValueError(msg)
-        product = self._evaluate(p, wide, ("jvp",), u=direction)["jvp"]
+        product = self._oracle.evaluate(p, wide, "jvp", u=direction)["jvp"]
         pull = p.alpha * self.bandwidth**2 / p.s2
         with np.errstate(over="ignore"):
             result = (p.alpha * (p.sigma / p.s2) ** 2)[:, None] * product + pull[:, None] * direction
@@ -361,10 +347,10 @@ class Field:
         """
         top = _arrays.count(top, "top", 0, self.N)
         point, wide, single, _, kind = self._queries(x, t)
-        out = self._evaluate(point, wide, ("mean", "index", *_STATISTICS), top=top)
+        out = self._oracle.evaluate(point, wide, "mean", "index", *_STATISTICS, top=top)
         out["mean"] = self._round(out["mean"], "the posterior mean")
-        out["log_density"] = self._log_density(point, wide, out)
-        out["certificate"] = self._set.certificate(out["dropped"])
+        out["log_density"] = self._oracle.log_density(point, wide, out["log_norm"], out["index"])
+        out["certificate"] = self._oracle.training_set.certificate(out["dropped"])
         return Posterior(**{name: kind(values[0] if single else values) for name, values in out.items()})
 
     def draw(self, n: int, t: Any, rng: _random.RandomSource = None) -> tuple[Any, npt.NDArray[np.int64]]:
@@ -385,12 +371,13 @@ class Field:
         True
         """
         n = _arrays.count(n, "n", 1)
-        point = self._point(*_arrays.times(t, n), n)
+        point = self._oracle.point(_arrays.times(t, n)[0], n)
         source = _random.noise_key(rng)
         key = _random.subkey(source.key, "draw")
-        index = self._set.chosen(_random.uniforms(key, source.first_sample, n, row=1))
-        x = self._interpolate(point, index, self._set.normals(n, key, source.first_sample))
-        return self._set.kind(self._round(x, "x")), self._set.kind(index)
+        data = self._oracle.training_set
+        index = data.chosen(_random.uniforms(key, source.first_sample, n, row=1))
+        x = self._oracle.interpolate(point, index, data.normals(n, key, source.first_sample))
+        return data.kind(self._round(x, "x")), data.kind(index)
 
     def at(self, alpha: Any, sigma: Any) -> Level:
         """The field at given levels, x = alpha x_I + sigma z, whatever the schedule: numbers or (M,), >= 0.
@@ -406,89 +393,57 @@ class Field:
 
     # Private
 
-    def _point(self, t: Float, scalar: bool, m: int) -> _Point:
-        c = self._schedule(t)
-        t, alpha, sigma, alpha_dot, sigma_dot = (
-            np.full(m, v, np.float64)
-            for v in (t, c.alpha, c.sigma, c.alpha_dot, c.sigma_dot)
-        )  # fmt: skip
-        _arrays.check_size(sigma, "sigma")
-        s2 = sigma**2 + (alpha * self.bandwidth) ** 2
-        with np.errstate(invalid="ignore"):
-            rate = sigma * sigma_dot
-        if (end := (sigma == 0) & (s2 > 0)).any():
-            # 0 * inf where sigma^2 vanishes linearly: sigma sigma_dot is continuous, so take it next to the end.
-            before = self._schedule(np.nextafter(t[end], 0.0))
-            rate[end] = before.sigma * before.sigma_dot
-        if self.bandwidth > 0:
-            with np.errstate(invalid="ignore"):  # 0 * inf where alpha^2 starts linearly; what needs the rate refuses
-                rate += alpha * alpha_dot * self.bandwidth**2
-        return _Point(t, alpha, sigma, alpha_dot, sigma_dot, s2, rate)
+    def _average(self, x: Float, alpha: Float, sigma: Float) -> Float:
+        """The posterior mean of the rows, unrounded, at given levels (M,)."""
+        _arrays.check_finite(x, "x")
+        mean: Float = self._oracle.evaluate(self._oracle.still(alpha, sigma), x, "mean")["mean"]
+        return mean
 
-    def _interpolate(self, p: _Point, index: npt.NDArray[np.int64], z: Float) -> Float:
-        """x_t of rows ``index``, in place of the normals ``z``."""
-        z *= np.sqrt(p.s2)[:, None]
-        z += p.alpha[:, None] * self._set.values(index)
-        return z
+    def _pullback(
+        self, x: Float, alpha: Float, sigma: Float, g: Float, *, levels: bool
+    ) -> tuple[Float, Float | None, Float | None]:
+        """The gradient of g . :meth:`_average` in x (M, d) and, with ``levels``, in alpha and sigma (M,).
 
-    def _queries(self, x: Any, t: Any) -> tuple[_Point, Float, bool, np.dtype[Any], Callable[[Any], Any]]:
+        With T = sum_i w_i |e_i|^2 e_i, e_i = x_i - m, r = x - alpha m: dm/dx = (alpha / S) C,
+        dm/dalpha = (C (r - alpha m) - alpha T) / S at fixed S, and dm/dS = (alpha^2 T - 2 alpha C r) / (2 S^2).
+        """
+        p = self._oracle.still(alpha, sigma)
+        p.forbid(p.s2 == 0, "gradient of the posterior mean does not exist where sigma = 0")
+        found = self._oracle.evaluate(p, x, "jvp", *(["mean"] if levels else []), u=g)
+        product = found["jvp"]
+        in_x = (p.alpha / p.s2)[:, None] * product
+        if not levels:
+            return in_x, None, None
+        mean, third = found["mean"], np.zeros(len(x))
+        if (some := p.alpha > 0).any():
+            s = np.sqrt(p.s2)
+            third[some] = third_moment(self._oracle.training_set, x[some], p.alpha[some], s[some], g[some])
+        along_r = np.einsum("ij,ij->i", product, x - p.alpha[:, None] * mean)
+        along_mean = np.einsum("ij,ij->i", product, mean)
+        in_s2 = p.alpha * (0.5 * p.alpha * third - along_r) / p.s2**2
+        in_alpha = (along_r - p.alpha * (along_mean + third)) / p.s2 + 2 * self.bandwidth**2 * p.alpha * in_s2
+        return in_x, in_alpha, 2 * p.sigma * in_s2
+
+    def _queries(self, x: Any, t: Any) -> tuple[Point, Float, bool, np.dtype[Any], Callable[[Any], Any]]:
         wide, single, given, kind = _arrays.queries(x, self.d)
-        point = (
-            self._still(t, len(wide)) if isinstance(t, Level) else self._point(*_arrays.times(t, len(wide)), len(wide))
-        )
+        if isinstance(t, Level):
+            point = self._oracle.still(*t.of(len(wide)))
+        else:
+            point = self._oracle.point(_arrays.times(t, len(wide))[0], len(wide))
         return point, wide, single, given, kind
 
-    def _still(self, level: Level, m: int) -> _Point:
-        """A point at which no time passes."""
-        alpha, sigma = level.of(m)
-        none = np.zeros(m)
-        s2 = sigma**2 + (alpha * self.bandwidth) ** 2
-        return _Point(np.full(m, math.nan), alpha, sigma, none, none, s2, none)
-
-    def _evaluate(
-        self, p: _Point, x: Float, want: tuple[str, ...], *, u: Float | None = None, top: int = 0
-    ) -> dict[str, Any]:
-        m = len(x)
-        out: dict[str, Any] = {name: np.empty(m, np.int64 if name == "index" else np.float64) for name in want}
-        out.update({name: np.empty_like(x) for name in ("mean", "jvp") if name in want})
-        if "dropped" in want:
-            out |= {"top_index": np.empty((m, top), np.int64), "top_weight": np.empty((m, top))}
-        with np.errstate(over="ignore"):
-            ratio = np.divide(np.sqrt(p.s2), p.alpha, out=np.full_like(p.s2, np.inf), where=p.alpha > 0)
-        cut = self._set.cut(self._tol, ratio)
-        if _OFF_WEIGHTS & out.keys():
-            cut = cut + _OFF_WEIGHT_NATS
-        self._set.posterior(x, p.alpha, p.sigma, cut, out, u)
-        return out
-
     def _vector(
-        self, x: Any, t: Any, what: str, formula: Callable[[_Point, Float, Float], Float], *, at_end: bool = False
+        self, x: Any, t: Any, what: str, formula: Callable[[Point, Float, Float], Float], *, at_end: bool = False
     ) -> Any:
         point, wide, single, _, kind = self._queries(x, t)
         if not at_end:
-            _forbid(point, point.s2 == 0, f"{what} does not exist where sigma = 0")
+            point.forbid(point.s2 == 0, f"{what} does not exist where sigma = 0")
         with np.errstate(over="ignore"):
-            result = formula(point, wide, self._evaluate(point, wide, ("mean",))["mean"])
+            result = formula(point, wide, self._oracle.evaluate(point, wide, "mean")["mean"])
         return kind(self._round(result[0] if single else result, what))
 
-    def _denoise(self, p: _Point, x: Float, mean: Float) -> Float:
-        if self.bandwidth == 0:
-            return mean
-        own = np.divide(p.sigma**2, p.s2, out=np.ones_like(p.s2), where=p.s2 > 0)
-        smoothed: Float = own[:, None] * mean + (p.alpha * self.bandwidth**2 / p.s2)[:, None] * x
-        return smoothed
-
-    def _log_density(self, p: _Point, x: Float, out: dict[str, Any]) -> Float:
-        density: Float = np.empty(len(x))
-        smooth = p.s2 > 0
-        density[smooth] = self._set.log_density(out["log_norm"][smooth], p.s2[smooth])
-        for m in np.flatnonzero(~smooth):
-            on_row = np.array_equal(p.alpha[m] * self._set.values(out["index"][[m]])[0], x[m])
-            density[m] = math.inf if on_row else -math.inf
-        return density
-
     def _round(self, result: Float, what: str) -> npt.NDArray[Any]:
-        return _arrays.rounded(result, self._set.type, what)
+        return _arrays.rounded(result, self._oracle.training_set.type, what)
 
 
 def check_field(field: Any) -> Field:
@@ -499,9 +454,6 @@ def check_field(field: Any) -> Field:
     return field
 
 
-def _forbid(p: _Point, where: npt.NDArray[np.bool_], what: str) -> None:
-    if where.any():
-        t = float(p.t[where][0])
-        place = "sigma must be > 0: the" if math.isnan(t) else f"t must avoid {t!r}: the"
-        msg = f"{place} {what}{'' if math.isnan(t) else ' there'}. Evaluate next to it or use denoiser."
-        raise ValueError(msg)
+def oracle_of(field: Any) -> Oracle:
+    """What the library computes with: the one door into a Field. TypeError unless it is one."""
+    return check_field(field)._oracle

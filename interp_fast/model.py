@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays
+from ._results import called
 from ._schedule import Schedule, check_schedule
 
 __all__ = ["Model"]
@@ -54,7 +55,7 @@ class Model:
         self.fn, self.schedule, self.predicts = fn, check_schedule(schedule), predicts
 
     def __repr__(self) -> str:
-        return f"Model({self.fn!r}, {self.schedule!r}, predicts={self.predicts!r})"
+        return f"Model({called(self.fn)}, {self.schedule!r}, predicts={self.predicts!r})"
 
     def denoiser(self, x: Any, t: Any) -> Any:
         """D = E[x_1 | x_t = x] as the model has it, (M, d)."""

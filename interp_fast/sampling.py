@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,13 @@ import numpy.typing as npt
 
 from . import _arrays, _random
 from ._attribution import Attribution
+from ._oracle import Form, Oracle
 from ._progress import reporter
 from ._results import Record, axes
+from ._run import Run
 from ._step_table import StepTable, check_steps
-from ._trajectory import Trajectory
 from .backends import State
-from .field import Field
+from .field import Field, oracle_of
 from .model import Model
 from .perturb import Perturbation
 
@@ -86,7 +87,7 @@ class Samples(Record):
     certificate : (n,) or None
         Largest certified |D used - dense D at the same state| / R over the rows; 0 for dense work.
     stats : dict
-        backend, isa, threads, evaluations, work (fraction of dense), seconds.
+        backend, isa, threads, evaluations, work (fraction of dense), key (of the noise, see NoiseKey), seconds.
     """
 
     x: npt.NDArray[Any]
@@ -145,7 +146,9 @@ def sample(
         Starting points at ``steps.times[0]``. Default: n draws of N(0, sigma[0]^2), exact where alpha[0] = 0. To start
         in the middle with the law kept exactly pass ``field.draw(n, steps.times[0])[0]``.
     rng : None, int, SeedSequence, Generator or NoiseKey
-        Noise is a function of (key, sample, row, coordinate): it does not depend on threads, batches or backends.
+        Noise is a function of (key, sample, row, coordinate): it does not depend on threads, batches or backends. All
+        but a NoiseKey are sources of a key, which ``stats`` names: 7 and NoiseKey(7) are different streams, and a run
+        begun with rng=7 goes on with NoiseKey(stats["key"], first_sample=n).
     error : array (R, n, d), callable or ``itf.perturb`` kind, optional
         Added to D before it is used: an array has one error per row of the table, a callable returns
         error(x, t, r) -> e (n, d) at the states x of row r. Arrays run in compiled code.
@@ -174,6 +177,9 @@ def sample(
     ------
     TypeError, ValueError
         With the name of the argument.
+    KeyboardInterrupt
+        Ctrl-C, within a second. With ``keep="path"`` or an int, ``path`` and ``path_times`` of the exception are what
+        had been kept.
 
     Notes
     -----
@@ -196,62 +202,76 @@ def sample(
         )
         raise TypeError(msg)
     check_steps(steps)
-    model = isinstance(field, Model)
-    oracle = _check_oracle(field, oracle, terms=terms, attribution=attribution)
+    model = field if isinstance(field, Model) else None
+    truth = _check_oracle(field, oracle, terms=terms, attribution=attribution)
     source = _random.noise_key(rng)
-    start, dtype, kind = _start(oracle, model, steps, n, x0, source)
+    start, form = _start(truth, model, steps, n, x0, source)
     error = _check_error(error, (len(steps), *start.shape))
     kept = _kept(steps, keep)
-    x = _result(out, start.shape, dtype)
+    x = _result(out, start.shape, form.dtype)
     state = State.start(start, terms=terms)
-    path = np.empty((len(start), len(kept), start.shape[1]), dtype) if keep != "final" else None
+    path = np.empty((len(start), len(kept), start.shape[1]), form.dtype) if keep != "final" else None
     if path is not None and kept[0] == 0:
-        path[:, 0] = _arrays.rounded(start, dtype, "the path")
-    if oracle is not None:
-        tol = oracle.tol if tol is None else _arrays.number(tol, "tol", least=0.0)
-    shares = Attribution(oracle._set, steps, len(start)) if attribution and oracle is not None else None
-    if oracle is None or model or shares is not None or callable(error) or isinstance(error, Perturbation):
-        run: Callable[[int, int], None] = Trajectory(
-            field, steps, state, source,
-            oracle=oracle, error=error, attribution=shares, tol=tol, dtype=dtype, kind=kind,
-        ).run  # fmt: skip
-    else:
-        run = _fused(oracle, steps, state, source, error, tol)
+        path[:, 0] = _arrays.rounded(start, form.dtype, "the path")
+    if truth is not None and tol is not None:
+        truth = replace(truth, tol=_arrays.number(tol, "tol", least=0.0))
+    shares = Attribution(truth.training_set, steps, len(start)) if attribution and truth is not None else None
     report = reporter(progress, "sampling: row")
+    run = Run(steps, state, source, truth, model, error, shares, form)
     done = 0
-    for stop in _stops(steps, kept if path is not None else (), report is not None):
-        run(done, stop)
-        done = stop
-        if path is not None and stop in kept:
-            path[:, kept.index(stop)] = _arrays.rounded(state.base, dtype, "the path")
-        if report is not None:
-            report(stop, len(steps))
-    x[:] = _arrays.rounded(state.base, dtype, "the samples")
-    stats = {
-        "backend": oracle.backend if oracle else None,
-        "isa": oracle.isa if oracle else None,
-        "threads": oracle.threads if oracle else None,
-        "evaluations": len(steps),
-        "work": float(state.work.mean() / len(steps)) if oracle else None,
-    }
-    alpha = float(steps.alpha[-1])
-    index = oracle._set.nearest(state.base, alpha=alpha)[0][:, 0] if oracle else None
-    sums = None if index is None or oracle is None else _terms(state.terms, alpha, oracle, index)
+    try:
+        for stop in run.rows(_stops(steps, kept if path is not None else (), report is not None)):
+            if path is not None and stop in kept:
+                path[:, kept.index(stop)] = _arrays.rounded(state.base, form.dtype, "the path")
+            done = stop
+            if report is not None:
+                report(done, len(steps))
+    except KeyboardInterrupt as interrupt:
+        if path is not None:
+            held = [k for k in kept if k <= done]
+            vars(interrupt).update(path=form.kind(path[:, : len(held)]), path_times=steps.times[held])
+            interrupt.add_note(f"{done} of {len(steps)} rows were done; the states kept: .path, .path_times")
+        raise
+    x[:] = _arrays.rounded(state.base, form.dtype, "the samples")
+    seen = {} if truth is None else _seen(truth, state, steps, form.kind)
+    stats = {"backend": None, "isa": None, "threads": None, "evaluations": len(steps), "key": source.key, "work": None}
     return Samples(
-        x=kind(x) if out is None else out,
-        index=None if index is None else kind(index),
-        path=None if path is None else kind(path),
-        path_times=None if path is None else kind(steps.times[kept]),
-        terms=None if sums is None else Terms(*map(kind, sums)),
+        x=form.kind(x) if out is None else out,
+        index=seen.get("index"),
+        path=None if path is None else form.kind(path),
+        path_times=None if path is None else form.kind(steps.times[kept]),
+        terms=seen.get("terms"),
         attribution=None if shares is None else shares.omega,
-        attribution_dropped=None if shares is None else kind(shares.dropped),
-        commit_time=kind(steps.times[state.since]) if oracle else None,
-        certificate=kind(oracle._set.certificate(state.dropped)) if oracle else None,
-        stats=stats | {"seconds": time.perf_counter() - began},
+        attribution_dropped=None if shares is None else form.kind(shares.dropped),
+        commit_time=seen.get("commit_time"),
+        certificate=seen.get("certificate"),
+        stats=stats | seen.get("stats", {}) | {"seconds": time.perf_counter() - began},
     )
 
 
-def _check_oracle(field: Field | Model, oracle: Field | None, *, terms: bool, attribution: bool) -> Field | None:
+def _seen(oracle: Oracle, state: State, steps: StepTable, kind: Callable[[Any], Any]) -> dict[str, Any]:
+    """What the oracle of a run that has ended knows of its samples."""
+    data, alpha = oracle.training_set, float(steps.alpha[-1])
+    index = data.nearest(state.base, alpha=alpha)[0][:, 0]
+    terms = None
+    if state.terms is not None:  # kept with 0 in place of the row
+        selection, estimation, noise = state.terms[0] - alpha * data.values(index), state.terms[1], state.terms[2]
+        terms = Terms(*map(kind, (selection, estimation, noise, selection + estimation + noise)))
+    return {
+        "index": kind(index),
+        "terms": terms,
+        "commit_time": kind(steps.times[state.since]),
+        "certificate": kind(data.certificate(state.dropped)),
+        "stats": {
+            "backend": data.name,
+            "isa": data.isa,
+            "threads": data.threads,
+            "work": float(state.work.mean() / len(steps)),
+        },
+    }
+
+
+def _check_oracle(field: Field | Model, oracle: Field | None, *, terms: bool, attribution: bool) -> Oracle | None:
     """The Field that stands for the truth in this run, if there is one."""
     if isinstance(field, Field):
         if oracle is not None:
@@ -267,7 +287,7 @@ def _check_oracle(field: Field | Model, oracle: Field | None, *, terms: bool, at
     if attribution and oracle is not None and oracle.bandwidth > 0:
         msg = f"attribution needs a field of bandwidth 0; got {oracle.bandwidth:g}. Smoothed rows have no weights."
         raise ValueError(msg)
-    return oracle
+    return None if oracle is None else oracle_of(oracle)
 
 
 def _check_error(error: Any, shape: tuple[int, int, int]) -> Any:
@@ -286,20 +306,10 @@ def _check_error(error: Any, shape: tuple[int, int, int]) -> Any:
     return wide
 
 
-def _terms(
-    sums: Float | None, alpha: float, oracle: Field, index: npt.NDArray[np.int64]
-) -> tuple[Float, Float, Float, Float] | None:
-    """The sums of a run, kept with 0 in place of the row, relative to rows ``index``; and their total."""
-    if sums is None:
-        return None
-    selection = sums[0] - alpha * oracle._set.values(index)
-    return selection, sums[1], sums[2], selection + sums[1] + sums[2]
-
-
 def _start(
-    oracle: Field | None, model: bool, steps: StepTable, n: int | None, x0: Any, source: _random.NoiseKey
-) -> tuple[Float, np.dtype[Any], Callable[[Any], Any]]:
-    """Starting points (n, d) float64, the type of the results and the way back to the caller's kind of array."""
+    oracle: Oracle | None, model: Model | None, steps: StepTable, n: int | None, x0: Any, source: _random.NoiseKey
+) -> tuple[Float, Form]:
+    """Starting points (n, d) float64, and the form of the results."""
     if x0 is None:
         if oracle is None:
             msg = "x0 must be given for a Model, which has no dimension of its own: pass (n, d) points, or oracle=."
@@ -307,10 +317,7 @@ def _start(
         if n is None:
             msg = "n must be given when x0 is not: how many samples?"
             raise ValueError(msg)
-        n = _arrays.count(n, "n", 1)
-        start = oracle._set.normals(n, _random.subkey(source.key, "start"), source.first_sample)
-        start *= steps.sigma[0]
-        return start, oracle._set.type, oracle._set.kind
+        return oracle.start(_arrays.count(n, "n", 1), steps.sigma[0], source), oracle.form
     start, single, dtype, kind = _arrays.queries(x0, oracle.d if oracle else None, "x0")
     if single:
         msg = f"x0 must have shape (n, d); got {np.shape(x0)}. Pass x0[None]."
@@ -318,7 +325,7 @@ def _start(
     if n is not None and _arrays.count(n, "n", 1) != len(start):
         msg = f"n must be len(x0) = {len(start)} or left out; got {n}."
         raise ValueError(msg)
-    return start, dtype if model or oracle is None else oracle._set.type, kind
+    return start, Form(dtype if model or oracle is None else oracle.form.dtype, kind)
 
 
 def _result(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -353,13 +360,3 @@ def _stops(steps: StepTable, kept: Any, reporting: bool) -> list[int]:
     if reporting:
         stops |= set(range(0, rows, max(1, rows // _REPORTS))) - {0}
     return sorted(stops)
-
-
-def _fused(
-    field: Field, steps: StepTable, state: State, source: _random.NoiseKey, error: Float | None, tol: float | None
-) -> Callable[[int, int], None]:
-    key = _random.subkey(source.key, "steps") if np.any(steps.S > 0) else None
-    cut = field._set.cut(tol)
-    return lambda first, last: field._set.run_steps(
-        state, steps, first, last, key=key, first_sample=source.first_sample, error=error, cut=cut
-    )

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 import interp_fast as itf
+from interp_fast.field import oracle_of
 from interp_fast.losses._optimal import _Level
 
 FASHION = Path("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz")  # Debian's dataset-fashion-mnist
@@ -43,7 +44,7 @@ SETS = {"digits": digits, "small": lambda: fashion(300, 14), "large": lambda: fa
 
 def truth(field: itf.Field, t: float, n: int) -> tuple[float, float]:
     """The mean of the better kind of draws, and its relative standard error."""
-    level = _Level(field, t, 1 << 12, itf.NoiseKey(99))
+    level = _Level(oracle_of(field), t, 1 << 12, itf.NoiseKey(99))
     level.pilot(512)
     size = 2048
     take = level.plain if level.variance["plain"] < level.variance["pairs"] else lambda m, i: level.at_pairs(m, i)[0]
@@ -71,7 +72,7 @@ def main() -> int:
                 runs = [itf.optimal_loss(field, t, n, rng=seed) for seed in range(options.repetitions)]
                 loss, stderr = np.array([r.loss[0] for r in runs]), np.array([r.stderr[0] for r in runs])
                 low, high = np.array([r.interval[0] for r in runs]).T
-                level = _Level(field, t, 7, itf.NoiseKey(5))
+                level = _Level(oracle_of(field), t, 7, itf.NoiseKey(5))
                 plain = np.array([level.plain(n, 2 * i).mean() for i in range(min(50, options.repetitions))])
                 level.pilot(4096)
                 spread = max(plain.std(), value * math.sqrt(level.variance["plain"] / n))

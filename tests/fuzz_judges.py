@@ -14,6 +14,8 @@ import numpy as np
 import oracle
 from fuzz_cases import Case
 
+from interp_fast import _accuracy
+
 LONG = np.longdouble
 EPS = 2.0**-53
 
@@ -35,9 +37,10 @@ class Promise:
     largest: float
 
 
+_LIMITS = {"float32": (2.0**-16, 2.0**-24, 2.0**-149, 3.4e38), "float64": (2.0**-36, EPS, 5e-324, 1.79e308)}
 PROMISES = {
-    "float32": Promise(1e-4, 5e-6, 1e-3, 2e-7, 1e-3, 1e-5, 2.0**-20, 2.0**-16, 2.0**-24, 2.0**-149, 3.4e38),
-    "float64": Promise(1e-10, 1e-10, 1e-9, 1e-12, 1e-9, 1e-10, 2.0**-46, 2.0**-36, EPS, 5e-324, 1.79e308),
+    name: Promise(p.noise, p.denoiser, p.density, p.density_slope, p.off_weights, p.weight, p.skipped, *_LIMITS[name])
+    for name, p in _accuracy.PROMISES.items()
 }
 
 

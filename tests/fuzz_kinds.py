@@ -21,6 +21,7 @@ from fuzz_judges import LONG, Truth, norm
 
 import interp_fast as itf
 from interp_fast import _random, backends
+from interp_fast.field import oracle_of
 
 HOME = Path(itf.__file__).parent
 REFUSAL = (ValueError, TypeError)
@@ -121,7 +122,7 @@ def kernel(case, engine, report):
     pick = judged(rng, case, m)
 
     def run(threads):
-        training = case.field(engine.backend, threads=threads)._set
+        training = oracle_of(case.field(engine.backend, threads=threads)).training_set
         with np.errstate(divide="ignore"):
             s = np.sqrt(sigma**2 + (alpha * case.bandwidth) ** 2)
             cut = np.full(m, np.inf) if dense else training.cut(case.tol, s / alpha)
@@ -291,14 +292,15 @@ def trajectory(case, engine, report):
     if answer is None:
         return
     flow, out = answer
+    training = oracle_of(flow).training_set
     state = backends.State.start(x0)
     noise_key = _random.subkey(key.key, "steps")
     for r in range(len(steps)):
         base, cur, previous = state.base.copy(), state.cur.copy(), state.previous.copy()
         with flushing(case.flush):
-            flow._set.run_steps(
+            training.run_steps(
                 state, steps, r, r + 1, key=noise_key, first_sample=key.first_sample, error=None,
-                cut=flow._set.cut(case.tol),
+                cut=training.cut(case.tol),
             )  # fmt: skip
         row = SimpleNamespace(**{name: getattr(steps, name)[r] for name in ("alpha", "sigma", "A", "B", "C", "S")})
         xi = _random.normals(noise_key, key.first_sample, n, r, case.d)
@@ -361,7 +363,7 @@ def neighbours(case, engine, report):
                 report.wrong("index: not the lowest of equal rows")
 
     def search(threads):
-        training = case.field(engine.backend, threads=threads)._set
+        training = oracle_of(case.field(engine.backend, threads=threads)).training_set
         with flushing(case.flush):
             return training.nearest(x, k, alpha)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import interp_fast as itf
+from interp_fast.field import oracle_of
 
 PENTAGON = 2 * np.array([[math.cos(a), math.sin(a)] for a in 2 * math.pi / 5 * np.arange(5)])
 
@@ -135,7 +136,7 @@ def test_a_loss_below_the_limit_is_reported():
     field, n = itf.Field(PENTAGON), 50
     times = np.linspace(0, 1, 9)[:-1].tolist()
     rows = {
-        t: np.concatenate([index for _, _, index, _ in losses.draws(field, t, n, _random.noise_key(9), k)])
+        t: np.concatenate([index for _, _, index, _ in losses.draws(oracle_of(field), t, n, _random.noise_key(9), k)])
         for k, t in enumerate(times)
     }
 

@@ -72,16 +72,18 @@ def test_distances_between_rows_are_found_once(here, capsys, monkeypatch):
 
 def test_a_picture_over_the_numbers_of_checkpoints(here, capsys):
     for name in ("shares.png", "shares.svg"):
-        assert main(["memorization", *FILES, "rows.npy", "--picture", name]) == 0
+        assert main(["memorization", *FILES, "rows.npy", "--out", name]) == 0
     assert Path("shares.png").stat().st_size > 5000
     text = Path("shares.svg").read_text(encoding="utf-8")
     assert "number in the names of the files" in text
     assert "spurious" in text
-    assert main(["memorization", FILES[0], "rows.npy", "--picture", "one.png"]) == 0
+    assert main(["memorization", FILES[0], "rows.npy", "--out", "one.png"]) == 0
     capsys.readouterr()
-    assert main(["memorization", FILES[0], "rows.npy", "--picture", "shares.doc"]) == 2
+    assert main(["memorization", FILES[0], "rows.npy", "--out", "shares.doc"]) == 2
     assert "doc" in capsys.readouterr().err
     assert not Path("shares.doc").exists()
+    assert main(["memorization", FILES[0], "rows.npy", "--out", FILES[0]]) == 2
+    assert "would replace run2-00100.npy, which the command reads" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

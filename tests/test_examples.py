@@ -6,7 +6,22 @@ import runpy
 import sys
 from pathlib import Path
 
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import pytest
+
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
+GALLERY = sorted(path.name for path in EXAMPLES.glob("*.py") if path.name != "audit_a_trained_model.py")
+
+
+@pytest.mark.parametrize("name", GALLERY)
+def test_gallery_runs(name, capsys):
+    """What the site shows; each asserts what it says."""
+    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    plt.close("all")
+    assert capsys.readouterr().out
 
 
 def test_verdict_on_a_network_moves_as_it_trains(tmp_path, monkeypatch, capsys):

@@ -9,6 +9,7 @@ import pytest
 from test_sources import Source
 
 import interp_fast as itf
+from interp_fast.field import oracle_of
 from interp_fast.losses import _pairs
 from interp_fast.losses._draws import Stream, bernstein
 from interp_fast.losses._optimal import _Level
@@ -298,7 +299,7 @@ def test_draws_at_pairs_against_quadrature(name, way, monkeypatch):
     field = itf.Field(rows, weights=weights)
     n, scale = 6000, 1e-3 if way == "float64" else 1.0
     for s in (1.5 * scale, 0.4 * scale, 0.1 * scale):
-        level = _Level(field, 1 / (1 + s), 0, itf.NoiseKey(7))
+        level = _Level(oracle_of(field), 1 / (1 + s), 0, itf.NoiseKey(7))
         values, _ = level.at_pairs(n, 1)
         used = weights[: len(points)] / weights[: len(points)].sum()
         want, most = plane_loss(points, used, s), math.exp(level.log_limit)

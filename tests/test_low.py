@@ -8,6 +8,7 @@ import pytest
 from test_precision import Errors, measure
 
 import interp_fast as itf
+from interp_fast.field import oracle_of
 
 
 @pytest.mark.parametrize("ratio", [30.0, 1.0, 0.1, 1e-3])
@@ -32,7 +33,7 @@ def test_every_number_of_dimensions(engine, dtype, d, ratio):
     error = np.linalg.norm(flow.noise(x, t) - noise, axis=1)
     assert (error <= (1e-4 if dtype == "float32" else 1e-10) * np.maximum(np.linalg.norm(noise, axis=1), 1)).all()
     out = {"mean": np.empty_like(x), "index": np.empty(4, np.int64), "log_norm": np.empty(4)}
-    flow._set.posterior(x, np.full(4, t), np.full(4, 1 - t), np.inf, out)
+    oracle_of(flow).training_set.posterior(x, np.full(4, t), np.full(4, 1 - t), np.inf, out)
     np.testing.assert_array_equal(out["index"], ref.index)
     np.testing.assert_allclose(out["log_norm"], ref.log_norm, rtol=1e-6, atol=1e-3 if dtype == "float32" else 1e-9)
 
@@ -101,7 +102,7 @@ def test_a_row_at_the_query_after_many_others(engine, dtype, d, names):
     blanks = {"mean": np.empty((1, d)), "index": np.empty(1, np.int64)}
     out = {name: blanks.get(name, np.empty(1)) for name in names}
     half = np.full(1, 0.5)
-    itf.Field(rows, backend=engine.backend)._set.posterior(np.zeros((1, d)), half, half, 30.0, out)
+    oracle_of(itf.Field(rows, backend=engine.backend)).training_set.posterior(np.zeros((1, d)), half, half, 30.0, out)
     ref = oracle.posterior(rows, np.zeros((1, d)), 0.5, 0.5)
     assert out["index"][0] == 69_000
     if "mean" in out:

@@ -11,6 +11,7 @@ import oracle
 import pytest
 
 import interp_fast as itf
+from interp_fast.field import oracle_of
 
 
 def flow(size):
@@ -42,7 +43,7 @@ def test_samples_far_from_all_rows(engine):
     for size in (1e20, 1e29, 1e32, 1e39, 1e70):
         for side in (-1.0, 1.0):
             x = np.full((9, 1), side * size)
-            index, squared = itf.Field(rows, backend=engine.backend)._set.nearest(x, 5)
+            index, squared = oracle_of(itf.Field(rows, backend=engine.backend)).training_set.nearest(x, 5)
             np.testing.assert_array_equal(np.sort(index), np.tile(np.arange(5), (9, 1)))
             np.testing.assert_allclose(squared, size**2)
     found = itf.memorization(1e39 * rng.standard_normal((9, 1)), rows[:2])
@@ -55,7 +56,7 @@ def test_queries_far_from_subnormal_rows(engine, n, d):
     rows = np.zeros((n, d), np.float32)
     rows[1, 0] = 1e-39
     x = np.random.default_rng(0).standard_normal((20, d))
-    index, squared = itf.Field(rows, backend=engine.backend)._set.nearest(x, 2)
+    index, squared = oracle_of(itf.Field(rows, backend=engine.backend)).training_set.nearest(x, 2)
     np.testing.assert_allclose(squared, np.tile((x**2).sum(1)[:, None], 2), rtol=1e-12)
     assert ((index >= 0) & (index < n)).all()
     field = itf.Field(rows, backend=engine.backend)
@@ -141,7 +142,16 @@ def test_callers_that_flush_subnormal_numbers(engine, d):
         post = field.posterior(x, 0.5, top=2)
         run = itf.sample(field, itf.ddim(field.schedule, 5), 30, x0=size * rng_x0, rng=0)
         few = field.noise(x[:3], 0.5)
-        return [post.mean, post.ess, post.log_rest, post.top_index, post.gap, run.x, few, field._set.nearest(x, 3)[1]]
+        return [
+            post.mean,
+            post.ess,
+            post.log_rest,
+            post.top_index,
+            post.gap,
+            run.x,
+            few,
+            oracle_of(field).training_set.nearest(x, 3)[1],
+        ]
 
     rng_x0 = rng.standard_normal((30, d))
     want = answers(1)

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .. import _figures
+from .._accuracy import PROMISES
 from .._arrays import result_type
 from .peers import OURS, PEERS
 
-__all__ = ["PROMISE", "Benchmark"]
+__all__ = ["Benchmark"]
 
-PROMISE = {"float32": {"noise": 1e-4, "denoiser": 5e-6}, "float64": {"noise": 1e-10, "denoiser": 1e-10}}
 _LEGEND = """\
 Times in milliseconds. of dense: time of the dense work (4 M N d flops, M N exponentials, or one read of the rows) at
 the machine's limits over the median; it passes 1 where work is skipped (work: share of the dense work done). of one
@@ -95,8 +96,10 @@ class Benchmark:
             rows.append([shape, cell["dtype"], ratio, *(_ms(cell[key]) for key in bounds), *shown])
         return "\n".join([_machine_line(self.machine), "", *("| " + " | ".join(row) + " |" for row in rows)])
 
+    @_figures.style()
     def plot(self, path: str | Path) -> None:
         """A picture: medians on a logarithmic scale, a panel for each regime and type, the limits as lines."""
+        from matplotlib import colormaps
         from matplotlib.figure import Figure
 
         panels: dict[str, list[dict[str, Any]]] = {}
@@ -112,7 +115,7 @@ class Benchmark:
                 at = [(k, cell["peers"][name]["median"]) for k, cell in enumerate(cells) if name in cell["peers"]]
                 ax.bar(
                     [k - 0.42 + (j + 0.5) * width for k, _ in at], [1e3 * seconds for _, seconds in at], 0.9 * width,
-                    color=f"C{j}", label=name,
+                    color=colormaps["tab10"](j), label=name,
                 )  # fmt: skip
             for key in bounds:
                 _, what, line = _BOUNDS[key]
@@ -145,8 +148,8 @@ def _label(name: str, cells: list[dict[str, Any]]) -> str:
 
 
 def _kept(cell: dict[str, Any], entry: dict[str, Any]) -> bool:
-    promised = PROMISE[result_type(cell["dtype"]).name]
-    return all(entry[key] <= promised[key] for key in promised if key in entry)
+    promise = PROMISES[result_type(cell["dtype"]).name]
+    return all(entry[key] <= getattr(promise, key) for key in ("noise", "denoiser") if key in entry)
 
 
 def _first(cell: dict[str, Any]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -41,8 +40,8 @@ def read_pictures(path: Path) -> tuple[Array, Range | None]:
             # Not by its name: the file would be mapped, and a mapped TIFF that is to be turned comes out scrambled.
             with opened() as file, Image.open(file) as image:
                 pictures.append(_values(image))
-        except (OSError, SyntaxError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as exc:
-            msg = f"{name} could not be read as a picture: {str(exc).rstrip('.')}."
+        except Exception as exc:
+            msg = f"{name} could not be read as a picture: {(str(exc) or type(exc).__name__).rstrip('.')}."
             raise InputError(msg) from None
         names.append(name)
         if pictures[-1].shape[:2] != pictures[0].shape[:2]:

@@ -15,7 +15,7 @@ from . import _files
 from ._folders import read_pictures
 from ._input_error import InputError
 
-__all__ = ["KINDS", "Dataset", "check_columns", "load", "matched", "read_rows"]
+__all__ = ["KINDS", "Dataset", "check_columns", "file_of", "load", "matched", "read_rows"]
 
 Array = npt.NDArray[Any]
 
@@ -150,17 +150,27 @@ def _source(spec: str) -> Pictures:
     Of several arrays the only one is read, or one called x, data, images, samples or arr_0; ``FILE.npz:NAME`` and
     ``FILE.pt:NAME`` name another.
     """
-    path, member = Path(spec), ""
-    for suffix in (".npz", ".pt", ".pth"):
-        head, several, name = spec.partition(f"{suffix}:")
-        if several:
-            path, member = Path(head + suffix), name
+    path, member = _parts(spec)
     if path.is_dir() or (path.suffix == ".zip" and path.exists()):
         return _rows(*read_pictures(path), spec)
     if not path.exists():
         msg = f"there is no {spec!r}: give digits, fashion-mnist, {KINDS}."
         raise InputError(msg)
     return _rows(_files.read(path, member), None, spec)
+
+
+def file_of(spec: str) -> Path:
+    """The file or folder that ``spec`` names, or an array in."""
+    return _parts(spec)[0]
+
+
+def _parts(spec: str) -> tuple[Path, str]:
+    """The file, and the array in it that is named or ""."""
+    for suffix in (".npz", ".pt", ".pth"):
+        head, several, name = spec.partition(f"{suffix}:")
+        if several:
+            return Path(head + suffix), name
+    return Path(spec), ""
 
 
 def check_columns(rows: Array, name: str, data: Array, data_name: str) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any, Never, cast
 
@@ -12,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _arrays, _random
+from .._oracle import Oracle
 from .._results import Record, axes
+from .._run import Run
 from .._step_table import StepTable, check_steps
-from .._trajectory import Trajectory
 from ..backends import State
-from ..field import Field, check_field
-from ..losses import draws, grid, mean, optimal_loss, posterior
+from ..field import Field, oracle_of
+from ..losses import draws, grid, mean, optimal_loss
 from ..metrics import read_points, warn_of_units
 from ..model import Model
 from ..sampling import Terms
@@ -144,6 +146,7 @@ def audit(
     radius: float | None = None,
     level: float = 0.9,
     rng: _random.RandomSource = None,
+    progress: Callable[[int, int], None] | None = None,
     **unknown: Never,
 ) -> Audit:
     """Whether a model memorizes its training set: what its loss has above the lowest possible, where its samples end.
@@ -188,6 +191,8 @@ def audit(
         to its own nearest different row.
     level : float, default 0.9
     rng : None, int, SeedSequence, Generator or NoiseKey
+    progress : callable, optional
+        Gets (done, all), counted in rows of the table and times.
 
     Returns
     -------
@@ -234,7 +239,8 @@ def audit(
     if not isinstance(model, Model):
         msg = f"model must be a Model; got {type(model).__name__}. Wrap a network as itf.Model(fn, schedule)."
         raise TypeError(msg)
-    oracle = check_field(field).with_schedule(model.schedule)
+    oracle = replace(oracle_of(field), schedule=model.schedule)
+    data = oracle.training_set
     n = _arrays.count(n, "n", 2)
     radius = None if radius is None else _arrays.number(radius, "radius", least=0.0)
     if not 0 < _arrays.number(level, "level") < 1:
@@ -244,26 +250,37 @@ def audit(
     steps = _solver(steps, model)
     held = None
     if holdout is not None:
-        stored, scale, _ = read_points(holdout, "holdout", oracle._set)
-        warn_of_units("holdout", stored, scale, oracle._set)
+        stored, scale, _ = read_points(holdout, "holdout", data)
+        warn_of_units("holdout", stored, scale, data)
         held = _arrays.widen(stored[:], scale)
     source = _random.noise_key(rng)
-
-    final, sums, visited = _run(model, oracle, steps, n, source)
 
     # What the bound needs is taken where an error reaches the end, the losses at the times asked for.
     weights = np.abs(steps.error_weights())
     used = np.flatnonzero(weights)
     points, place = np.unique(np.concatenate([at, steps.times[used]]), return_inverse=True)
     here, when = place[: len(at)], place[len(at) :]
-    compared = [_compare(model, oracle, float(t), n, source, k) for k, t in enumerate(points)]
+
+    def report(done: int) -> None:
+        if progress is not None:
+            progress(done, len(steps) + len(points))
+
+    state = State.start(oracle.start(n, steps.sigma[0], source), terms=True)
+    run = Run(steps, state, source, oracle, model, form=oracle.form)
+    visited = np.empty((len(steps), n))
+    for done in run.rows():
+        visited[done - 1] = np.sum(run.latest_error**2, axis=1)
+        report(done)
+    key = _random.NoiseKey(_random.subkey(source.key, "optimum"), source.first_sample)
+    best = optimal_loss(field.with_schedule(model.schedule), at, n, rng=key)
+    compared = []
+    for k, t in enumerate(points.tolist()):
+        compared.append(_compare(model, oracle, t, n, source, k))
+        report(len(steps) + k + 1)
     (excess, excess_stderr), (gain, gain_stderr) = (np.array([mean(v[q]) for v in compared]).T for q in range(2))
-    best = optimal_loss(
-        oracle, at, n, rng=_random.NoiseKey(_random.subkey(source.key, "optimum"), source.first_sample)
-    )  # fmt: skip
     loss = best.loss + gain[here]
     below = gain[here] < -NormalDist().inv_cdf(1 - _FALSE_ALARM / len(at)) * gain_stderr[here]
-    below &= excess[here] > (_ROUNDING * oracle.R) ** 2
+    below &= excess[here] > (_ROUNDING * field.R) ** 2
     if below.any():
         msg = (
             f"the loss at t = {at[below][0]:g} is below its lower limit, {loss[below][0]:g} < {best.loss[below][0]:g}: "
@@ -278,7 +295,7 @@ def audit(
     squared = np.maximum(_upper(visited[used]), (excess + _Z * excess_stderr)[when])
 
     alpha = float(steps.alpha[-1])
-    end = fate(oracle, final, sums, alpha, radius)
+    end = fate(data, state.base, cast(Float, state.terms), alpha, radius)
     bound = (
         math.sqrt(_upper(np.sum(end.terms.selection**2, axis=1)))
         + float(weights[used] @ np.sqrt(squared))
@@ -298,7 +315,7 @@ def audit(
     decided = verdict != "undetermined"
     held_share = held_interval = None
     if held is not None:
-        held_share = within(oracle, held, alpha, radius)
+        held_share = within(data, held, alpha, radius)
         held_interval = _verdict.wilson(held_share, len(held), _verdict.TWO_SIDED)
     return Audit(
         memorizes=verdict == "overfitting" if decided else None,
@@ -326,7 +343,7 @@ def audit(
         samples_needed=None if decided else _verdict.samples_needed(max(memorized, displaced), level),
         deciding_radii=None if decided else _verdict.deciding_radii(end.clear, end.distance, level),
         terms=end.terms,
-        R=oracle.R,
+        R=field.R,
     )
 
 
@@ -370,36 +387,19 @@ def _check_determined(model: Model, times: Float, name: str, remedy: str) -> Non
             raise ValueError(msg) from None
 
 
-def _compare(model: Model, oracle: Field, t: float, n: int, source: _random.NoiseKey, stream: int) -> Float:
+def _compare(model: Model, oracle: Oracle, t: float, n: int, source: _random.NoiseKey, stream: int) -> Float:
     """For n draws (2, n): |D_model - D|^2, and the model's loss less that of D itself."""
     out = np.empty((2, n))
-    s, c = oracle._set, model.schedule(t)
+    c, form = model.schedule(t), oracle.form
     for block, x, index, point in draws(oracle, t, n, source, stream):
-        x = x.astype(s.type).astype(np.float64)  # what the model gets
-        predicted = model.to_denoiser(model.predict(x, t, s.type, s.kind), x, t, c)
-        exact = oracle._denoise(point, x, posterior(oracle, point, x, "mean")["mean"])
+        x = x.astype(form.dtype).astype(np.float64)  # what the model gets
+        predicted = model.to_denoiser(model.predict(x, t, form.dtype, form.kind), x, t, c)
+        exact = oracle.smooth(point, x, oracle.average(point, x, "mean")["mean"])
         # Given x and its row a smoothed row is normal: its mean stands for it.
-        target = oracle._denoise(point, x, s.values(index))
+        target = oracle.smooth(point, x, oracle.training_set.values(index))
         out[0, block] = np.sum((predicted - exact) ** 2, axis=1)
         out[1, block] = np.sum((predicted - exact) * (predicted + exact - 2 * target), axis=1)
     return out
-
-
-def _run(model: Model, oracle: Field, steps: StepTable, n: int, source: _random.NoiseKey) -> tuple[Float, Float, Float]:
-    """n trajectories of the model: final states, sums of the three terms, squared error at every visit (R, n)."""
-    s = oracle._set
-    start = s.normals(n, _random.subkey(source.key, "start"), source.first_sample) * steps.sigma[0]
-    state = State.start(start, terms=True)
-    trajectory = Trajectory(
-        model, steps, state, source, oracle=oracle, error=None, attribution=None, tol=oracle.tol, dtype=s.type,
-        kind=s.kind,
-    )  # fmt: skip
-    sums, error = cast(Float, state.terms), cast(Float, state.previous_error)
-    visited = np.empty((len(steps), n))
-    for r in range(len(steps)):
-        trajectory.run(r, r + 1)
-        visited[r] = np.sum(error**2, axis=1)
-    return state.base, sums, visited
 
 
 def _upper(values: Float) -> Any:

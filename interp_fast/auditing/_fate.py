@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..field import Field
+from .._training_set import TrainingSet
 from ..sampling import Terms
 
 __all__ = ["Fate", "fate", "within"]
@@ -42,18 +42,16 @@ class Fate:
     clear: Float
 
 
-def fate(oracle: Field, x: Float, sums: Float, alpha: float, radius: float | None) -> Fate:
+def fate(data: TrainingSet, x: Float, sums: Float, alpha: float, radius: float | None) -> Fate:
     """What became of samples ``x``.
 
     ``sums`` are the three terms about the origin, (3, n, d): alpha x_* not yet taken from the first.
     """
     selected, estimation, noise = sums
-    (index, squared), (aimed, _) = (oracle._set.nearest(v, alpha=alpha) for v in (x, x - estimation))
-    rows, goal = (alpha * oracle._set.values(i[:, 0]) for i in (index, aimed))
-    reach, reach_aimed = (_radii(oracle, i[:, 0], alpha, radius) for i in (index, aimed))
-    rounding, rounding_aimed = (
-        _ROUNDINGS * np.finfo(oracle._set.type).eps * np.linalg.norm(v, axis=1) for v in (rows, goal)
-    )
+    (index, squared), (aimed, _) = (data.nearest(v, alpha=alpha) for v in (x, x - estimation))
+    rows, goal = (alpha * data.values(i[:, 0]) for i in (index, aimed))
+    reach, reach_aimed = (_radii(data, i[:, 0], alpha, radius) for i in (index, aimed))
+    rounding, rounding_aimed = (_ROUNDINGS * np.finfo(data.type).eps * np.linalg.norm(v, axis=1) for v in (rows, goal))
     distance, selection = np.sqrt(squared[:, 0]), selected - rows
     pull, push, jitter = (np.linalg.norm(v, axis=1) for v in (selected - goal, estimation, noise))
     margin = push - pull - jitter
@@ -67,22 +65,22 @@ def fate(oracle: Field, x: Float, sums: Float, alpha: float, radius: float | Non
     )
 
 
-def within(oracle: Field, points: Float, alpha: float, radius: float | None) -> float:
+def within(data: TrainingSet, points: Float, alpha: float, radius: float | None) -> float:
     """Share of ``points``, in units of the data, that lie within the radius of a row."""
-    index, squared = oracle._set.nearest(points)
-    reach = _radii(oracle, index[:, 0], alpha, radius)
+    index, squared = data.nearest(points)
+    reach = _radii(data, index[:, 0], alpha, radius)
     return float(np.mean(alpha * np.sqrt(squared[:, 0]) <= np.where(np.isinf(reach), 0.0, reach)))
 
 
-def _radii(oracle: Field, index: Int, alpha: float, radius: float | None) -> Float:
+def _radii(data: TrainingSet, index: Int, alpha: float, radius: float | None) -> Float:
     """``radius``, or a third of the distance from alpha x_i to the nearest different row (inf when there is none)."""
     if radius is not None:
         return np.full(len(index), radius)
     rows, where = np.unique(index, return_inverse=True)
     separation, todo, k = np.full(len(rows), np.inf), np.arange(len(rows)), 1
-    while len(todo) and k < oracle.N:
-        k = min(4 * k, oracle.N)
-        squared = oracle._set.nearest(oracle._set.values(rows[todo]), k)[1]
+    while len(todo) and k < data.n:
+        k = min(4 * k, data.n)
+        squared = data.nearest(data.values(rows[todo]), k)[1]
         apart = np.where(squared > 0, squared, np.inf).min(axis=1)
         separation[todo] = np.sqrt(apart)
         todo = todo[np.isinf(apart)]

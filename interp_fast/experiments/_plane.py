@@ -13,7 +13,7 @@ import numpy as np
 from .. import perturb, theory
 from .._figures import COLOURS, plain_log
 from ..auditing import MEANING, fate
-from ..field import Field
+from ..field import Field, oracle_of
 from ..metrics import memorization
 from ..perturb import Perturbation
 from ..sampling import Samples, sample
@@ -265,9 +265,10 @@ def _fate(field: Field, out: Samples, limit: float, share: float) -> dict[str, A
     """What became of the samples, and the verdict on the error: the terms decide, not the size that was planted."""
     assert out.terms is not None
     assert out.index is not None
-    selected = out.terms.selection + field._set.values(out.index)
+    data = oracle_of(field).training_set
+    selected = out.terms.selection + data.values(out.index)
     sums = np.stack([selected, out.terms.estimation, out.terms.noise])
-    end = fate(field, out.x, sums, 1.0, limit)
+    end = fate(data, out.x, sums, 1.0, limit)
     parts = (end.terms.selection, end.terms.estimation, end.terms.noise)
     rms = [math.sqrt(np.mean(np.sum(term**2, axis=1))) for term in parts]
     memorized, displaced = np.mean(end.distance <= end.limit), np.mean(end.displaced)

@@ -1,6 +1,6 @@
 """The lowest loss a model can have on a finite training set, and draws of x_t that losses are averaged over."""
 
 from ._draws import draws, mean
-from ._optimal import OptimalLoss, grid, optimal_loss, posterior, smoothing
+from ._optimal import OptimalLoss, grid, optimal_loss
 
-__all__ = ["OptimalLoss", "draws", "grid", "mean", "optimal_loss", "posterior", "smoothing"]
+__all__ = ["OptimalLoss", "draws", "grid", "mean", "optimal_loss"]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _arrays, _random
-from ..field import Field, _Point
+from .._oracle import Oracle, Point
 
 __all__ = ["Stream", "bernstein", "draws", "mean", "strata", "stratified"]
 
@@ -18,19 +18,19 @@ Int = npt.NDArray[np.int64]
 
 
 def draws(
-    field: Field, t: float, n: int, source: _random.NoiseKey, stream: int
-) -> Iterator[tuple[slice, Float, Int, _Point]]:
+    oracle: Oracle, t: float, n: int, source: _random.NoiseKey, stream: int
+) -> Iterator[tuple[slice, Float, Int, Point]]:
     """n draws of x_t = alpha x_index + sigma z in blocks, as (slice of range(n), x, index, schedule there).
 
     Draw i belongs to stratum i of :func:`strata`; within it rows are drawn by weight. Streams are independent.
     """
     key = _random.subkey(source.key, "queries")
-    index = field._set.chosen(stratified(key, source.first_sample, n, 2 * stream + 1))
-    for block in _arrays.blocks(np.broadcast_to(np.float64(0), (n, field.d))):
+    index = oracle.training_set.chosen(stratified(key, source.first_sample, n, 2 * stream + 1))
+    for block in _arrays.blocks(np.broadcast_to(np.float64(0), (n, oracle.d))):
         m = block.stop - block.start
-        point = field._point(np.full(m, t), False, m)
-        z = field._set.normals(m, key, source.first_sample + block.start, row=2 * stream)
-        yield block, field._interpolate(point, index[block], z), index[block], point
+        point = oracle.point(t, m)
+        z = oracle.training_set.normals(m, key, source.first_sample + block.start, row=2 * stream)
+        yield block, oracle.interpolate(point, index[block], z), index[block], point
 
 
 def stratified(key: int, first_sample: int, n: int, row: int) -> Float:

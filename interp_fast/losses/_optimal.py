@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _arrays, _random
+from .._oracle import Oracle, Point
 from .._results import Record, axes
-from ..field import Field, _forbid, _Point, check_field
+from ..field import Field, oracle_of
 from ._draws import Stream, bernstein, draws, mean
 from ._pairs import pairs_of
 
-__all__ = ["OptimalLoss", "grid", "optimal_loss", "posterior", "smoothing"]
+__all__ = ["OptimalLoss", "grid", "optimal_loss"]
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
@@ -147,7 +148,7 @@ def optimal_loss(
     >>> bool(best.loss[0] == 1 and best.loss[2] == 0 and abs(best.loss[1] - 0.4496) < 4 * best.stderr[1])
     True
     """
-    check_field(field)
+    oracle = oracle_of(field)
     if kind not in _KINDS:
         msg = f"kind must be one of {', '.join(_KINDS)}; got {kind!r}."
         raise ValueError(msg)
@@ -156,21 +157,21 @@ def optimal_loss(
         msg = f"confidence must lie in (0, 1); got {confidence}."
         raise ValueError(msg)
     t = grid(times)
-    point = field._point(t, False, len(t))
+    point = oracle.point(t, len(t))
     factor = _factor(point, kind)
     exact = (point.alpha == 0) | (point.sigma == 0) | (field.R == 0)
     loss = np.where(point.alpha == 0, field.R**2, 0.0)
     stderr, queries, method = np.zeros(len(t)), np.zeros(len(t), np.int64), np.full(len(t), "exact")
     limit, interval = loss.copy(), np.stack([loss, loss], axis=1)
     source = _random.noise_key(rng)
-    levels = [_Level(field, float(t[k]), int(k), source) for k in np.flatnonzero(~exact)]
+    levels = [_Level(oracle, float(t[k]), int(k), source) for k in np.flatnonzero(~exact)]
     _choose(levels, n)
     for level, some in zip(levels, _allocate(levels, n), strict=True):
         k = level.stream
         loss[k], stderr[k], interval[k] = level.estimate(some, confidence)
         limit[k], method[k], queries[k] = level.limit, level.method, level.queries
-    own, spread = smoothing(field, point)
-    scale, shift = factor * own**2, factor * spread
+    own = oracle.own(point)
+    scale, shift = factor * own**2, factor * (field.d * field.bandwidth**2 * own)
 
     def above(values: Float) -> Float:
         """What is not exactly 0 is no smaller than the smallest float."""
@@ -200,13 +201,13 @@ def grid(times: Any) -> Float:
     return t
 
 
-def _factor(p: _Point, kind: str) -> Float:
+def _factor(p: Point, kind: str) -> Float:
     """What the loss of D is multiplied by to give that of another target."""
     if kind == "denoiser":
         return np.ones_like(p.t)
-    _forbid(p, p.sigma == 0, f"{kind} loss is singular")
+    p.forbid(p.sigma == 0, f"{kind} loss is singular")
     if kind == "velocity":
-        _forbid(p, ~np.isfinite(p.alpha_dot), "velocity is infinite")
+        p.forbid(~np.isfinite(p.alpha_dot), "velocity is infinite")
         return (p.alpha_dot - p.alpha * p.sigma_dot / p.sigma) ** 2
     return (p.alpha / p.sigma if kind == "noise" else p.alpha / p.sigma**2) ** 2
 
@@ -214,15 +215,15 @@ def _factor(p: _Point, kind: str) -> Float:
 class _Level:
     """The draws at one time, and what a pilot has told of them. Losses are those of the rows without bandwidth."""
 
-    def __init__(self, field: Field, t: float, stream: int, source: _random.NoiseKey) -> None:
-        self.field, self.t, self.stream, self.source = field, t, stream, source
-        point = field._point(np.array([t]), False, 1)
+    def __init__(self, oracle: Oracle, t: float, stream: int, source: _random.NoiseKey) -> None:
+        self.oracle, self.t, self.stream, self.source = oracle, t, stream, source
+        point = oracle.point(t, 1)
         self.alpha = float(point.alpha[0])
         self.s = math.sqrt(float(point.s2[0])) / self.alpha
-        self.pairs = pairs_of(field._set)
+        self.pairs = pairs_of(oracle.training_set)
         self.bound = None if self.pairs is None else self.pairs.bound(self.s)
         self.log_limit = math.inf if self.bound is None else self.bound.log_limit
-        self.limit = min(math.exp(min(self.log_limit, 700.0)), field.R**2)
+        self.limit = min(math.exp(min(self.log_limit, 700.0)), oracle.training_set.moments.radius**2)
         self.method, self.queries = "pairs" if self.vanishes else "plain", 0
         self.variance = {"plain": 1.0, "pairs": 1.0}  # of one draw, relative to the loss squared
 
@@ -235,8 +236,8 @@ class _Level:
         """tr C at n draws of x_t, (n,)."""
         self.queries += n
         variance = np.empty(n)
-        for block, x, _, point in draws(self.field, self.t, n, self.source, 2 * self.stream + stream):
-            variance[block] = posterior(self.field, point, x, "scatter")["scatter"]
+        for block, x, _, point in draws(self.oracle, self.t, n, self.source, 2 * self.stream + stream):
+            variance[block] = self.oracle.average(point, x, "scatter")["scatter"]
         return variance
 
     def at_pairs(self, n: int, stream: int, *also: str) -> tuple[Float, dict[str, Float]]:
@@ -245,7 +246,7 @@ class _Level:
         assert self.bound is not None
         self.queries += n
         q = self.pairs.draw(self.bound, self.alpha, Stream(self.source, n, 2 * self.stream + stream))
-        out = posterior(self.field, self.field._point(np.full(n, self.t), False, n), q.x, "log_norm", *also)
+        out = self.oracle.average(self.oracle.point(self.t, n), q.x, "log_norm", *also)
         return q.scale * np.exp(np.minimum(q.log_pair - out["log_norm"], 0)), out
 
     def pilot(self, n: int) -> None:
@@ -263,7 +264,7 @@ class _Level:
             values, most = self.at_pairs(n, 1)[0], math.exp(self.log_limit)
             unseen = float(values.max()) / n
         else:
-            values, most = self.plain(n, 1), self.field._set.moments.reach**2
+            values, most = self.plain(n, 1), self.oracle.training_set.moments.reach**2
             unseen = most / n if self.pairs is None else 0.0
         loss, stderr = mean(values)
         low, high = bernstein(values, most, confidence)
@@ -273,7 +274,7 @@ class _Level:
 def _choose(levels: list[_Level], n: int) -> None:
     """Draws at pairs below one noise level, plain ones above it: where the variances of all pilots together say."""
     pilot = n // _PILOT if n >= 8 * _PILOT else min(n // 2, 8)
-    square = levels[0].field.R ** 2 if levels else 0.0
+    square = levels[0].oracle.training_set.moments.radius ** 2 if levels else 0.0
     tried = [v for v in levels if v.log_limit < math.log(_HOPELESS * square) and not v.vanishes]
     tried.sort(key=lambda v: v.s)
     gains = []
@@ -299,16 +300,3 @@ def _allocate(levels: list[_Level], n: int) -> list[int]:
     share = need / need.sum() if need.any() else np.full(len(levels), 1 / max(1, len(levels)))
     left = n * len(levels) - sum(v.queries for v in levels)
     return [max(2, int(left * (_EQUAL / len(levels) + (1 - _EQUAL) * part))) for part in share.tolist()]
-
-
-def posterior(field: Field, p: _Point, x: Float, *want: str) -> dict[str, Float]:
-    """Outputs that go into averages: accurate to tol R or tol R^2, without the digits that single queries need."""
-    out = {name: np.empty_like(x) if name == "mean" else np.empty(len(x)) for name in want}
-    field._set.posterior(x, p.alpha, p.sigma, field._set.cut(field.tol), out)
-    return out
-
-
-def smoothing(field: Field, p: _Point) -> tuple[Float, Float]:
-    """Rows smoothed by delta have the posterior covariance own^2 C + (spread / d) 1, own = sigma^2 / S."""
-    own = np.divide(p.sigma**2, p.s2, out=np.ones_like(p.s2), where=p.s2 > 0)
-    return own, field.d * field.bandwidth**2 * own

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _arrays
-from ..field import Field
+from ..field import Field, oracle_of
 from ._points import Tell
 
 __all__ = ["features_of", "length"]
@@ -62,7 +62,7 @@ def features_of(features: Any, given: dict[str, Any], tell: Tell) -> dict[str, A
 def _stored(points: Any) -> Any:
     """Rows as they are given, to be sliced; bfloat16 rows of a Field by their values."""
     if isinstance(points, Field):
-        rows = points._set.rows
+        rows = oracle_of(points).training_set.rows
         return _Halves(rows) if rows.dtype == np.uint16 else rows
     return points if hasattr(points, "dtype") else np.asarray(points)
 

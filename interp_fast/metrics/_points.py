@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from .. import _arrays, backends
 from .._training_set import TrainingSet
-from ..field import Field
+from ..field import Field, oracle_of
 
 __all__ = [
     "Points",
@@ -45,7 +45,7 @@ def check_metric(metric: Any) -> None:
 def read_data(data: Any, name: str = "data") -> TrainingSet:
     """The rows of an array, or those of a Field: with its backend, threads and scale, and what it has prepared."""
     if isinstance(data, Field):
-        return data._set
+        return oracle_of(data).training_set
     rows, scale, _ = _arrays.rows(data, name)
     return training_set(rows, scale)
 

@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from .. import _arrays
 from .._training_set import TrainingSet
-from ..field import Field, check_field
+from ..field import Field, oracle_of
 
-__all__ = ["SPARE", "STARTED", "Cells", "cells", "nearest_points", "needs_points", "pairs", "shrinkage"]
+__all__ = ["SPARE", "STARTED", "Cells", "cells", "nearest_points", "points_of", "pairs", "shrinkage"]
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
@@ -31,13 +31,13 @@ _PAIRS = 1 << 21  # pairs formed at a time
 _CLOSE = 1e-3
 
 
-def needs_points(field: Field, name: str) -> None:
-    """ValueError unless the target of the field is a set of points."""
-    if check_field(field).bandwidth > 0:
-        msg = (
-            f"{name} needs a field of bandwidth 0, whose target is a set of points; got bandwidth {field.bandwidth:g}."
-        )
+def points_of(field: Field, name: str) -> TrainingSet:
+    """The training set of a field whose target is a set of points, else ValueError."""
+    data = oracle_of(field).training_set
+    if data.bandwidth > 0:
+        msg = f"{name} needs a field of bandwidth 0, whose target is a set of points; got bandwidth {data.bandwidth:g}."
         raise ValueError(msg)
+    return data
 
 
 def shrinkage(q: float) -> float:

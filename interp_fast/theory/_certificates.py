@@ -13,8 +13,8 @@ from .. import _arrays
 from .._results import Record
 from .._step_table import StepTable, check_steps
 from ..backends import State
-from ..field import Field, check_field
-from ._cells import SPARE, STARTED, cells, nearest_points, needs_points, shrinkage
+from ..field import Field, oracle_of
+from ._cells import SPARE, STARTED, cells, nearest_points, points_of, shrinkage
 
 __all__ = ["DiscretizationBound", "MarginCondition", "Trapping", "discretization_bound", "margin_condition", "trapping"]
 
@@ -81,17 +81,17 @@ def trapping(field: Field, x: Any, t: Any, q: float = 0.25, *, error: float = 0.
     >>> itf.theory.trapping(field, np.array([[0.3, 0.2], [1.0, 0.0]]), 0.5).trapped
     array([ True, False])
     """
-    needs_points(field, "trapping")
+    data = points_of(field, "trapping")
     q, error = shrinkage(q), _arrays.number(error, "error", least=0.0)
     wide, single, _, _ = _arrays.queries(x, field.d)
     times, _ = _arrays.times(t, len(wide))
     c = field.schedule(np.array(np.broadcast_to(times, len(wide))))
-    index = nearest_points(field._set, wide, c.alpha)
+    index = nearest_points(data, wide, c.alpha)
     with np.errstate(divide="ignore"):
         rho = c.alpha / c.sigma
     started = c.alpha > STARTED
     y = wide / np.where(started, c.alpha, 1.0)[:, None]
-    found = cells(field._set, index, y, rho[:, None], q)
+    found = cells(data, index, y, rho[:, None], q)
     inside = found.inside & started
     leakage = np.where(inside, found.leakage[:, 0], np.inf)
     trapped = inside & (leakage + error <= q * found.nearest * (1.0 - SPARE))
@@ -149,13 +149,14 @@ def margin_condition(field: Field, x: Any, t: Any, h: float) -> MarginCondition:
     if step <= 0:
         msg = f"h must lie in (0, 1], the size of a step; got {h}."
         raise ValueError(msg)
-    post = check_field(field).posterior(_arrays.as_array(x, "x")[0], t)
+    data = oracle_of(field).training_set
+    post = field.posterior(_arrays.as_array(x, "x")[0], t)
     c = field.schedule(np.asarray(t, np.float64))
     s2 = np.asarray(c.sigma) ** 2 + (np.asarray(c.alpha) * field.bandwidth) ** 2
     required = -0.5 * math.log(step)
     with np.errstate(invalid="ignore"):
         margin = np.where(s2 > 0, 2.0 * s2 * post.gap, np.nan)[()]
-    leakage = 2.0 * field._set.moments.reach * (field.N - 1) * np.exp(-post.gap)
+    leakage = 2.0 * data.moments.reach * (field.N - 1) * np.exp(-post.gap)
     return MarginCondition(post.gap >= required, post.gap, required, margin, leakage)
 
 
@@ -221,10 +222,10 @@ def discretization_bound(field: Field, steps: StepTable, x: Any, q: float = 0.25
     >>> bool(np.linalg.norm(out.x - [4.0, 0.0] * out.index) <= rep.bound[0] < 0.2)
     True
     """
-    needs_points(field, "discretization_bound")
+    data = points_of(field, "discretization_bound")
     q = shrinkage(q)
     wide, single, _, _ = _arrays.queries(x, field.d)
-    data, rows, n = field._set, len(check_steps(steps)), len(wide)
+    rows, n = len(check_steps(steps)), len(wide)
     rho = np.divide(steps.alpha, steps.sigma, out=np.full(rows + 1, np.inf), where=steps.sigma > 0)
     strain = _strain(steps)
     bound, time, index = np.full(n, np.inf), np.full(n, np.nan), np.full(n, -1)

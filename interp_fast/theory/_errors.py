@@ -12,12 +12,13 @@ import numpy.typing as npt
 
 from .. import _arrays, _random
 from .._results import Record, axes
+from .._run import Run
 from .._step_table import StepTable, check_steps
+from .._training_set import TrainingSet
 from ..backends import State
-from ..field import Field, check_field
+from ..field import Field, check_field, oracle_of
 from ..model import Model
-from ..sampling import sample
-from ._cells import cells, nearest_points, needs_points, shrinkage
+from ._cells import cells, nearest_points, points_of, shrinkage
 
 __all__ = [
     "Amplification",
@@ -152,15 +153,15 @@ def amplification(field: Field, steps: StepTable, x: Any, q: float = 0.25) -> Am
     >>> itf.theory.amplification(field, itf.ddim(field.schedule, 4), np.array([[0.3, 0.2]])).overall
     array([68., 72., 24.,  1.])
     """
-    needs_points(field, "amplification")
+    data = points_of(field, "amplification")
     q = shrinkage(q)
     wide, _, _, _ = _arrays.queries(x, field.d)
-    data, rows, n = field._set, len(check_steps(steps)), len(wide)
+    rows, n = len(check_steps(steps)), len(wide)
     scale = steps.alpha[:-1] / steps.sigma[:-1] ** 2
     state, cut = State.start(wide), data.cut(field.tol)
     local = np.empty((rows, n))
     for r in range(rows):
-        local[r] = scale[r] * _largest_spread(field, state.cur, float(steps.alpha[r]), float(steps.sigma[r]))
+        local[r] = scale[r] * _largest_spread(data, state.cur, float(steps.alpha[r]), float(steps.sigma[r]))
         data.run_steps(state, steps, r, r + 1, key=0, first_sample=0, error=None, cut=cut)
     end = np.full(n, steps.alpha[-1])
     rho = np.tile(steps.alpha[:-1] / steps.sigma[:-1], (n, 1))
@@ -186,10 +187,10 @@ def _growth(steps: StepTable, lipschitz: Float) -> Float:
     return base
 
 
-def _largest_spread(field: Field, x: Float, alpha: float, sigma: float) -> Float:
+def _largest_spread(data: TrainingSet, x: Float, alpha: float, sigma: float) -> Float:
     """Largest eigenvalue of the posterior covariance at each x, by power iteration."""
-    data, n = field._set, len(x)
-    u = _random.normals(0, 0, n, 0, field.d)
+    n = len(x)
+    u = _random.normals(0, 0, n, 0, data.d)
     size = np.zeros(n)
     for _ in range(12):
         u /= np.maximum(np.linalg.norm(u, axis=1, keepdims=True), np.finfo(np.float64).tiny)
@@ -267,22 +268,20 @@ def concentrability(
         msg = f"model must be a Model or a function e(x, t); got {model!r}."
         raise TypeError(msg)
     n = _arrays.count(n, "n", 2)
-    source, data = _random.noise_key(rng), check_field(field)._set
+    source, oracle = _random.noise_key(rng), oracle_of(field)
     found = np.zeros((2, len(check_steps(steps)), n))
 
     def error(x: Float, t: float) -> Float:
         if isinstance(model, Model):
-            prediction = model.predict(x, t, data.type, data.kind)
+            prediction = model.predict(x, t, oracle.form.dtype, oracle.form.kind)
             difference: Float = model.to_denoiser(prediction, x, t, model.schedule(t)) - field.denoiser(x, t)
             return difference
         return _arrays.reals(model(x, t), "the value of e(x, t)")
 
-    def watch(x: Float, t: float, r: int) -> Float:
-        e = error(x, t)
-        found[0, r] = np.einsum("ij,ij->i", e, e)
-        return e
-
-    sample(field, steps, n, rng=source, error=watch)
+    state = State.start(oracle.start(n, steps.sigma[0], source), terms=True)
+    run = Run(steps, state, source, oracle, error=lambda x, t, r: error(x, t))
+    for done in run.rows():
+        found[0, done - 1] = np.einsum("ij,ij->i", *[run.latest_error] * 2)
     for r, t in enumerate(steps.times[:-1].tolist()):
         key = _random.NoiseKey((_random.subkey(source.key, "queries") + r) % 2**64, source.first_sample)
         x = np.asarray(field.draw(n, t, key)[0], np.float64)

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from .. import _arrays, _random
 from .._results import Record, axes
 from .._training_set import TrainingSet, points
-from ..field import Field, check_field
+from ..field import Field, oracle_of
 from ..schedules import Schedule, VELinear
-from ._cells import needs_points, pairs
+from ._cells import pairs, points_of
 
 __all__ = ["CollapseTime", "Dominance", "SpeciationTime", "collapse_time", "dominance", "speciation_time"]
 
@@ -72,7 +72,7 @@ def speciation_time(field: Field) -> SpeciationTime:
     >>> itf.theory.speciation_time(field).rho
     0.5
     """
-    eigenvalue = _largest_eigenvalue(check_field(field)._set) + field.bandwidth**2
+    eigenvalue = _largest_eigenvalue(oracle_of(field).training_set) + field.bandwidth**2
     rho = 1.0 / math.sqrt(eigenvalue) if eigenvalue > 0 else math.inf
     times = np.linspace(0.0, 1.0, 101)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -170,8 +170,9 @@ def collapse_time(
     if not 0 < level < 1:
         msg = f"level must lie in (0, 1), a share of the entropy of the weights; got {level}."
         raise ValueError(msg)
-    rows, log_pi = points(check_field(field)._set)
-    pi, log_w = np.exp(log_pi[rows]), field._set.log_w[field._set.log_w > -np.inf]
+    data = oracle_of(field).training_set
+    rows, log_pi = points(data)
+    pi, log_w = np.exp(log_pi[rows]), data.log_w[data.log_w > -np.inf]
     whole = -float(pi @ log_pi[rows])
     # The entropy within a point is the same number whatever x is: what equal rows add to the entropy over rows.
     within = -float(np.exp(log_w) @ log_w) - whole
@@ -280,7 +281,7 @@ def dominance(field: Field, tol: float) -> Dominance:
     from scipy.optimize import brentq
     from scipy.special import ndtr
 
-    needs_points(field, "dominance")
+    data = points_of(field, "dominance")
     tol = _arrays.number(tol, "tol")
     if not 0 < tol < 1:
         msg = f"tol must be a probability in (0, 1); got {tol}."
@@ -288,7 +289,7 @@ def dominance(field: Field, tol: float) -> Dominance:
     always = Dominance(0.0, reached(field.schedule, -math.inf), tol)
     if field.R == 0:
         return always
-    amount, distance, log_ratio = _pools(field._set)
+    amount, distance, log_ratio = _pools(data)
 
     def excess(log_rho: float) -> float:
         far = math.exp(log_rho) * distance
@@ -296,7 +297,7 @@ def dominance(field: Field, tol: float) -> Dominance:
         wrong += np.exp(0.5 * log_ratio) * ndtr(-0.5 * far - log_ratio / far)
         return float(amount @ wrong) - tol
 
-    low = -math.log(2.0 * field._set.moments.reach) - 20.0
+    low = -math.log(2.0 * data.moments.reach) - 20.0
     if excess(low) <= 0:
         return always
     high = -math.log(distance.min()) + 5.0  # rho D = 148: P < 1e-1000

@@ -1,0 +1,166 @@
+"""The exact field behind a :class:`Field`: float64 in, float64 out, arguments already checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _arrays
+from ._accuracy import OFF_WEIGHT_NATS
+from ._random import NoiseKey, subkey
+from ._schedule import Schedule
+from ._training_set import TrainingSet
+
+__all__ = ["Form", "Oracle", "Point"]
+
+Float = npt.NDArray[np.float64]
+Int = npt.NDArray[np.int64]
+
+_OFF_WEIGHTS = frozenset({"ess", "entropy", "variance", "gap", "log_rest", "jvp"})
+
+
+@dataclass(frozen=True)
+class Form:
+    """The type that results are rounded to, and the way back to the caller's kind of array."""
+
+    dtype: np.dtype[Any]
+    kind: Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Point:
+    """The schedule at the queries' times, (M,) each; t is NaN where no time is meant, but a level.
+
+    S is the variance that the logits and the density see.
+    """
+
+    t: Float
+    alpha: Float
+    sigma: Float
+    alpha_dot: Float
+    sigma_dot: Float
+    s2: Float
+    rate: Float  # sigma sigma_dot + alpha alpha_dot bandwidth^2 = (dS/dt) / 2
+
+    def forbid(self, where: npt.NDArray[np.bool_], what: str) -> None:
+        """ValueError naming the first time of those ``where`` something is not defined."""
+        if where.any():
+            t = float(self.t[where][0])
+            place = "sigma must be > 0: the" if math.isnan(t) else f"t must avoid {t!r}: the"
+            msg = f"{place} {what}{'' if math.isnan(t) else ' there'}. Evaluate next to it or use denoiser."
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """A training set under a schedule; ``tol`` is that of the field, None: at rounding."""
+
+    training_set: TrainingSet
+    schedule: Schedule
+    tol: float | None
+
+    @property
+    def bandwidth(self) -> float:
+        return self.training_set.bandwidth
+
+    @property
+    def form(self) -> Form:
+        return Form(self.training_set.type, self.training_set.kind)
+
+    @property
+    def d(self) -> int:
+        return self.training_set.d
+
+    @property
+    def cut(self) -> float:
+        """Nats below the maximum from which rows may be left out where errors of D count in units of R."""
+        return float(self.training_set.cut(self.tol))
+
+    def point(self, t: Any, m: int) -> Point:
+        """The schedule at a time or at m of them."""
+        c = self.schedule(t)
+        t, alpha, sigma, alpha_dot, sigma_dot = (
+            np.full(m, v, np.float64)
+            for v in (t, c.alpha, c.sigma, c.alpha_dot, c.sigma_dot)
+        )  # fmt: skip
+        _arrays.check_size(sigma, "sigma")
+        s2 = sigma**2 + (alpha * self.bandwidth) ** 2
+        with np.errstate(invalid="ignore"):
+            rate = sigma * sigma_dot
+        if (end := (sigma == 0) & (s2 > 0)).any():
+            # 0 * inf where sigma^2 vanishes linearly: sigma sigma_dot is continuous, so take it next to the end.
+            before = self.schedule(np.nextafter(t[end], 0.0))
+            rate[end] = before.sigma * before.sigma_dot
+        if self.bandwidth > 0:
+            with np.errstate(invalid="ignore"):  # 0 * inf where alpha^2 starts linearly; what needs the rate refuses
+                rate += alpha * alpha_dot * self.bandwidth**2
+        return Point(t, alpha, sigma, alpha_dot, sigma_dot, s2, rate)
+
+    def still(self, alpha: Float, sigma: Float) -> Point:
+        """Levels (M,) at which no time passes."""
+        none = np.zeros_like(alpha)
+        s2 = sigma**2 + (alpha * self.bandwidth) ** 2
+        return Point(np.full_like(alpha, math.nan), alpha, sigma, none, none, s2, none)
+
+    def start(self, n: int, sigma: float, source: NoiseKey) -> Float:
+        """n draws of N(0, sigma^2), where trajectories start: (n, d)."""
+        z = self.training_set.normals(n, subkey(source.key, "start"), source.first_sample)
+        z *= sigma
+        return z
+
+    def interpolate(self, p: Point, index: Int, z: Float) -> Float:
+        """x_t of rows ``index``, in place of the normals ``z``."""
+        z *= np.sqrt(p.s2)[:, None]
+        z += p.alpha[:, None] * self.training_set.values(index)
+        return z
+
+    def evaluate(self, p: Point, x: Float, *want: str, u: Float | None = None, top: int = 0) -> dict[str, Any]:
+        """Outputs of the posterior, as accurate as single queries need them; see the kernel contract for names."""
+        out = self._empty(x, want)
+        if "dropped" in want:
+            out |= {"top_index": np.empty((len(x), top), np.int64), "top_weight": np.empty((len(x), top))}
+        with np.errstate(over="ignore"):
+            ratio = np.divide(np.sqrt(p.s2), p.alpha, out=np.full_like(p.s2, np.inf), where=p.alpha > 0)
+        cut = self.training_set.cut(self.tol, ratio)
+        if _OFF_WEIGHTS & out.keys():
+            cut = cut + OFF_WEIGHT_NATS
+        self.training_set.posterior(x, p.alpha, p.sigma, cut, out, u)
+        return out
+
+    def average(self, p: Point, x: Float, *want: str) -> dict[str, Float]:
+        """Outputs that go into averages: accurate to tol R or tol R^2, without the digits that single queries need."""
+        out = self._empty(x, want)
+        self.training_set.posterior(x, p.alpha, p.sigma, self.cut, out)
+        return out
+
+    def _empty(self, x: Float, want: tuple[str, ...]) -> dict[str, Any]:
+        out: dict[str, Any] = {name: np.empty(len(x), np.int64 if name == "index" else np.float64) for name in want}
+        return out | {name: np.empty_like(x) for name in ("mean", "jvp") if name in want}
+
+    def smooth(self, p: Point, x: Float, mean: Float) -> Float:
+        """D of the smoothed data, from the posterior mean."""
+        if self.bandwidth == 0:
+            return mean
+        smoothed: Float = self.own(p)[:, None] * mean + (p.alpha * self.bandwidth**2 / p.s2)[:, None] * x
+        return smoothed
+
+    def own(self, p: Point) -> Float:
+        """sigma^2 / S: the share of the posterior mean in D. With C that of the rows, the covariance of the smoothed
+        data is own^2 C + bandwidth^2 own 1.
+        """
+        return np.divide(p.sigma**2, p.s2, out=np.ones_like(p.s2), where=p.s2 > 0)
+
+    def log_density(self, p: Point, x: Float, log_norm: Float, index: Int) -> Float:
+        """log p_t; where S = 0 +inf on the row ``index`` and -inf elsewhere."""
+        density: Float = np.empty(len(x))
+        smooth = p.s2 > 0
+        density[smooth] = self.training_set.log_density(log_norm[smooth], p.s2[smooth])
+        for m in np.flatnonzero(~smooth):
+            on_row = np.array_equal(p.alpha[m] * self.training_set.values(index[[m]])[0], x[m])
+            density[m] = math.inf if on_row else -math.inf
+        return density
