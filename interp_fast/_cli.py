@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     try:
         arguments = _parser().parse_args(joined(sys.argv[1:] if argv is None else argv))
-        return int(arguments.command(arguments))
+        with Progress() as arguments.progress:
+            return int(arguments.command(arguments))
     except SystemExit as exc:  # --help and --version
         return int(exc.code or 0)
     except KeyboardInterrupt:
@@ -179,7 +180,7 @@ def _check(arguments: Any) -> int:
     """Compare every backend with the float64 reference: error, speed, instruction set, threads."""
     from ._check import check
 
-    result = check(arguments.backend, arguments.threads, arguments.seed, Progress())
+    result = check(arguments.backend, arguments.threads, arguments.seed, arguments.progress)
     _show(arguments, result.to_dict(), str(result))
     return OK if result.ok else FAILED
 
@@ -197,7 +198,7 @@ def _report(arguments: Any) -> int:
             backend=arguments.backend,
             threads=arguments.threads,
             seed=arguments.seed,
-            progress=Progress(),
+            progress=arguments.progress,
         )
         (folder / "report.html").write_text(report.page, encoding="utf-8")
         (folder / "report.json").write_text(to_json(report.results), encoding="utf-8")
@@ -216,10 +217,9 @@ def _sample(arguments: Any) -> int:
         data = _load(arguments, holdout="0")
         field = itf.Field(data.rows, arguments.schedule, backend=arguments.backend, threads=arguments.threads)
         steps = _SOLVERS[arguments.solver](field.schedule, arguments.steps)
-        show = Progress()
         out = itf.sample(
             field, steps, arguments.samples, rng=arguments.seed,
-            progress=lambda done, rows: show(arguments.solver, done / rows),
+            progress=lambda done, rows: arguments.progress(arguments.solver, done / rows),
         )  # fmt: skip
         assert out.index is not None
         assert out.commit_time is not None
@@ -241,14 +241,13 @@ def _audit(arguments: Any) -> int:
         raise InputError(msg)
     data = _load(arguments, holdout=arguments.holdout or "0")
     field = itf.Field(data.rows, arguments.schedule, backend=arguments.backend, threads=arguments.threads)
-    show = Progress()
     model = itf.Model(_function(Path(path), name), field.schedule, predicts=arguments.predicts)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         result = itf.audit(
             model, field, arguments.times, arguments.samples, steps=itf.ddim(field.schedule, arguments.steps),
             holdout=data.holdout, radius=arguments.radius, level=arguments.level, rng=arguments.seed,
-            progress=lambda done, of: show("audit", done / of),
+            progress=lambda done, of: arguments.progress("audit", done / of),
         )  # fmt: skip
     for warning in said:
         print(f"interp-fast: warning: {warning.message}", file=sys.stderr)
@@ -295,13 +294,12 @@ def _memorization(arguments: Any) -> int:
     samples, said = comparable(arguments.samples, data, "samples", arguments.range)
     held, more = comparable(arguments.holdout, data, "holdout", arguments.range) if arguments.holdout else (None, [])
     said += more
-    progress = Progress()
-    progress(f"{len(samples)} samples against {len(data.rows)} rows", 0.0)
+    arguments.progress(f"{len(samples)} samples against {len(data.rows)} rows", 0.0)
     with warnings_as_lines():
         result = itf.memorization(
             samples, data.rows, holdout=held, radius=arguments.radius, ratio=arguments.ratio, rng=arguments.seed
         )
-    progress("", 1.0)
+    arguments.progress("", 1.0)
     words = [*said, f"all values {show(data.range)}", ""] if data.range else said
     _show(arguments, result.to_dict() | {"range": data.range, "made_alike": said}, "\n".join([*words, repr(result)]))
     return OK
@@ -314,7 +312,7 @@ def _experiments(arguments: Any) -> int:
         results = [
             itf.experiments.run(
                 name, folder, seed=arguments.seed, backend=arguments.backend, threads=arguments.threads,
-                progress=Progress(),
+                progress=arguments.progress,
             )
             for name in names
         ]  # fmt: skip
@@ -352,7 +350,7 @@ def _bench(arguments: Any) -> int:
             ratios=arguments.ratios or ((RATIOS[0], RATIOS[-1]) if arguments.quick else RATIOS),
             types=types,
             threads=arguments.threads,
-            progress=Progress(lines=True),
+            progress=arguments.progress,
             **effort,
         )
         if folder is not None:
