@@ -91,6 +91,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return [*__all__, "__doc__", "__name__", "__version__"]
+
+
 def __getattr__(name: str) -> Any:
     if name in ("experiments", "torch"):  # loaded when they are first used
         import importlib

@@ -32,7 +32,8 @@ class NoiseKey:
     """An explicit address in the noise: sample i of a call is sample ``first_sample + i`` of the whole.
 
     Passing the same key with different ``first_sample`` shards a run or resumes it: every part draws the noise it would
-    have had in one run.
+    have had in one run. An int given as ``rng`` is a seed from which a key is drawn, not the key: NoiseKey(7) is
+    another stream than 7. ``sample`` names the key it used in ``stats["key"]``.
 
     Parameters
     ----------

@@ -16,6 +16,7 @@ from ._oracle import Oracle, Point
 from ._results import Record
 from ._schedule import Schedule, check_schedule
 from ._training_set import TrainingSet
+from ._typing import Backend, in_kind
 from ._weights import third_moment
 from .schedules import Linear
 
@@ -58,7 +59,7 @@ class Posterior(Record):
         Bound on |mean - dense mean| / R from skipped work.
     """
 
-    mean: npt.NDArray[Any]
+    mean: Any
     log_norm: Any
     log_density: Any
     ess: Any
@@ -67,8 +68,8 @@ class Posterior(Record):
     index: Any
     gap: Any
     log_rest: Any
-    top_index: npt.NDArray[np.int64]
-    top_weight: Float
+    top_index: Any
+    top_weight: Any
     work: Any
     dropped: Any
     certificate: Any
@@ -87,7 +88,7 @@ class Field:
         float32, float64, uint8, float16 or bfloat16 (as an ``ml_dtypes`` array or a torch tensor). Kept by reference
         and never modified; do not modify it while the field is in use. float64 rows give float64 results, all others
         float32. Any object with ``shape``, ``dtype`` and row slices (zarr, h5py) is read block by block in every call
-        and never held in memory; its trajectories step in Python.
+        and never held in memory; its trajectories step in Python. The path of a .npy file is that array, mapped.
     schedule : Schedule, default Linear()
     weights : (N,) array, optional
         Non-negative; normalised to sum 1. Default: equal.
@@ -126,6 +127,8 @@ class Field:
     A call costs 4 N d flops for each of M queries when dense and half of that or less once the posterior has
     concentrated; no M x N array is ever formed.
 
+    A field pickles with its rows (a row source when it does itself); the copy prepares them anew.
+
     Examples
     --------
     >>> import numpy as np, interp_fast as itf
@@ -143,7 +146,7 @@ class Field:
         weights: Any = None,
         bandwidth: float = 0.0,
         scale: tuple[float, float] | None = None,
-        backend: str = "auto",
+        backend: Backend = "auto",
         threads: int | None = None,
         tol: float | None = None,
         low_memory: bool = False,
@@ -264,6 +267,7 @@ class Field:
 
     # The field at (x, t)
 
+    @in_kind
     def denoiser(self, x: Any, t: Any) -> Any:
         """E[x_1 | x_t = x], (M, d); with a bandwidth, of the smoothed data.
 
@@ -272,6 +276,7 @@ class Field:
         """
         return self._vector(x, t, "denoiser", self._oracle.smooth, at_end=True)
 
+    @in_kind
     def velocity(self, x: Any, t: Any) -> Any:
         """E[alpha_dot x_1 + sigma_dot z | x_t = x] = alpha_dot D + sigma_dot (x - alpha D) / sigma, (M, d)."""
 
@@ -283,12 +288,14 @@ class Field:
 
         return self._vector(x, t, "velocity", formula)
 
+    @in_kind
     def score(self, x: Any, t: Any) -> Any:
         """Gradient of log p_t: (alpha D - x) / sigma^2, (M, d)."""
         return self._vector(
             x, t, "score", lambda p, x, mean: (p.alpha[:, None] * mean - x) / p.s2[:, None]
         )  # fmt: skip
 
+    @in_kind
     def noise(self, x: Any, t: Any) -> Any:
         """E[z | x_t = x] = (x - alpha D) / sigma, (M, d)."""
         return self._vector(
@@ -316,6 +323,7 @@ class Field:
         divergence = self.d * p.rate / p.s2 + p.alpha * slope * (variance / p.s2) / p.s2
         return kind(divergence[0] if single else divergence)
 
+    @in_kind
     def jvp(self, x: Any, t: Any, u: Any) -> Any:
         """The denoiser's Jacobian times ``u``: (alpha / sigma^2) C u, (M, d). Symmetric: also the vjp."""
         p, wide, single, _, kind = self._queries(x, t)

@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays
+from ._results import called
 from ._schedule import Schedule, check_schedule
+from ._typing import Kind, in_kind
 
 __all__ = ["Model"]
 
@@ -44,7 +46,7 @@ class Model:
     array([[1.5, 3. ]])
     """
 
-    def __init__(self, fn: Callable[..., Any], schedule: Schedule, predicts: str = "velocity") -> None:
+    def __init__(self, fn: Callable[..., Any], schedule: Schedule, predicts: Kind = "velocity") -> None:
         if not callable(fn):
             msg = f"fn must be callable as fn(x, t); got {fn!r}."
             raise TypeError(msg)
@@ -54,22 +56,26 @@ class Model:
         self.fn, self.schedule, self.predicts = fn, check_schedule(schedule), predicts
 
     def __repr__(self) -> str:
-        return f"Model({self.fn!r}, {self.schedule!r}, predicts={self.predicts!r})"
+        return f"Model({called(self.fn)}, {self.schedule!r}, predicts={self.predicts!r})"
 
+    @in_kind
     def denoiser(self, x: Any, t: Any) -> Any:
         """D = E[x_1 | x_t = x] as the model has it, (M, d)."""
         return self._answer(x, t, lambda x, d, c: d)
 
+    @in_kind
     def velocity(self, x: Any, t: Any) -> Any:
         """alpha_dot D + sigma_dot (x - alpha D) / sigma, (M, d); fn itself when it predicts the velocity."""
         return self._answer(
             x, t, lambda x, d, c: c.alpha_dot * d + c.sigma_dot * (x - c.alpha * d) / c.sigma, "velocity"
         )  # fmt: skip
 
+    @in_kind
     def score(self, x: Any, t: Any) -> Any:
         """(alpha D - x) / sigma^2, (M, d)."""
         return self._answer(x, t, lambda x, d, c: (c.alpha * d - x) / c.sigma**2, "score")
 
+    @in_kind
     def noise(self, x: Any, t: Any) -> Any:
         """(x - alpha D) / sigma, (M, d)."""
         return self._answer(x, t, lambda x, d, c: (x - c.alpha * d) / c.sigma, "noise")

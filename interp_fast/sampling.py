@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -48,10 +48,10 @@ class Terms(Record):
         Their sum: x - alpha x_* of the state before it is rounded.
     """
 
-    selection: Float
-    estimation: Float
-    noise: Float
-    total: Float
+    selection: Any
+    estimation: Any
+    noise: Any
+    total: Any
 
     def plot(self, ax: Any = None) -> Any:
         """How large each term is: the share of samples up to a norm; returns the axes. Needs matplotlib."""
@@ -87,18 +87,18 @@ class Samples(Record):
     certificate : (n,) or None
         Largest certified |D used - dense D at the same state| / R over the rows; 0 for dense work.
     stats : dict
-        backend, isa, threads, evaluations, work (fraction of dense), seconds.
+        backend, isa, threads, evaluations, work (fraction of dense), key (of the noise, see NoiseKey), seconds.
     """
 
-    x: npt.NDArray[Any]
-    index: npt.NDArray[np.int64] | None
-    path: npt.NDArray[Any] | None
-    path_times: Float | None
+    x: Any
+    index: Any
+    path: Any
+    path_times: Any
     terms: Terms | None
     attribution: Any
-    attribution_dropped: Float | None
-    commit_time: Float | None
-    certificate: Float | None
+    attribution_dropped: Any
+    commit_time: Any
+    certificate: Any
     stats: dict[str, Any]
 
     def plot(self, ax: Any = None) -> Any:
@@ -122,7 +122,7 @@ def sample(
     rng: _random.RandomSource = None,
     error: Any = None,
     oracle: Field | None = None,
-    keep: str | int = "final",
+    keep: Literal["final", "path"] | int = "final",
     terms: bool = False,
     attribution: bool = False,
     progress: bool | Callable[[int, int], None] | None = None,
@@ -146,7 +146,9 @@ def sample(
         Starting points at ``steps.times[0]``. Default: n draws of N(0, sigma[0]^2), exact where alpha[0] = 0. To start
         in the middle with the law kept exactly pass ``field.draw(n, steps.times[0])[0]``.
     rng : None, int, SeedSequence, Generator or NoiseKey
-        Noise is a function of (key, sample, row, coordinate): it does not depend on threads, batches or backends.
+        Noise is a function of (key, sample, row, coordinate): it does not depend on threads, batches or backends. All
+        but a NoiseKey are sources of a key, which ``stats`` names: 7 and NoiseKey(7) are different streams, and a run
+        begun with rng=7 goes on with NoiseKey(stats["key"], first_sample=n).
     error : array (R, n, d), callable or ``itf.perturb`` kind, optional
         Added to D before it is used: an array has one error per row of the table, a callable returns
         error(x, t, r) -> e (n, d) at the states x of row r. Arrays run in compiled code.
@@ -175,6 +177,9 @@ def sample(
     ------
     TypeError, ValueError
         With the name of the argument.
+    KeyboardInterrupt
+        Ctrl-C, within a second. With ``keep="path"`` or an int, ``path`` and ``path_times`` of the exception are what
+        had been kept.
 
     Notes
     -----
@@ -213,14 +218,22 @@ def sample(
     shares = Attribution(truth.training_set, steps, len(start)) if attribution and truth is not None else None
     report = reporter(progress, "sampling: row")
     run = Run(steps, state, source, truth, model, error, shares, form)
-    for done in run.rows(_stops(steps, kept if path is not None else (), report is not None)):
-        if path is not None and done in kept:
-            path[:, kept.index(done)] = _arrays.rounded(state.base, form.dtype, "the path")
-        if report is not None:
-            report(done, len(steps))
+    held = kept[:1]
+    try:
+        for done in run.rows(_stops(steps, kept if path is not None else (), report is not None)):
+            if path is not None and done in kept:
+                path[:, kept.index(done)] = _arrays.rounded(state.base, form.dtype, "the path")
+                held = kept[: kept.index(done) + 1]
+            if report is not None:
+                report(done, len(steps))
+    except KeyboardInterrupt as interrupt:
+        if path is not None:
+            vars(interrupt).update(path=form.kind(path[:, : len(held)]), path_times=form.kind(steps.times[held]))
+            interrupt.add_note(f"{held[-1]} of {len(steps)} rows are in what was kept: .path, .path_times")
+        raise
     x[:] = _arrays.rounded(state.base, form.dtype, "the samples")
     seen = {} if truth is None else _seen(truth, state, steps, form.kind)
-    stats = {"backend": None, "isa": None, "threads": None, "evaluations": len(steps), "work": None}
+    stats = {"backend": None, "isa": None, "threads": None, "evaluations": len(steps), "work": None, "key": source.key}
     return Samples(
         x=form.kind(x) if out is None else out,
         index=seen.get("index"),

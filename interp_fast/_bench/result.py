@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .. import _figures
 from .._accuracy import PROMISES
 from .._arrays import result_type
 from .._text import columns
@@ -96,8 +97,10 @@ class Benchmark:
             rows.append([shape, cell["dtype"], ratio, *(_ms(cell[key]) for key in bounds), *shown])
         return "\n".join([_machine_line(self.machine), "", *("| " + " | ".join(row) + " |" for row in rows)])
 
+    @_figures.style()
     def plot(self, path: str | Path) -> None:
         """A picture: medians on a logarithmic scale, a panel for each regime and type, the limits as lines."""
+        from matplotlib import colormaps
         from matplotlib.figure import Figure
 
         panels: dict[str, list[dict[str, Any]]] = {}
@@ -113,7 +116,7 @@ class Benchmark:
                 at = [(k, cell["peers"][name]["median"]) for k, cell in enumerate(cells) if name in cell["peers"]]
                 ax.bar(
                     [k - 0.42 + (j + 0.5) * width for k, _ in at], [1e3 * seconds for _, seconds in at], 0.9 * width,
-                    color=f"C{j}", label=name,
+                    color=colormaps["tab10"](j), label=name,
                 )  # fmt: skip
             for key in bounds:
                 _, what, line = _BOUNDS[key]

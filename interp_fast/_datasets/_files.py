@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gzip
 import math
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,12 +26,20 @@ def read(path: Path, member: str = "") -> Array:
             if kind == "idx":
                 return _read_idx(file)
             loaded = np.load(file, allow_pickle=False)
-            return _member(loaded, path, member) if kind == "npz" else loaded
+            return _member(loaded, path, member) if kind == "npz" else _single(loaded)
     except InputError:
         raise
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as exc:
-        msg = f"{path} could not be read as {kind}: {str(exc).rstrip('.')}."
+    except Exception as exc:  # whatever the readers of a broken, foreign or locked file come upon
+        msg = f"{path} could not be read as {kind}: {(str(exc) or type(exc).__name__).rstrip('.')}."
         raise InputError(msg) from None
+
+
+def _single(loaded: Any) -> Array:
+    if isinstance(loaded, np.lib.npyio.NpzFile):
+        msg = "it is an archive of arrays; name it .npz"
+        raise TypeError(msg)
+    array: Array = loaded
+    return array
 
 
 def _member(archive: Any, path: Path, member: str) -> Array:
@@ -46,7 +52,10 @@ def _member(archive: Any, path: Path, member: str) -> Array:
     if chosen not in names:
         msg = f"{path} holds the arrays {', '.join(names)}; choose one as {path}:NAME."
         raise InputError(msg)
-    array: Array = archive[chosen]
+    array = archive[chosen]
+    if not isinstance(array, np.ndarray):  # NumPy gives the bytes of anything else
+        msg = f"its member {chosen} is no array"
+        raise TypeError(msg)
     return array
 
 

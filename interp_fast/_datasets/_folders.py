@@ -39,8 +39,8 @@ def read_pictures(folder: Path) -> tuple[Array, Range | None]:
             # Not by its name: the file would be mapped, and a mapped TIFF that is to be turned comes out scrambled.
             with path.open("rb") as file, Image.open(file) as image:
                 pictures.append(_values(image))
-        except (OSError, SyntaxError, ValueError) as exc:
-            msg = f"{path} could not be read as a picture: {str(exc).rstrip('.')}."
+        except Exception as exc:
+            msg = f"{path} could not be read as a picture: {(str(exc) or type(exc).__name__).rstrip('.')}."
             raise InputError(msg) from None
         if pictures[-1].shape[:2] != pictures[0].shape[:2]:
             sizes = [f"{p.shape[1]}x{p.shape[0]}" for p in (pictures[0], pictures[-1])]

@@ -16,7 +16,7 @@ from ._files import read
 from ._folders import read_pictures
 from ._input_error import InputError
 
-__all__ = ["Dataset", "check_columns", "load", "matched", "read_rows"]
+__all__ = ["Dataset", "check_columns", "file_of", "load", "matched", "read_rows"]
 
 Array = npt.NDArray[Any]
 
@@ -148,14 +148,19 @@ def _source(spec: str) -> Pictures:
 
     Of an archive the only array is read, or the one called x, data or images; ``FILE.npz:NAME`` names another.
     """
-    head, npz, member = spec.partition(".npz:")
-    path = Path(head + ".npz") if npz else Path(spec)
+    path, member = file_of(spec), spec.partition(".npz:")[2]
     if path.is_dir():
         return _rows(*read_pictures(path), spec)
     if not path.exists():
         msg = f"there is no {spec!r}: give digits, fashion-mnist, a .npy, .npz or idx file, or a folder of images."
         raise InputError(msg)
     return _rows(read(path, member), None, spec)
+
+
+def file_of(spec: str) -> Path:
+    """The file or folder that ``spec`` names, or an array in."""
+    head, npz, _ = spec.partition(".npz:")
+    return Path(head + ".npz") if npz else Path(spec)
 
 
 def check_columns(rows: Array, name: str, data: Array, data_name: str) -> None:

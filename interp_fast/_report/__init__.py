@@ -15,6 +15,7 @@ import interp_fast as itf
 
 from .. import _figures
 from .._datasets import Dataset, InputError
+from .._typing import Backend
 from . import certificates, data, errors, loss, memorization, posterior, samples, step_sizes
 from .findings import Findings, find
 from .parts import Bullets, Part, Table, template
@@ -52,7 +53,7 @@ def study(
     *,
     n: int,
     steps: int,
-    backend: str,
+    backend: Backend,
     threads: int | None,
     seed: int,
     progress: Callable[[str, float], None],

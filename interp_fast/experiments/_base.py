@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from .. import _figures
 from .._results import Record, plain, to_json
+from .._typing import Backend
 from ..field import Field
 from ..schedules import Schedule
 
@@ -26,7 +27,7 @@ Float = npt.NDArray[np.float64]
 class Tools:
     """How to compute: backend, threads, the seed of everything random, whom to tell about progress."""
 
-    backend: str
+    backend: Backend
     threads: int | None
     seed: int
     progress: Callable[[str, float], None]
@@ -87,11 +88,9 @@ class ExperimentResult(Record):
 
     def plot(self, figure: Any = None) -> Any:
         """The picture on a matplotlib figure; returns the figure."""
-        _figures.require_matplotlib()
-        import matplotlib
-        from matplotlib.figure import Figure
+        with _figures.style():
+            from matplotlib.figure import Figure
 
-        with matplotlib.rc_context(_figures.STYLE):
             figure = Figure(figsize=(9.0, 4.5), layout="constrained") if figure is None else figure
             self.draw(figure)
         return figure
@@ -104,7 +103,8 @@ class ExperimentResult(Record):
             writer = csv.DictWriter(file, list(self.table[0]))
             writer.writeheader()
             writer.writerows(self.table)
-        self.plot().savefig(paths[2], dpi=120)
+        with _figures.style():
+            self.plot().savefig(paths[2], dpi=120)
         return paths
 
 
