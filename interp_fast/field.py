@@ -375,8 +375,8 @@ class Field:
         source = _random.noise_key(rng)
         key = _random.subkey(source.key, "draw")
         data = self._oracle.training_set
-        index = data.chosen(_random.uniforms(key, source.first_sample, n, row=1))
-        x = self._oracle.interpolate(point, index, data.normals(n, key, source.first_sample))
+        index = data.chosen(_random.uniforms(key, source.first_sample, 1, n=n))
+        x = self._oracle.interpolate(point, index, data.normals(key, source.first_sample, 0, n=n))
         return data.kind(self._round(x, "x")), data.kind(index)
 
     def at(self, alpha: Any, sigma: Any) -> Level:
