@@ -140,7 +140,7 @@ class TrainingSet:
         index: npt.NDArray[np.int64] = np.searchsorted(cumulative, u * cumulative[-1], side="right")
         return index
 
-    def normals(self, n: int, key: int, first_sample: int, row: int = 0) -> Float:
+    def normals(self, key: int, first_sample: int, row: int, *, n: int) -> Float:
         """Standard normals (n, d) float64 from the counter-based stream of ``key``."""
         out = np.empty((n, self.d))
         self.backend.normals(key, first_sample, row, out, threads=self.threads)
