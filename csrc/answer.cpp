@@ -26,6 +26,7 @@ void by_stretches(const Data& data, int64_t lists, Rows rows, Visit visit) {
       if (next < list.size()) first = std::min(first, list[next]);
     }
     if (first == data.rows.n) return;
+    checkpoint();
     for (int64_t q = 0; q < lists; q++) {
       const std::vector<int64_t>& list = rows(q);
       size_t& next = cursor[q];

@@ -3,7 +3,6 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <chrono>
 #include <map>
 #include <memory>
 #include <optional>
@@ -13,6 +12,7 @@
 #include "data.h"
 #include "dispatch.h"
 #include "limits.h"
+#include "pool.h"
 #include "posterior.h"
 #include "steps.h"
 
@@ -23,6 +23,19 @@ namespace {
 
 using Doubles = py::array_t<double, py::array::c_style>;
 using Integers = py::array_t<int64_t, py::array::c_style>;
+
+// Ctrl-C is heard, and other signals are handled, in the middle of a call.
+void handle_signals() {
+  py::gil_scoped_acquire acquire;
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
+// What a call runs under: without the lock, in our arithmetic, listening to signals.
+struct Outside {
+  py::gil_scoped_release release;
+  DefaultArithmetic arithmetic;
+  Polled polled{handle_signals};
+};
 
 // A prepared training set with the arrays it points into.
 struct PyData {
@@ -49,8 +62,7 @@ std::unique_ptr<PyData> make_data(const py::array& rows, const Doubles& log_w, c
       static_cast<const char*>(rows.data()), rows.strides(0), rows.shape(0), rows.shape(1), row_type(rows), a, b};
   const double *w = log_w.data(), *c = center.data(), *m = mean.data();
   auto out = std::unique_ptr<PyData>(new PyData{rows, log_w, {}});
-  py::gil_scoped_release release;
-  const DefaultArithmetic arithmetic;
+  const Outside outside;
   out->data = prepare(raw, w, c, m, radius, reach, bandwidth, low_memory, threads);
   return out;
 }
@@ -82,8 +94,7 @@ void py_posterior(const Doubles& x, const PyData& data, const Doubles& alpha, co
   if (to.top_index) to.top = out["top_index"].cast<py::array>().shape(1);
   const double *queries = x.data(), *a = alpha.data(), *s = sigma.data(), *c = cut.data(), *v = u ? u->data() : nullptr;
   const int64_t count = x.shape(0);
-  py::gil_scoped_release release;
-  const DefaultArithmetic arithmetic;
+  const Outside outside;
   posterior(data.data, queries, count, a, s, c, v, to, threads);
 }
 
@@ -93,8 +104,7 @@ void py_nearest(const Doubles& x, const PyData& data, double alpha, Integers& in
   const int64_t count = x.shape(0), k = index.shape(1);
   int64_t* rows = index.mutable_data();
   double* distances = squared_distance.mutable_data();
-  py::gil_scoped_release release;
-  const DefaultArithmetic arithmetic;
+  const Outside outside;
   nearest(data.data, queries, count, alpha, k, rows, distances, threads);
 }
 
@@ -102,33 +112,16 @@ void py_normals(uint64_t key, uint64_t first_sample, uint32_t row, Doubles& out,
   double* to = out.mutable_data();
   const int64_t n = out.shape(0);
   const ptrdiff_t d = out.shape(1);
-  py::gil_scoped_release release;
-  const DefaultArithmetic arithmetic;
+  const Outside outside;
   normals(key, first_sample, row, n, d, to, threads);
 }
 
 std::map<std::string, double> py_limits(const py::array_t<uint8_t, py::array::c_style>& memory, int threads) {
   const char* p = reinterpret_cast<const char*>(memory.data());
   const int64_t bytes = memory.size();
-  py::gil_scoped_release release;
-  const DefaultArithmetic arithmetic;
+  const Outside outside;
   return limits(p, bytes, threads);
 }
-
-// Looks for Ctrl-C now and then; taking the lock for it at every row would cost more than a short row does.
-class Poll {
- public:
-  void operator()() {
-    const auto now = std::chrono::steady_clock::now();
-    if (now - last_ < std::chrono::milliseconds(200)) return;
-    last_ = now;
-    py::gil_scoped_acquire acquire;
-    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-  }
-
- private:
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
-};
 
 void py_run_steps(Doubles& base, Doubles& cur, Doubles& previous, Integers& index, Integers& since, Doubles& dropped,
                   Doubles& work, std::optional<Doubles>& terms, std::optional<Doubles>& previous_error,
@@ -148,9 +141,8 @@ void py_run_steps(Doubles& base, Doubles& cur, Doubles& previous, Integers& inde
                        since.mutable_data()};
   const Table table{alpha.data(), sigma.data(), a.data(), b.data(), c.data(), s.data(), commit.data()};
   const double* errors = error ? error->data() : nullptr;
-  py::gil_scoped_release release;
-  const DefaultArithmetic arithmetic;
-  run_steps(state, data.data, table, first, last, key, first_sample, errors, cut, threads, Poll());
+  const Outside outside;
+  run_steps(state, data.data, table, first, last, key, first_sample, errors, cut, threads);
 }
 
 }  // namespace

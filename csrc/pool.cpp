@@ -7,11 +7,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <mutex>
 #include <new>
 #include <thread>
+#include <utility>
 
 #include "arithmetic.h"
 
@@ -52,6 +54,32 @@ void leave([[maybe_unused]] int from) {
 #endif
 }
 
+// What this thread polls, when it did last, and whether the loop that it works for has failed.
+thread_local void (*polled)() = nullptr;
+thread_local std::chrono::steady_clock::time_point polled_at;
+thread_local const std::atomic<bool>* failed = nullptr;
+
+struct Abandoned {};  // thrown out of a task whose loop has failed
+
+// The tasks of one loop on this thread, as far as polling goes: where they are short the clock is not read at each.
+class Pace {
+ public:
+  void next() {
+    if (!polled || --skip_ > 0) return;
+    const auto now = std::chrono::steady_clock::now();
+    skip_ = now - seen_ < std::chrono::milliseconds(1) ? kSkip : 1;
+    seen_ = now;
+    if (now - polled_at < std::chrono::milliseconds(200)) return;
+    polled_at = now;
+    polled();
+  }
+
+ private:
+  static constexpr int kSkip = 32;
+  int skip_ = 1;
+  std::chrono::steady_clock::time_point seen_;
+};
+
 class Pool {
  public:
   void run(int64_t tasks, int threads, const std::function<void(int64_t, int)>& body) {
@@ -63,7 +91,7 @@ class Pool {
       body_ = &body;
       tasks_ = tasks;
       next_ = 0;
-      error_ = nullptr;
+      failed_ = false;
       helpers_ = threads - 1;
       home_ = processor();
       generation_++;
@@ -77,7 +105,7 @@ class Pool {
     for (int k = 0; k < kSpins && active_.load(std::memory_order_acquire) > 0; k++) relax();
     std::unique_lock<std::mutex> lock(mutex_);
     done_.wait(lock, [this] { return active_ == 0; });
-    if (error_) std::rethrow_exception(error_);
+    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
   }
 
  private:
@@ -102,21 +130,27 @@ class Pool {
   }
 
   void work(int worker) {
+    const std::atomic<bool>* const outer = std::exchange(failed, &failed_);
+    Pace pace;
     for (int64_t task; (task = next_.fetch_add(1)) < tasks_;) {
       try {
+        pace.next();
         (*body_)(task, worker);
       } catch (...) {
         std::lock_guard<std::mutex> lock(mutex_);
         if (!error_) error_ = std::current_exception();
         next_ = tasks_;
+        failed_ = true;
       }
     }
+    failed = outer;
   }
 
   std::mutex mutex_;
   std::condition_variable wake_, done_;
   std::atomic<int64_t> generation_{0}, next_{0};
   std::atomic<int> active_{0};
+  std::atomic<bool> failed_{false};
   const std::function<void(int64_t, int)>* body_ = nullptr;
   int64_t tasks_ = 0;
   int workers_ = 0, helpers_ = 0, home_ = -1;  // home: the processor of the thread that called
@@ -149,7 +183,20 @@ void parallel_for(int64_t tasks, int threads, const std::function<void(int64_t, 
       return;
     }
   }
-  for (int64_t task = 0; task < tasks; task++) body(task, 0);
+  Pace pace;
+  for (int64_t task = 0; task < tasks; task++) {
+    pace.next();
+    body(task, 0);
+  }
+}
+
+Polled::Polled(void (*poll)()) : before_(std::exchange(polled, poll)) {}
+
+Polled::~Polled() { polled = before_; }
+
+void checkpoint() {
+  if (failed && *failed) throw Abandoned();
+  Pace().next();
 }
 
 }  // namespace interp_fast

@@ -13,4 +13,21 @@ namespace interp_fast {
 // exception of a task is rethrown here.
 void parallel_for(int64_t tasks, int threads, const std::function<void(int64_t task, int worker)>& body);
 
+// While one exists, loops of the thread that made it call `poll` between tasks, some times a second; it may throw, as a
+// task may.
+class Polled {
+ public:
+  explicit Polled(void (*poll)());
+  ~Polled();
+  Polled(const Polled&) = delete;
+  Polled& operator=(const Polled&) = delete;
+
+ private:
+  void (*before_)();
+};
+
+// For tasks that may take longer than a fraction of a second: polls where that is due, and throws when the loop has
+// failed elsewhere.
+void checkpoint();
+
 }  // namespace interp_fast

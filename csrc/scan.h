@@ -390,6 +390,7 @@ void scan(const Data& data, const KernelTable& table, const Panels<T>& panels, b
     const int64_t begin = plan.cuts[slab], end = plan.cuts[static_cast<size_t>(slab) + 1];
     const int64_t last = sample > 0 ? std::min<int64_t>(end, begin + plan.block_rows) : end;
     for (int64_t first = begin; first < last; first += plan.block_rows) {
+      checkpoint();
       const ptrdiff_t count = std::min<int64_t>(plan.block_rows, last - first);
       const Block<T> block = make_block(data, typed<T>(table), plan, first, count, weighted, *memory);
       const int64_t open = static_cast<int64_t>(memory->panels.size());

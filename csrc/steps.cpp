@@ -52,7 +52,7 @@ void normals(uint64_t key, uint64_t first_sample, uint32_t row, int64_t n, ptrdi
 }
 
 void run_steps(const RunState& state, const Data& data, const Table& table, int64_t first, int64_t last, uint64_t key,
-               uint64_t first_sample, const double* error, double cut, int threads, const std::function<void()>& poll) {
+               uint64_t first_sample, const double* error, double cut, int threads) {
   const int64_t n = state.n;
   const ptrdiff_t d = data.rows.d;
   const size_t samples = static_cast<size_t>(n);
@@ -64,7 +64,6 @@ void run_steps(const RunState& state, const Data& data, const Table& table, int6
   out.mean = mean.data(), out.index = index.data(), out.dropped = dropped.data(), out.work = work.data();
   const NormalsKernel noise = *active_kernels().normals;
   for (int64_t r = first; r < last; r++) {
-    poll();
     std::fill(alpha.begin(), alpha.end(), table.alpha[r]);
     std::fill(sigma.begin(), sigma.end(), table.sigma[r]);
     posterior(data, state.cur, n, alpha.data(), sigma.data(), cuts.data(), nullptr, out, threads);

@@ -14,7 +14,7 @@ from .auditing import Audit, audit
 from .field import Field, Posterior
 from .gaussians import Gaussian, GaussianMixture
 from .losses import OptimalLoss, optimal_loss
-from .metrics import Memorization, memorization
+from .metrics import Background, Memorization, Neighbours, memorization, nearest
 from .model import Model
 from .sampling import Samples, Terms, sample
 from .schedules import (
@@ -49,6 +49,7 @@ __version__ = "0.1.0"
 __all__ = [
     "VP",
     "Audit",
+    "Background",
     "Coefficients",
     "Custom",
     "Discrete",
@@ -60,6 +61,7 @@ __all__ = [
     "Linear",
     "Memorization",
     "Model",
+    "Neighbours",
     "NoiseKey",
     "OptimalLoss",
     "Posterior",
@@ -83,12 +85,17 @@ __all__ = [
     "heun",
     "memorization",
     "multistep",
+    "nearest",
     "optimal_loss",
     "perturb",
     "sample",
     "schedule",
     "theory",
 ]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__doc__", "__name__", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,8 @@ Masked arrays without masked entries are the arrays they hold; with masked entri
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ Float = npt.NDArray[np.float64]
 # Copies up to this size are made silently; above it the caller is told what to do.
 _COPY_LIMIT = 1 << 27
 _BLOCK_BYTES = 1 << 24
-_BYTE_SCALE = (2.0 / 255.0, -1.0)
+BYTE_SCALE = (2.0 / 255.0, -1.0)  # values of bytes, unless another scale is given
 # Of numbers other than 0: squares of these, sums of many of them and their quotients are normal float64 numbers.
 _SMALLEST, _LARGEST = 2.0**-250, 2.0**250
 _UNIT = "Measure data, noise and queries in another unit."
@@ -109,7 +110,8 @@ def as_array(obj: Any, name: str, *, bits: bool = False) -> tuple[Array, Callabl
         raise ValueError(msg)
     if isinstance(obj, np.ndarray):
         return np.asarray(obj), _identity
-    if type(obj).__module__.partition(".")[0] == "torch":
+    _check_array(obj, name)
+    if _is_tensor(obj):
         return _from_torch(obj, name, bits)
     try:
         array = np.from_dlpack(obj) if hasattr(obj, "__dlpack__") else np.asanyarray(obj)
@@ -117,6 +119,38 @@ def as_array(obj: Any, name: str, *, bits: bool = False) -> tuple[Array, Callabl
         msg = f"{name} could not be read as an array ({exc}); pass a NumPy array."
         raise TypeError(msg) from None
     return as_array(array, name)
+
+
+def _is_tensor(obj: Any) -> bool:
+    return type(obj).__module__.partition(".")[0] == "torch" and hasattr(obj, "__dlpack__")
+
+
+def _check_array(obj: Any, name: str) -> None:
+    """TypeError for what holds numbers and is no array of them: a data set of torch, a dict, a sparse matrix."""
+    if hasattr(obj, "toarray"):
+        msg = f"{name} must not be sparse; got {type(obj).__name__}. Pass {name}.toarray()."
+        raise TypeError(msg)
+    array = any(hasattr(obj, way) for way in ("__array__", "__array_interface__", "__dlpack__")) or is_source(obj)
+    if hasattr(obj, "__getitem__") and not array and not isinstance(obj, (Sequence, memoryview)):
+        remedy = f"{name}.tensors[0]" if hasattr(obj, "tensors") else "its rows as one array or tensor"
+        msg = f"{name} must be an array; got {type(obj).__name__}. Pass {remedy}."
+        raise TypeError(msg)
+
+
+def _as_floats(obj: Any, array: Any, name: str) -> str:
+    """What to pass in place of ``obj``, which was read as ``array``, to have numbers of a type that can be used."""
+    if _is_tensor(obj):
+        return f"Pass {name}.float()."
+    if np.dtype(array.dtype).kind not in "biufcO" or not array.shape:
+        return "Pass an array or a tensor of numbers."
+    direct = hasattr(obj, "astype") and not is_source(obj)
+    return f"Pass {name}.astype(np.float32)." if direct else f"Pass np.asarray({name}, np.float32)."
+
+
+def _to_torch(a: Array) -> Any:
+    import torch
+
+    return torch.from_numpy(np.asarray(a))
 
 
 def _is_masked(obj: Any) -> bool:
@@ -134,9 +168,6 @@ def _is_bfloat16(obj: Any) -> bool:
 def _from_torch(tensor: Any, name: str, bits: bool) -> tuple[Array, Callable[[Array], Any]]:
     import torch
 
-    def back(a: Array) -> Any:
-        return torch.from_numpy(np.asarray(a))
-
     if tensor.requires_grad:
         msg = f"{name} is a tensor that requires grad, which the closed form does not track; pass {name}.detach()."
         raise TypeError(msg)
@@ -147,8 +178,8 @@ def _from_torch(tensor: Any, name: str, bits: bool) -> tuple[Array, Callable[[Ar
         if not bits:
             msg = f"{name} is bfloat16, which queries cannot be; pass {name}.float()."
             raise TypeError(msg)
-        return tensor.view(torch.int16).numpy().view(np.uint16), back
-    return tensor.numpy(), back
+        return tensor.view(torch.int16).numpy().view(np.uint16), _to_torch
+    return tensor.numpy(), _to_torch
 
 
 def _native(a: Array, name: str) -> Array:
@@ -169,7 +200,8 @@ def _native(a: Array, name: str) -> Array:
 def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None) -> tuple[Any, Any, Any]:
     """A training set as (rows, scale, kind): float32, float64, uint8, float16, or uint16 for bfloat16 bits.
 
-    A row source (see :func:`is_source`) becomes a :class:`Source`.
+    A row source (see :func:`is_source`) becomes a :class:`Source`; the path of a .npy file stands for the array in it,
+    which is mapped and not read.
 
     Raises
     ------
@@ -179,6 +211,9 @@ def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None
         The shape is not (N, d) with N, d >= 1, or ``scale`` does not fit.
     """
     array: Any
+    if isinstance(data, (str, os.PathLike)):
+        data = _mapped(data, name)
+    _check_array(data, name)
     array, kind = (Source(data, name), _identity) if is_source(data) else as_array(data, name, bits=True)
     patterns = _is_bfloat16(data) or _is_bfloat16(array)
     if patterns and isinstance(array, np.ndarray):
@@ -186,20 +221,29 @@ def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None
     if array.dtype.type not in (np.float32, np.float64, np.uint8, np.float16) and not patterns:
         msg = (
             f"{name} must be float32, float64, uint8, float16 or bfloat16; got {array.dtype.name}. "
-            f"Pass {name}.astype(np.float32)."
+            f"{_as_floats(data, array, name)}"
         )
         raise TypeError(msg)
     if len(array.shape) != 2 or 0 in array.shape:
         msg = f"{name} must have shape (N, d) with N >= 1 and d >= 1; got {array.shape}."
         if len(array.shape) > 2:
-            msg += f" Pass {name}.reshape(len({name}), -1)."
+            direct = hasattr(data, "reshape") and not is_source(data)
+            msg += f" Pass {name if direct else f'np.asarray({name})'}.reshape({array.shape[0]}, -1)."
         raise ValueError(msg)
     if scale is not None and array.dtype != np.uint8:
         msg = f"scale belongs to uint8 data; got {name} of type {array.dtype}. Leave scale out."
         raise ValueError(msg)
     if array.dtype == np.uint8:
-        scale = _byte_scale(_BYTE_SCALE if scale is None else scale)
+        scale = _byte_scale(BYTE_SCALE if scale is None else scale)
     return array if isinstance(array, Source) else _native(array, name), scale, kind
+
+
+def _mapped(path: str | os.PathLike[str], name: str) -> Array:
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except (ValueError, EOFError) as exc:
+        msg = f"{name} must be an array or the path of a .npy file with one; got {os.fspath(path)!r} ({exc})."
+        raise ValueError(msg) from None
 
 
 def _byte_scale(scale: Any) -> tuple[float, float]:
@@ -295,7 +339,7 @@ def queries(x: Any, d: int | None, name: str = "x") -> tuple[Float, bool, np.dty
     """Queries as (M, d) float64, whether a single (d,) was given, their own type, and the way back to their kind."""
     array, kind = as_array(x, name)
     if array.dtype.type not in (np.float32, np.float64):
-        msg = f"{name} must be float32 or float64; got {array.dtype}. Pass {name}.astype(np.float32)."
+        msg = f"{name} must be float32 or float64; got {array.dtype}. {_as_floats(x, array, name)}"
         raise TypeError(msg)
     wanted = "(M, d) or (d,)" if d is None else f"(M, {d}) or ({d},)"
     if array.ndim not in (1, 2) or array.shape[-1] == 0 or (d is not None and array.shape[-1] != d):

@@ -22,6 +22,7 @@ from ._datasets import Dataset, InputError, load
 from ._options import Parser, count, joined, schedule, shape, times, value_range
 from ._pictures import show
 from ._results import to_json
+from ._shell import say, shell
 from ._terminal import Progress, warnings_as_lines, written
 from ._text import columns
 
@@ -44,16 +45,21 @@ _TYPES = ("float32", "float64", "uint8")  # that bench times
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
+    with shell():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     try:
         arguments = _parser().parse_args(joined(sys.argv[1:] if argv is None else argv))
         return int(arguments.command(arguments))
     except SystemExit as exc:  # --help and --version
         return int(exc.code or 0)
     except KeyboardInterrupt:
-        print("\ninterp-fast: interrupted; nothing was written.", file=sys.stderr)
+        say("\ninterp-fast: interrupted; nothing was written.", sys.stderr)
         return INTERRUPTED
     except (TypeError, ValueError, OSError, MemoryError) as exc:
-        print(f"interp-fast: error: {' '.join(str(exc).split()) or type(exc).__name__}", file=sys.stderr)
+        say(f"interp-fast: error: {' '.join(str(exc).split()) or type(exc).__name__}", sys.stderr)
         return BAD_INPUT
 
 
@@ -188,7 +194,8 @@ def _report(arguments: Any) -> int:
     """Study a training set: what its exact field generates, memorizes and costs; writes a page, numbers and samples."""
     from ._report import study
 
-    with written(arguments.out, folder=True) as folder:
+    files = ("report.html", "report.json", "samples.npz")
+    with written(arguments.out, files, (arguments.data, arguments.holdout)) as folder:
         report = study(
             _load(arguments, shape=arguments.shape, holdout=arguments.holdout),
             arguments.schedule,
@@ -202,7 +209,7 @@ def _report(arguments: Any) -> int:
         (folder / "report.html").write_text(report.page, encoding="utf-8")
         (folder / "report.json").write_text(to_json(report.results), encoding="utf-8")
         np.savez(folder / "samples.npz", **report.samples)  # type: ignore[arg-type]
-    verdict = columns(report.verdict) + f"\n\nWritten: {arguments.out / 'report.html'}, report.json, samples.npz"
+    verdict = columns(report.verdict) + f"\n\nWritten: {', '.join([str(arguments.out / files[0]), *files[1:]])}"
     _show(arguments, report.results, verdict)
     return OK
 
@@ -212,7 +219,7 @@ def _sample(arguments: Any) -> int:
     if arguments.out.suffix != ".npz":
         msg = f"--out must be a file that ends in .npz; got {arguments.out}."
         raise InputError(msg)
-    with written(arguments.out) as path:
+    with written(arguments.out, reads=(arguments.data,)) as path:
         data = _load(arguments, holdout="0")
         field = itf.Field(data.rows, arguments.schedule, backend=arguments.backend, threads=arguments.threads)
         steps = _SOLVERS[arguments.solver](field.schedule, arguments.steps)
@@ -251,7 +258,7 @@ def _audit(arguments: Any) -> int:
             progress=lambda done, of: show("audit", done / of),
         )  # fmt: skip
     for warning in said:
-        print(f"interp-fast: warning: {warning.message}", file=sys.stderr)
+        say(f"interp-fast: warning: {warning.message}", sys.stderr)
     _show(arguments, result.to_dict(), repr(result))
     return OK
 
@@ -310,7 +317,7 @@ def _memorization(arguments: Any) -> int:
 def _experiments(arguments: Any) -> int:
     """Run the paper's experiments, or one of them; writes a table, the numbers and a picture of each."""
     names = itf.experiments.NAMES if arguments.name is None else (arguments.name,)
-    with written(arguments.out, folder=True) as folder:
+    with written(arguments.out, ()) as folder:
         results = [
             itf.experiments.run(
                 name, folder, seed=arguments.seed, backend=arguments.backend, threads=arguments.threads,
@@ -345,7 +352,7 @@ def _bench(arguments: Any) -> int:
     types = arguments.types or (_TYPES[:1] if arguments.quick else _TYPES)
     if arguments.out is not None:
         require_matplotlib()
-    with nullcontext() if arguments.out is None else written(arguments.out, folder=True) as folder:
+    with nullcontext() if arguments.out is None else written(arguments.out, ()) as folder:
         result = run(
             regimes,
             peers=peers,
@@ -370,4 +377,4 @@ def _load(arguments: Any, **options: Any) -> Dataset:
 
 
 def _show(arguments: Any, result: dict[str, Any], text: str) -> None:
-    print(to_json(result) if arguments.json else text)
+    say(to_json(result) if arguments.json else text)

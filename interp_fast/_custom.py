@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, final
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays
+from ._results import called
 from ._schedule import Schedule
 
 __all__ = ["Custom"]
@@ -20,9 +21,9 @@ Function = Callable[[Float], npt.ArrayLike]
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Custom(Schedule):
-    """A schedule given by functions of time.
+    """A schedule given by functions of time. It pickles when they do: functions defined at the top of a module.
 
     Parameters
     ----------
@@ -76,6 +77,10 @@ class Custom(Schedule):
                 right = np.abs(given - wanted) <= 1e-5 * np.maximum(np.abs(wanted), value.max())
                 self._check(f"{name}_dot", f"be the derivative of {name}", right, given, inside, wanted)
 
+    def __repr__(self) -> str:
+        functions = {f.name: getattr(self, f.name) for f in fields(self)}
+        return f"Custom({', '.join(f'{k}={called(v)}' for k, v in functions.items() if v is not None)})"
+
     @staticmethod
     def _check(name: str, must: str, holds: Any, got: Float, t: Float, wanted: Float | None = None) -> None:
         if not holds.all():
@@ -85,7 +90,7 @@ class Custom(Schedule):
             raise ValueError(msg)
 
     def _call(self, name: str, t: Float) -> Float:
-        value = _arrays.reals(getattr(self, name)(t), name)
+        value = _arrays.reals(getattr(self, name)(t.copy()), name)
         if value.shape not in ((), t.shape):
             msg = f"{name} must return an array of the shape of its argument, {t.shape}; got shape {value.shape}."
             raise ValueError(msg)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import html
 import io
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ import numpy.typing as npt
 
 from ._datasets import InputError, Shape
 
-__all__ = ["COLOURS", "INK", "STYLE", "chart", "picture", "plain_log", "require_matplotlib"]
+__all__ = ["COLOURS", "INK", "chart", "picture", "plain_log", "require_matplotlib", "style"]
 
 Float = npt.NDArray[np.float64]
 
@@ -22,7 +24,7 @@ Float = npt.NDArray[np.float64]
 INK = "#000000"
 COLOURS = ("#3a7fc1", "#dd7a2f", "#2f9e77", "#c5528f", "#8f74d1", "#8a8f98")
 
-STYLE: Any = {
+_STYLE: Any = {
     "axes.grid": True,
     "axes.linewidth": 0.8,
     "axes.prop_cycle": "cycler('color', " + repr(list(COLOURS)) + ")",
@@ -41,21 +43,36 @@ STYLE: Any = {
 def require_matplotlib() -> None:
     """InputError unless charts and pictures can be drawn."""
     try:
-        import matplotlib.figure  # noqa: F401
+        try:
+            import matplotlib.figure
+        except ValueError:  # MPLBACKEND names one that this Python does not have, as a notebook's; no window is opened
+            os.environ.pop("MPLBACKEND", None)
+            import matplotlib.figure  # noqa: F401
         import PIL.Image  # noqa: F401
     except ImportError as exc:
         msg = f"pictures need matplotlib, which is not installed ({exc}): pip install 'interp_fast[report]'."
         raise InputError(msg) from None
 
 
+@contextmanager
+def style(**settings: Any) -> Iterator[None]:
+    """Matplotlib in our style while it lasts, whatever the user's matplotlibrc says; to draw in and to save in."""
+    require_matplotlib()
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE | settings)
+        yield
+
+
 def chart(draw: Callable[..., None], label: str, *, size: tuple[float, float] = (8.6, 3.5), columns: int = 1) -> str:
     """Inline SVG of what ``draw(*axes)`` draws; ``label`` is read out to those who do not see it."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
     buffer = io.StringIO()
     # The salt keeps the ids of two charts on one page apart, and makes them the same in every run.
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": label}):
+    with style(**{"svg.hashsalt": label}):
+        from matplotlib.figure import Figure
+
         figure = Figure(figsize=size, layout="constrained")
         draw(*figure.subplots(1, columns, squeeze=False)[0])
         figure.savefig(

@@ -15,6 +15,7 @@ from ._accuracy import OFF_WEIGHT_NATS
 from ._random import NoiseKey, subkey
 from ._schedule import Schedule
 from ._training_set import TrainingSet
+from .backends.reference import smoothed
 
 __all__ = ["Form", "Oracle", "Point"]
 
@@ -143,7 +144,7 @@ class Oracle:
 
     def start(self, n: int, sigma: float, source: NoiseKey) -> Float:
         """n draws of N(0, sigma^2), where trajectories start: (n, d)."""
-        z = self.training_set.normals(n, subkey(source.key, "start"), source.first_sample)
+        z = self.training_set.normals(subkey(source.key, "start"), source.first_sample, 0, n=n)
         z *= sigma
         return z
 
@@ -180,8 +181,7 @@ class Oracle:
         """D of the smoothed data, from the posterior mean."""
         if self.bandwidth == 0:
             return mean
-        smoothed: Float = self.own(p)[:, None] * mean + (p.alpha * self.bandwidth**2 / p.s2)[:, None] * x
-        return smoothed
+        return smoothed(mean, x, p.alpha[:, None], p.sigma[:, None], self.bandwidth)
 
     def own(self, p: Point) -> Float:
         """sigma^2 / S: the share of the posterior mean in D. With C that of the rows, the covariance of the smoothed

@@ -46,12 +46,13 @@ class Pictures:
     range: Range | None
 
 
-def find_range(values: Array, beyond: float = BEYOND) -> Range | None:
+def find_range(values: Array, beyond: float = BEYOND, count: int | None = None) -> Range | None:
     """The one of 0 ... 255, [0, 1], [-1, 1] that the values fill; None when none does.
 
-    Samples of a model may overshoot: let them by ``beyond`` of the width.
+    Samples of a model may overshoot: let them by ``beyond`` of the width. ``values`` may be the least and the greatest
+    of ``count``.
     """
-    if values.size < _ENOUGH:
+    if (values.size if count is None else count) < _ENOUGH:
         return None
     low, high = float(values.min()), float(values.max())
     for start, end in _RANGES:

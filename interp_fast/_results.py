@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Record", "axes", "plain", "to_json"]
+__all__ = ["Record", "axes", "called", "plain", "to_json"]
 
 
 def plain(value: Any) -> Any:
@@ -51,8 +51,6 @@ def _cell(value: Any) -> str:
         return ", ".join(f.name for f in fields(value))
     if isinstance(value, (float, np.floating)):
         return f"{value:.6g}"
-    if isinstance(value, tuple):
-        return "(" + ", ".join(map(_cell, value)) + ")"
     shape = getattr(value, "shape", None)
     if not shape:
         return str(value)
@@ -77,6 +75,15 @@ class Record:
     def to_dict(self) -> dict[str, Any]:
         """Attribute name -> plain Python value (arrays as nested lists; None where not computed)."""
         return {f.name: plain(getattr(self, f.name)) for f in fields(self)}
+
+    def to_json(self) -> str:
+        """``to_dict`` as JSON, which has no infinities: what is not finite becomes null."""
+        return to_json(self)
+
+
+def called(function: Any) -> str:
+    """The name of a function; of a callable object that of its type."""
+    return str(getattr(function, "__name__", type(function).__name__))
 
 
 def axes(ax: Any) -> Any:

@@ -129,11 +129,11 @@ class Run:
         return model.to_denoiser(prediction, self.state.cur, t, model.schedule(t))
 
     def _perturb(self, r: int) -> Float:
-        x, t, error = self.state.cur.view(), float(self.steps.times[r]), self.error
-        x.flags.writeable = False
+        t, error = float(self.steps.times[r]), self.error
         if isinstance(error, np.ndarray):
             given: Float = error[r]
             return given
+        x = self.state.cur.copy()  # the caller's own, to keep and to change
         if isinstance(error, Perturbation):
             density = None if self.oracle is None else self._log_density(self.oracle, r)
             normals = functools.partial(self._normals, "perturb", r)
@@ -156,8 +156,8 @@ class Run:
     def _normals(self, purpose: str, r: int) -> Float:
         key, (n, d) = self._key(purpose), self.state.cur.shape
         if self.oracle is not None:
-            return self.oracle.training_set.normals(n, key, self.source.first_sample, r)
-        return _random.normals(key, self.source.first_sample, n, r, d)
+            return self.oracle.training_set.normals(key, self.source.first_sample, r, n=n)
+        return _random.normals(key, self.source.first_sample, r, n=n, d=d)
 
     def _coefficients(self, t: float) -> Coefficients:
         self._agree()

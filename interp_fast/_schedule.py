@@ -92,7 +92,7 @@ class Schedule(ABC):
         first, last = self.lam(np.array([0.0, 1.0]))
         outside = ~((value >= first - _ROUNDING) & (value <= last + _ROUNDING))
         if outside.any():
-            msg = f"lam must lie in [{first:.6g}, {last:.6g}], the range of {self!r}; got {value[outside].flat[0]}."
+            msg = f"lam must lie in [{first:.9g}, {last:.9g}], the range of {self!r}; got {value[outside].flat[0]}."
             raise ValueError(msg)
         return self._time(np.clip(value, first, last))
 
@@ -121,7 +121,7 @@ class Schedule(ABC):
         if outside.any():
             low, high = math.exp(-last), math.exp(-first)
             msg = (
-                f"sigma must lie in [{low:.6g}, {high:.6g}], the range of sigma / alpha of {self!r}; "
+                f"sigma must lie in [{low:.9g}, {high:.9g}], the range of sigma / alpha of {self!r}; "
                 f"got {value[outside].flat[0]}."
             )
             raise ValueError(msg)

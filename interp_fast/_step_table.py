@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays
+from ._results import to_json
 
 __all__ = ["COLUMNS", "StepTable", "check_steps"]
 
@@ -145,6 +146,10 @@ class StepTable:
     def to_dict(self) -> dict[str, Any]:
         """The name and every column as a list; ``StepTable(**d)`` builds the table again."""
         return {"name": self.name} | {name: getattr(self, name).tolist() for name in COLUMNS}
+
+    def to_json(self) -> str:
+        """``to_dict`` as JSON."""
+        return to_json(self.to_dict())
 
     def __repr__(self) -> str:
         head = f"StepTable {self.name}: {len(self)} rows, {self.commit.sum()} committed"

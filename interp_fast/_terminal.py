@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ._datasets import InputError
+from ._datasets import InputError, file_of
+from ._shell import say
 
 __all__ = ["Progress", "warnings_as_lines", "written"]
 
@@ -28,21 +29,28 @@ class Progress:
             sys.stderr.flush()
             self._shown = len(line)
         elif self._lines and share < 1:
-            print(f"{share:4.0%}  {what}", file=sys.stderr, flush=True)
+            say(f"{share:4.0%}  {what}", sys.stderr)
 
 
 @contextmanager
-def written(target: Path, *, folder: bool = False) -> Iterator[Path]:
+def written(target: Path, files: Sequence[str] | None = None, reads: Sequence[str | None] = ()) -> Iterator[Path]:
     """A path to make a file or a folder at, which becomes ``target`` when the block ends well and vanishes otherwise.
 
-    Files of a folder replace those of the same name; others in it stay.
+    A folder is made when there are ``files``, those that are sure to be in it; they replace those of the same name,
+    others in it stay. Nothing that the command ``reads`` is replaced.
     """
+    folder = files is not None
     if folder and target.exists() and not target.is_dir():
         msg = f"--out {target} is a file and must be a folder; choose another name."
         raise InputError(msg)
     if not target.parent.is_dir():
         msg = f"--out {target} cannot be written because there is no folder {target.parent}; make it first."
         raise InputError(msg)
+    for path in [target] if files is None else [target / name for name in files]:
+        for source in filter(None, reads):
+            if path.exists() and file_of(source).exists() and path.samefile(file_of(source)):
+                msg = f"--out {target} would replace {source}, which the command reads; choose another name."
+                raise InputError(msg)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as work:
         made = Path(work) / target.name
         if folder:
@@ -63,4 +71,4 @@ def warnings_as_lines() -> Iterator[None]:
         warnings.simplefilter("always", UserWarning)
         yield
     for warning in said:
-        print(f"interp-fast: warning: {warning.message}", file=sys.stderr)
+        say(f"interp-fast: warning: {warning.message}", sys.stderr)

@@ -38,13 +38,26 @@ class TrainingSet:
         _arrays.check_size(bandwidth, "bandwidth")
         self.rows, self.log_w, self.scale, self.kind = rows, log_w, scale, kind
         self.bandwidth, self.threads, self.low_memory = bandwidth, threads, low_memory
-        self.name, self.backend = backends.get(backend)
-        if _arrays.is_source(rows):
-            self.backend = Streamed(self.backend)
         self.moments = backends.Moments.of(rows, log_w, scale)
         self.type = _arrays.result_type(rows.dtype)
+        self._open(backend)
+
+    def _open(self, backend: str) -> None:
+        self.name, self.backend = backends.get(backend)
+        if _arrays.is_source(self.rows):
+            self.backend = Streamed(self.backend)
         self._lock = threading.Lock()
         self._prepared: Any = None
+        self.memo: dict[Any, Any] = {}  # what was found out about the rows and may be asked for again
+
+    # A copy, in this process or another, opens the backend of the same name and prepares the rows anew.
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("backend", "_lock", "_prepared")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._open(self.name)
 
     @property
     def prepared(self) -> Any:
@@ -125,7 +138,7 @@ class TrainingSet:
         index: npt.NDArray[np.int64] = np.searchsorted(cumulative, u * cumulative[-1], side="right")
         return index
 
-    def normals(self, n: int, key: int, first_sample: int, row: int = 0) -> Float:
+    def normals(self, key: int, first_sample: int, row: int, *, n: int) -> Float:
         """Standard normals (n, d) float64 from the counter-based stream of ``key``."""
         out = np.empty((n, self.d))
         self.backend.normals(key, first_sample, row, out, threads=self.threads)

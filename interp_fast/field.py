@@ -87,7 +87,7 @@ class Field:
         float32, float64, uint8, float16 or bfloat16 (as an ``ml_dtypes`` array or a torch tensor). Kept by reference
         and never modified; do not modify it while the field is in use. float64 rows give float64 results, all others
         float32. Any object with ``shape``, ``dtype`` and row slices (zarr, h5py) is read block by block in every call
-        and never held in memory; its trajectories step in Python.
+        and never held in memory; its trajectories step in Python. The path of a .npy file is that array, mapped.
     schedule : Schedule, default Linear()
     weights : (N,) array, optional
         Non-negative; normalised to sum 1. Default: equal.
@@ -125,6 +125,8 @@ class Field:
     -----
     A call costs 4 N d flops for each of M queries when dense and half of that or less once the posterior has
     concentrated; no M x N array is ever formed.
+
+    A field pickles with its rows (a row source when it does itself); the copy prepares them anew.
 
     Examples
     --------
@@ -358,8 +360,8 @@ class Field:
         source = _random.noise_key(rng)
         key = _random.subkey(source.key, "draw")
         data = self._oracle.training_set
-        index = data.chosen(_random.uniforms(key, source.first_sample, n, row=1))
-        x = self._oracle.interpolate(point, index, data.normals(n, key, source.first_sample))
+        index = data.chosen(_random.uniforms(key, source.first_sample, 1, n=n))
+        x = self._oracle.interpolate(point, index, data.normals(key, source.first_sample, 0, n=n))
         return data.kind(self._round(x, "x")), data.kind(index)
 
     def at(self, alpha: Any, sigma: Any) -> Level:

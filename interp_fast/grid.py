@@ -10,6 +10,11 @@ from ._schedule import Schedule, check_schedule
 
 __all__ = ["karras", "log_snr", "uniform"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Float = npt.NDArray[np.float64]
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from . import _arrays
 from ._networks import Network, is_network
+from ._results import called
 from ._schedule import Schedule, check_schedule
 from .schedules import Discrete, Linear, VEGeometric, VELinear
 
@@ -81,7 +82,7 @@ class Model:
         self.fn, self.schedule, self.predicts = fn, check_schedule(schedule), predicts
 
     def __repr__(self) -> str:
-        return f"Model({self.fn!r}, {self.schedule!r}, predicts={self.predicts!r})"
+        return f"Model({called(self.fn)}, {self.schedule!r}, predicts={self.predicts!r})"
 
     # Networks of other packages
 

@@ -21,6 +21,11 @@ from ._schedule import Coefficients
 
 __all__ = ["Perturbation", "Visit", "constant", "inverse_density", "smooth", "velocity"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Float = npt.NDArray[np.float64]
 
 

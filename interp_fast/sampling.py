@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from . import _arrays, _random
 from ._attribution import Attribution
 from ._oracle import Form, Oracle
+from ._progress import reporter
 from ._results import Record, axes
 from ._run import Run
 from ._step_table import StepTable, check_steps
@@ -87,7 +87,7 @@ class Samples(Record):
     certificate : (n,) or None
         Largest certified |D used - dense D at the same state| / R over the rows; 0 for dense work.
     stats : dict
-        backend, isa, threads, evaluations, work (fraction of dense), seconds.
+        backend, isa, threads, evaluations, work (fraction of dense), key (of the noise, see NoiseKey), seconds.
     """
 
     x: npt.NDArray[Any]
@@ -146,7 +146,9 @@ def sample(
         Starting points at ``steps.times[0]``. Default: n draws of N(0, sigma[0]^2), exact where alpha[0] = 0. To start
         in the middle with the law kept exactly pass ``field.draw(n, steps.times[0])[0]``.
     rng : None, int, SeedSequence, Generator or NoiseKey
-        Noise is a function of (key, sample, row, coordinate): it does not depend on threads, batches or backends.
+        Noise is a function of (key, sample, row, coordinate): it does not depend on threads, batches or backends. All
+        but a NoiseKey are sources of a key, which ``stats`` names: 7 and NoiseKey(7) are different streams, and a run
+        begun with rng=7 goes on with NoiseKey(stats["key"], first_sample=n).
     error : array (R, n, d), callable or ``itf.perturb`` kind, optional
         Added to D before it is used: an array has one error per row of the table, a callable returns
         error(x, t, r) -> e (n, d) at the states x of row r. Arrays run in compiled code.
@@ -175,6 +177,9 @@ def sample(
     ------
     TypeError, ValueError
         With the name of the argument.
+    KeyboardInterrupt
+        Ctrl-C, within a second. With ``keep="path"`` or an int, ``path`` and ``path_times`` of the exception are what
+        had been kept.
 
     Notes
     -----
@@ -211,16 +216,25 @@ def sample(
     if truth is not None and tol is not None:
         truth = replace(truth, tol=_arrays.number(tol, "tol", least=0.0))
     shares = Attribution(truth.training_set, steps, len(start)) if attribution and truth is not None else None
-    report = _reporter(progress)
+    report = reporter(progress, "sampling: row")
     run = Run(steps, state, source, truth, model, error, shares, form)
-    for done in run.rows(_stops(steps, kept if path is not None else (), report is not None)):
-        if path is not None and done in kept:
-            path[:, kept.index(done)] = _arrays.rounded(state.base, form.dtype, "the path")
-        if report is not None:
-            report(done, len(steps))
+    done = 0
+    try:
+        for stop in run.rows(_stops(steps, kept if path is not None else (), report is not None)):
+            if path is not None and stop in kept:
+                path[:, kept.index(stop)] = _arrays.rounded(state.base, form.dtype, "the path")
+            done = stop
+            if report is not None:
+                report(done, len(steps))
+    except KeyboardInterrupt as interrupt:
+        if path is not None:
+            held = [k for k in kept if k <= done]
+            vars(interrupt).update(path=form.kind(path[:, : len(held)]), path_times=steps.times[held])
+            interrupt.add_note(f"{done} of {len(steps)} rows were done; the states kept: .path, .path_times")
+        raise
     x[:] = _arrays.rounded(state.base, form.dtype, "the samples")
     seen = {} if truth is None else _seen(truth, state, steps, form.kind)
-    stats = {"backend": None, "isa": None, "threads": None, "evaluations": len(steps), "work": None}
+    stats = {"backend": None, "isa": None, "threads": None, "evaluations": len(steps), "key": source.key, "work": None}
     return Samples(
         x=form.kind(x) if out is None else out,
         index=seen.get("index"),
@@ -351,19 +365,3 @@ def _stops(steps: StepTable, kept: Any, reporting: bool) -> list[int]:
     if reporting:
         stops |= set(range(0, rows, max(1, rows // _REPORTS))) - {0}
     return sorted(stops)
-
-
-def _reporter(progress: Any) -> Callable[[int, int], None] | None:
-    if progress is None or progress is False:
-        return None
-    if callable(progress):
-        return progress  # type: ignore[no-any-return]
-    if progress is not True:
-        msg = f"progress must be True, False or a callable as progress(done, rows); got {progress!r}."
-        raise TypeError(msg)
-
-    def line(done: int, total: int) -> None:
-        sys.stderr.write(f"\rsampling: row {done} of {total}" + ("\n" if done == total else ""))
-        sys.stderr.flush()
-
-    return line

@@ -376,7 +376,7 @@ def _diffusion(diffusion: Diffusion, path: _Path) -> Float:
     if isinstance(name, str) and name in named:
         epsilon = named[name] * _arrays.number(factor, "the factor of diffusion")
     elif callable(diffusion):
-        epsilon = _arrays.reals(diffusion(t), "diffusion(t)")
+        epsilon = _arrays.reals(diffusion(t.copy()), "diffusion(t)")
     elif isinstance(diffusion, str | tuple):
         msg = f"diffusion must be 'sigma', 'sigma2', 'reversal' or (one of these, a factor); got {diffusion!r}."
         raise ValueError(msg)

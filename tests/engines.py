@@ -48,3 +48,4 @@ def _engines() -> list[Engine]:
 
 
 ENGINES = _engines()
+BACKENDS = backends.available()

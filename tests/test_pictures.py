@@ -7,6 +7,7 @@ import itertools
 import json
 import struct
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,13 +40,13 @@ GREYS = smooth(60, 12, 12, 1)[..., 0]
 
 def save_folder(name, images):
     for k, image in enumerate(images):
-        (folder := _datasets.Path(name) / f"class{k % 3}").mkdir(parents=True, exist_ok=True)
+        (folder := Path(name) / f"class{k % 3}").mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(folder / f"{k:03d}.png")
 
 
 def save_idx(name, images):
     head = bytes([0, 0, 8, images.ndim]) + b"".join(struct.pack(">i", n) for n in images.shape)
-    _datasets.Path(name).write_bytes(gzip.compress(head + images.tobytes()))
+    Path(name).write_bytes(gzip.compress(head + images.tobytes()))
 
 
 def first(images):

@@ -316,3 +316,14 @@ def test_samples_print_export_and_plot(rows):
     assert out.plot(ax) is ax
     for axes in (ax, sizes):
         mpl.pyplot.close(axes.figure)
+
+
+@pytest.mark.parametrize("rng", [7, itf.NoiseKey(7, 40), np.random.default_rng(3)], ids=["int", "key", "generator"])
+def test_a_run_goes_on_from_the_key_it_names(rng):
+    field = itf.Field(PENTAGON)
+    steps = itf.ddpm(field.schedule, 8)
+    begun = itf.sample(field, steps, 5, rng=rng)
+    first = rng.first_sample if isinstance(rng, itf.NoiseKey) else 0
+    whole = itf.sample(field, steps, 9, rng=itf.NoiseKey(begun.stats["key"], first))
+    more = itf.sample(field, steps, 4, rng=itf.NoiseKey(begun.stats["key"], first + 5))
+    np.testing.assert_allclose(whole.x, np.concatenate([begun.x, more.x]), rtol=1e-6, atol=1e-6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import mpmath as mp
 import numpy as np
 import pytest
@@ -230,7 +232,7 @@ def test_time_at_clips_rounding():
 
 
 def test_time_at_out_of_range():
-    with pytest.raises(ValueError, match=r"lam must lie in \[-4.38203, 6.21461\], the range of VEGeometric.*got 7"):
+    with pytest.raises(ValueError, match=r"lam must lie in \[-4.38202663, 6.2146081\], the range of VEG.*got 7"):
         VEGeometric().time_at([0.0, 7.0])
     with pytest.raises(ValueError, match="lam must lie"):
         VP().time_at(-np.inf)
@@ -238,6 +240,17 @@ def test_time_at_out_of_range():
         Linear().time_at(np.nan)
     assert Linear().time_at([-np.inf, 0.0, np.inf]).tolist() == [0.0, 0.5, 1.0]
     assert Linear().time_at(-800.0) == 0.0
+    with pytest.raises(ValueError, match=r"\[-4\.38202663, inf\].*got -4\.38203663"):
+        VELinear(80.0).time_at(-math.log(80) - 1e-5)
+
+
+@pytest.mark.parametrize("curve", [VELinear(80.0), VELinear(0.003), VEGeometric(), VP()], ids=repr)
+def test_time_at_ends_that_were_rounded(curve):
+    """A float32 of an end of the range, or the next one, is that end."""
+    for t in (0.0, 1.0):
+        end = np.float32(curve.lam(t))
+        for lam in (end, np.nextafter(end, np.float32(-99)), np.nextafter(end, np.float32(99))):
+            assert curve.time_at(lam) == pytest.approx(t, abs=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.int64, np.uint8, np.longdouble])

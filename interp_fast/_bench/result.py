@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .. import _figures
 from .._accuracy import PROMISES
 from .._arrays import result_type
+from .._text import columns
 from .peers import OURS, PEERS
 
 __all__ = ["Benchmark"]
@@ -62,7 +64,7 @@ class Benchmark:
     def __str__(self) -> str:
         lines = [_machine_line(self.machine)]
         for cell in self.cells:
-            lines += ["", _title(cell), *_columns(_entries(cell))]
+            lines += ["", _title(cell), columns(_entries(cell), numbers=True)]
             lines += [f"{name}: failed ({reason})" for name, reason in cell["failed"].items()]
         lines += ["", *(f"{name}: {_label(name, self.cells)}" for name in _names(self.cells))]
         return "\n".join([*lines, "", _LEGEND])
@@ -95,8 +97,10 @@ class Benchmark:
             rows.append([shape, cell["dtype"], ratio, *(_ms(cell[key]) for key in bounds), *shown])
         return "\n".join([_machine_line(self.machine), "", *("| " + " | ".join(row) + " |" for row in rows)])
 
+    @_figures.style()
     def plot(self, path: str | Path) -> None:
         """A picture: medians on a logarithmic scale, a panel for each regime and type, the limits as lines."""
+        from matplotlib import colormaps
         from matplotlib.figure import Figure
 
         panels: dict[str, list[dict[str, Any]]] = {}
@@ -112,7 +116,7 @@ class Benchmark:
                 at = [(k, cell["peers"][name]["median"]) for k, cell in enumerate(cells) if name in cell["peers"]]
                 ax.bar(
                     [k - 0.42 + (j + 0.5) * width for k, _ in at], [1e3 * seconds for _, seconds in at], 0.9 * width,
-                    color=f"C{j}", label=name,
+                    color=colormaps["tab10"](j), label=name,
                 )  # fmt: skip
             for key in bounds:
                 _, what, line = _BOUNDS[key]
@@ -197,8 +201,3 @@ def _entries(cell: dict[str, Any]) -> list[list[str]]:
         times = [_ms(entry["median"]), _ms(entry["minimum"])]
         rows.append([label, *times, *shares, ratio, work, *(f"{entry[key]:.0e}" for key in errors)])
     return rows
-
-
-def _columns(rows: list[list[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]

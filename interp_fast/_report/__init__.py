@@ -73,14 +73,14 @@ def study(
         oracle=oracle,
         n=n,
         seed=seed,
-        near=itf.memorization(_some(data.rows, seed), data.rows, rng=seed).d2,  # the nearest row is the row itself
+        near=itf.nearest(_some(data.rows, seed), oracle, k=2).distance[:, 1],  # the nearest row is the row itself
         holdout=holdout,
         tables=tables,
         left_out=left_out,
         progress=progress,
     )
     if holdout is not None:
-        context.unseen = itf.memorization(holdout, data.rows, radius=context.radius, rng=seed)
+        context.unseen = itf.memorization(holdout, oracle, radius=context.radius, rng=seed)
     parts = []
     for k, make in enumerate(PARTS):
         context.progress = lambda what, share, k=k: progress(what, (k + share) / len(PARTS))  # type: ignore[misc]

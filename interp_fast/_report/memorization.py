@@ -24,7 +24,7 @@ def memorization(study: Study) -> Part:
     for k, (name, run) in enumerate(study.runs.items()):
         study.progress(f"memorization: {name}", k / len(study.runs))
         results[name] = itf.memorization(
-            run.x, study.data.rows, holdout=study.holdout, radius=study.radius, rng=study.seed
+            run.x, study.oracle, holdout=study.holdout, radius=study.radius, rng=study.seed
         )
     control = study.unseen
     everything = results if control is None else results | {"held-out rows": control}

@@ -20,7 +20,7 @@ from .._step_table import StepTable, check_steps
 from ..backends import State
 from ..field import Field, oracle_of
 from ..losses import draws, grid, mean, optimal_loss
-from ..metrics import _points, wilson
+from ..metrics import read_points, warn_of_units
 from ..model import Model
 from ..sampling import Terms
 from ..steps import ddim
@@ -248,7 +248,11 @@ def audit(
         raise ValueError(msg)
     at = _times(times, model)
     steps = _solver(steps, model)
-    held = None if holdout is None else _points(holdout, "holdout", data.rows, scale=data.scale)
+    held = None
+    if holdout is not None:
+        stored, scale, _ = read_points(holdout, "holdout", data)
+        warn_of_units("holdout", stored, scale, data)
+        held = _arrays.widen(stored[:], scale)
     source = _random.noise_key(rng)
 
     # What the bound needs is taken where an error reaches the end, the losses at the times asked for.
@@ -298,7 +302,7 @@ def audit(
         + math.sqrt(field.d) * float(steps.noise_std()[-1])
     )
     memorized, displaced = float(np.mean(end.distance <= end.limit)), float(np.mean(end.displaced))
-    intervals = [wilson(share, n, _verdict.TWO_SIDED) for share in (memorized, displaced)]
+    intervals = [_verdict.wilson(share, n, _verdict.TWO_SIDED) for share in (memorized, displaced)]
     # Radii differ between samples: P(distance > radius) <= P(distance > r) + P(radius < r), for the best r.
     limit = np.sort(end.limit)
     quotient = np.divide(bound, limit, out=np.full(n, math.inf if bound > 0 else 0.0), where=limit > 0)
@@ -312,7 +316,7 @@ def audit(
     held_share = held_interval = None
     if held is not None:
         held_share = within(data, held, alpha, radius)
-        held_interval = wilson(held_share, len(held), _verdict.TWO_SIDED)
+        held_interval = _verdict.wilson(held_share, len(held), _verdict.TWO_SIDED)
     return Audit(
         memorizes=verdict == "overfitting" if decided else None,
         verdict=verdict,

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..metrics import wilson
-
-__all__ = ["CONFIDENCE", "MEANING", "TWO_SIDED", "deciding_radii", "samples_needed", "sentences", "title"]
+__all__ = ["CONFIDENCE", "MEANING", "TWO_SIDED", "deciding_radii", "samples_needed", "sentences", "title", "wilson"]
 
 Float = npt.NDArray[np.float64]
 
@@ -21,6 +19,14 @@ MEANING = {"overfitting": "memorizes", "underfitting": "does not memorize", "und
 # Every limit that enters a verdict is one-sided; a two-sided interval of the second level ends at two of them.
 CONFIDENCE = 0.95
 TWO_SIDED = 2 * CONFIDENCE - 1
+
+
+def wilson(share: float, n: int, confidence: float) -> tuple[float, float]:
+    """Confidence interval of a probability, from the share of successes in n trials (Wilson 1927)."""
+    z2 = NormalDist().inv_cdf(0.5 + confidence / 2) ** 2
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = math.sqrt(z2 / n * (share * (1 - share) + z2 / (4 * n))) / (1 + z2 / n)
+    return min(share, middle - half), max(share, middle + half)
 
 
 def samples_needed(share: float, level: float) -> int | None:

@@ -75,6 +75,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import _processors
 from .._arrays import blocks, check_finite, check_size, widen
 
 __all__ = ["Moments", "State", "available", "broken", "default_threads", "get"]
@@ -291,15 +292,4 @@ def default_threads() -> int:
     shared = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     if shared.isdecimal() and int(shared) > 0:
         return int(shared)
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(usable, _cgroup_quota()))
-
-
-def _cgroup_quota() -> int:
-    """Processors granted by the container's CPU quota, rounded up; a large number when there is none."""
-    try:
-        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
-            quota, period = file.read().split()
-        return math.ceil(int(quota) / int(period))
-    except (OSError, ValueError):
-        return 1 << 20
+    return _processors.usable()

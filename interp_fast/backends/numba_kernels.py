@@ -6,7 +6,7 @@ that live as long as the call: no bit of a result depends on their number, and n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +26,7 @@ _TILE = 64  # queries that share a widened block
 _SLAB = 512  # rows of a slab, at least
 _TASKS = 32  # tiles x slabs aimed at
 _SMALL = 2**18  # multiply-adds not worth a thread
+_CALL = 2**27  # multiply-adds of one compiled call, more or less: Python hears Ctrl-C between them
 _GROUP_NUMBERS, _STATE_NUMBERS = 2**20, 2**22  # float64 numbers: queries of a group, one array of its states
 
 
@@ -149,7 +150,7 @@ def _settle(
 ) -> None:  # fmt: skip
     """Answers queries anew from the rows within their limits."""
     n = len(data.rows)
-    starts = range(0, n, -(-n // (_TASKS * sweep.LANES)) * sweep.LANES)
+    starts = range(0, n, min(-(-n // (_TASKS * sweep.LANES)) * sweep.LANES, _rows_of_call(_TILE, x.shape[1])))
     for tile in _slices(len(some), _TILE):
         queries = some[tile]
         numbers = (x[queries], alpha[queries], 2.0 * s2[queries], *(limit[queries] for limit in limits))
@@ -188,17 +189,26 @@ def _states(
     cuts = np.full(m, sweep.DENSE) if cut is None else np.minimum(cut, sweep.DENSE)
     states = sweep.empty_states(len(starts) * m, d if vectors else 0, directions.shape[1], k)
 
-    def run(slab: int, some: slice) -> None:
+    def run(slab: int, some: slice) -> Iterator[None]:
         part = sweep.States(*(array[slab * m + some.start : slab * m + some.stop] for array in states))
-        sweep.add_slab(
-            data.rows, data.table, log_w, starts[slab], min(starts[slab] + rows, n), x[some], alpha[some],
-            directions[some], h[some], cuts[some], off, spread, part,
-        )  # fmt: skip
+        end = min(starts[slab] + rows, n)
+        step = _rows_of_call(some.stop - some.start, d)
+        for first in range(starts[slab], end, step):
+            sweep.add_slab(
+                data.rows, data.table, log_w, first, min(first + step, end), x[some], alpha[some], directions[some],
+                h[some], cuts[some], off, spread, part,
+            )  # fmt: skip
+            yield
 
     tasks = [(slab, some) for slab in range(len(starts)) for some in _slices(m, _TILE)]
     _share(run, tasks, threads if m * n * d > _SMALL else 1)
     sweep.merge_slabs(states, directions, h)
     return sweep.States(*(array[:m] for array in states))
+
+
+def _rows_of_call(queries: int, d: int) -> int:
+    """Rows for one compiled call: whole blocks, in which the states go on from call to call without a difference."""
+    return max(1, _CALL // (queries * d * sweep.LANES)) * sweep.LANES
 
 
 def _slices(n: int, size: int) -> list[slice]:
@@ -210,15 +220,30 @@ def _groups(m: int, d: int) -> list[slice]:
     return _slices(m, max(1, min(_GROUP_NUMBERS // d, _TASKS * _TILE)))
 
 
-def _share(task: Callable[..., None], items: list[tuple[Any, ...]], threads: int) -> None:
-    """Call ``task`` on independent items; the compiled functions run without the GIL."""
+def _share(task: Callable[..., Iterator[None] | None], items: list[tuple[Any, ...]], threads: int) -> None:
+    """Call ``task`` on independent items; the compiled functions run without the GIL.
+
+    Long tasks yield between their compiled calls, where they can be abandoned.
+    """
+    stopped = False
+
+    def work(item: tuple[Any, ...]) -> None:
+        for _ in task(*item) or ():
+            if stopped:
+                return
+
     if min(threads, len(items)) <= 1:
         for item in items:
-            task(*item)
+            work(item)
         return
     with ThreadPoolExecutor(min(threads, len(items))) as pool:
-        for done in [pool.submit(task, *item) for item in items]:
-            done.result()
+        try:
+            for done in [pool.submit(work, item) for item in items]:
+                done.result()
+        except BaseException:  # Ctrl-C above all
+            stopped = True
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def run_steps(

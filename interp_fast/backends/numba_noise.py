@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import numba
@@ -21,8 +22,14 @@ _HALF = np.uint64(32)
 
 
 def jit(**options: Any) -> Callable[[F], F]:
-    """The one decorator of the compiled functions: cached, without the GIL, IEEE division."""
-    compiler: Callable[[F], F] = numba.njit(cache=True, nogil=True, error_model="numpy", **options)
+    """The one decorator of the compiled functions: cached where there is a folder for it, no GIL, IEEE division."""
+
+    def compiler(function: F) -> F:
+        compiled: F = numba.njit(nogil=True, error_model="numpy", **options)(function)
+        with suppress(RuntimeError):  # neither this folder nor the user's can be written
+            compiled.enable_caching()  # type: ignore[attr-defined]
+        return compiled
+
     return compiler
 
 

@@ -29,6 +29,11 @@ from ._plane import ErrorInjection, FivePoints, NoiseSchedules, StepSize
 
 __all__ = ["NAMES", "ExperimentResult", "run"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _ALL: dict[str, type[Experiment]] = {
     kind.name: kind
     for kind in (FivePoints, StepSize, NoiseSchedules, ErrorInjection, Memorization, Classification, Certificates)

@@ -87,11 +87,9 @@ class ExperimentResult(Record):
 
     def plot(self, figure: Any = None) -> Any:
         """The picture on a matplotlib figure; returns the figure."""
-        _figures.require_matplotlib()
-        import matplotlib
-        from matplotlib.figure import Figure
+        with _figures.style():
+            from matplotlib.figure import Figure
 
-        with matplotlib.rc_context(_figures.STYLE):
             figure = Figure(figsize=(9.0, 4.5), layout="constrained") if figure is None else figure
             self.draw(figure)
         return figure
@@ -104,7 +102,8 @@ class ExperimentResult(Record):
             writer = csv.DictWriter(file, list(self.table[0]))
             writer.writeheader()
             writer.writerows(self.table)
-        self.plot().savefig(paths[2], dpi=120)
+        with _figures.style():
+            self.plot().savefig(paths[2], dpi=120)
         return paths
 
 

@@ -56,7 +56,7 @@ class Memorization(Experiment):
             for j, (sampler, (field, steps, planted)) in enumerate(runs.items()):
                 tools.progress(f"{size} rows, {sampler}", (i + j / len(runs)) / len(self.sizes))
                 out = sample(field, steps, self.samples, rng=tools.seed, error=planted)
-                near = memorization(out.x, rows)
+                near = memorization(out.x, rows, k=None)
                 table.add(
                     rows=size, sampler=sampler, copied=near.copied, lower=near.copied_interval[0],
                     upper=near.copied_interval[1], median_ratio=np.median(near.ratio), median_d1=np.median(near.d1),

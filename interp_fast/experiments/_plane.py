@@ -274,6 +274,6 @@ def _fate(field: Field, out: Samples, limit: float, share: float) -> dict[str, A
     memorized, displaced = np.mean(end.distance <= end.limit), np.mean(end.displaced)
     verdict = "overfitting" if memorized >= share else "underfitting" if displaced >= share else "undetermined"
     return {
-        "mean_distance": end.distance.mean(), "bound": sum(rms), "copied": memorization(out.x, data.rows).copied,
+        "mean_distance": end.distance.mean(), "bound": sum(rms), "copied": memorization(out.x, field, k=None).copied,
         "memorized": memorized, "displaced": displaced, "result": MEANING[verdict], "verdict": verdict,
     }  # fmt: skip

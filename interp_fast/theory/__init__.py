@@ -45,3 +45,7 @@ __all__ = [
     "speciation_time",
     "trapping",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

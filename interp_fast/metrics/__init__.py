@@ -1,0 +1,17 @@
+"""How samples relate to a training set: distances to its rows, copies, coverage."""
+
+from ._memorization import Background, Memorization, memorization
+from ._nearest import Neighbours, nearest
+from ._points import read_points
+from ._units import fitting_layout, warn_of_units
+
+__all__ = [
+    "Background",
+    "Memorization",
+    "Neighbours",
+    "fitting_layout",
+    "memorization",
+    "nearest",
+    "read_points",
+    "warn_of_units",
+]
