@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from . import _arrays
 from ._schedule import Schedule
+from ._typing import Betas
 
 __all__ = ["Discrete"]
 
@@ -60,7 +61,7 @@ class Discrete(Schedule):
 
     @classmethod
     def ddpm(
-        cls, kind: str = "linear", steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02
+        cls, kind: Betas = "linear", steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02
     ) -> Discrete:
         """The usual tables, abar_k = prod_{j <= k} (1 - beta_j), in float64.
 

@@ -16,6 +16,7 @@ from ._oracle import Oracle, Point
 from ._results import Record
 from ._schedule import Schedule, check_schedule
 from ._training_set import TrainingSet
+from ._typing import Backend, in_kind
 from ._weights import third_moment
 from .schedules import Linear
 
@@ -58,7 +59,7 @@ class Posterior(Record):
         Bound on |mean - dense mean| / R from skipped work.
     """
 
-    mean: npt.NDArray[Any]
+    mean: Any
     log_norm: Any
     log_density: Any
     ess: Any
@@ -67,8 +68,8 @@ class Posterior(Record):
     index: Any
     gap: Any
     log_rest: Any
-    top_index: npt.NDArray[np.int64]
-    top_weight: Float
+    top_index: Any
+    top_weight: Any
     work: Any
     dropped: Any
     certificate: Any
@@ -145,7 +146,7 @@ class Field:
         weights: Any = None,
         bandwidth: float = 0.0,
         scale: tuple[float, float] | None = None,
-        backend: str = "auto",
+        backend: Backend = "auto",
         threads: int | None = None,
         tol: float | None = None,
         low_memory: bool = False,
@@ -266,6 +267,7 @@ class Field:
 
     # The field at (x, t)
 
+    @in_kind
     def denoiser(self, x: Any, t: Any) -> Any:
         """E[x_1 | x_t = x], (M, d); with a bandwidth, of the smoothed data.
 
@@ -274,14 +276,17 @@ class Field:
         """
         return self._vector(x, t, "denoiser", self._oracle.smooth, at_end=True)
 
+    @in_kind
     def velocity(self, x: Any, t: Any) -> Any:
         """E[alpha_dot x_1 + sigma_dot z | x_t = x] = alpha_dot D + sigma_dot (x - alpha D) / sigma, (M, d)."""
         return self._vector(x, t, "velocity", Point.velocity)
 
+    @in_kind
     def score(self, x: Any, t: Any) -> Any:
         """Gradient of log p_t: (alpha D - x) / sigma^2, (M, d)."""
         return self._vector(x, t, "score", Point.score)
 
+    @in_kind
     def noise(self, x: Any, t: Any) -> Any:
         """E[z | x_t = x] = (x - alpha D) / sigma, (M, d)."""
         return self._vector(x, t, "noise", Point.noise)
@@ -303,6 +308,7 @@ class Field:
         divergence = p.divergence(self.d, self._oracle.evaluate(p, wide, "variance")["variance"])
         return kind(divergence[0] if single else divergence)
 
+    @in_kind
     def jvp(self, x: Any, t: Any, u: Any) -> Any:
         """The denoiser's Jacobian times ``u``: (alpha / sigma^2) C u, (M, d). Symmetric: also the vjp."""
         p, wide, single, _, kind = self._queries(x, t)

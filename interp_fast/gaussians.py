@@ -251,9 +251,10 @@ class GaussianMixture(Model):
         p = Point.of(self.schedule, 0.0, _arrays.times(t, n)[0], n)
         source = _random.noise_key(rng)
         key = _random.subkey(source.key, "draw")
-        z, inner = (_random.normals(key, source.first_sample, n, row, self.d) for row in (0, 2))
+        z, inner = (_random.normals(key, source.first_sample, row, n=n, d=self.d) for row in (0, 2))
         total = np.cumsum(np.exp(self._log_w))
-        chosen = np.searchsorted(total, _random.uniforms(key, source.first_sample, n, 1) * total[-1], side="right")
+        u = _random.uniforms(key, source.first_sample, 1, n=n)
+        chosen = np.searchsorted(total, u * total[-1], side="right")
         x = p.sigma[:, None] * z
         for k, c in enumerate(self._components):
             some = chosen == k

@@ -12,6 +12,7 @@ from . import _arrays
 from ._networks import Network, is_network
 from ._results import called
 from ._schedule import Schedule, check_schedule
+from ._typing import Kind, in_kind
 from .schedules import Discrete, Linear, VEGeometric, VELinear
 
 __all__ = ["Model"]
@@ -20,7 +21,7 @@ Float = npt.NDArray[np.float64]
 Extras = dict[str, Any] | None
 
 _PREDICTS = ("velocity", "score", "noise", "denoiser")
-_DIFFUSERS = {"epsilon": "noise", "v_prediction": "denoiser", "sample": "denoiser"}
+_DIFFUSERS: dict[str, Kind] = {"epsilon": "noise", "v_prediction": "denoiser", "sample": "denoiser"}
 
 
 def _named(name: str, value: Any) -> dict[str, Any]:
@@ -70,7 +71,7 @@ class Model:
 
     d: int | None = None  # any: a network does not say
 
-    def __init__(self, fn: Callable[..., Any], schedule: Schedule, predicts: str = "velocity") -> None:
+    def __init__(self, fn: Callable[..., Any], schedule: Schedule, predicts: Kind = "velocity") -> None:
         if not callable(fn):
             msg = f"fn must be callable as fn(x, t); got {fn!r}."
             raise TypeError(msg)
@@ -202,20 +203,24 @@ class Model:
 
         return cls(Network(net, call, before=_rescaled(curve), **options), curve, "noise")
 
+    @in_kind
     def denoiser(self, x: Any, t: Any) -> Any:
         """D = E[x_1 | x_t = x] as the model has it, (M, d)."""
         return self._answer(x, t, lambda x, d, c: d)
 
+    @in_kind
     def velocity(self, x: Any, t: Any) -> Any:
         """alpha_dot D + sigma_dot (x - alpha D) / sigma, (M, d); fn itself when it predicts the velocity."""
         return self._answer(
             x, t, lambda x, d, c: c.alpha_dot * d + c.sigma_dot * (x - c.alpha * d) / c.sigma, "velocity"
         )  # fmt: skip
 
+    @in_kind
     def score(self, x: Any, t: Any) -> Any:
         """(alpha D - x) / sigma^2, (M, d)."""
         return self._answer(x, t, lambda x, d, c: (c.alpha * d - x) / c.sigma**2, "score")
 
+    @in_kind
     def noise(self, x: Any, t: Any) -> Any:
         """(x - alpha D) / sigma, (M, d)."""
         return self._answer(x, t, lambda x, d, c: (x - c.alpha * d) / c.sigma, "noise")

@@ -98,7 +98,7 @@ def installed(names: Sequence[str] | None = None) -> list[str]:
     return found if names is None else [name for name in found if name in names]
 
 
-def _ours(backend: str) -> Callable[[Array, int], Calls]:
+def _ours(backend: Any) -> Callable[[Array, int], Calls]:
     def setup(rows: Array, threads: int) -> Calls:
         field = Field(rows, Linear(), backend=backend, threads=threads)
 

@@ -15,6 +15,7 @@ import interp_fast as itf
 
 from .. import _figures
 from .._datasets import Dataset, InputError
+from .._typing import Backend
 from . import certificates, data, errors, html, loss, memorization, posterior, samples, step_sizes
 from .study import Study
 
@@ -50,7 +51,7 @@ def study(
     *,
     n: int,
     steps: int,
-    backend: str,
+    backend: Backend,
     threads: int | None,
     seed: int,
     progress: Callable[[str, float], None],

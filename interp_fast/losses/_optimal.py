@@ -12,6 +12,7 @@ import numpy.typing as npt
 from .. import _arrays, _random
 from .._oracle import Oracle, Point
 from .._results import Record, axes
+from .._typing import Kind
 from ..field import Field, oracle_of
 from ._draws import Stream, bernstein, draws, mean
 from ._pairs import pairs_of
@@ -74,7 +75,7 @@ def optimal_loss(
     times: Any,
     n: int,
     *,
-    kind: str = "denoiser",
+    kind: Kind = "denoiser",
     confidence: float = 0.95,
     rng: _random.RandomSource = None,
 ) -> OptimalLoss:
