@@ -68,7 +68,8 @@ class Network:
             msg = "guidance needs labels=: the class to guide to."
             raise ValueError(msg)
 
-    def __repr__(self) -> str:
+    @property
+    def __name__(self) -> str:
         return type(self.net).__name__
 
     def __call__(self, x: Any, t: Any) -> npt.NDArray[Any]:
