@@ -77,6 +77,17 @@ def test_map_is_of_this_house():
     assert folders <= named
 
 
+def test_lists_of_what_to_add_name_what_is_there():
+    """Every name in backticks in them stands in some source."""
+    text = (ROOT / "HACKING.md").read_text("utf-8").split("<!-- how to add -->")[1]
+    names = set(re.findall(r"`([A-Za-z_]\w+)", re.sub(r"`[^`]*[/*][^`]*`", "", text)))
+    assert len(names) > 20
+    files = [p for folder in ("interp_fast", "csrc", "tests", "bench") for p in (ROOT / folder).rglob("*.[pch]*")]
+    sources = "\n".join(p.read_text("utf-8") for p in files if p.suffix in (".py", ".cpp", ".h"))
+    sources += (ROOT / "CMakeLists.txt").read_text("utf-8")
+    assert not [name for name in names if not re.search(rf"\b{name}\b", sources)]
+
+
 def test_reference_is_complete():
     text = (ROOT / "docs" / "reference.md").read_text("utf-8")
     named = re.findall(r"\.\. auto(?!module)\w+:: ([\w.]+)", text)
