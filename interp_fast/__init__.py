@@ -11,6 +11,7 @@ from typing import Any
 from . import grid, perturb, theory
 from ._random import NoiseKey
 from .auditing import Audit, audit
+from .comparing import Comparison, compare
 from .field import Field, Posterior
 from .gaussians import Gaussian, GaussianMixture
 from .losses import OptimalLoss, optimal_loss
@@ -51,6 +52,7 @@ __all__ = [
     "Audit",
     "Background",
     "Coefficients",
+    "Comparison",
     "Custom",
     "Discrete",
     "EncoderDecoder",
@@ -74,6 +76,7 @@ __all__ = [
     "VEGeometric",
     "VELinear",
     "audit",
+    "compare",
     "ddim",
     "ddpm",
     "euler",
