@@ -12,6 +12,7 @@ from . import grid, perturb, theory
 from ._random import NoiseKey
 from .auditing import Audit, audit
 from .field import Field, Posterior
+from .gaussians import Gaussian, GaussianMixture
 from .losses import OptimalLoss, optimal_loss
 from .metrics import Background, Memorization, Neighbours, memorization, nearest
 from .model import Model
@@ -54,6 +55,8 @@ __all__ = [
     "Discrete",
     "EncoderDecoder",
     "Field",
+    "Gaussian",
+    "GaussianMixture",
     "LatentBridge",
     "Linear",
     "Memorization",

@@ -51,8 +51,6 @@ def _cell(value: Any) -> str:
         return ", ".join(f.name for f in fields(value))
     if isinstance(value, (float, np.floating)):
         return f"{value:.6g}"
-    if isinstance(value, tuple):
-        return "(" + ", ".join(map(_cell, value)) + ")"
     shape = getattr(value, "shape", None)
     if not shape:
         return str(value)

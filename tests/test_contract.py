@@ -408,7 +408,7 @@ def test_normals_are_the_definition(kernel, d):
     for key, first, row in ((0, 0, 0), (2**64 - 1, 2**32 - 3, 7), (123456789, 2**62, 2**31)):
         out = np.full((6, d), np.nan)
         kernel.normals(key, first, row, out, threads=1)
-        np.testing.assert_array_equal(out, _random.normals(key, first, 6, row, d))
+        np.testing.assert_array_equal(out, _random.normals(key, first, row, n=6, d=d))
         want = [[oracle.normal(key, first + i, row, j) for j in range(d)] for i in range(6)]
         np.testing.assert_allclose(out, want, rtol=0, atol=5e-15)
 

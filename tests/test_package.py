@@ -80,7 +80,7 @@ def test_no_room_leads_back_to_itself():
 
 
 def test_backends_see_the_ground_alone():
-    assert rooms()["backends"] <= {"_arrays", "_random", "_core"}
+    assert rooms()["backends"] <= {"_arrays", "_processors", "_random", "_core"}
     for name in GROUND:
         assert rooms()[name] <= GROUND
 
@@ -102,7 +102,7 @@ def test_the_library_knows_nothing_of_its_commands():
 def test_commands_use_public_names():
     """All but the benchmark, which must not pay for loading what it does not time."""
     for room in COMMANDS - {"_bench"}:
-        assert rooms()[room] <= COMMANDS | SHARED | {"__init__", "_accuracy", "_results", "_pictures"}, room
+        assert rooms()[room] <= COMMANDS | SHARED | {"__init__", "_accuracy", "_results", "_pictures", "_typing"}, room
 
 
 def test_what_a_folder_hides_is_used_inside_it():
@@ -275,7 +275,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 def test_kernel_objects_share_no_symbols():
     """A weak symbol compiled for one instruction set could be linked into all: there must be none."""
     tool = shutil.which("nm")
-    objects = sorted(p for kind in ("kernels", "exact") for p in ROOT.glob(f"build/**/{kind}_*.o")) if tool else []
+    objects = sorted(ROOT.glob("build/**/csrc/kernels/*.o")) if tool else []
     for path in objects:
         listed = subprocess.run([tool, "-C", str(path)], capture_output=True, text=True, check=True).stdout
         shared = [line for line in listed.splitlines() if line[17:18] in "WuVvw"]

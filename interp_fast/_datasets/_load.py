@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._arrays import BYTE_SCALE
 from .._pictures import OVERSHOOT, SIGNED, Pictures, Range, Shape, alike, in_range
 from . import _files
 from ._folders import read_pictures
@@ -22,7 +23,7 @@ Array = npt.NDArray[Any]
 KINDS = "a .npy, .npz, .pt or idx(.gz) file, or a folder or zip archive of images"
 
 _FASHION = Path("/usr/share/datasets/fashion-mnist")  # where the Debian package dataset-fashion-mnist puts it
-_BYTE_VALUES = (np.arange(256) * (2.0 / 255.0) - 1.0).astype(np.float32)
+_BYTE_VALUES = (np.arange(256) * BYTE_SCALE[0] + BYTE_SCALE[1]).astype(np.float32)
 _HOLDOUT_SHARE, _HOLDOUT_MOST = 0.2, 10_000  # of a data set that brings no test rows
 
 

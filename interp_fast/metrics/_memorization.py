@@ -11,6 +11,7 @@ import numpy.typing as npt
 from .. import _arrays, _random
 from .._progress import reporter
 from .._results import Record, axes
+from .._typing import Metric
 from ._cells import copying_score
 from ._classes import nearest_in_class, read_labels
 from ._features import features_of, length
@@ -140,7 +141,7 @@ def memorization(
     k: int | None = 5,
     cells: int = 1,
     confidence: float = 0.95,
-    metric: str = "euclidean",
+    metric: Metric = "euclidean",
     features: Any = None,
     labels: Any = None,
     sample_labels: Any = None,
