@@ -70,6 +70,7 @@ def test_trajectories_end_on_rows(engine):
     np.testing.assert_array_equal(out.index, nearest)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ratio", [3.0, 0.05, 1e-3, 1e-4])
 @pytest.mark.parametrize("d", [1, 2, 8])
 def test_every_output_among_many_rows(engine, dtype, d, ratio):

@@ -313,6 +313,7 @@ def random_case(seed):
     return rows, weights, bandwidth, float(10 ** rng.uniform(-4, 1.3))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("chunk", range(4))
 def test_accuracy_of_random_cases(engine, dtype, chunk):
     for seed in range(20 * chunk, 20 * chunk + 20):
@@ -384,6 +385,7 @@ def images(d, kind):
     return stored, stored / 128 - 1 if kind == "uint8" else stored.astype(float)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("d", [2, 3, 8, 64, 784])
 @pytest.mark.parametrize("kind", ["float32", "float64", "uint8"])
 def test_far_ties(engine, kind, d):
