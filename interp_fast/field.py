@@ -13,6 +13,7 @@ import numpy.typing as npt
 from . import _arrays, _random, backends
 from ._level import Level
 from ._oracle import Oracle, Point
+from ._progress import reporter
 from ._results import Record
 from ._schedule import Schedule, check_schedule
 from ._training_set import TrainingSet
@@ -106,6 +107,8 @@ class Field:
     low_memory : bool, default False
         Keep what is prepared beside the rows under 10 % of their size: no copy of them in bytes, which late times are
         screened by where the processor multiplies bytes.
+    progress : bool or callable, optional
+        Of the one pass over the data that is made here. True: a line on stderr; a callable gets (rows read, rows).
 
     Attributes
     ----------
@@ -150,6 +153,7 @@ class Field:
         threads: int | None = None,
         tol: float | None = None,
         low_memory: bool = False,
+        progress: bool | Callable[[int, int], None] | None = None,
     ) -> None:
         tol = None if tol is None else _arrays.number(tol, "tol", least=0.0)
         schedule = check_schedule(Linear() if schedule is None else schedule)
@@ -163,6 +167,7 @@ class Field:
             backend=backend,
             threads=backends.default_threads() if threads is None else _arrays.count(threads, "threads", 1),
             low_memory=bool(low_memory),
+            report=reporter(progress, "data: row"),
         )
         self._oracle = Oracle(training_set, schedule, tol)
 
@@ -279,28 +284,17 @@ class Field:
     @in_kind
     def velocity(self, x: Any, t: Any) -> Any:
         """E[alpha_dot x_1 + sigma_dot z | x_t = x] = alpha_dot D + sigma_dot (x - alpha D) / sigma, (M, d)."""
-
-        def formula(p: Point, x: Float, mean: Float) -> Float:
-            p.forbid(~np.isfinite(p.alpha_dot), "velocity is infinite")
-            residual = x - p.alpha[:, None] * mean
-            velocity: Float = p.alpha_dot[:, None] * mean + (p.rate / p.s2)[:, None] * residual
-            return velocity
-
-        return self._vector(x, t, "velocity", formula)
+        return self._vector(x, t, "velocity", Point.velocity)
 
     @in_kind
     def score(self, x: Any, t: Any) -> Any:
         """Gradient of log p_t: (alpha D - x) / sigma^2, (M, d)."""
-        return self._vector(
-            x, t, "score", lambda p, x, mean: (p.alpha[:, None] * mean - x) / p.s2[:, None]
-        )  # fmt: skip
+        return self._vector(x, t, "score", Point.score)
 
     @in_kind
     def noise(self, x: Any, t: Any) -> Any:
         """E[z | x_t = x] = (x - alpha D) / sigma, (M, d)."""
-        return self._vector(
-            x, t, "noise", lambda p, x, mean: (x - p.alpha[:, None] * mean) * (p.sigma / p.s2)[:, None]
-        )  # fmt: skip
+        return self._vector(x, t, "noise", Point.noise)
 
     def log_density(self, x: Any, t: Any) -> Any:
         """log p_t(x), (M,) float64. At t = 1 without bandwidth +inf on a training row and -inf elsewhere."""
@@ -316,11 +310,7 @@ class Field:
         """
         p, wide, single, _, kind = self._queries(x, t)
         p.forbid(p.s2 == 0, "divergence does not exist where sigma = 0")
-        p.forbid(~np.isfinite(p.alpha_dot), "divergence is infinite")
-        variance = self._oracle.evaluate(p, wide, "variance")["variance"]
-        # With S = sigma^2 + alpha^2 delta^2 and (dS/dt)/2 = rate; sigma rate' is written without dividing by sigma.
-        slope = p.alpha_dot * p.s2 - p.alpha * p.rate
-        divergence = self.d * p.rate / p.s2 + p.alpha * slope * (variance / p.s2) / p.s2
+        divergence = p.divergence(self.d, self._oracle.evaluate(p, wide, "variance")["variance"])
         return kind(divergence[0] if single else divergence)
 
     @in_kind
@@ -397,7 +387,11 @@ class Field:
         """
         return Level(self, alpha, sigma)
 
-    # Private
+    # Private: what the torch modules are made of
+
+    def _point(self, t: Float) -> Point:
+        """The schedule at times (M,)."""
+        return self._oracle.point(t, len(t))
 
     def _average(self, x: Float, alpha: Float, sigma: Float) -> Float:
         """The posterior mean of the rows, unrounded, at given levels (M,)."""

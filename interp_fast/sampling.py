@@ -310,14 +310,19 @@ def _start(
 ) -> tuple[Float, Form]:
     """Starting points (n, d) float64, and the form of the results."""
     if x0 is None:
-        if oracle is None:
+        if oracle is None and model is not None and model.d is None:
             msg = "x0 must be given for a Model, which has no dimension of its own: pass (n, d) points, or oracle=."
             raise ValueError(msg)
         if n is None:
             msg = "n must be given when x0 is not: how many samples?"
             raise ValueError(msg)
-        return oracle.start(_arrays.count(n, "n", 1), steps.sigma[0], source), oracle.form
-    start, single, dtype, kind = _arrays.queries(x0, oracle.d if oracle else None, "x0")
+        n = _arrays.count(n, "n", 1)
+        if oracle is None and model is not None and model.d is not None:
+            z = _random.normals(_random.subkey(source.key, "start"), source.first_sample, 0, n=n, d=model.d)
+            return steps.sigma[0] * z, Form(np.dtype(np.float64), lambda a: a)
+        assert oracle is not None
+        return oracle.start(n, steps.sigma[0], source), oracle.form
+    start, single, dtype, kind = _arrays.queries(x0, oracle.d if oracle else model.d if model else None, "x0")
     if single:
         msg = f"x0 must have shape (n, d); got {np.shape(x0)}. Pass x0[None]."
         raise ValueError(msg)

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 HEAVY = {"numba", "scipy", "matplotlib", "sklearn", "tqdm", "torch", "ml_dtypes"}
 
 # Rooms (files and folders of the package) that are not the library itself: what the commands are made of.
-COMMANDS = {"__main__", "_cli", "_options", "_shell", "_terminal", "_check", "_report", "_bench"}
+COMMANDS = {"__main__", "_cli", "_options", "_shell", "_terminal", "_check", "_copies", "_report", "_bench"}
 SHARED = {"_datasets", "_compare", "_figures", "_text"}  # by commands and experiments
 GROUND = {"_arrays", "_processors", "_random", "_results", "_pictures"}
 
@@ -279,7 +279,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 def test_kernel_objects_share_no_symbols():
     """A weak symbol compiled for one instruction set could be linked into all: there must be none."""
     tool = shutil.which("nm")
-    objects = sorted(p for kind in ("kernels", "exact") for p in ROOT.glob(f"build/**/{kind}_*.o")) if tool else []
+    objects = sorted(ROOT.glob("build/**/csrc/kernels/*.o")) if tool else []
     for path in objects:
         listed = subprocess.run([tool, "-C", str(path)], capture_output=True, text=True, check=True).stdout
         shared = [line for line in listed.splitlines() if line[17:18] in "WuVvw"]
