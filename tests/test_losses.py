@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from test_sources import Source
+from support.sources import Source
 
 import interp_fast as itf
 from interp_fast.field import oracle_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import oracle
 import pytest
-from test_precision import Errors, measure
+from support.measure import Errors, measure
 
 import interp_fast as itf
 from interp_fast.field import oracle_of
