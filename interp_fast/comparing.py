@@ -245,23 +245,23 @@ class _Tally:
         error, away = values["error"], values["away"] - _square(self._shift[None] / self._n)[0]
         size = np.sqrt(away.mean() + _square(self._origin[None])[0]) if self._origin is not None else 0.0
         mse, stderr = mean(error)
-        self._set(k, "mse", mse, np.hypot(stderr, 2 * np.sqrt(mse) * rounding * size + (rounding * size) ** 2))
+        self._put(k, "mse", mse, np.hypot(stderr, 2 * np.sqrt(mse) * rounding * size + (rounding * size) ** 2))
         total = away.mean()
         with np.errstate(divide="ignore", invalid="ignore"):
             r2 = 1 - np.divide(mse, total)
             spread = mean(error - (1 - r2) * away)[1] / total if total > 0 else np.nan
-        self._set(k, "r2", r2, np.hypot(spread, rounding))
+        self._put(k, "r2", r2, np.hypot(spread, rounding))
         cosine, stderr = mean(values["cosine"])
-        self._set(k, "cosine", cosine, np.hypot(stderr, rounding))
+        self._put(k, "cosine", cosine, np.hypot(stderr, rounding))
         for name, of in (("mse", error), ("cosine", values["cosine"])):
             self.quantiles[name][k] = np.quantile(of, _LEVELS)
         if "loss" in values:
-            self._set(k, "loss", *mean(values["loss"]))
-            self._set(k, "optimal", *mean(values["optimal"]))
-            self._set(k, "excess", *mean(values["loss"] - values["optimal"]))
+            self._put(k, "loss", *mean(values["loss"]))
+            self._put(k, "optimal", *mean(values["optimal"]))
+            self._put(k, "excess", *mean(values["loss"] - values["optimal"]))
         self._begin()
 
-    def _set(self, k: int, name: str, value: float, stderr: float) -> None:
+    def _put(self, k: int, name: str, value: float, stderr: float) -> None:
         self.rows[name][k], self.rows[f"{name}_stderr"][k] = value, stderr
 
     def result(self, kind: str, at: str, times: Float, best: Any) -> Comparison:
