@@ -4,72 +4,32 @@
 #include <cmath>
 #include <numeric>
 
+#include "accuracy.h"
+#include "arithmetic.h"
 #include "dispatch.h"
 #include "pool.h"
+#include "refine.h"
 #include "ties.h"
 
 namespace interp_fast {
 namespace {
 
-constexpr int64_t kTogether = 8;  // queries of a task
-
-// visit(query, position in its list) for all lists, a stretch of rows that stays in cache at a time.
-template <class Rows, class Visit>
-void by_stretches(const Data& data, int64_t lists, Rows rows, Visit visit) {
-  const int64_t stretch = std::max<int64_t>(8, (int64_t{1} << 18) / std::max<int64_t>(1, std::abs(data.rows.stride)));
-  std::vector<size_t> cursor(lists);
-  for (;;) {
-    int64_t first = data.rows.n;
-    for (int64_t q = 0; q < lists; q++) {
-      const std::vector<int64_t>& list = rows(q);
-      const size_t next = cursor[q];
-      if (next < list.size()) first = std::min(first, list[next]);
-    }
-    if (first == data.rows.n) return;
-    checkpoint();
-    for (int64_t q = 0; q < lists; q++) {
-      const std::vector<int64_t>& list = rows(q);
-      size_t& next = cursor[q];
-      for (; next < list.size() && list[next] < first + stretch; next++) visit(q, next);
-    }
-  }
-}
+struct RelativeLogits {
+  std::vector<double> logits;
+  size_t top, nearest;  // positions of the heaviest and of the nearest
+  double runner_up;     // largest of the other logits
+};
 
 // Weighted sums about the heaviest row of one query.
 struct AboutTop {
   int64_t top_row;
   std::vector<int64_t> rows;  // the others of weight above 0
   std::vector<double> p;
-  std::vector<double> top, shift, along;  // x_top, mean - x_top, sum p <delta, u> delta
-  double spread = 0;                      // sum p |delta|^2
-  double unit = 0;                        // what the sums over other rows have to be multiplied with
+  std::vector<double> top, shift,
+      along;          // x_top, mean - x_top, sum p <delta, u> delta
+  double spread = 0;  // sum p |delta|^2
+  double unit = 0;    // what the sums over other rows have to be multiplied with
 };
-
-}  // namespace
-
-std::vector<Candidates> refine(const Data& data, const Query* queries, const std::vector<CandidateList>& lists,
-                               int threads) {
-  std::vector<Candidates> out(lists.size());
-  const ExactKernels& exact = *active_kernels().exact;
-  const int64_t n = lists.size();
-  parallel_for((n + kTogether - 1) / kTogether, threads, [&](int64_t task, int) {
-    const int64_t first = task * kTogether, count = std::min(kTogether, n - first);
-    for (int64_t q = first; q < first + count; q++) {
-      Candidates& to = out[q];
-      for (const CandidateList::Entry& entry : lists[q].entries()) to.rows.push_back(entry.row);
-      to.c.resize(to.rows.size());
-    }
-    Candidates* const local = out.data() + first;
-    by_stretches(
-        data, count, [&](int64_t q) -> const std::vector<int64_t>& { return local[q].rows; },
-        [&](int64_t q, size_t i) {
-          local[q].c[i] = exact.distance2(data.rows, local[q].rows[i], queries[first + q].x, queries[first + q].alpha);
-        });
-  });
-  return out;
-}
-
-namespace {
 
 // The logits from how much farther each candidate is than one of them.
 void fill_logits(const Data& data, const Query& query, const Candidates& candidates, const std::vector<double>& farther,
@@ -92,11 +52,11 @@ void fill_logits(const Data& data, const Query& query, const Candidates& candida
   }
 }
 
-}  // namespace
-
+// Logits l_i = log_w_i - c_i / (2 S) relative to the heaviest candidate, -inf for rows of weight 0. Where rounding c_i
+// would cost more than is promised of logits, or of the mean of rows of this variance (in normal form), they are exact.
 RelativeLogits relative_logits(const Data& data, const Query& query, const Candidates& candidates, double variance) {
   const size_t n = candidates.rows.size();
-  RelativeLogits out{std::vector<double>(n), 0, n, -INFINITY};
+  RelativeLogits out = {.logits = std::vector<double>(n), .top = 0, .nearest = n, .runner_up = -INFINITY};
   // From the nearest row, so that no digits go into what all have in common.
   size_t& nearest = out.nearest;
   std::vector<double> farther(n);
@@ -124,6 +84,7 @@ RelativeLogits relative_logits(const Data& data, const Query& query, const Candi
   return out;
 }
 
+// Rows and weights of the `top` heaviest candidates; rows that are no candidates follow with weight 0.
 void fill_top(const Candidates& candidates, const std::vector<double>& logits, double log_weight_top, int64_t top,
               int64_t* index, double* weight) {
   std::vector<size_t> order(logits.size());
@@ -148,8 +109,6 @@ void fill_top(const Candidates& candidates, const std::vector<double>& logits, d
     filled++;
   }
 }
-
-namespace {
 
 // What follows from the weights of one query alone; `sums` gets the rows that have any. `remainder`: sums over all
 // other rows, or nullptr. `variance`: as far as it is known.
@@ -215,14 +174,19 @@ AnswerInfo write_scalars(const Data& data, const Query& query, const Candidates&
     if (p > 0) sums.rows.push_back(from.rows[i]), sums.p.push_back(p);
   }
   if (out.ess) out.ess[m] = 1 / squares;
-  return {kept, copies, std::exp(log_remainder) * p_top, 0, from.c[relative.nearest]};
+  return {.rows = kept,
+          .copies = copies,
+          .remainder = std::exp(log_remainder) * p_top,
+          .variance = 0,
+          .nearest = from.c[relative.nearest]};
 }
 
 // The sums over other rows, which are in normal form, about the centre or the query.
-void add_remainder(const Data& data, const Query& query, const Sums& remainder, const double* u, AboutTop& to) {
+void add_remainder(const Data& data, const Query& query, const Sums& remainder, AboutTop& to) {
+  const double* const u = query.u;
   if (to.unit == 0) return;
   const ptrdiff_t d = data.rows.d;
-  double top2 = 0, x_top = 0, u_top = 0, u_x = 0, largest = 0;
+  double top2 = 0, x_top = 0, u_top = 0, u_x = 0;
   const auto top = [&](ptrdiff_t k) {
     if (!remainder.about_query) return (to.top[k] - data.center[k]) / data.unit;
     return std::fma(query.alpha, to.top[k], -query.x[k]) / (query.alpha * data.unit);
@@ -230,7 +194,7 @@ void add_remainder(const Data& data, const Query& query, const Sums& remainder, 
   for (ptrdiff_t k = 0; k < d; k++) {
     const double t = top(k);
     top2 += t * t, x_top += remainder.x[k] * t;
-    if (u) u_top += u[k] * t, u_x += u[k] * remainder.x[k], largest = std::max(largest, std::abs(u[k]));
+    if (u) u_top += u[k] * t, u_x += u[k] * remainder.x[k];
   }
   const double unit2 = data.unit * data.unit;
   to.spread += to.unit * unit2 * std::max(0.0, remainder.p_n2 - 2 * x_top + remainder.p * top2);
@@ -238,21 +202,23 @@ void add_remainder(const Data& data, const Query& query, const Sums& remainder, 
     const double t = top(k), x = remainder.x[k];
     to.shift[k] += to.unit * data.unit * (x - remainder.p * t);
     // <X - t, u> (X - t)
-    if (u) to.along[k] += to.unit * unit2 * (largest * remainder.u_x[k] - t * u_x - u_top * (x - remainder.p * t));
+    if (u)
+      to.along[k] += to.unit * unit2 * (query.largest_u * remainder.u_x[k] - t * u_x - u_top * (x - remainder.p * t));
   }
 }
 
 // About the mean: sum p |delta - shift|^2 = sum p |delta|^2 - |shift|^2, and likewise the matrix. The heaviest row has
 // delta = 0 and is not lighter than any other, so the difference keeps a share 1 / N of its first term. Returns the
 // variance.
-double write_sums(const AboutTop& from, int64_t m, const double* u, const Outputs& out) {
+double write_sums(const AboutTop& from, const Query& query, const Outputs& out) {
+  const int64_t m = query.index;
   const ptrdiff_t d = static_cast<ptrdiff_t>(from.top.size());
   double shift2 = 0, along = 0;
   for (ptrdiff_t k = 0; k < d; k++) {
     const double shift = from.shift[k];
     if (out.mean) out.mean[m * d + k] = from.top[k] + shift;
     shift2 += shift * shift;
-    if (out.jvp) along += shift * u[m * d + k];
+    if (out.jvp) along += shift * query.u[k];
   }
   const double variance = std::max(0.0, from.spread - shift2);
   if (out.variance) out.variance[m] = variance;
@@ -265,21 +231,21 @@ double write_sums(const AboutTop& from, int64_t m, const double* u, const Output
 
 }  // namespace
 
-std::vector<AnswerInfo> finish_exact(const Data& data, const Query* queries, const std::vector<Candidates>& candidates,
-                                     const std::vector<Sums>& others, const double* u, const Outputs& out,
-                                     int threads) {
+std::vector<AnswerInfo> answer_from_candidates(const Data& data, const Query* queries,
+                                               const std::vector<Candidates>& candidates,
+                                               const std::vector<Sums>& remainders, const Outputs& out, int threads) {
   const int64_t n = candidates.size();
   const ExactKernels& exact = *active_kernels().exact;
   const bool sums_wanted = out.mean || out.variance || out.scatter || out.jvp;
-  std::vector<AnswerInfo> used(candidates.size());
-  // Queries first ... first + count - 1, of which `used` has the variance as far as it is known.
+  std::vector<AnswerInfo> info(candidates.size());
+  // Queries first ... first + count - 1, of which `info` has the variance as far as it is known.
   const auto answer = [&](int64_t first, int64_t count) {
     std::vector<AboutTop> sums(count);
     for (int64_t q = 0; q < count; q++) {
       const int64_t at = first + q;
       AboutTop& to = sums[q];
-      const Sums* const remainder = others.empty() ? nullptr : &others[at];
-      used[at] = write_scalars(data, queries[at], candidates[at], remainder, used[at].variance, out, to);
+      const Sums* const remainder = remainders.empty() ? nullptr : &remainders[at];
+      info[at] = write_scalars(data, queries[at], candidates[at], remainder, info[at].variance, out, to);
       if (!sums_wanted) continue;
       const ptrdiff_t d = data.rows.d;
       to.top.resize(d), to.shift.resize(d), to.along.resize(out.jvp ? d : 0);
@@ -290,30 +256,92 @@ std::vector<AnswerInfo> finish_exact(const Data& data, const Query* queries, con
         data, count, [&](int64_t q) -> const std::vector<int64_t>& { return sums[q].rows; },
         [&](int64_t q, size_t i) {
           AboutTop& to = sums[q];
-          to.spread +=
-              to.p[i] * exact.add(data.rows, to.rows[i], to.top.data(), to.p[i], to.shift.data(),
-                                  out.jvp ? u + queries[first + q].index * data.rows.d : nullptr, to.along.data());
+          to.spread += to.p[i] * exact.add(data.rows, to.rows[i], to.top.data(), to.p[i], to.shift.data(),
+                                           queries[first + q].u, to.along.data());
         });
     for (int64_t q = 0; q < count; q++) {
-      const int64_t m = queries[first + q].index;
-      AnswerInfo& of = used[first + q];
-      if (!others.empty()) {
-        add_remainder(data, queries[first + q], others[first + q], out.jvp ? u + m * data.rows.d : nullptr, sums[q]);
-      }
-      of.variance = write_sums(sums[q], m, u, out) / (data.unit * data.unit);
+      const Query& query = queries[first + q];
+      AnswerInfo& of = info[first + q];
+      if (!remainders.empty()) add_remainder(data, query, remainders[first + q], sums[q]);
+      of.variance = write_sums(sums[q], query, out) / (data.unit * data.unit);
       if (of.variance > 0 && of.copies == candidates[first + q].rows.size())
         of.copies = 0;  // equally far, but distinct
     }
   };
-  parallel_for((n + kTogether - 1) / kTogether, threads, [&](int64_t task, int) {
-    const int64_t first = task * kTogether, last = std::min(n, first + kTogether);
+  parallel_for((n + kRefineTogether - 1) / kRefineTogether, threads, [&](int64_t task, int) {
+    const int64_t first = task * kRefineTogether, last = std::min(n, first + kRefineTogether);
     answer(first, last - first);
     for (int64_t q = first; q < last; q++) {
-      const auto ill = [&](double v) { return ill_conditioned(data, queries[q], used[q].nearest, v, true); };
-      if (!ill(0) && ill(used[q].variance)) answer(q, 1);
+      const auto ill = [&](double v) { return ill_conditioned(data, queries[q], info[q].nearest, v, true); };
+      if (!ill(0) && ill(info[q].variance)) answer(q, 1);
     }
   });
-  return used;
+  return info;
+}
+
+void correct(const Data& data, const Query& query, const CandidateList& list, const Candidates& candidates,
+             Sums& sums) {
+  const ExactKernels& exact = *active_kernels().exact;
+  const ptrdiff_t d = data.rows.d;
+  std::vector<double> row(static_cast<size_t>(d));
+  const double scale = query.largest_u;
+  if (!candidates.rows.empty()) sums.best = -INFINITY;
+  for (size_t i = 0; i < candidates.rows.size(); i++) {
+    const int64_t n = candidates.rows[i];
+    if (data.log_w[n] == -INFINITY) continue;
+    const double farther = candidates.c[i] / (data.unit * data.unit) - query.x2;
+    const double logit = data.log_w[n] - data.log_w_max - farther / (2 * query.variance);
+    const double score = kLog2e * logit - sums.reference;
+    const double was = list.entries()[i].score - sums.reference;
+    const double p = std::exp2(score), old = std::exp2(was), change = p - old;
+    sums.best = std::max(sums.best, score + sums.reference);
+    sums += {.p = change, .p_n2 = change * data.n2[n], .p_p = p * p - old * old, .p_score = p * score - old * was};
+    exact.values(data.rows, n, row.data());
+    double along = 0;
+    for (ptrdiff_t k = 0; k < d; k++) {
+      row[k] = (row[k] - data.center[k]) / data.unit;
+      sums.x[k] += change * row[k];
+      if (scale > 0) along += query.u[k] / scale * row[k];
+    }
+    for (ptrdiff_t k = 0; scale > 0 && k < d; k++) sums.u_x[k] += change * along * row[k];
+  }
+}
+
+void answer_from_sums(const Data& data, const Query& query, const Sums& sums, const Candidates& candidates,
+                      const Outputs& out) {
+  const int64_t m = query.index;
+  const ptrdiff_t d = data.rows.d;
+  const double unit = data.unit;
+  const double log_p = std::log(sums.p);
+  const double log_norm = sums.reference / kLog2e + log_p + data.log_w_max + sums.offset;
+  if (out.log_norm) out.log_norm[m] = log_norm;
+  if (out.ess) out.ess[m] = sums.p * sums.p / sums.p_p;
+  if (out.entropy) out.entropy[m] = log_p - sums.p_score / kLog2e / sums.p;
+  if (out.variance) out.variance[m] = unit * unit * sums.variance();
+  if (out.scatter) out.scatter[m] = unit * unit * sums.variance();
+  for (ptrdiff_t k = 0; out.mean && k < d; k++) {
+    const double origin = sums.about_query ? query.x[k] / query.alpha : data.center[k];
+    out.mean[m * d + k] = origin + unit * (sums.x[k] / sums.p);
+  }
+  if (out.jvp) {
+    double along = 0;
+    for (ptrdiff_t k = 0; k < d; k++) along += query.u[k] * (sums.x[k] / sums.p);
+    for (ptrdiff_t k = 0; k < d; k++) {
+      out.jvp[m * d + k] = unit * unit * (query.largest_u * sums.u_x[k] - along * sums.x[k]) / sums.p;
+    }
+  }
+  if (!out.order()) return;
+  const RelativeLogits relative = relative_logits(data, query, candidates, 0);
+  const int64_t top = candidates.rows[relative.top];
+  const double logit = data.log_w[top] - candidates.c[relative.top] / (2 * query.s2);
+  const double log_weight = std::min(0.0, logit - log_norm);
+  if (out.index) out.index[m] = top;
+  if (out.gap) out.gap[m] = -relative.runner_up;
+  if (out.log_rest) out.log_rest[m] = std::log(-std::expm1(log_weight));
+  if (out.top > 0) {
+    fill_top(candidates, relative.logits, log_weight, out.top, out.top_index + m * out.top,
+             out.top_weight + m * out.top);
+  }
 }
 
 }  // namespace interp_fast

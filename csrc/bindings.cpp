@@ -7,11 +7,15 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
+#include "accuracy.h"
 #include "arithmetic.h"
 #include "data.h"
 #include "dispatch.h"
 #include "limits.h"
+#include "nearest.h"
 #include "pool.h"
 #include "posterior.h"
 #include "steps.h"
@@ -23,6 +27,7 @@ namespace {
 
 using Doubles = py::array_t<double, py::array::c_style>;
 using Integers = py::array_t<int64_t, py::array::c_style>;
+using Booleans = py::array_t<bool, py::array::c_style>;
 
 // Ctrl-C is heard, and other signals are handled, in the middle of a call.
 void handle_signals() {
@@ -53,17 +58,38 @@ RowType row_type(const py::array& rows) {
   return type.itemsize() == 1 ? RowType::u8 : RowType::bf16;
 }
 
-std::unique_ptr<PyData> make_data(const py::array& rows, const Doubles& log_w, const Doubles& center,
-                                  const Doubles& mean, double radius, double reach,
+// An attribute that has to be such an array: one that is not would be a copy, and what is written there lost.
+template <class Array>
+Array attribute(const py::handle& of, const char* name) {
+  const py::object value = of.attr(name);
+  if (!py::isinstance<Array>(value)) {
+    throw py::type_error(std::string(name) + " must be a C-contiguous array of " +
+                         std::string(py::str(py::dtype::of<typename Array::value_type>())) + "; got " +
+                         std::string(py::str(py::type::of(value))) + ".");
+  }
+  return py::reinterpret_borrow<Array>(value);
+}
+
+std::unique_ptr<PyData> make_data(const py::array& rows, const Doubles& log_w, const py::object& moments,
                                   std::optional<std::pair<double, double>> scale, double bandwidth, bool low_memory,
                                   int threads) {
   const auto [a, b] = scale.value_or(std::pair<double, double>(1.0, 0.0));
-  const Rows raw{
-      static_cast<const char*>(rows.data()), rows.strides(0), rows.shape(0), rows.shape(1), row_type(rows), a, b};
-  const double *w = log_w.data(), *c = center.data(), *m = mean.data();
+  const Rows raw = {.data = static_cast<const char*>(rows.data()),
+                    .stride = rows.strides(0),
+                    .n = rows.shape(0),
+                    .d = rows.shape(1),
+                    .type = row_type(rows),
+                    .a = a,
+                    .b = b};
+  const Doubles center = attribute<Doubles>(moments, "center"), mean = attribute<Doubles>(moments, "mean");
+  const Moments of_rows = {.center = center.data(),
+                           .mean = mean.data(),
+                           .radius = moments.attr("radius").cast<double>(),
+                           .reach = moments.attr("reach").cast<double>()};
+  const double* w = log_w.data();
   auto out = std::unique_ptr<PyData>(new PyData{rows, log_w, {}});
   const Outside outside;
-  out->data = prepare(raw, w, c, m, radius, reach, bandwidth, low_memory, threads);
+  out->data = prepare(raw, w, of_rows, bandwidth, low_memory, threads);
   return out;
 }
 
@@ -92,20 +118,24 @@ void py_posterior(const Doubles& x, const PyData& data, const Doubles& alpha, co
   to.top_index = entry<int64_t>(out, "top_index");
   to.top_weight = entry<double>(out, "top_weight");
   if (to.top_index) to.top = out["top_index"].cast<py::array>().shape(1);
-  const double *queries = x.data(), *a = alpha.data(), *s = sigma.data(), *c = cut.data(), *v = u ? u->data() : nullptr;
-  const int64_t count = x.shape(0);
+  const QueryArrays queries = {.count = x.shape(0),
+                               .x = x.data(),
+                               .alpha = alpha.data(),
+                               .sigma = sigma.data(),
+                               .cut = cut.data(),
+                               .u = u && to.jvp ? u->data() : nullptr};
   const Outside outside;
-  posterior(data.data, queries, count, a, s, c, v, to, threads);
+  posterior(data.data, queries, to, threads);
 }
 
 void py_nearest(const Doubles& x, const PyData& data, double alpha, Integers& index, Doubles& squared_distance,
                 int threads) {
   const double* queries = x.data();
-  const int64_t count = x.shape(0), k = index.shape(1);
-  int64_t* rows = index.mutable_data();
-  double* distances = squared_distance.mutable_data();
+  const int64_t count = x.shape(0);
+  const Nearest out = {
+      .k = index.shape(1), .index = index.mutable_data(), .squared_distance = squared_distance.mutable_data()};
   const Outside outside;
-  nearest(data.data, queries, count, alpha, k, rows, distances, threads);
+  nearest(data.data, queries, count, alpha, out, threads);
 }
 
 void py_normals(uint64_t key, uint64_t first_sample, uint32_t row, Doubles& out, int threads) {
@@ -123,26 +153,67 @@ std::map<std::string, double> py_limits(const py::array_t<uint8_t, py::array::c_
   return limits(p, bytes, threads);
 }
 
-void py_run_steps(Doubles& base, Doubles& cur, Doubles& previous, Integers& index, Integers& since, Doubles& dropped,
-                  Doubles& work, std::optional<Doubles>& terms, std::optional<Doubles>& previous_error,
-                  const PyData& data, const Doubles& alpha, const Doubles& sigma, const Doubles& a, const Doubles& b,
-                  const Doubles& c, const Doubles& s, const py::array_t<bool, py::array::c_style>& commit,
-                  int64_t first, int64_t last, uint64_t key, uint64_t first_sample, const std::optional<Doubles>& error,
-                  double cut, int threads) {
-  const RunState state{cur.shape(0),
-                       base.mutable_data(),
-                       cur.mutable_data(),
-                       previous.mutable_data(),
-                       terms ? terms->mutable_data() : nullptr,
-                       terms ? previous_error->mutable_data() : nullptr,
-                       dropped.mutable_data(),
-                       work.mutable_data(),
-                       index.mutable_data(),
-                       since.mutable_data()};
-  const Table table{alpha.data(), sigma.data(), a.data(), b.data(), c.data(), s.data(), commit.data()};
-  const double* errors = error ? error->data() : nullptr;
+// `state` and `table` are State and StepTable of the package; rows: the first and the one after the last; noise: the
+// key and the first sample.
+void py_run_steps(const py::object& state, const PyData& data, const py::object& table,
+                  std::pair<int64_t, int64_t> rows, std::pair<uint64_t, uint64_t> noise,
+                  const std::optional<Doubles>& error, double cut, int threads) {
+  std::vector<py::object> kept;  // alive while they are worked on
+  const auto keep = [&kept](const auto& array) {
+    kept.push_back(array);
+    return array;
+  };
+  const auto read = [&](const char* name) { return keep(attribute<Doubles>(table, name)).data(); };
+  const auto written = [&](const char* name) -> double* {
+    return state.attr(name).is_none() ? nullptr : keep(attribute<Doubles>(state, name)).mutable_data();
+  };
+  const auto counted = [&](const char* name) { return keep(attribute<Integers>(state, name)).mutable_data(); };
+  const RunState run_state = {.n = attribute<Doubles>(state, "cur").shape(0),
+                              .base = written("base"),
+                              .cur = written("cur"),
+                              .previous = written("previous"),
+                              .terms = written("terms"),
+                              .previous_error = written("previous_error"),
+                              .dropped = written("dropped"),
+                              .work = written("work"),
+                              .index = counted("index"),
+                              .since = counted("since")};
+  const Table columns = {.alpha = read("alpha"),
+                         .sigma = read("sigma"),
+                         .a = read("A"),
+                         .b = read("B"),
+                         .c = read("C"),
+                         .s = read("S"),
+                         .commit = keep(attribute<Booleans>(table, "commit")).data()};
+  const Run run = {.first = rows.first,
+                   .last = rows.second,
+                   .key = noise.first,
+                   .first_sample = noise.second,
+                   .error = error ? error->data() : nullptr,
+                   .cut = cut};
   const Outside outside;
-  run_steps(state, data.data, table, first, last, key, first_sample, errors, cut, threads);
+  run_steps(run_state, data.data, columns, run, threads);
+}
+
+// What results promise, as the error model has it.
+py::dict accuracy_table() {
+  const auto entry = [](const Accuracy& from) {
+    py::dict of;
+    of["logit"] = from.logit;
+    of["per_radius"] = from.per_radius;
+    of["per_deviation"] = from.per_deviation;
+    of["top_weight"] = from.top_weight;
+    of["rest"] = from.rest;
+    of["variance"] = from.variance;
+    of["scatter"] = from.scatter;
+    return of;
+  };
+  py::dict out;
+  out["float32"] = entry(kFloat32);
+  out["float64"] = entry(kFloat64);
+  out["float32"]["noise"] = kNoise32;
+  out["float64"]["noise"] = kNoise64;
+  return out;
 }
 
 }  // namespace
@@ -156,22 +227,18 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.attr("__version__") = IF_VERSION;
 #endif
   m.attr("build") = IF_BUILD;
+  m.attr("accuracy") = accuracy_table();
   m.def("isa", [] { return std::string(active_kernels().name); }, "Name of the instruction set in use.");
   m.def("set_isa", &set_isa, arg("name"), "Use another instruction set of this processor from now on.");
   m.def("supported", &supported_isas, "Instruction sets that run here, best first.");
   py::class_<PyData>(m, "Data").def(py::init(&make_data), arg("rows").noconvert(), arg("log_w").noconvert(),
-                                    arg("center").noconvert(), arg("mean").noconvert(), arg("radius"), arg("reach"),
-                                    arg("scale"), arg("bandwidth"), arg("low_memory"), arg("threads"));
+                                    arg("moments"), arg("scale"), arg("bandwidth"), arg("low_memory"), arg("threads"));
   m.def("posterior", &py_posterior, arg("x").noconvert(), arg("data"), arg("alpha").noconvert(),
         arg("sigma").noconvert(), arg("cut").noconvert(), arg("u").noconvert(), arg("out"), arg("threads"));
   m.def("nearest", &py_nearest, arg("x").noconvert(), arg("data"), arg("alpha"), arg("index").noconvert(),
         arg("squared_distance").noconvert(), arg("threads"));
   m.def("normals", &py_normals, arg("key"), arg("first_sample"), arg("row"), arg("out").noconvert(), arg("threads"));
   m.def("limits", &py_limits, arg("memory").noconvert(), arg("threads"));
-  m.def("run_steps", &py_run_steps, arg("base").noconvert(), arg("cur").noconvert(), arg("previous").noconvert(),
-        arg("index").noconvert(), arg("since").noconvert(), arg("dropped").noconvert(), arg("work").noconvert(),
-        arg("terms").noconvert(), arg("previous_error").noconvert(), arg("data"), arg("alpha").noconvert(),
-        arg("sigma").noconvert(), arg("a").noconvert(), arg("b").noconvert(), arg("c").noconvert(),
-        arg("s").noconvert(), arg("commit").noconvert(), arg("first"), arg("last"), arg("key"), arg("first_sample"),
+  m.def("run_steps", &py_run_steps, arg("state"), arg("data"), arg("table"), arg("rows"), arg("noise"),
         arg("error").noconvert(), arg("cut"), arg("threads"));
 }

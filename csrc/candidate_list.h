@@ -23,9 +23,16 @@ class CandidateList {
     double score, upper;
   };
 
+  struct Options {
+    size_t k;
+    double cut, least = 0;
+    size_t trim_above, capacity;
+  };
+
   // Starts anew, in the memory that it has.
-  void start(size_t k, double cut, double least, size_t trim_above, size_t capacity) {
-    k_ = k, cut_ = cut, least_ = least, trim_above_ = trim_above, capacity_ = capacity;
+  void start(const Options& options) {
+    k_ = options.k, cut_ = options.cut, least_ = options.least;
+    trim_above_ = options.trim_above, capacity_ = options.capacity;
     bar_ = floor_ = -INFINITY;
     next_ = std::min(kFirst, trim_above_);
     overflowed_ = empty_ = false;

@@ -13,28 +13,28 @@ constexpr int kMostExponent = 120;  // of a unit in float32, so that neither it 
 
 }  // namespace
 
-Data prepare(const Rows& rows, const double* log_w, const double* center, const double* mean, double radius,
-             double reach, double bandwidth, bool low_memory, int threads) {
+Data prepare(const Rows& rows, const double* log_w, const Moments& moments, double bandwidth, bool low_memory,
+             int threads) {
   Data data{};
   data.rows = rows;
   data.log_w = log_w;
   data.bandwidth = bandwidth;
   const ptrdiff_t d = rows.d;
-  data.mean.assign(mean, mean + d);
+  data.mean.assign(moments.mean, moments.mean + d);
 
-  // Stored units: the values divided by a. Scaled by the power of two that brings `reach` to between 1/2 and 1.
+  // Stored units: the values divided by a. Scaled by the power of two that brings the reach to between 1/2 and 1.
   int exponent = 0;
-  if (reach > 0) std::frexp(reach / std::abs(rows.a), &exponent);
+  if (moments.reach > 0) std::frexp(moments.reach / std::abs(rows.a), &exponent);
   data.inverse = std::ldexp(1.0, -exponent);
-  data.in_float64 = rows.type == RowType::f64 || std::abs(exponent) > kMostExponent;
+  data.float64_only = rows.type == RowType::f64 || std::abs(exponent) > kMostExponent;
   data.unit = rows.a * std::ldexp(1.0, exponent);
   const bool bytes = rows.type == RowType::u8;
   data.value_error = bytes ? 0x1p-52 * (255 * std::abs(rows.a) + std::abs(rows.b)) / std::abs(data.unit) : 0.0;
   data.center.resize(d), data.shift32 = Buffer<float>(d), data.shift64 = Buffer<double>(d);
   for (ptrdiff_t k = 0; k < d; k++) {
-    const double stored = (center[k] - rows.b) / rows.a;
+    const double stored = (moments.center[k] - rows.b) / rows.a;
     // The same origin whatever the type that decodes it; for bytes a whole number, so that differences are exact.
-    const double rounded = data.in_float64 ? stored : bytes ? std::nearbyint(stored) : static_cast<float>(stored);
+    const double rounded = data.float64_only ? stored : bytes ? std::nearbyint(stored) : static_cast<float>(stored);
     data.center[k] = rows.a * rounded + rows.b;
     data.shift64[k] = -rounded * data.inverse;
     data.shift32[k] = static_cast<float>(data.shift64[k]);
@@ -59,7 +59,7 @@ Data prepare(const Rows& rows, const double* log_w, const double* center, const 
     lightest = std::min(lightest, log_w[i]);
   }
   data.max_norm = std::sqrt(longest);
-  data.radius = radius / std::abs(data.unit);
+  data.radius = moments.radius / std::abs(data.unit);
   data.log_w_max = heaviest;
   data.log_w_span = heaviest - lightest;
   if (!low_memory || rows.type == RowType::u8) data.quantized = std::make_unique<QuantizedRows>();

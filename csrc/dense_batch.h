@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -10,8 +11,10 @@
 
 #include "accuracy.h"
 #include "answer.h"
-#include "dispatch.h"
 #include "filter.h"
+#include "pool.h"
+#include "refine.h"
+#include "scan.h"
 #include "softmax_state.h"
 
 namespace interp_fast {
@@ -30,12 +33,12 @@ constexpr int64_t kSample = 48;  // about this part of the rows tells where list
 template <class T>
 void raise_bars(const PanelKernels<T>& kernels, const Block<T>& block, const Panel<T>& panel,
                 const double* tolerated_weight, T* sum_exp, CandidateList* lists) {
-  const bool first = panel.sums[0] == 0;
+  const bool first = panel.sums[0].p == 0;
   if (first) kernels.sum_exp(block, panel, sum_exp);
   for (int lane = 0; lane < panel.lanes; lane++) {
     if (panel.peak[lane] + score_error_of(block, panel, lane) < panel.threshold[lane]) continue;  // nothing to list
     const double reference = panel.reference[lane], peak = panel.peak[lane], level = std::max(reference, peak);
-    const double before = panel.sums[lane] * std::exp2(reference - level);
+    const double before = panel.sums[lane].p * std::exp2(reference - level);
     const double sum = before + (first ? sum_exp[lane] : 1) * std::exp2(peak - level);
     lists[lane].raise_bar(level + std::log2(tolerated_weight[lane] * sum));
   }
@@ -59,51 +62,45 @@ void leave_out(const Plan& plan, const Block<T>& block, const Panel<T>& panel, c
 }
 
 template <class T>
-class DenseBatch {
+class DenseBatch final : public Visitor<T> {
  public:
-  DenseBatch(const Data& data, const Query* queries, int64_t count, const double* u, const Outputs& out,
-             const Accuracy& accuracy, int threads)
+  DenseBatch(const Data& data, const Query* queries, int64_t count, const Outputs& out, const Accuracy& accuracy,
+             int threads)
       : data_(data),
         queries_(queries, queries + count),
-        u_(out.jvp ? u : nullptr),
         out_(out),
         threads_(threads),
-        model_(data, out, accuracy, u),
-        kernels_(panel_kernels<T>(active_kernels(), count, data.rows.d)),
+        directions_(out.jvp != nullptr),
+        model_(data, out, accuracy),
+        kernels_(panel_kernels<T>(count, data.rows.d)),
         panels_(make_panels(data, kernels_, count, kSumQueries, kernels_.gemv ? kGemvSumRows : kSumRows)),
         plan_(panels_.plan),
         best_(static_cast<size_t>(std::min(data.active, std::max<int64_t>(out.gap ? 2 : 1, out.top)))),
         excluded_(queries->excluded != nullptr),
         groups_(static_cast<size_t>(plan_.groups)),
         workers_(static_cast<size_t>(threads)) {
-    const auto scale = [](const Query& q) { return kLog2e / q.variance; };
-    fill_panels(panels_, data, queries, u_, true, threads, scale);
+    const PanelOptions options = {.factor = logit_factor, .weighted = true, .directions = directions_};
+    fill_panels(panels_, data, queries, options, threads);
     for (const Query& query : queries_) tolerated_.push_back(model_.tolerated_weight(query));
     doubts_ = !excluded_ && *std::min_element(tolerated_.begin(), tolerated_.end()) < 1;
     listed_ = !excluded_ && (out.order() || doubts_);
-    for (int64_t p = 0; p < plan_.panels; p++) merged_.emplace_back(plan_, u_ != nullptr);
+    for (int64_t p = 0; p < plan_.panels; p++) merged_.emplace_back(plan_, directions_);
     for (Group<T>& group : groups_) group.waiting.resize(static_cast<size_t>(plan_.slabs));
   }
 
   // Fills the outputs of the queries that pass the test, and returns the others: with excluded rows if those dominated
   // the rest.
   std::vector<Query> run() {
-    const KernelTable& table = active_kernels();
-    const int64_t sample = kSample * plan_.slabs * plan_.block_rows / data_.rows.n + 1;
-    if (listed_) pilot_ = pilot_pass(data_, table, panels_, best_, true, sample, doubts_, threads_);
-    parallel_for(plan_.panels, threads_, [&](int64_t p, int) { merged_[p].clear(plan_, p, u_ != nullptr); });
-    const auto start = [&](int64_t group, int64_t, int worker, Panel<T>* panels) { open(group, panels, worker); };
-    const auto visit = [&](int64_t group, int64_t from, Panel<T>* panels, int number, const Block<T>& block,
-                           int64_t first, ptrdiff_t rows, int worker) {
-      add(block, first, rows, plan_.first_panel(group) + from, panels, number, workers_[worker], from);
-    };
-    const auto finish = [&](int64_t group, int64_t slab, int worker) {
-      hand_in(group, slab, std::move(workers_[worker].running));
-    };
-    scan(data_, table, panels_, true, threads_, start, visit, finish);
+    if (listed_) {
+      const int64_t sample = kSample * plan_.slabs * plan_.block_rows / data_.rows.n + 1;
+      const PilotOptions options = {.k = best_, .weighted = true, .sample = sample, .sum_exp = doubts_};
+      pilot_ = pilot_pass(data_, panels_, options, threads_);
+    }
+    parallel_for(plan_.panels, threads_, [&](int64_t p, int) { merged_[p].clear(plan_, p, directions_); });
+    scan(data_, panels_, true, threads_, *this);
 
-    totals_.resize(queries_.size());
-    parallel_for(plan_.panels, threads_, [&](int64_t p, int) { take_totals(p); });
+    sums_.resize(queries_.size());
+    parallel_for(plan_.panels, threads_, [&](int64_t p, int) { take_sums(p); });
     passed_.resize(queries_.size());
     excluded_ ? settle_excluded() : settle();
     std::vector<Query> rest;
@@ -120,42 +117,80 @@ class DenseBatch {
     return rest;
   }
 
- private:
-  // A worker's task at hand: its panels, with everything that runs.
-  struct Worker {
-    std::vector<SoftmaxState<T, T>> running;
-    Buffer<T> thresholds, sum_exp;
-  };
-
-  int64_t count() const { return static_cast<int64_t>(queries_.size()); }
-
   // A slab of a group begins.
-  void open(int64_t g, Panel<T>* panels, int worker) {
-    Worker& mine = workers_[worker];
-    Group<T>& group = groups_[g];
+  void begin(const Task<T>& task) override {
+    Worker& mine = workers_[task.worker];
+    Group<T>& group = groups_[task.group];
     const int W = plan_.width;
-    const int64_t first = plan_.first_panel(g), open = plan_.first_panel(g + 1) - first;
     {
       std::lock_guard<std::mutex> lock(group.mutex);
-      if (!group.spare.empty()) mine.running = std::move(group.spare.back()), group.spare.pop_back();
+      if (!group.spare.empty()) mine.states = std::move(group.spare.back()), group.spare.pop_back();
     }
-    while (static_cast<int64_t>(mine.running.size()) < open) mine.running.emplace_back(plan_, u_ != nullptr);
-    mine.thresholds = Buffer<T>(static_cast<size_t>(open * W));
+    while (static_cast<int64_t>(mine.states.size()) < task.count) mine.states.emplace_back(plan_, directions_);
+    mine.thresholds = Buffer<T>(static_cast<size_t>(task.count * W));
     mine.sum_exp = Buffer<T>(static_cast<size_t>(W));
-    for (int64_t i = 0; i < open; i++) {
-      SoftmaxState<T, T>& running = mine.running[i];
-      running.clear(plan_, first + i, u_ != nullptr);
-      Panel<T>& panel = panels[i];
-      panel.best = running.scores.get(), panel.reference = running.scores.get() + W;
-      panel.sums = running.sums.get();
-      panel.acc = running.x.get();
-      if (u_) panel.acc_u = running.u_x.get();
+    for (int64_t i = 0; i < task.count; i++) {
+      SoftmaxState<T, T>& state = mine.states[i];
+      state.clear(plan_, task.first + i, directions_);
+      Panel<T>& panel = task.panels[i];
+      panel.best = state.scores.get(), panel.reference = state.scores.get() + W;
+      panel.sums = state.sums.get();
+      panel.acc = state.x.get();
+      if (directions_) panel.acc_u = state.u_x.get();
       if (!listed_) continue;
-      start_lists(first + i, running.lists);
+      start_lists(task.first + i, state.lists);
       open_thresholds(panel, W, mine.thresholds.get() + i * W);
       panel.threshold = mine.thresholds.get() + i * W;
     }
   }
+
+  void visit(const Task<T>& task, const Visit<T>& visit) override {
+    const Block<T>& block = visit.block;
+    Worker& mine = workers_[task.worker];
+    SoftmaxState<T, T>* const states = mine.states.data() + visit.at;
+    kernels_.scores(block, visit.panels, visit.count);
+    for (int i = 0; i < visit.count; i++) {
+      const Panel<T>& panel = visit.panels[i];
+      const int64_t query = (task.first + visit.at + i) * plan_.width;
+      if (excluded_) leave_out(plan_, block, panel, queries_.data() + query, visit.first_row);
+      if (!panel.found) continue;
+      CandidateList* const lists = states[i].lists.data();
+      if (doubts_) raise_bars(kernels_, block, panel, tolerated_.data() + query, mine.sum_exp.get(), lists);
+      T* const thresholds = mine.thresholds.get() + (visit.at + i) * plan_.width;
+      offer_block(plan_, panel, block, visit.first_row, lists, thresholds);
+    }
+    kernels_.add(block, visit.panels, visit.count, out_.ess || out_.entropy);
+    for (int i = 0; i < visit.count; i++) {
+      Panel<T>& panel = visit.panels[i];
+      states[i].dead_rows += std::max<ptrdiff_t>(0, visit.rows - panel.alive_rows);
+      if (panel.alive_rows > 0 && directions_) kernels_.add_along(block, panel);
+    }
+  }
+
+  // A slab of a group ends: its sums wait for those of the slabs before it.
+  void end(const Task<T>& task) override {
+    Group<T>& group = groups_[task.group];
+    std::lock_guard<std::mutex> lock(group.mutex);
+    group.waiting[task.slab] = std::move(workers_[task.worker].states);
+    for (; group.next < plan_.slabs; group.next++) {
+      std::vector<SoftmaxState<T, T>>& next = group.waiting[group.next];
+      if (next.empty()) return;
+      for (size_t i = 0; i < next.size(); i++) {
+        merge(merged_[static_cast<size_t>(task.first) + i], next[i], plan_, directions_);
+      }
+      group.spare.push_back(std::move(next));
+    }
+    group.spare.clear();
+  }
+
+ private:
+  // A worker's task at hand: its panels, with everything that runs.
+  struct Worker {
+    std::vector<SoftmaxState<T, T>> states;
+    Buffer<T> thresholds, sum_exp;
+  };
+
+  int64_t count() const { return static_cast<int64_t>(queries_.size()); }
 
   void start_lists(int64_t p, std::vector<CandidateList>& lists) const {
     lists.resize(static_cast<size_t>(plan_.lanes(p)));
@@ -163,71 +198,38 @@ class DenseBatch {
       const size_t q = static_cast<size_t>(p * plan_.width + lane);
       const double least = out_.order() ? 0.0 : -INFINITY, cut = std::min(kHeavy, queries_[q].cut);
       const size_t capacity = std::max<size_t>(1024, 4 * best_);
-      lists[lane].start(best_, kLog2e * cut, least, std::max(kMostHeavy, best_), capacity);
+      lists[lane].start({.k = best_,
+                         .cut = kLog2e * cut,
+                         .least = least,
+                         .trim_above = std::max(kMostHeavy, best_),
+                         .capacity = capacity});
       lists[lane].start_from(pilot_.bounds[q]);
       lists[lane].raise_bar(tolerated_[q] < 1 ? pilot_.sum_exp[q] + std::log2(tolerated_[q]) : INFINITY);
     }
   }
 
-  // Adds a block to panels p ... p + number - 1, of which the first is number `at` of its group.
-  void add(const Block<T>& block, int64_t first, ptrdiff_t rows, int64_t p, Panel<T>* panels, int number, Worker& mine,
-           int64_t at) const {
-    SoftmaxState<T, T>* const running = mine.running.data() + at;
-    kernels_.scores(block, panels, number);
-    for (int i = 0; i < number; i++) {
-      const int64_t query = (p + i) * plan_.width;
-      if (excluded_) leave_out(plan_, block, panels[i], queries_.data() + query, first);
-      if (!panels[i].found) continue;
-      CandidateList* const lists = running[i].lists.data();
-      if (doubts_) raise_bars(kernels_, block, panels[i], tolerated_.data() + query, mine.sum_exp.get(), lists);
-      offer_block(plan_, panels[i], block, first, lists, mine.thresholds.get() + (at + i) * plan_.width);
-    }
-    kernels_.add(block, panels, number, out_.ess || out_.entropy);
-    for (int i = 0; i < number; i++) {
-      running[i].dead_rows += std::max<ptrdiff_t>(0, rows - panels[i].alive_rows);
-      if (panels[i].alive_rows > 0 && u_) kernels_.add_along(block, panels[i]);
-    }
-  }
-
-  // A slab of a group ends: its sums wait for those of the slabs before it.
-  void hand_in(int64_t g, int64_t slab, std::vector<SoftmaxState<T, T>> running) {
-    Group<T>& group = groups_[g];
-    std::lock_guard<std::mutex> lock(group.mutex);
-    group.waiting[slab] = std::move(running);
-    for (; group.next < plan_.slabs; group.next++) {
-      std::vector<SoftmaxState<T, T>>& next = group.waiting[group.next];
-      if (next.empty()) return;
-      for (size_t i = 0; i < next.size(); i++) {
-        merge(merged_[static_cast<size_t>(plan_.first_panel(g)) + i], next[i], plan_, u_ != nullptr);
-      }
-      group.spare.push_back(std::move(next));
-    }
-    group.spare.clear();
-  }
-
-  // The totals of a panel's queries.
-  void take_totals(int64_t p) {
+  // The sums of a panel's queries.
+  void take_sums(int64_t p) {
     const SoftmaxState<T, double>& from = merged_[p];
     const int lanes = plan_.lanes(p);
     const ptrdiff_t d = data_.rows.d;
-    Sums* const totals = totals_.data() + p * plan_.width;
+    Sums* const all = sums_.data() + p * plan_.width;
     for (int lane = 0; lane < lanes; lane++) {
       const Query& query = queries_[p * plan_.width + lane];
-      const auto sum = [&](int i) { return from.sums[i * plan_.width + lane]; };
-      Sums& total = totals[lane];
-      total.reference = from.reference(lane, plan_), total.best = from.best(lane);
-      total.p = sum(0), total.p_n2 = sum(1), total.p_p = sum(2), total.p_score = sum(3);
-      if (total.reference <= -kNever / 2) total.p = 0;  // there is no row but the excluded ones
-      total.logit = logit_error<T>(data_, query);
-      total.offset = -query.x2 / (2 * query.variance), total.displacement = query.displacement;
-      total.x.resize(static_cast<size_t>(d)), total.u_x.resize(static_cast<size_t>(u_ ? d : 0));
+      Sums& sums = all[lane];
+      static_cast<WeightSums&>(sums) = from.sums[lane];
+      sums.reference = from.reference(lane, plan_), sums.best = from.best(lane);
+      if (sums.reference <= -kNever / 2) sums.p = 0;  // there is no row but the excluded ones
+      sums.logit = logit_error<T>(data_, query);
+      sums.offset = -query.x2 / (2 * query.variance), sums.displacement = query.displacement;
+      sums.x.resize(static_cast<size_t>(d)), sums.u_x.resize(static_cast<size_t>(directions_ ? d : 0));
     }
-    constexpr ptrdiff_t kStretch = kLine / sizeof(double);  // of dimensions: a line of each total
+    constexpr ptrdiff_t kStretch = kLine / sizeof(double);  // of dimensions: a line of each query's sums
     for (ptrdiff_t k = 0; k < d; k += kStretch) {
       for (int lane = 0; lane < lanes; lane++) {
         for (ptrdiff_t j = k; j < std::min(d, k + kStretch); j++) {
-          totals[lane].x[j] = from.x[panels_.at(lane, j)];
-          if (u_) totals[lane].u_x[j] = from.u_x[panels_.at(lane, j)];
+          all[lane].x[j] = from.x[panels_.at(lane, j)];
+          if (directions_) all[lane].u_x[j] = from.u_x[panels_.at(lane, j)];
         }
       }
     }
@@ -237,7 +239,7 @@ class DenseBatch {
   void settle() {
     std::vector<CandidateList> lists(queries_.size());
     parallel_for(count(), threads_, [&](int64_t q, int) {
-      passed_[q] = model_.enough_in_t(queries_[q], totals_[q], tolerated_[q]);
+      passed_[q] = model_.enough_in_t(queries_[q], sums_[q], tolerated_[q]);
       if (!listed_) return;
       lists[q] = std::move(merged_[q / plan_.width].lists[static_cast<size_t>(q % plan_.width)]);
       if (passed_[q]) lists[q].raise_bar(INFINITY);
@@ -246,7 +248,7 @@ class DenseBatch {
     std::vector<Candidates> candidates(queries_.size());
     if (listed_) candidates = refine(data_, queries_.data(), lists, threads_);
     parallel_for(count(), threads_, [&](int64_t q, int) {
-      Sums& total = totals_[q];
+      Sums& sums = sums_[q];
       Query& query = queries_[q];
       if (lists[q].overflowed()) {
         passed_[q] = false;
@@ -255,18 +257,19 @@ class DenseBatch {
       if (passed_[q]) {
         passed_[q] = model_.resolved(query, candidates[q], 0);
       } else if (listed_) {
-        const double unsure = std::exp2(lists[q].threshold() - total.reference) / total.p;
-        model_.correct(query, lists[q], candidates[q], total);
-        if (!model_.resolved(query, candidates[q], total.variance())) return;
+        const double unsure = std::exp2(lists[q].threshold() - sums.reference) / sums.p;
+        correct(data_, query, lists[q], candidates[q], sums);
+        if (!model_.resolved(query, candidates[q], sums.variance())) return;
         // What a distance in float64 and the sums have in common has been rounded separately.
-        const double error = 2 * kRoundoff<double> * std::abs(total.offset);
-        passed_[q] = model_.enough(query, total, unsure, error);
-        if (!passed_[q] && !candidates[q].rows.empty() && model_.dominated(query, total, unsure)) {
-          query.excluded = std::make_shared<const Excluded>(Excluded{std::move(candidates[q]), true});
+        const double error = 2 * kRoundoff<double> * std::abs(sums.offset);
+        passed_[q] = model_.enough(query, sums, unsure, error);
+        if (!passed_[q] && !candidates[q].rows.empty() && model_.dominated(query, sums, unsure)) {
+          query.excluded =
+              std::make_shared<const Excluded>(Excluded{.candidates = std::move(candidates[q]), .exact_top = true});
         }
       }
       if (out_.order() && candidates[q].rows.size() < best_) passed_[q] = false;
-      if (passed_[q]) model_.write(query, total, candidates[q]);
+      if (passed_[q]) answer_from_sums(data_, query, sums, candidates[q], out_);
     });
   }
 
@@ -274,29 +277,42 @@ class DenseBatch {
   void settle_excluded() {
     std::vector<Candidates> candidates;
     for (const Query& query : queries_) candidates.push_back(query.excluded->candidates);
-    const std::vector<AnswerInfo> used = finish_exact(data_, queries_.data(), candidates, totals_, u_, out_, threads_);
+    const std::vector<AnswerInfo> info =
+        answer_from_candidates(data_, queries_.data(), candidates, sums_, out_, threads_);
     for (int64_t q = 0; q < count(); q++) {
       const Query& query = queries_[q];
-      passed_[q] = model_.enough(query, totals_[q], used[q]) &&
-                   model_.resolved(query, candidates[q], used[q].variance) &&
-                   (query.excluded->exact_top || model_.kth_logit(query, candidates[q], best_) >= highest_remaining(q));
+      passed_[q] = model_.enough_beside(query, sums_[q], info[q].remainder, info[q].variance) &&
+                   model_.resolved(query, candidates[q], info[q].variance) &&
+                   (query.excluded->exact_top || kth_logit(query, candidates[q]) >= highest_remaining(q));
     }
+  }
+
+  // The last of the best logits of these candidates; -inf if there are fewer.
+  double kth_logit(const Query& query, const Candidates& candidates) const {
+    std::vector<double> logits;
+    for (size_t i = 0; i < candidates.rows.size(); i++) {
+      logits.push_back(data_.log_w[candidates.rows[i]] - candidates.c[i] / (2 * query.s2));
+    }
+    if (logits.size() < best_) return -INFINITY;
+    const auto kth = logits.begin() + static_cast<ptrdiff_t>(best_ - 1);
+    std::nth_element(logits.begin(), kth, logits.end(), std::greater<>());
+    return *kth;
   }
 
   // An upper bound on the logits of the rows that are not excluded.
   double highest_remaining(int64_t q) const {
-    const Sums& total = totals_[q];
+    const Sums& sums = sums_[q];
     Block<T> all{};
     all.max_norm = static_cast<T>(data_.max_norm), all.span = static_cast<T>(data_.log_w_span);
     const double error = score_error_of(all, panels_.panel(q / plan_.width), static_cast<int>(q % plan_.width));
-    return total.p == 0 ? -INFINITY : (total.best + 2 * error) / kLog2e + total.offset + data_.log_w_max;
+    return sums.p == 0 ? -INFINITY : (sums.best + 2 * error) / kLog2e + sums.offset + data_.log_w_max;
   }
 
   const Data& data_;
   std::vector<Query> queries_;
-  const double* const u_;  // directions, where products with the Jacobian are wanted
   const Outputs& out_;
   const int threads_;
+  const bool directions_;  // for products with the Jacobian
   const ErrorModel<T> model_;
   const PanelKernels<T>& kernels_;
   Panels<T> panels_;
@@ -309,7 +325,7 @@ class DenseBatch {
   std::vector<SoftmaxState<T, double>> merged_;  // of each panel
   std::vector<Group<T>> groups_;
   std::vector<Worker> workers_;
-  std::vector<Sums> totals_;
+  std::vector<Sums> sums_;
   std::vector<char> passed_;
 };
 

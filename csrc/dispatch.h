@@ -15,4 +15,14 @@ const Int8Kernels* active_int8();
 void set_isa(const std::string& name);
 std::vector<std::string> supported_isas();  // best first
 
+// The kernels for one type.
+template <class T>
+const TypedKernels<T>& typed(const KernelTable& table) {
+  if constexpr (sizeof(T) == 4) {
+    return table.f32;
+  } else {
+    return table.f64;
+  }
+}
+
 }  // namespace interp_fast

@@ -13,11 +13,11 @@ constexpr int64_t kLowdimBatch = 1 << 14;  // queries whose states are held at o
 
 // All queries by scores of one form; those with excluded rows come last.
 template <class T>
-std::vector<Query> lowdim_sums(const Data& data, const std::vector<Query>& queries, const double* u, bool direct,
-                               const Outputs& out, const Accuracy& accuracy, int threads) {
+std::vector<Query> lowdim_sums(const Data& data, const std::vector<Query>& queries, bool direct, const Outputs& out,
+                               const Accuracy& accuracy, int threads) {
   std::vector<Query> excluded, rest;
   const auto batch = [&](const Query* some, int64_t count) {
-    return LowdimBatch<T>(data, some, count, u, direct, out, accuracy, threads).run();
+    return LowdimBatch<T>(data, some, count, direct, out, accuracy, threads).run();
   };
   in_batches(queries, kLowdimBatch, [&](const Query* some, int64_t count) {
     for (Query& query : batch(some, count)) (query.excluded ? excluded : rest).push_back(std::move(query));
@@ -31,7 +31,7 @@ std::vector<Query> lowdim_sums(const Data& data, const std::vector<Query>& queri
 }  // namespace
 
 template <class T>
-std::vector<Query> lowdim_pass(const Data& data, const std::vector<Query>& queries, const double* u, const Outputs& out,
+std::vector<Query> lowdim_pass(const Data& data, const std::vector<Query>& queries, const Outputs& out,
                                const Accuracy& accuracy, int threads) {
   std::vector<Query> far, near, rest;
   for (const Query& query : queries) {
@@ -44,15 +44,15 @@ std::vector<Query> lowdim_pass(const Data& data, const std::vector<Query>& queri
     (products ? far : finite ? near : rest).push_back(query);
   }
   for (const bool direct : {false, true}) {
-    const std::vector<Query> failed = lowdim_sums<T>(data, direct ? near : far, u, direct, out, accuracy, threads);
+    const std::vector<Query> failed = lowdim_sums<T>(data, direct ? near : far, direct, out, accuracy, threads);
     rest.insert(rest.end(), failed.begin(), failed.end());
   }
   return rest;
 }
 
-template std::vector<Query> lowdim_pass<float>(const Data&, const std::vector<Query>&, const double*, const Outputs&,
-                                               const Accuracy&, int);
-template std::vector<Query> lowdim_pass<double>(const Data&, const std::vector<Query>&, const double*, const Outputs&,
-                                                const Accuracy&, int);
+template std::vector<Query> lowdim_pass<float>(const Data&, const std::vector<Query>&, const Outputs&, const Accuracy&,
+                                               int);
+template std::vector<Query> lowdim_pass<double>(const Data&, const std::vector<Query>&, const Outputs&, const Accuracy&,
+                                                int);
 
 }  // namespace interp_fast

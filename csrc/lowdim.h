@@ -5,14 +5,15 @@
 
 #include <vector>
 
-#include "dense.h"
+#include "accuracy.h"
+#include "query.h"
 
 namespace interp_fast {
 
 // Fills the outputs of the queries for which these sums are enough, and returns the others. For at most kLowdim
 // dimensions.
 template <class T>
-std::vector<Query> lowdim_pass(const Data& data, const std::vector<Query>& queries, const double* u, const Outputs& out,
+std::vector<Query> lowdim_pass(const Data& data, const std::vector<Query>& queries, const Outputs& out,
                                const Accuracy& accuracy, int threads);
 
 }  // namespace interp_fast

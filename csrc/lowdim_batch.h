@@ -13,6 +13,8 @@
 #include "accuracy.h"
 #include "answer.h"
 #include "dispatch.h"
+#include "lowdim_state.h"
+#include "pool.h"
 
 namespace interp_fast {
 
@@ -22,116 +24,26 @@ constexpr int64_t kSlabRows = 2048;          // least rows of a task
 constexpr int64_t kDecodedRows = 1 << 16;    // rows decoded at a time
 constexpr int64_t kDecodeRows = 1 << 12;     // of them by a task
 constexpr ptrdiff_t kLowdimBytes = 1 << 15;  // of rows between two looks at what a query has: half of the first cache
-constexpr int kLowdimNumbers = 2 * static_cast<int>(kLowdim) + 4;
-constexpr double kAtFirst = -2 * kNever;  // no score
-constexpr double kDepth = 8;              // nats: rows of weight are not much farther below the best
-constexpr size_t kMostBest = 1024;        // rows among the best of a query as far as scores tell: more are a tie
-
-// Sums in float64, relative to a score of weight 1, laid out like those of LowdimQuery.
-struct LowdimTotal {
-  double reference = kAtFirst, sums[kLowdimNumbers] = {};
-
-  // Adds others; all are brought to the higher reference.
-  void add(double other, const double* more, ptrdiff_t d) {
-    const double higher = std::max(reference, other);
-    move(reference - higher, sums, d);
-    double moved[kLowdimNumbers];
-    std::copy(more, more + 2 * d + 4, moved);
-    move(other - higher, moved, d);
-    for (ptrdiff_t i = 0; i < 2 * d + 4; i++) sums[i] += moved[i];
-    reference = higher;
-  }
-
- private:
-  static void move(double by, double* sums, ptrdiff_t d) {
-    if (by == 0) return;
-    const double f = std::exp2(by);
-    if (f == 0) {  // also what is NaN
-      std::fill(sums, sums + 2 * d + 4, 0.0);
-      return;
-    }
-    sums[d + 3] += by * sums[0];
-    for (ptrdiff_t i = 0; i < 2 * d + 4; i++) sums[i] *= i == d + 2 ? f * f : f;
-  }
-};
-
-// h, by which squared differences become scores.
-inline double lowdim_h(const Query& query) { return 0.5 * kLog2e * query.alpha * query.alpha / query.variance; }
-
-// Whether dimension k is counted from the centre. Where rows are decoded without rounding (`direct`) that is where the
-// difference is exact in any case, all rows being close to each other and far from 0: then y has the digits of those
-// differences, too.
-inline bool centred(const Data& data, ptrdiff_t k, bool direct) {
-  return !direct || std::abs(data.center[k]) > 4 * data.max_norm * std::abs(data.unit);
-}
-
-// y = x / alpha in normal form, counted as rows are.
-inline double position(const Data& data, const Query& query, ptrdiff_t k, bool direct) {
-  const double origin = centred(data, k, direct) ? data.center[k] : data.rows.b;
-  return std::fma(-query.alpha, origin, query.x[k]) / (query.alpha * data.unit);
-}
-
-template <class T>
-LowdimQuery<T> lowdim_query(const Data& data, const Query& query, const double* u, bool direct) {
-  LowdimQuery<T> out{};
-  const double h = lowdim_h(query), d = static_cast<double>(data.rows.d);
-  double rest2 = 0, y2 = 0;
-  for (ptrdiff_t k = 0; k < data.rows.d; k++) {
-    const double y = position(data, query, k, direct);
-    out.q[k] = static_cast<T>(direct ? y : 2 * h * y);
-    const double rest = direct ? y - static_cast<double>(out.q[k]) : 0.0;
-    out.rest[k] = static_cast<T>(rest), rest2 += rest * rest, y2 += y * y;
-  }
-  double largest = 0;
-  for (ptrdiff_t k = 0; u && k < data.rows.d; k++) largest = std::max(largest, std::abs(u[k]));
-  for (ptrdiff_t k = 0; largest > 0 && k < data.rows.d; k++) out.u[k] = static_cast<T>(u[k] / largest);
-  out.h = static_cast<T>(h);
-  // Also what y and the values of bytes have been rounded by, where that is not among the roundings of products.
-  const double rounded = direct ? 2 * kRoundoff<double> * std::sqrt(y2) + std::sqrt(d) * data.value_error : 0.0;
-  out.slack = static_cast<T>(std::sqrt(h) * (std::sqrt(rest2) + rounded));
-  out.cut = static_cast<T>(kLog2e * std::min(query.cut, kUnderflow<T>) + 0.01);  // and some for the rounding of scores
-  out.best = out.reference = static_cast<T>(kAtFirst);
-  out.sparse = true;
-  return out;
-}
-
-// A score of this size and the exact one differ by half of this at most, as two of them do by all of it: a dozen or two
-// roundings, of the size of the score where it is one square, else of its terms.
-template <class T>
-double blur(const Data& data, const Query& query, const LowdimQuery<T>& state, bool direct, double score) {
-  const double unit = kRoundoff<T> + (direct ? 0.0 : data.value_error), r = data.max_norm;
-  const double roundings = static_cast<double>(2 * data.rows.d + 12) * unit;
-  const double terms = direct ? 0.0 : lowdim_h(query) * r * (2 * std::sqrt(query.x2) / query.alpha + r);
-  return 2 * (roundings * (terms + std::abs(score)) + split_error(state, static_cast<T>(-score)));
-}
-
-// What rounding y to float64, and the values of bytes, leaves out of x~, at most.
-inline double displacement(const Data& data, const Query& query) {
-  double y2 = 0;
-  for (ptrdiff_t k = 0; k < data.rows.d; k++) {
-    const double y = position(data, query, k, true);
-    y2 += y * y;
-  }
-  return query.alpha * (2 * kRoundoff<double> * std::sqrt(y2) + data.value_error);
-}
+constexpr double kDepth = 8;                 // nats: rows of weight are not much farther below the best
+constexpr size_t kMostBest = 1024;           // rows among the best of a query as far as scores tell: more are a tie
 
 template <class T>
 class LowdimBatch {
  public:
-  LowdimBatch(const Data& data, const Query* queries, int64_t count, const double* u, bool direct, const Outputs& out,
+  LowdimBatch(const Data& data, const Query* queries, int64_t count, bool direct, const Outputs& out,
               const Accuracy& accuracy, int threads)
       : data_(data),
         queries_(queries, queries + count),
-        u_(out.jvp ? u : nullptr),
         direct_(direct),
         out_(out),
         threads_(threads),
         most_(accuracy.logit),
-        model_(data, out, accuracy, u),
+        model_(data, out, accuracy),
         kernels_(typed<T>(active_kernels()).lowdim[data.rows.d - 1]),
-        sums_(out.jvp                                                 ? LowdimSums::along
-              : out.ess || out.entropy || out.variance || out.scatter ? LowdimSums::moments
-                                                                      : LowdimSums::mean),
+        places_{static_cast<int>(data.rows.d)},
+        which_(out.jvp                                                 ? LowdimSums::along
+               : out.ess || out.entropy || out.variance || out.scatter ? LowdimSums::moments
+                                                                       : LowdimSums::mean),
         excluded_(queries->excluded != nullptr),
         h_(lowdim_h(*queries)),
         form_(form_of()),
@@ -197,12 +109,11 @@ class LowdimBatch {
   };
 
   int64_t count() const { return static_cast<int64_t>(queries_.size()); }
-  const double* direction(int64_t q) const { return u_ ? u_ + queries_[q].index * data_.rows.d : nullptr; }
 
   LowdimForm form_of() const {
     const auto same = [&](const Query& query) { return lowdim_h(query) == h_; };
     const bool shared = std::all_of(queries_.begin(), queries_.end(), same);
-    return direct_ ? LowdimForm::direct : shared && sums_ == LowdimSums::mean ? LowdimForm::folded : LowdimForm::norms;
+    return direct_ ? LowdimForm::direct : shared && which_ == LowdimSums::mean ? LowdimForm::folded : LowdimForm::norms;
   }
 
   ptrdiff_t block_of() const {
@@ -243,14 +154,14 @@ class LowdimBatch {
   // Adds rows from ... last - 1 of those decoded to some queries; their blocks are number `block` and those after it.
   void add(const LowdimRows<T>& decoded, int64_t first, ptrdiff_t from, ptrdiff_t last, int64_t query, int64_t slab,
            int64_t block, Worker& worker) {
-    const auto kernel = kernels_.add[static_cast<int>(form_)][static_cast<int>(sums_)];
+    const auto kernel = kernels_.add[static_cast<int>(form_)][static_cast<int>(which_)];
     const int64_t some = std::min(kLowdimTogether, count() - query);
-    const ptrdiff_t d = data_.rows.d, width = kernels_.width, size = (2 * d + 4) * width;
+    const ptrdiff_t width = kernels_.width, size = places_.count() * width;
     LowdimQuery<T>* const mine = states_.data() + slab * count() + query;
     if (!worker.sums.get()) worker.sums = Buffer<T>(static_cast<size_t>(kLowdimTogether * size));
     std::memset(worker.sums.get(), 0, static_cast<size_t>(kLowdimTogether * size) * sizeof(T));
     for (int64_t q = 0; q < some; q++) {
-      if (first == 0) mine[q] = lowdim_query<T>(data_, queries_[query + q], direction(query + q), direct_);
+      if (first == 0) mine[q] = lowdim_query<T>(data_, queries_[query + q], direct_);
       mine[q].sums = worker.sums.get() + q * size;
       if (best_ > 0) mine[q].lanes = lanes_.get() + (slab * count() + query + q) * width;
     }
@@ -264,11 +175,7 @@ class LowdimBatch {
       for (int64_t q = 0; best_ > 0 && q < some; q++) peaks_[block * count() + query + q] = mine[q].peak;
     }
     for (int64_t q = 0; q < some; q++) {
-      double more[kLowdimNumbers] = {};
-      for (ptrdiff_t i = 0; i < 2 * d + 4; i++) {
-        for (ptrdiff_t lane = 0; lane < width; lane++) more[i] += static_cast<double>(mine[q].sums[i * width + lane]);
-      }
-      totals_[slab * count() + query + q].add(static_cast<double>(mine[q].reference), more, d);
+      totals_[slab * count() + query + q] += LowdimTotal::of(mine[q], places_.d, width);
     }
   }
 
@@ -346,23 +253,25 @@ class LowdimBatch {
     return floor;
   }
 
-  Sums total_of(const Query& query, const LowdimTotal& sums, double best) const {
+  Sums sums_of(const Query& query, const LowdimTotal& total, double best) const {
     const ptrdiff_t d = data_.rows.d;
-    const double* const s = sums.sums;
-    Sums total{sums.reference, best, s[0], s[d + 1], s[d + 2], s[d + 3], {}, {}, 0, 0, direct_, 0};
-    total.x.assign(s + 1, s + 1 + d);
-    if (u_) total.u_x.assign(s + d + 4, s + 2 * d + 4);
-    if (sums.reference <= kAtFirst) total.p = 0;  // there is no row but the excluded ones
+    Sums sums{};
+    static_cast<WeightSums&>(sums) = total.weights;
+    sums.reference = total.reference, sums.best = best;
+    sums.x.assign(total.x, total.x + d);
+    if (out_.jvp) sums.u_x.assign(total.u_x, total.u_x + d);
+    sums.about_query = direct_;
+    if (total.reference <= kAtFirst) sums.p = 0;  // there is no row but the excluded ones
     if (direct_) {
       // The score of a row is exact but for a few roundings of its size.
-      total.logit = 4 * kRoundoff<T> * (std::abs(best) / kLog2e + kDepth);
-      total.displacement = displacement(data_, query);
+      sums.logit = 4 * kRoundoff<T> * (std::abs(best) / kLog2e + kDepth);
+      sums.displacement = displacement(data_, query);
     } else {
-      total.logit = logit_error<T>(data_, query);
-      total.offset = -query.x2 / (2 * query.variance), total.displacement = query.displacement;
-      if (sums_ == LowdimSums::mean) total.p_n2 = data_.max_norm * data_.max_norm * s[0];  // at most
+      sums.logit = logit_error<T>(data_, query);
+      sums.offset = -query.x2 / (2 * query.variance), sums.displacement = query.displacement;
+      if (which_ == LowdimSums::mean) sums.p_n2 = data_.max_norm * data_.max_norm * total.weights.p;  // at most
     }
-    return total;
+    return sums;
   }
 
   // Fills the outputs of a query if its sums are enough.
@@ -373,18 +282,19 @@ class LowdimBatch {
     int64_t dead_rows = 0;
     for (int64_t slab = 0; slab < slabs_; slab++) {
       const size_t i = static_cast<size_t>(slab * count() + q);
-      all.add(totals_[i].reference, totals_[i].sums, data_.rows.d);
+      all += totals_[i];
       best = std::max(best, static_cast<double>(states_[i].best));
       dead_rows += states_[i].dead_rows;
     }
-    const Sums total = total_of(query, all, best);
+    const Sums sums = sums_of(query, all, best);
     const double dead = static_cast<double>(std::min(dead_rows, data_.rows.n));
     if (out_.dropped) out_.dropped[query.index] = std::min(1.0, dead * std::exp(-query.cut));
     if (out_.work && !query.counted) out_.work[query.index] = 1 - 0.5 * dead / static_cast<double>(data_.rows.n);
     if (excluded_) {
       const Candidates& candidates = query.excluded->candidates;
-      const AnswerInfo used = finish_exact(data_, &query, {candidates}, {total}, u_, out_, 1).front();
-      return model_.enough(query, total, used) && model_.resolved(query, candidates, used.variance);
+      const AnswerInfo info = answer_from_candidates(data_, &query, {candidates}, {sums}, out_, 1).front();
+      return model_.enough_beside(query, sums, info.remainder, info.variance) &&
+             model_.resolved(query, candidates, info.variance);
     }
     Candidates candidates;
     if (best_ > 0) {
@@ -397,32 +307,33 @@ class LowdimBatch {
         candidates.c.push_back(exact.distance2(data_.rows, row, query.x, query.alpha));
     }
     // Nor where the sums are NaN.
-    if (!(total.p > 0 && total.logit <= most_)) return false;
+    if (!(sums.p > 0 && sums.logit <= most_)) return false;
     // The displacement moves the logit of a row that is `depth` nats below 0 as if in its direction.
     const double depth = std::abs(best) / kLog2e + kDepth;
-    const double moved = total.displacement * std::sqrt(2 * depth / query.variance);
+    const double moved = sums.displacement * std::sqrt(2 * depth / query.variance);
     if (out_.off_weights() && moved > most_) return false;
-    const double error = direct_ ? total.logit + moved : INFINITY;
-    if (model_.enough(query, total, total.largest(), error)) {
-      model_.write(query, total, candidates);
+    const double error = direct_ ? sums.logit + moved : INFINITY;
+    if (model_.enough(query, sums, sums.largest(), error)) {
+      answer_from_sums(data_, query, sums, candidates, out_);
       return true;
     }
-    if (!candidates.rows.empty() && model_.dominated(query, total, total.largest())) {
-      query.excluded = std::make_shared<const Excluded>(Excluded{std::move(candidates), true});
+    if (!candidates.rows.empty() && model_.dominated(query, sums, sums.largest())) {
+      query.excluded =
+          std::make_shared<const Excluded>(Excluded{.candidates = std::move(candidates), .exact_top = true});
     }
     return false;
   }
 
   const Data& data_;
   std::vector<Query> queries_;
-  const double* const u_;  // directions, where products with the Jacobian are wanted
   const bool direct_;
   const Outputs& out_;
   const int threads_;
   const double most_;  // error of a logit
   const ErrorModel<T> model_;
   const LowdimKernels<T>& kernels_;
-  const LowdimSums sums_;
+  const LowdimPlaces places_;
+  const LowdimSums which_;  // of the sums are wanted
   const bool excluded_;
   const double h_;  // of the first query
   const LowdimForm form_;

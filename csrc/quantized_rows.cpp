@@ -2,13 +2,12 @@
 
 #include <cmath>
 
-#include "data.h"
 #include "dispatch.h"
 #include "pool.h"
 
 namespace interp_fast {
 
-void QuantizedRows::make(const Data& data, const Int8Kernels& kernels, int threads) {
+void QuantizedRows::make(const NormalRows& data, const Int8Kernels& kernels, int threads) {
   std::call_once(made_, [&] {
     if (data.rows.type != RowType::u8) return round_rows(data, kernels, threads);
     first_ = data.rows.data, stride_ = data.rows.stride;
@@ -19,7 +18,7 @@ void QuantizedRows::make(const Data& data, const Int8Kernels& kernels, int threa
   });
 }
 
-void QuantizedRows::round_rows(const Data& data, const Int8Kernels& kernels, int threads) {
+void QuantizedRows::round_rows(const NormalRows& data, const Int8Kernels& kernels, int threads) {
   const int64_t n = data.rows.n;
   const size_t d = static_cast<size_t>(data.rows.d), step = static_cast<size_t>(kernels.panel.width);
   const size_t padded = (d + step - 1) / step * step, rows = static_cast<size_t>(n);
@@ -29,7 +28,7 @@ void QuantizedRows::round_rows(const Data& data, const Int8Kernels& kernels, int
   constexpr int64_t kRows = 64;
   parallel_for((n + kRows - 1) / kRows, threads, [&](int64_t task, int) {
     std::vector<float> x(padded);
-    std::vector<double> exact(data.in_float64 ? padded : 0);
+    std::vector<double> exact(data.float64_only ? padded : 0);
     Block<float> as_row{};
     Block<double> as_exact_row{};
     as_row.chunk = as_exact_row.chunk = data.rows.d;

@@ -7,17 +7,15 @@
 #include <vector>
 
 #include "buffer.h"
-#include "kernels/kernels.h"
+#include "normal_rows.h"
 
 namespace interp_fast {
-
-struct Data;
 
 class QuantizedRows {
  public:
   // Makes the bytes where that has not been done: rows of bytes serve as they are, others are quantized in a copy.
   // Whoever filters by int8 calls this first.
-  void make(const Data& data, const Int8Kernels& kernels, int threads);
+  void make(const NormalRows& data, const Int8Kernels& kernels, int threads);
 
   float scale(int64_t row) const { return scales_.empty() ? scale_ : scales_[row]; }
   float residual(int64_t row) const { return residuals_.empty() ? 0 : residuals_[row]; }
@@ -40,7 +38,7 @@ class QuantizedRows {
   }
 
  private:
-  void round_rows(const Data& data, const Int8Kernels& kernels, int threads);
+  void round_rows(const NormalRows& data, const Int8Kernels& kernels, int threads);
 
   std::once_flag made_;
   const char* first_ = nullptr;

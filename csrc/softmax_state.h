@@ -8,22 +8,22 @@
 #include <vector>
 
 #include "candidate_list.h"
-#include "scan.h"
+#include "panels.h"
 
 namespace interp_fast {
 
 // What runs over rows, of one panel: over those of a slab in T, over all in float64.
 template <class T, class Sum>
 struct SoftmaxState {
-  Buffer<T> scores;                  // best, reference
-  Buffer<double> sums;               // as in Panel
+  Buffer<T> scores;  // best, reference
+  Buffer<WeightSums> sums;
   Buffer<Sum> x, u_x;                // sum p X, sum p <u, X> X
   std::vector<CandidateList> lists;  // one per lane, where heavy rows are wanted
   int64_t dead_rows;
 
   SoftmaxState(const Plan& plan, bool directions)
       : scores(static_cast<size_t>(2 * plan.width)),
-        sums(static_cast<size_t>(4 * plan.width)),
+        sums(static_cast<size_t>(plan.width)),
         x(static_cast<size_t>(plan.size)),
         u_x(static_cast<size_t>(directions ? plan.size : 0)) {}
 
@@ -32,7 +32,7 @@ struct SoftmaxState {
       const T never = static_cast<T>(lane < plan.lanes(panel) ? -INFINITY : kNever);
       best(lane) = reference(lane, plan) = never;
     }
-    std::fill_n(sums.get(), 4 * plan.width, 0.0);
+    std::fill_n(sums.get(), plan.width, WeightSums{});
     std::fill_n(x.get(), plan.size, Sum{});
     if (directions) std::fill_n(u_x.get(), plan.size, Sum{});
     dead_rows = 0;
@@ -63,15 +63,13 @@ void merge(SoftmaxState<T, double>& to, SoftmaxState<T, T>& from, const Plan& pl
     const T old = to.reference(lane, plan), other = from.reference(lane, plan), reference = std::max(old, other);
     to.reference(lane, plan) = reference;
     to.best(lane) = std::max(to.best(lane), from.best(lane));
-    double sums[4] = {};
-    const auto move = [&](const double* s, T origin) {  // as the kernels do it where the reference moves
-      const double up = origin == reference ? 0.0 : static_cast<double>(reference) - origin, f = std::exp2(-up);
-      sums[0] += f * s[0], sums[1] += f * s[W], sums[2] += f * f * s[2 * W];
-      if (f > 0) sums[3] += f * (s[3 * W] - up * s[0]);
+    const auto move = [&](WeightSums& sums, T origin) {
+      const double by = origin == reference ? 0.0 : static_cast<double>(origin) - reference, f = std::exp2(by);
+      rescale(sums, f, by);
       return f;
     };
-    factors[lane] = {move(to.sums.get() + lane, old), move(from.sums.get() + lane, other)};
-    for (int i = 0; i < 4; i++) to.sums[i * W + lane] = sums[i];
+    factors[lane] = {move(to.sums[lane], old), move(from.sums[lane], other)};
+    to.sums[lane] += from.sums[lane];
   }
   const auto add = [&](double* __restrict sum, const T* __restrict terms) {
     const ptrdiff_t inner = plan.gemv ? plan.ld : W;

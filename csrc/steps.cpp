@@ -47,26 +47,27 @@ void normals(uint64_t key, uint64_t first_sample, uint32_t row, int64_t n, ptrdi
   const int64_t each = samples_per_task(d);
   parallel_for((n + each - 1) / each, threads, [&](int64_t task, int) {
     const int64_t first = task * each;
-    kernel(key, first_sample + static_cast<uint64_t>(first), std::min(each, n - first), row, d, out + first * d);
+    kernel(key, first_sample + static_cast<uint64_t>(first), row, std::min(each, n - first), d, out + first * d);
   });
 }
 
-void run_steps(const RunState& state, const Data& data, const Table& table, int64_t first, int64_t last, uint64_t key,
-               uint64_t first_sample, const double* error, double cut, int threads) {
+void run_steps(const RunState& state, const Data& data, const Table& table, const Run& run, int threads) {
   const int64_t n = state.n;
   const ptrdiff_t d = data.rows.d;
   const size_t samples = static_cast<size_t>(n);
   std::vector<double> mean(samples * static_cast<size_t>(d)), alpha(samples), sigma(samples), dropped(samples);
   std::vector<double> work(samples);
-  const std::vector<double> cuts(samples, cut);
+  const std::vector<double> cuts(samples, run.cut);
   std::vector<int64_t> index(samples);
   Outputs out{};
   out.mean = mean.data(), out.index = index.data(), out.dropped = dropped.data(), out.work = work.data();
+  const QueryArrays queries = {
+      .count = n, .x = state.cur, .alpha = alpha.data(), .sigma = sigma.data(), .cut = cuts.data(), .u = nullptr};
   const NormalsKernel noise = *active_kernels().normals;
-  for (int64_t r = first; r < last; r++) {
+  for (int64_t r = run.first; r < run.last; r++) {
     std::fill(alpha.begin(), alpha.end(), table.alpha[r]);
     std::fill(sigma.begin(), sigma.end(), table.sigma[r]);
-    posterior(data, state.cur, n, alpha.data(), sigma.data(), cuts.data(), nullptr, out, threads);
+    posterior(data, queries, out, threads);
     for (size_t i = 0; i < samples; i++) {
       if (index[i] != state.index[i]) state.since[i] = r;
       state.index[i] = index[i];
@@ -77,7 +78,7 @@ void run_steps(const RunState& state, const Data& data, const Table& table, int6
     const double s2 = table.sigma[r] * table.sigma[r];
     const double pull = (table.alpha[r] * data.bandwidth) * (table.alpha[r] * data.bandwidth);
     const double keep = s2 / (s2 + pull), draw = pull > 0 ? pull / (table.alpha[r] * (s2 + pull)) : 0.0;
-    const double* const e = error ? error + r * n * d : nullptr;
+    const double* const e = run.error ? run.error + r * n * d : nullptr;
     const int64_t each = samples_per_task(d);
     parallel_for((n + each - 1) / each, threads, [&](int64_t task, int) {
       const int64_t from = task * each, to = std::min(n, from + each);
@@ -87,7 +88,8 @@ void run_steps(const RunState& state, const Data& data, const Table& table, int6
       std::vector<double> xi;
       if (table.s[r] > 0) {
         xi.resize(static_cast<size_t>((to - from) * d));
-        noise(key, first_sample + static_cast<uint64_t>(from), to - from, static_cast<uint32_t>(r), d, xi.data());
+        noise(run.key, run.first_sample + static_cast<uint64_t>(from), static_cast<uint32_t>(r), to - from, d,
+              xi.data());
       }
       advance(state, table, r, d, from, to, mean.data(), e, xi.empty() ? nullptr : xi.data());
     });

@@ -18,9 +18,14 @@ struct RunState {  // (n, d) and (n,); terms is (3, n, d) or nullptr, previous_e
   int64_t *index, *since;
 };
 
-// `error` is (R, n, d) or nullptr.
-void run_steps(const RunState& state, const Data& data, const Table& table, int64_t first, int64_t last, uint64_t key,
-               uint64_t first_sample, const double* error, double cut, int threads);
+struct Run {
+  int64_t first, last;         // rows of the table: first <= r < last
+  uint64_t key, first_sample;  // of the noise
+  const double* error;         // (R, n, d) or nullptr
+  double cut;
+};
+
+void run_steps(const RunState& state, const Data& data, const Table& table, const Run& run, int threads);
 
 // out (n, d): the standard normals of (key, first_sample + i, row, j).
 void normals(uint64_t key, uint64_t first_sample, uint32_t row, int64_t n, ptrdiff_t d, double* out, int threads);

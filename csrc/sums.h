@@ -5,18 +5,18 @@
 #include <cmath>
 #include <vector>
 
+#include "kernels/kernels.h"
+
 namespace interp_fast {
 
-constexpr double kLog2e = 1.4426950408889634074;
-
-struct Sums {
+struct Sums : WeightSums {
   double reference, best;  // the score that has weight 1; the best
-  double p, p_n2, p_p, p_score;
-  std::vector<double> x, u_x;  // sum p X, sum p <u, X> X (u divided by its largest entry)
-  double logit;                // rms error of a logit
-  double offset;               // the logit where the score is 0
-  bool about_query;            // X in these sums is counted from x / alpha, else from the centre
-  double displacement;         // of the query, in normal form: length of what rounding leaves out of it
+  std::vector<double> x,
+      u_x;              // sum p X, sum p <u, X> X (u divided by its largest entry)
+  double logit;         // rms error of a logit
+  double offset;        // the logit where the score is 0
+  bool about_query;     // X in these sums is counted from x / alpha, else from the centre
+  double displacement;  // of the query, in normal form: length of what rounding leaves out of it
 
   double largest() const { return std::exp2(best - reference) / p; }
   double second() const { return p_n2 / p; }

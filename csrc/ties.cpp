@@ -9,8 +9,6 @@
 namespace interp_fast {
 namespace {
 
-constexpr double kNoise32 = 1e-4, kNoise64 = 1e-10;  // of float32 and float64 results, in the noise prediction
-
 // A number as an unevaluated sum: what is rounded, and what that leaves out.
 struct DoubleDouble {
   double hi, lo;
@@ -42,18 +40,6 @@ DoubleDouble distance2(const double* x, double alpha, const double* row, size_t 
 }
 
 }  // namespace
-
-bool ill_conditioned(const Data& data, const Query& query, double c, double variance, bool logits) {
-  if (query.s2 == 0) return c > 0;
-  const double accuracy = data.rows.type == RowType::f64 ? kNoise64 : kNoise32;
-  const double rounding = kRoundoff<double> * c / (2 * query.s2);
-  const double deviation = query.alpha * std::sqrt(variance / query.variance);
-  return rounding * std::max(logits ? 1.0 : 0.0, deviation) > accuracy / 4;
-}
-
-double largest_error(const Data& data, double c) {
-  return static_cast<double>(data.rows.d + 16) * kRoundoff<double> * c;
-}
 
 std::vector<double> exact_differences(const Data& data, const Query& query, const std::vector<int64_t>& rows,
                                       int64_t first) {

@@ -6,18 +6,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "data.h"
-#include "scan.h"
+#include "query.h"
 
 namespace interp_fast {
-
-// Whether rounding a squared distance c may cost more than a quarter of what is promised: of the noise prediction,
-// which sees logits through the deviation of the rows (`variance`, of the posterior and in normal form), or, with
-// `logits`, of the logits themselves.
-bool ill_conditioned(const Data& data, const Query& query, double c, double variance, bool logits);
-
-// The most by which two rounded squared distances of this size may compare wrongly.
-double largest_error(const Data& data, double c);
 
 // |x - alpha x_i|^2 - |x - alpha x_first|^2 of some rows i, for the numbers as given; 0 where the two are equal to
 // twice the digits of float64.

@@ -53,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str] | None) -> int:
     try:
         arguments = _parser().parse_args(joined(sys.argv[1:] if argv is None else argv))
-        return int(arguments.command(arguments))
+        with Progress() as arguments.progress:
+            return int(arguments.command(arguments))
     except SystemExit as exc:  # --help and --version
         return int(exc.code or 0)
     except KeyboardInterrupt:
@@ -200,7 +201,7 @@ def _check(arguments: Any) -> int:
     """Compare every backend with the float64 reference: error, speed, instruction set, threads."""
     from ._check import check
 
-    result = check(arguments.backend, arguments.threads, arguments.seed, Progress())
+    result = check(arguments.backend, arguments.threads, arguments.seed, arguments.progress)
     _show(arguments, result.to_dict(), str(result))
     return OK if result.ok else FAILED
 
@@ -219,7 +220,7 @@ def _report(arguments: Any) -> int:
             backend=arguments.backend,
             threads=arguments.threads,
             seed=arguments.seed,
-            progress=Progress(),
+            progress=arguments.progress,
         )
         (folder / "report.html").write_text(report.page, encoding="utf-8")
         (folder / "report.json").write_text(to_json(report.results), encoding="utf-8")
@@ -238,10 +239,9 @@ def _sample(arguments: Any) -> int:
         data = _load(arguments, holdout="0")
         field = itf.Field(data.rows, arguments.schedule, backend=arguments.backend, threads=arguments.threads)
         steps = _SOLVERS[arguments.solver](field.schedule, arguments.steps)
-        show = Progress()
         out = itf.sample(
             field, steps, arguments.samples, rng=arguments.seed,
-            progress=lambda done, rows: show(arguments.solver, done / rows),
+            progress=lambda done, rows: arguments.progress(arguments.solver, done / rows),
         )  # fmt: skip
         assert out.index is not None
         assert out.commit_time is not None
@@ -263,14 +263,13 @@ def _audit(arguments: Any) -> int:
         raise InputError(msg)
     data = _load(arguments, holdout=arguments.holdout or "0")
     field = itf.Field(data.rows, arguments.schedule, backend=arguments.backend, threads=arguments.threads)
-    show = Progress()
     model = itf.Model(_function(Path(path), name), field.schedule, predicts=arguments.predicts)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         result = itf.audit(
             model, field, arguments.times, arguments.samples, steps=itf.ddim(field.schedule, arguments.steps),
             holdout=data.holdout, radius=arguments.radius, level=arguments.level, rng=arguments.seed,
-            progress=lambda done, of: show("audit", done / of),
+            progress=lambda done, of: arguments.progress("audit", done / of),
         )  # fmt: skip
     for warning in said:
         say(f"interp-fast: warning: {warning.message}", sys.stderr)
@@ -326,7 +325,7 @@ def _memorization(arguments: Any) -> int:
             data = _load(arguments, holdout="0", value_range=arguments.range)
             found = compare(
                 arguments.samples, data, holdout=arguments.holdout, features=features, value_range=arguments.range,
-                progress=Progress(), radius=arguments.radius, ratio=arguments.ratio, k=arguments.k or None,
+                progress=arguments.progress, radius=arguments.radius, ratio=arguments.ratio, k=arguments.k or None,
                 metric=arguments.metric, rng=arguments.seed,
             )  # fmt: skip
         if picture is not None:
@@ -372,7 +371,7 @@ def _experiments(arguments: Any) -> int:
         results = [
             itf.experiments.run(
                 name, folder, seed=arguments.seed, backend=arguments.backend, threads=arguments.threads,
-                progress=Progress(),
+                progress=arguments.progress,
             )
             for name in names
         ]  # fmt: skip
@@ -409,7 +408,7 @@ def _bench(arguments: Any) -> int:
             ratios=arguments.ratios or ((RATIOS[0], RATIOS[-1]) if arguments.quick else RATIOS),
             types=types,
             threads=arguments.threads,
-            progress=Progress(lines=True),
+            progress=arguments.progress,
             **effort,
         )
         if folder is not None:

@@ -3,8 +3,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .backends import Moments, State
+from .steps import StepTable
+
 __version__: str
 build: str
+accuracy: dict[str, dict[str, float]]
 
 _Float = npt.NDArray[np.float64]
 _Int = npt.NDArray[np.int64]
@@ -14,10 +18,7 @@ class Data:
         self,
         rows: npt.NDArray[Any],
         log_w: _Float,
-        center: _Float,
-        mean: _Float,
-        radius: float,
-        reach: float,
+        moments: Moments,
         scale: tuple[float, float] | None,
         bandwidth: float,
         low_memory: bool,
@@ -41,27 +42,11 @@ def posterior(
 def nearest(x: _Float, data: Data, alpha: float, index: _Int, squared_distance: _Float, threads: int) -> None: ...
 def normals(key: int, first_sample: int, row: int, out: _Float, threads: int) -> None: ...
 def run_steps(
-    base: _Float,
-    cur: _Float,
-    previous: _Float,
-    index: _Int,
-    since: _Int,
-    dropped: _Float,
-    work: _Float,
-    terms: _Float | None,
-    previous_error: _Float | None,
+    state: State,
     data: Data,
-    alpha: _Float,
-    sigma: _Float,
-    a: _Float,
-    b: _Float,
-    c: _Float,
-    s: _Float,
-    commit: npt.NDArray[np.bool_],
-    first: int,
-    last: int,
-    key: int,
-    first_sample: int,
+    table: StepTable,
+    rows: tuple[int, int],
+    noise: tuple[int, int],
     error: _Float | None,
     cut: float,
     threads: int,

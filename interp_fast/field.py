@@ -13,6 +13,7 @@ import numpy.typing as npt
 from . import _arrays, _random, backends
 from ._level import Level
 from ._oracle import Oracle, Point
+from ._progress import reporter
 from ._results import Record
 from ._schedule import Schedule, check_schedule
 from ._training_set import TrainingSet
@@ -106,6 +107,8 @@ class Field:
     low_memory : bool, default False
         Keep what is prepared beside the rows under 10 % of their size: no copy of them in bytes, which late times are
         screened by where the processor multiplies bytes.
+    progress : bool or callable, optional
+        Of the one pass over the data that is made here. True: a line on stderr; a callable gets (rows read, rows).
 
     Attributes
     ----------
@@ -150,6 +153,7 @@ class Field:
         threads: int | None = None,
         tol: float | None = None,
         low_memory: bool = False,
+        progress: bool | Callable[[int, int], None] | None = None,
     ) -> None:
         tol = None if tol is None else _arrays.number(tol, "tol", least=0.0)
         schedule = check_schedule(Linear() if schedule is None else schedule)
@@ -163,6 +167,7 @@ class Field:
             backend=backend,
             threads=backends.default_threads() if threads is None else _arrays.count(threads, "threads", 1),
             low_memory=bool(low_memory),
+            report=reporter(progress, "data: row"),
         )
         self._oracle = Oracle(training_set, schedule, tol)
 

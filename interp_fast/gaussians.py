@@ -15,6 +15,7 @@ from ._level import Level
 from ._oracle import Point
 from ._results import Record
 from ._schedule import Schedule, check_schedule
+from ._typing import in_kind
 from .field import Field, oracle_of
 from .model import Model
 
@@ -191,18 +192,22 @@ class GaussianMixture(Model):
 
     # The field at (x, t)
 
+    @in_kind
     def denoiser(self, x: Any, t: Any) -> Any:
         """E[x_1 | x_t = x], (M, d)."""
         return self._vector(x, t, lambda p, x, mean: mean)
 
+    @in_kind
     def velocity(self, x: Any, t: Any) -> Any:
         """alpha_dot D + sigma_dot (x - alpha D) / sigma, (M, d)."""
         return self._vector(x, t, Point.velocity, "velocity")
 
+    @in_kind
     def score(self, x: Any, t: Any) -> Any:
         """Gradient of log p_t, (M, d)."""
         return self._vector(x, t, Point.score, "score")
 
+    @in_kind
     def noise(self, x: Any, t: Any) -> Any:
         """E[z | x_t = x] = (x - alpha D) / sigma, (M, d)."""
         return self._vector(x, t, Point.noise, "noise")
@@ -225,6 +230,7 @@ class GaussianMixture(Model):
         divergence = p.divergence(self.d, variance)
         return kind(divergence[0] if single else divergence)
 
+    @in_kind
     def jvp(self, x: Any, t: Any, u: Any) -> Any:
         """The denoiser's Jacobian times ``u``: (alpha / sigma^2) C u, (M, d). Symmetric: also the vjp."""
         p, wide, single, dtype, kind = self._queries(x, t)

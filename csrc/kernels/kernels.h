@@ -13,8 +13,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "normals.h"
-
 namespace interp_fast {
 
 enum class RowType { f32, f64, u8, f16, bf16 };
@@ -35,6 +33,7 @@ constexpr int kGemvTile = 16;                     // and of this in the `gemv` k
 constexpr ptrdiff_t kGemvBlock = 16 * kGemvTile;  // most rows of a block there
 constexpr ptrdiff_t kBlock = 10 * kTile;          // most rows of a block: also the longest chain of additions over rows
 constexpr ptrdiff_t kChunk = 112;                 // longest chain of additions over dimensions
+constexpr int kRescale = 8;                       // a reference follows once the best score is this much higher
 constexpr double kNever = 1e30;                   // |X|^2 and -log_w of a row that must never count
 
 // Consecutive rows. For many queries they are decoded into cache in normal form: chunk after chunk of dimensions, so
@@ -60,17 +59,38 @@ struct Block {
   T max_norm, span;  // largest |X| and |log_w| of the rows that count
 };
 
+// Sums over rows of weights p = 2^(score - reference).
+struct WeightSums {
+  double p, p_n2, p_p, p_score;  // of p, p |X|^2, p^2, p (score - reference)
+};
+
+static inline __attribute__((always_inline)) void operator+=(WeightSums& sums, const WeightSums& more) {
+  sums.p += more.p, sums.p_n2 += more.p_n2, sums.p_p += more.p_p, sums.p_score += more.p_score;
+}
+
+// Relative to a reference that is higher by -log2 f.
+static inline __attribute__((always_inline)) void rescale(WeightSums& sums, double f, double log2_f) {
+  if (f > 0) sums.p_score += sums.p * log2_f;
+  sums.p *= f, sums.p_n2 *= f, sums.p_p *= f * f, sums.p_score *= f;
+}
+
+// What a panel knows of each of its lanes.
+template <class T>
+struct LaneFields {
+  T *h, *w;
+  // |error of a score| <= slack1 max_norm + slack2 max_norm^2 + slack3 span + slack4 residual
+  T *slack1, *slack2, *slack3, *slack4;
+  T* cut;  // blocks whose scores all lie more than this below the best are dead
+};
+
 // One panel of queries: everything is an array of `width` lanes unless it says more.
 template <class T>
-struct Panel {
+struct Panel : LaneFields<T> {
   // The queries. q is (d, width), or (width, ld) in the `gemv` kernels. In its place the int8 kernels have q8, four
   // dimensions together: (d / 4, width, 4), and what the offset of the rows comes to.
-  const T *q, *h, *w;
+  const T* q;
   const int8_t* q8;
   const int32_t* offset;
-  // |error of a score| <= slack1 max_norm + slack2 max_norm^2 + slack3 span + slack4 residual
-  const T *slack1, *slack2, *slack3, *slack4;
-  const T* cut;        // blocks whose scores all lie more than this below the best are dead
   const T* threshold;  // `scores` tells whether a row may reach it; nullptr: nobody asks
   // Of the block at hand: scores, then weights, (rows, width), or (lanes, rows) in the `gemv` kernels; their maxima;
   // whether some lane has a row whose score may reach its threshold; and the rows that got weights, of which there are
@@ -81,8 +101,7 @@ struct Panel {
   ptrdiff_t alive_rows;
   // Running: a lower bound on the best score; the score that has weight 1.
   T *best, *reference;
-  // Running sums of weights p: p, p |X|^2, p^2, p (score - reference), each `width` doubles in one (4, width) array.
-  double* sums;
+  WeightSums* sums;
   // sum p X, laid out like q.
   T* acc;
   // For Jacobian products: directions u laid out like q, scratch like s, and sum p <u, X> X.
@@ -129,6 +148,18 @@ constexpr ptrdiff_t kLowdimRows = 2048;  // most rows of a call
 enum class LowdimForm { norms, folded, direct };
 enum class LowdimSums { mean, moments, along };
 
+// Where the running sums of a query lie, of d dimensions: p, p t, p |t|^2, p^2, p (score - reference), p <u, t> t with
+// t = X or X - q - rest.
+struct LowdimPlaces {
+  int d;
+  static constexpr int p = 0, x = 1;
+  __attribute__((always_inline)) constexpr int n2() const { return d + 1; }
+  __attribute__((always_inline)) constexpr int p_p() const { return d + 2; }
+  __attribute__((always_inline)) constexpr int p_score() const { return d + 3; }
+  __attribute__((always_inline)) constexpr int along() const { return d + 4; }
+  __attribute__((always_inline)) constexpr int count() const { return 2 * d + 4; }
+};
+
 // Rows of few dimensions, dimension after dimension.
 template <class T>
 struct LowdimRows {
@@ -147,8 +178,7 @@ struct LowdimQuery {
   T best, reference;  // best score so far; the score that has weight 1; at first -2 kNever
   bool sparse;        // most rows of late are dead; at first true
   int64_t dead_rows;
-  // Running sums of weights p: p, p t, p |t|^2, p^2, p (score - reference), p <u, t> t with t = X or X - q - rest; a
-  // vector each.
+  // Running sums of weights p, a vector each: see LowdimPlaces.
   T* sums;
   T u[kLowdim];
   // Where best rows are wanted, else nullptr: the best score in each lane so far, and the best of the rows at hand.
@@ -178,8 +208,8 @@ template <class T>
 struct TypedKernels {
   // Rows first ... first + count - 1 in normal form, inverse * stored + shift[k], into x laid out as `block` says.
   void (*decode)(const Rows&, int64_t first, ptrdiff_t count, T inverse, const T* shift, const Block<T>& block, T* x);
-  PanelKernels<T> wide, narrow, gemv;
-  LowdimKernels<T> lowdim[kLowdim];  // for 1, 2 ... dimensions
+  const PanelKernels<T>*wide, *narrow, *gemv;
+  const LowdimKernels<T>* lowdim;  // for 1, 2 ... kLowdim dimensions
 };
 
 // Of a quantized query: the squares of what rounding leaves out, those of the bytes, and their products with the
@@ -213,6 +243,10 @@ struct ExactKernels {
   // delta = x_row - ref: sum += t delta, and returns |delta|^2; if u, also sum_u += t <delta, u> delta.
   double (*add)(const Rows&, int64_t row, const double* ref, double t, double* sum, const double* u, double* sum_u);
 };
+
+// out[i * d + j] = the standard normal of (key, first_sample + i, row, j) for i < n, j < d.
+using NormalsKernel = void (*)(uint64_t key, uint64_t first_sample, uint32_t row, ptrdiff_t n, ptrdiff_t d,
+                               double* out);
 
 // What the instructions can do at best; each returns the operations done. See limits-inl.h.
 struct LimitKernels {

@@ -10,8 +10,9 @@
 // weights come at once, and again if their reference was too low.
 #pragma once
 
+#include "kernels.h"
+#include "math-inl.h"
 #include "rows-inl.h"
-#include "softmax-inl.h"
 
 namespace interp_fast {
 namespace ISA {
@@ -112,7 +113,8 @@ __attribute__((noinline)) bool add_steps(const LowdimRows<T>& rows, LowdimQuery<
                                          ptrdiff_t count, Vec<T>& peaks) {
   constexpr ptrdiff_t W = kWidth<T>;
   constexpr bool kMoments = S != LowdimSums::mean, kAlong = S == LowdimSums::along;
-  constexpr int kSums = kAlong ? 2 * D + 4 : kMoments ? D + 4 : F == LowdimForm::direct ? D + 2 : D + 1;
+  constexpr LowdimPlaces at = {D};
+  constexpr int kSums = kAlong ? at.count() : kMoments ? at.along() : F == LowdimForm::direct ? at.p_p() : at.n2();
   const LowdimScore<T, D, F> score(query);
   const Vec<T> reference = fill(query.reference);
   Vec<T> highest = fill(-static_cast<T>(__builtin_inf())), sum[kSums] = {};
@@ -124,13 +126,13 @@ __attribute__((noinline)) bool add_steps(const LowdimRows<T>& rows, LowdimQuery<
       const Vec<T> whole = score(rows, n, t, n2), s = whole - reference;
       const Vec<T> p = exp2(s);
       highest = max(whole, highest);
-      sum[0] += p;
+      sum[at.p] += p;
 #pragma GCC unroll 8
-      for (int k = 0; k < D; k++) sum[1 + k] += p * t[k];
-      if (F == LowdimForm::direct || kMoments) sum[D + 1] += p * n2;
+      for (int k = 0; k < D; k++) sum[at.x + k] += p * t[k];
+      if (F == LowdimForm::direct || kMoments) sum[at.n2()] += p * n2;
       if (kMoments) {
-        sum[D + 2] += p * p;
-        sum[D + 3] += p * s;
+        sum[at.p_p()] += p * p;
+        sum[at.p_score()] += p * s;
       }
       if (kAlong) {
         Vec<T> along = query.u[0] * t[0];
@@ -138,7 +140,7 @@ __attribute__((noinline)) bool add_steps(const LowdimRows<T>& rows, LowdimQuery<
         for (int k = 1; k < D; k++) along += query.u[k] * t[k];
         along *= p;
 #pragma GCC unroll 8
-        for (int k = 0; k < D; k++) sum[D + 4 + k] += along * t[k];
+        for (int k = 0; k < D; k++) sum[at.along() + k] += along * t[k];
       }
     }
   }
@@ -154,10 +156,12 @@ void raise_reference(LowdimQuery<T>& query) {
   constexpr ptrdiff_t W = kWidth<T>;
   const Vec<T> up = fill(query.best - query.reference), f = exp2(-up);
   T* const sums = query.sums;
-  if (f[0] == 0) memset(sums, 0, (2 * D + 4) * sizeof f);  // also what is NaN
-  store(sums + (D + 3) * W, load(sums + (D + 3) * W) - up * load(sums));
-  store(sums + (D + 2) * W, f * load(sums + (D + 2) * W));
-  for (int i = 0; i < 2 * D + 4; i++) store(sums + i * W, f * load(sums + i * W));
+  constexpr LowdimPlaces at = {D};
+  if (f[0] == 0) memset(sums, 0, at.count() * sizeof f);  // also what is NaN
+  T *const p = sums + at.p * W, *const p_p = sums + at.p_p() * W, *const p_score = sums + at.p_score() * W;
+  store(p_score, load(p_score) - up * load(p));
+  store(p_p, f * load(p_p));
+  for (int i = 0; i < at.count(); i++) store(sums + i * W, f * load(sums + i * W));
   query.reference = query.best;
 }
 
@@ -246,17 +250,17 @@ ptrdiff_t find_lowdim(const LowdimRows<T>& rows, const LowdimQuery<T>& query, T 
 
 template <class T, int D>
 constexpr LowdimKernels<T> lowdim_kernels() {
-  return {kWidth<T>,
-          decode_lowdim<T, D>,
-          {{add_all_lowdim<T, D, LowdimForm::norms, LowdimSums::mean>,
-            add_all_lowdim<T, D, LowdimForm::norms, LowdimSums::moments>,
-            add_all_lowdim<T, D, LowdimForm::norms, LowdimSums::along>},
-           {add_all_lowdim<T, D, LowdimForm::folded, LowdimSums::mean>, nullptr, nullptr},
-           {add_all_lowdim<T, D, LowdimForm::direct, LowdimSums::mean>,
-            add_all_lowdim<T, D, LowdimForm::direct, LowdimSums::moments>,
-            add_all_lowdim<T, D, LowdimForm::direct, LowdimSums::along>}},
-          {find_lowdim<T, D, LowdimForm::norms>, find_lowdim<T, D, LowdimForm::folded>,
-           find_lowdim<T, D, LowdimForm::direct>}};
+  return {.width = kWidth<T>,
+          .decode = decode_lowdim<T, D>,
+          .add = {{add_all_lowdim<T, D, LowdimForm::norms, LowdimSums::mean>,
+                   add_all_lowdim<T, D, LowdimForm::norms, LowdimSums::moments>,
+                   add_all_lowdim<T, D, LowdimForm::norms, LowdimSums::along>},
+                  {add_all_lowdim<T, D, LowdimForm::folded, LowdimSums::mean>, nullptr, nullptr},
+                  {add_all_lowdim<T, D, LowdimForm::direct, LowdimSums::mean>,
+                   add_all_lowdim<T, D, LowdimForm::direct, LowdimSums::moments>,
+                   add_all_lowdim<T, D, LowdimForm::direct, LowdimSums::along>}},
+          .find = {find_lowdim<T, D, LowdimForm::norms>, find_lowdim<T, D, LowdimForm::folded>,
+                   find_lowdim<T, D, LowdimForm::direct>}};
 }
 
 }  // namespace

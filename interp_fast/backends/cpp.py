@@ -24,9 +24,7 @@ def prepare(
     low_memory: bool,
     threads: int,
 ) -> _core.Data:
-    return _core.Data(
-        rows, log_w, moments.center, moments.mean, moments.radius, moments.reach, scale, bandwidth, low_memory, threads
-    )  # fmt: skip
+    return _core.Data(rows, log_w, moments, scale, bandwidth, low_memory, threads)
 
 
 def posterior(
@@ -56,11 +54,7 @@ def run_steps(
     cut: float,
     threads: int,
 ) -> None:
-    _core.run_steps(
-        state.base, state.cur, state.previous, state.index, state.since, state.dropped, state.work, state.terms,
-        state.previous_error, data, table.alpha, table.sigma, table.A, table.B, table.C, table.S, table.commit,
-        first, last, key or 0, first_sample, error, cut, threads,
-    )  # fmt: skip
+    _core.run_steps(state, data, table, (first, last), (key or 0, first_sample), error, cut, threads)
 
 
 def nearest(x: Float, data: _core.Data, *, alpha: float, out: dict[str, Any], threads: int) -> None:

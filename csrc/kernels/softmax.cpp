@@ -6,18 +6,14 @@
 // more than `cut` below a lower bound on the best: it gets neither exponentials nor a share in the second product.
 //
 // Scores are in units of log 2 here.
-#pragma once
-
 #include "filter-inl.h"
-#include "kernels.h"
 #include "math-inl.h"
+#include "parts.h"
 #include "product-inl.h"
 
 namespace interp_fast {
 namespace ISA {
 namespace {
-
-constexpr int kRescale = 8;  // weights stay below 2^8
 
 // s = <q, X> - h |X|^2 + w log_w, and its largest value of each lane.
 template <class T, int V>
@@ -51,18 +47,14 @@ void scores(const Block<T>& block, Panel<T>* panels, int count) {
   for (int p = 0; p < count; p++) panels[p].found = reaches_threshold<T, V>(block, panels[p]);
 }
 
-// The sums of a lane, `width` numbers apart, times f: its reference moves up by -log2 f.
-IF_INLINE void rescale_sums(double* sums, ptrdiff_t width, double f) {
-  // sum p (s - r) loses that much for each p.
-  if (f > 0) sums[3 * width] += sums[0] * __builtin_log2(f);
-  sums[0] *= f, sums[width] *= f, sums[2 * width] *= f * f, sums[3 * width] *= f;
-}
-
 // Every running sum of the lanes times `factor`.
 template <class T, int V>
-void rescale(Panel<T>& panel, const T* factor) {
+void rescale_panel(Panel<T>& panel, const T* factor) {
   constexpr ptrdiff_t W = V * kWidth<T>;
-  for (int lane = 0; lane < W; lane++) rescale_sums(panel.sums + lane, W, static_cast<double>(factor[lane]));
+  for (int lane = 0; lane < W; lane++) {
+    const double f = static_cast<double>(factor[lane]);
+    rescale(panel.sums[lane], f, __builtin_log2(f));
+  }
   for (ptrdiff_t k = 0; k < panel.d; k++) {
     for (ptrdiff_t lane = 0; lane < W; lane++) {
       const T f = factor[lane];
@@ -103,11 +95,16 @@ void exponentiate(const Block<T>& block, Panel<T>& panel) {
       }
     }
   }
-  for (int i = 0; i < (Statistics ? 4 : 2); i++) {
-    for (int v = 0; v < V; v++) {
-      T part[W];
-      store(part, total[v][i]);
-      for (int lane = 0; lane < W; lane++) panel.sums[(i * V + v) * W + lane] += static_cast<double>(part[lane]);
+  for (int v = 0; v < V; v++) {
+    T part[4][W];
+    for (int i = 0; i < 4; i++) store(part[i], total[v][i]);
+    for (int lane = 0; lane < W; lane++) {
+      WeightSums& sums = panel.sums[v * W + lane];
+      sums.p += static_cast<double>(part[0][lane]);
+      sums.p_n2 += static_cast<double>(part[1][lane]);
+      if (!Statistics) continue;
+      sums.p_p += static_cast<double>(part[2][lane]);
+      sums.p_score += static_cast<double>(part[3][lane]);
     }
   }
 }
@@ -133,7 +130,7 @@ void weigh(const Block<T>& block, Panel<T>& panel, bool statistics) {
       store(factor + lane, exp2(old - now));
       store(panel.reference + lane, now);
     }
-    rescale<T, V>(panel, factor);
+    rescale_panel<T, V>(panel, factor);
   }
   statistics ? exponentiate<T, V, true>(block, panel) : exponentiate<T, V, false>(block, panel);
 }
@@ -169,9 +166,19 @@ void add_along(const Block<T>& block, Panel<T>& panel) {
 }
 
 template <class T, int V>
-constexpr PanelKernels<T> kPanelKernels = {V * kWidth<T>,     false,     false,          scores<T, V>, sum_exp<T, V>,
-                                           second_best<T, V>, add<T, V>, add_along<T, V>};
+constexpr PanelKernels<T> kPanelKernels = {.width = V * kWidth<T>,
+                                           .gemv = false,
+                                           .int8 = false,
+                                           .scores = scores<T, V>,
+                                           .sum_exp = sum_exp<T, V>,
+                                           .second_best = second_best<T, V>,
+                                           .add = add<T, V>,
+                                           .add_along = add_along<T, V>};
 
 }  // namespace
+
+const PanelKernels<float> wide_f32 = kPanelKernels<float, 2>, narrow_f32 = kPanelKernels<float, 1>;
+const PanelKernels<double> wide_f64 = kPanelKernels<double, 2>, narrow_f64 = kPanelKernels<double, 1>;
+
 }  // namespace ISA
 }  // namespace interp_fast

@@ -1,12 +1,9 @@
-// The online softmax of softmax-inl.h for a few queries: one query after another, lanes over rows.
+// The online softmax of softmax.cpp for a few queries: one query after another, lanes over rows.
 //
 // Differs in nothing but the layout, and in that a block is dead or not as a whole.
-#pragma once
-
 #include "gemv-inl.h"
-#include "kernels.h"
 #include "math-inl.h"
-#include "softmax-inl.h"
+#include "parts.h"
 
 namespace interp_fast {
 namespace ISA {
@@ -51,23 +48,11 @@ void gemv_sum_exp(const Block<T>& block, const Panel<T>& panel, T* out) {
   }
 }
 
-template <class T>
-void gemv_second_best(const Block<T>& block, const Panel<T>& panel, T* out) {
-  for (int lane = 0; lane < panel.lanes; lane++) {
-    const T* const s = panel.s + lane * block.rows;
-    T first = -static_cast<T>(__builtin_inf()), second = first;
-    for (ptrdiff_t n = 0; n < block.rows; n++) {
-      second = larger(s[n] < first ? s[n] : first, second);
-      first = larger(s[n], first);
-    }
-    out[lane] = second;
-  }
-}
-
 // Every running sum of a lane times f.
 template <class T>
 void gemv_rescale(Panel<T>& panel, int lane, T f) {
-  rescale_sums(panel.sums + lane, kWidth<T>, static_cast<double>(f));
+  const double factor = static_cast<double>(f);
+  rescale(panel.sums[lane], factor, __builtin_log2(factor));
   for (ptrdiff_t k = lane * panel.ld; k < (lane + 1) * panel.ld; k++) {
     panel.acc[k] *= f;
     if (panel.acc_u) panel.acc_u[k] *= f;
@@ -76,7 +61,7 @@ void gemv_rescale(Panel<T>& panel, int lane, T f) {
 
 template <class T, bool Statistics>
 void gemv_exponentiate(const Block<T>& block, Panel<T>& panel, int lane) {
-  constexpr int W = kWidth<T>, kSums = Statistics ? 4 : 2;
+  constexpr int W = kWidth<T>;
   T* const s = panel.s + lane * block.rows;
   const Vec<T> reference = fill(panel.reference[lane]);
   Vec<T> total[4] = {};
@@ -90,7 +75,12 @@ void gemv_exponentiate(const Block<T>& block, Panel<T>& panel, int lane) {
       total[3] += p * score;
     }
   }
-  for (int i = 0; i < kSums; i++) panel.sums[i * W + lane] += static_cast<double>(sum<T>(total[i]));
+  WeightSums& sums = panel.sums[lane];
+  sums.p += static_cast<double>(sum<T>(total[0]));
+  sums.p_n2 += static_cast<double>(sum<T>(total[1]));
+  if (!Statistics) return;
+  sums.p_p += static_cast<double>(sum<T>(total[2]));
+  sums.p_score += static_cast<double>(sum<T>(total[3]));
 }
 
 template <class T>
@@ -124,9 +114,19 @@ void gemv_add_along(const Block<T>& block, Panel<T>& panel) {
 }
 
 template <class T>
-constexpr PanelKernels<T> kGemvKernels = {
-    kWidth<T>, true, false, gemv_scores<T>, gemv_sum_exp<T>, gemv_second_best<T>, gemv_add_block<T>, gemv_add_along<T>};
+constexpr PanelKernels<T> kGemvKernels = {.width = kWidth<T>,
+                                          .gemv = true,
+                                          .int8 = false,
+                                          .scores = gemv_scores<T>,
+                                          .sum_exp = gemv_sum_exp<T>,
+                                          .second_best = nullptr,
+                                          .add = gemv_add_block<T>,
+                                          .add_along = gemv_add_along<T>};
 
 }  // namespace
+
+const PanelKernels<float> gemv_f32 = kGemvKernels<float>;
+const PanelKernels<double> gemv_f64 = kGemvKernels<double>;
+
 }  // namespace ISA
 }  // namespace interp_fast

@@ -8,11 +8,9 @@
 //     |<q, X> - scale <q8, bytes + offset>| <= |q8| |residual| + |q - q8| |X|
 //
 // (Cauchy-Schwarz), which the driver puts into slack4 and slack1. The integers are exact.
-#pragma once
-
 #include "filter-inl.h"
-#include "kernels.h"
 #include "math-inl.h"
+#include "parts.h"
 #include "product-inl.h"
 
 namespace interp_fast {
@@ -229,11 +227,21 @@ QuerySums quantize_query(const double* x, double alpha, const double* center, do
   return {sum<double>(left2), sum<double>(length2), sum<double>(along)};
 }
 
-constexpr Int8Kernels kInt8Kernels = {
-    kQueryByte,     quantize,
-    quantize_query, {2 * kWidth<float>, false, true, int8_scores<2>, nullptr, second_best<float, 2>, nullptr, nullptr},
-    int8_find<2>,   limit_int8};
-
 }  // namespace
+
+const Int8Kernels int8_kernels = {.most = kQueryByte,
+                                  .quantize = quantize,
+                                  .quantize_query = quantize_query,
+                                  .panel = {.width = 2 * kWidth<float>,
+                                            .gemv = false,
+                                            .int8 = true,
+                                            .scores = int8_scores<2>,
+                                            .sum_exp = nullptr,
+                                            .second_best = second_best<float, 2>,
+                                            .add = nullptr,
+                                            .add_along = nullptr},
+                                  .find = int8_find<2>,
+                                  .limit = limit_int8};
+
 }  // namespace ISA
 }  // namespace interp_fast

@@ -3,8 +3,7 @@
 // The value of a byte is the product and then the sum, each rounded, as NumPy has it: a value is the same number
 // wherever it is formed, and a distance to it can be exactly 0. So this file is compiled without contraction, and
 // multiply-adds are fused where that is written, on targets that have them.
-#pragma once
-
+#include "parts.h"
 #include "rows-inl.h"
 
 namespace interp_fast {
@@ -86,8 +85,8 @@ double norm2(const Rows& rows, int64_t row, double inverse, const double* shift)
   });
 }
 
-double add(const Rows& rows, int64_t row, const double* ref, double t, double* __restrict sum, const double* u,
-           double* __restrict sum_u) {
+double add_row(const Rows& rows, int64_t row, const double* ref, double t, double* __restrict sum, const double* u,
+               double* __restrict sum_u) {
   return with_row(rows, row, [&](const auto* in) {
     const auto delta = [&](ptrdiff_t k) { return value(rows, in[k]) - ref[k]; };
     if (u) {
@@ -101,8 +100,7 @@ double add(const Rows& rows, int64_t row, const double* ref, double t, double* _
 
 }  // namespace
 
-extern const ExactKernels exact_kernels;
-const ExactKernels exact_kernels = {values, distance2, norm2, add};
+const ExactKernels exact_kernels = {.values = values, .distance2 = distance2, .norm2 = norm2, .add = add_row};
 
 }  // namespace ISA
 }  // namespace interp_fast

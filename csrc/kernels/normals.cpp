@@ -4,13 +4,11 @@
 //
 // One block of four normals is one lane. kLanes blocks go through each stage together as plain loops over arrays, which
 // the compiler turns into vector code; nothing but `out` is written to memory beyond the first-level cache.
-#pragma once
-
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
-#include "normals.h"
+#include "parts.h"
 
 namespace interp_fast {
 namespace ISA {
@@ -85,7 +83,7 @@ inline void sin_cos(uint32_t word, double* sin_out, double* cos_out) {
   memcpy(cos_out, &c_bits, 8);
 }
 
-void normals(uint64_t key, uint64_t first_sample, ptrdiff_t n, uint32_t row, ptrdiff_t d, double* out) {
+void normals(uint64_t key, uint64_t first_sample, uint32_t row, ptrdiff_t n, ptrdiff_t d, double* out) {
   const ptrdiff_t blocks = (d + 3) / 4, total = n * blocks;
   ptrdiff_t sample = 0, block = 0;
   for (ptrdiff_t first = 0; first < total; first += kLanes) {
@@ -118,7 +116,6 @@ void normals(uint64_t key, uint64_t first_sample, ptrdiff_t n, uint32_t row, ptr
 
 }  // namespace
 
-extern const NormalsKernel normals_kernel;
 const NormalsKernel normals_kernel = normals;
 
 }  // namespace ISA

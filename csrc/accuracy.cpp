@@ -1,0 +1,154 @@
+#include "accuracy.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace interp_fast {
+namespace {
+
+constexpr double kMostInT = 0.5;     // next to more than this a sum of off-weights has its digits in any case
+constexpr double kAveraging = 0.25;  // largest weight for which errors of logits count as averaging out
+
+// How far the mean of rows of this variance moves with a query.
+double displaced(const Query& query, double by, double variance) {
+  return by * query.alpha * variance / query.variance;
+}
+
+}  // namespace
+
+template <class T>
+double logit_error(const Data& data, const Query& query) {
+  // Half of e n with e = u |y| / s^2 in normal form (y the query over alpha), where a query near the centre counts as
+  // one half way out; and of the stored log-weights.
+  const double a = query.alpha, r = data.max_norm;
+  if (query.variance == 0) return INFINITY;
+  const double e =
+      (kRoundoff<T> + data.value_error) * std::max(a * std::sqrt(query.x2), 0.5 * a * a * r) / query.variance;
+  return 0.5 * e * r + 0.5 * kRoundoff<T> * data.log_w_span;
+}
+
+double displaced_logit(const Data& data, const Query& query) {
+  return query.alpha * data.max_norm * query.displacement / query.variance;
+}
+
+double allowed(const Data& data, const Query& query, const Accuracy& accuracy) {
+  const double s = std::sqrt(query.variance) / query.alpha;
+  return std::min(accuracy.per_radius * data.radius, accuracy.per_deviation * s);
+}
+
+template <class T>
+bool summable(const Data& data, const Query& query, const Accuracy& accuracy) {
+  return logit_error<T>(data, query) + displaced_logit(data, query) <= accuracy.logit;
+}
+
+bool ill_conditioned(const Data& data, const Query& query, double c, double variance, bool logits) {
+  if (query.s2 == 0) return c > 0;
+  const double promised = data.rows.type == RowType::f64 ? kNoise64 : kNoise32;
+  const double rounding = kRoundoff<double> * c / (2 * query.s2);
+  const double deviation = query.alpha * std::sqrt(variance / query.variance);
+  return rounding * std::max(logits ? 1.0 : 0.0, deviation) > promised / 4;
+}
+
+double largest_error(const Data& data, double c) {
+  return static_cast<double>(data.rows.d + 16) * kRoundoff<double> * c;
+}
+
+template <class T>
+bool ErrorModel<T>::enough(const Query& query, const Sums& sums, double unsure, double error) const {
+  const double largest = sums.largest(), variance = sums.variance();
+  if (!(largest > 0) || !enough_for_mean(query, sums, unsure, variance)) return false;
+  if (off_weights() && !(1 - largest >= least_rest(error))) return false;
+  if (second_order() && !(variance >= accuracy_.variance * moment(query, sums))) return false;
+  const double known = error < sums.logit ? std::sqrt(unsure) : 1.0;
+  return out_.top == 0 || 2 * sums.logit * known * std::min(1.0, largest) <= accuracy_.top_weight;
+}
+
+template <class T>
+bool ErrorModel<T>::enough_in_t(const Query& query, const Sums& sums, double tolerated_weight) const {
+  const double largest = sums.largest();
+  return (largest <= tolerated_weight && !second_order()) || enough(query, sums, largest, INFINITY);
+}
+
+template <class T>
+bool ErrorModel<T>::enough_beside(const Query& query, const Sums& remainder, double weight, double variance) const {
+  if (weight == 0) return true;
+  if (!(weight > 0) || !enough_for_mean(query, remainder, remainder.largest() * weight, variance)) return false;
+  if (second_order() && !(variance >= weight * accuracy_.variance * moment(query, remainder))) return false;
+  return out_.top == 0 || 2 * remainder.logit * weight <= accuracy_.top_weight;
+}
+
+// The part of it that is about the mean alone, and the scatter; `variance` of the posterior.
+template <class T>
+bool ErrorModel<T>::enough_for_mean(const Query& query, const Sums& sums, double unsure, double variance) const {
+  // Errors of logits reach the mean through the deviation of the rows; where many rows share the weight they average
+  // (first order, checked against float64). The sum itself and the stored rows add their own roundings.
+  const double deviation = std::sqrt(data_.active == 1 ? 0.0 : std::min(1.0, unsure) * variance);
+  double error = (unsure > kAveraging ? 4 : 1) * sums.logit * deviation;
+  error += displaced(query, sums.displacement, variance);
+  const double rounding = rounding_of(std::sqrt(sums.second()));
+  if (mean() && !(error + rounding <= allowed(data_, query, accuracy_))) return false;
+  return !out_.scatter || error + rounding <= allowed_in_scatter();
+}
+
+template <class T>
+bool ErrorModel<T>::resolved(const Query& query, const Candidates& candidates, double variance) const {
+  double c = INFINITY;
+  for (double other : candidates.c) c = std::min(c, other);
+  const double from_center = data_.unit * data_.unit * query.x2;
+  c = c < INFINITY ? std::max(c, from_center) : from_center;
+  return !ill_conditioned(data_, query, c, variance, out_.off_weights() || out_.top > 0);
+}
+
+template <class T>
+double ErrorModel<T>::tolerated_weight(const Query& query) const {
+  const double error = logit_error<T>(data_, query), rounding = rounding_of(data_.max_norm);
+  double most = INFINITY, weight = second_order() ? kAveraging : off_weights() ? kMostInT : 1.0;
+  if (mean()) most = allowed(data_, query, accuracy_) - rounding;
+  most -= displaced(query, query.displacement, data_.max_norm * data_.max_norm);
+  if (out_.scatter) most = std::min(most, allowed_in_scatter() - rounding);
+  const double deviations = std::max(0.0, most) / (error * data_.max_norm);
+  if (deviations < 4) weight = std::min({weight, kAveraging, deviations * deviations});
+  const double top = accuracy_.top_weight / (2 * error);
+  return out_.top > 0 ? std::min(weight, top * top) : weight;
+}
+
+template <class T>
+bool ErrorModel<T>::dominated(const Query& query, const Sums& sums, double unsure) const {
+  return off_weights() && enough_for_mean(query, sums, unsure, sums.variance());
+}
+
+// Of sums over rows of this size, and of those rows.
+template <class T>
+double ErrorModel<T>::rounding_of(double size) const {
+  return 4 * kRoundoff<T> * size + std::sqrt(static_cast<double>(data_.rows.d)) * data_.value_error;
+}
+
+// What a variance has to be compared with: the largest second moment about where X is counted from, which also bounds
+// what rows beyond the cut may add. About y that is no more than exp(-cut) times some s^2 for each.
+template <class T>
+double ErrorModel<T>::moment(const Query& query, const Sums& sums) const {
+  if (!sums.about_query) return data_.max_norm * data_.max_norm;
+  return std::max(sums.second(), query.variance / (query.alpha * query.alpha));
+}
+
+// The smallest sum of off-weights that keeps its digits next to a heaviest row whose logit is off by `error`: as much
+// as rounding leaves of the smallest next to an exact one.
+template <class T>
+double ErrorModel<T>::least_rest(double error) const {
+  return std::min(kMostInT, accuracy_.rest * std::max(1.0, error / (4 * kRoundoff<T>)));
+}
+
+// What the mean may be off by, so that the scatter is as accurate as promised.
+template <class T>
+double ErrorModel<T>::allowed_in_scatter() const {
+  return accuracy_.scatter * data_.radius * data_.radius / (2 * data_.max_norm);
+}
+
+template double logit_error<float>(const Data&, const Query&);
+template double logit_error<double>(const Data&, const Query&);
+template bool summable<float>(const Data&, const Query&, const Accuracy&);
+template bool summable<double>(const Data&, const Query&, const Accuracy&);
+template class ErrorModel<float>;
+template class ErrorModel<double>;
+
+}  // namespace interp_fast

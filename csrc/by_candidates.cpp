@@ -1,0 +1,155 @@
+#include "by_candidates.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "answer.h"
+#include "int8.h"
+#include "refine.h"
+
+namespace interp_fast {
+namespace {
+
+constexpr double kDominatedCut = 3;     // nats: lighter rows are no more than others, and ...
+constexpr size_t kMostDominating = 16;  // ... so are rows with more than so many like them
+constexpr int64_t kProbe = 32;          // queries that show whether it is worth while for the others
+
+// So many of the heaviest rows decide what is asked for.
+size_t heaviest_wanted(const Data& data, const Outputs& out) {
+  return static_cast<size_t>(std::min(data.active, std::max<int64_t>(out.off_weights() ? 2 : 1, out.top)));
+}
+
+// As by_candidates, within the cut of the k-th heaviest row.
+template <class T>
+std::vector<Query> by_candidates_within(const Data& data, const std::vector<Query>& queries, const Outputs& out,
+                                        size_t k, FilterBy by, int threads) {
+  std::vector<Query> rest;
+  const double row_bytes = sizeof(CandidateList::Entry), n = static_cast<double>(data.rows.n);
+  // One float64 difference costs some three times what the row costs in a float64 sum of all, and much more than to
+  // look at it in int8.
+  const auto capacity = [&](int64_t count) {
+    const double worth = by == FilterBy::int8 ? n / 32 : n / 4 + 64;
+    const double most = std::min(worth, kListBytes / (row_bytes * static_cast<double>(count)));
+    return std::max<size_t>(256, static_cast<size_t>(most));
+  };
+  const FilterOptions options = {.k = k, .weighted = true};
+  filter_in_batches<T>(
+      data, queries, by, options, threads, capacity, [&](const Query* some, int64_t count, auto lists) {
+        std::vector<Query> kept, overflowed;
+        std::vector<CandidateList> kept_lists, overflowed_lists;
+        for (int64_t q = 0; q < count; q++) {
+          Query query = some[q];
+          if (out.work && !query.counted) out.work[query.index] = 0.5;
+          query.counted = true;
+          if (lists[q].overflowed()) {
+            overflowed.push_back(query);
+            overflowed_lists.push_back(std::move(lists[q]));
+          } else {
+            kept.push_back(query);
+            kept_lists.push_back(std::move(lists[q]));
+          }
+        }
+        if (out.off_weights()) exclude(data, overflowed.data(), overflowed_lists, true, threads);
+        append(rest, overflowed);
+        const std::vector<Candidates> candidates = refine(data, kept.data(), kept_lists, threads);
+        const std::vector<AnswerInfo> info = answer_from_candidates(data, kept.data(), candidates, {}, out, threads);
+        std::vector<Query> flat;
+        size_t copies = 0;
+        for (size_t q = 0; q < kept.size(); q++) {
+          const double left_out = static_cast<double>(data.active - info[q].rows);
+          if (out.dropped) out.dropped[kept[q].index] = std::min(1.0, left_out * std::exp(-kept[q].cut));
+          const bool all = static_cast<int64_t>(candidates[q].rows.size()) == data.active;
+          if ((out.variance || out.jvp) && info[q].copies >= k && !all && kept[q].s2 > 0) {
+            flat.push_back(kept[q]), copies = std::max(copies, info[q].copies);
+          }
+        }
+        if (flat.empty()) return;
+        // Copies of the heaviest row dominated the rows that make the variance: look beyond them.
+        const size_t beyond = std::min(static_cast<size_t>(data.active), copies + 1);
+        by_candidates_within<T>(data, flat, out, beyond, FilterBy::products_without_limit, threads);
+      });
+  return rest;
+}
+
+// Whether a query has few candidates is decided by its noise above all, so that a few tell up to where it is worth
+// while to try.
+template <class T>
+std::vector<Query> probed(const Data& data, std::vector<Query> queries, const Outputs& out, int threads) {
+  const int64_t count = static_cast<int64_t>(queries.size());
+  const size_t k = heaviest_wanted(data, out);
+  const auto noise = [](const Query& query) { return query.s2 / (query.alpha * query.alpha); };
+  std::sort(queries.begin(), queries.end(), [&](const Query& a, const Query& b) {
+    return noise(a) != noise(b) ? noise(a) < noise(b) : a.index < b.index;
+  });
+  std::vector<Query> probe, others;
+  for (int64_t q = 0; q < count; q++) {
+    const bool first = count <= 2 * kProbe || q * kProbe / count != (q + 1) * kProbe / count;
+    (first ? probe : others).push_back(queries[q]);
+  }
+  std::vector<Query> rest = by_candidates_within<T>(data, probe, out, k, FilterBy::int8, threads);
+  // Up to the noise below which most succeed; an attempt in vain costs a fraction of what one that succeeds saves.
+  double limit = -1;
+  int64_t balance = 0, best = 0;
+  for (size_t q = 0; q < probe.size(); q++) {
+    const auto same = [&](const Query& failed) { return failed.index == probe[q].index; };
+    balance += std::any_of(rest.begin(), rest.end(), same) ? -1 : 1;
+    const bool last_of_noise = q + 1 == probe.size() || noise(probe[q + 1]) > noise(probe[q]);
+    if (last_of_noise && balance > best) best = balance, limit = noise(probe[q]);
+  }
+  const auto beyond = std::partition(others.begin(), others.end(), [&](const Query& q) { return noise(q) <= limit; });
+  rest.insert(rest.end(), beyond, others.end());
+  others.erase(beyond, others.end());
+  append(rest, by_candidates_within<T>(data, others, out, k, FilterBy::int8, threads));
+  return rest;
+}
+
+}  // namespace
+
+template <class T>
+std::vector<Query> by_candidates(const Data& data, const std::vector<Query>& queries, const Outputs& out, FilterBy by,
+                                 int threads) {
+  return by_candidates_within<T>(data, queries, out, heaviest_wanted(data, out), by, threads);
+}
+
+template <class T>
+std::vector<Query> by_int8(const Data& data, const std::vector<Query>& queries, const Outputs& out, int threads) {
+  if (!int8_pays(data, static_cast<int64_t>(queries.size()))) return queries;
+  return by_candidates<T>(data, queries, out, FilterBy::int8, threads);
+}
+
+template <class T>
+std::vector<Query> by_int8_where_sharp(const Data& data, std::vector<Query> queries, const Outputs& out, int threads) {
+  std::vector<Query> rest =
+      int8_pays(data, static_cast<int64_t>(queries.size())) ? probed<T>(data, queries, out, threads) : queries;
+  for (Query& query : rest) {
+    query.regime = out.off_weights() && !query.excluded ? Regime::dominated : Regime::dense;
+  }
+  return rest;
+}
+
+std::vector<Query> exclude_heaviest(const Data& data, std::vector<Query> queries, const Outputs& out, int threads) {
+  if (!int8_pays(data, static_cast<int64_t>(queries.size()))) return queries;
+  std::vector<Query> near = queries;
+  for (Query& query : near) query.cut = std::min(query.cut, kDominatedCut);
+  const size_t k = heaviest_wanted(data, out);
+  const FilterOptions options = {.k = k,
+                                 .weighted = true,
+                                 .capacity = 1024 + 4 * k,
+                                 .trim_above = std::max(kMostDominating, 2 * k),
+                                 .bounds = false};
+  in_batches(near, kListBatch, [&](const Query* some, int64_t count) {
+    const std::vector<CandidateList> lists = filter_by_int8(data, some, count, options, threads);
+    exclude(data, queries.data() + (some - near.data()), lists, false, threads);
+  });
+  return queries;
+}
+
+#define IF_INSTANTIATE(T)                                                                                              \
+  template std::vector<Query> by_candidates<T>(const Data&, const std::vector<Query>&, const Outputs&, FilterBy, int); \
+  template std::vector<Query> by_int8<T>(const Data&, const std::vector<Query>&, const Outputs&, int);                 \
+  template std::vector<Query> by_int8_where_sharp<T>(const Data&, std::vector<Query>, const Outputs&, int);
+IF_INSTANTIATE(float)
+IF_INSTANTIATE(double)
+#undef IF_INSTANTIATE
+
+}  // namespace interp_fast

@@ -1,0 +1,29 @@
+// Queries by their candidates: the rows within the cut of the heaviest, or where off-weights count of the second, and
+// the top rows asked for; filtered, then refined. Each returns the queries with too many of them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "filter.h"
+#include "query.h"
+
+namespace interp_fast {
+
+// With T the type of the products, where these filter.
+template <class T>
+std::vector<Query> by_candidates(const Data& data, const std::vector<Query>& queries, const Outputs& out, FilterBy by,
+                                 int threads);
+
+// By int8 where that pays: where float32 does not tell logits apart, few rows count.
+template <class T>
+std::vector<Query> by_int8(const Data& data, const std::vector<Query>& queries, const Outputs& out, int threads);
+
+// By int8 up to the noise where that is likely to succeed. The rest has another regime.
+template <class T>
+std::vector<Query> by_int8_where_sharp(const Data& data, std::vector<Query> queries, const Outputs& out, int threads);
+
+// Excludes the heaviest rows as far as int8 tells; the sums will tell whether they are.
+std::vector<Query> exclude_heaviest(const Data& data, std::vector<Query> queries, const Outputs& out, int threads);
+
+}  // namespace interp_fast

@@ -1,0 +1,279 @@
+#include "filter.h"
+
+#include <cmath>
+#include <functional>
+#include <memory>
+
+#include "dispatch.h"
+#include "int8.h"
+#include "pool.h"
+#include "scan.h"
+
+namespace interp_fast {
+namespace {
+
+constexpr int64_t kFilterQueries = 128;  // of a group: there is no second product to share the cache with
+
+template <class T>
+T rounded_down(double x) {
+  const T y = static_cast<T>(x);
+  return y > x ? std::nextafter(y, static_cast<T>(-INFINITY)) : y;
+}
+
+// One worker's memory for what the int8 kernels find in a block.
+template <class T>
+struct Int8Hits {
+  Buffer<T> scores;
+  Buffer<int32_t> places;
+  explicit Int8Hits(const Plan& plan)
+      : scores(static_cast<size_t>(plan.width * plan.block_rows)),
+        places(static_cast<size_t>(plan.width * plan.block_rows)) {}
+};
+
+// As offer_block, for rows found by int8 products.
+void offer_hits(const Panel<float>& panel, const Block<float>& block, int width, int64_t first, ptrdiff_t count,
+                const Int8Hits<float>& found, CandidateList* lists, float* thresholds) {
+  for (ptrdiff_t i = 0; i < count; i++) {
+    const int32_t at = found.places[i];
+    const int row = at / width, lane = at % width;
+    if (lane >= panel.lanes || block.n2[row] == static_cast<float>(kNever)) continue;
+    const double score = found.scores[i], error = score_error_of(block, panel, lane);
+    lists[lane].raise(score - error);
+    lists[lane].add(first + row, score, score + error);
+    thresholds[lane] = rounded_down<float>(lists[lane].threshold());
+  }
+}
+
+// What the first block of each slab tells of each query.
+template <class T>
+class PilotVisitor final : public Visitor<T> {
+ public:
+  struct Slab {
+    double best[2] = {-INFINITY, -INFINITY}, sum_exp = -INFINITY;
+  };
+
+  PilotVisitor(const Panels<T>& panels, const PilotOptions& options, int threads)
+      : panels_(panels),
+        two_(options.k > 1),
+        sum_exp_(options.sum_exp),
+        slabs_(static_cast<size_t>(panels.plan.queries * panels.plan.slabs)),
+        workers_(static_cast<size_t>(threads)) {}
+
+  void begin(const Task<T>& task) override {
+    const size_t width = static_cast<size_t>(panels_.plan.width);
+    workers_[task.worker] = {Buffer<T>(width), Buffer<T>(width)};
+  }
+
+  void visit(const Task<T>& task, const Visit<T>& visit) override {
+    const Worker& mine = workers_[task.worker];
+    const PanelKernels<T>& kernels = *panels_.kernels;
+    kernels.scores(visit.block, visit.panels, visit.count);
+    for (int i = 0; i < visit.count; i++) {
+      const Panel<T>& panel = visit.panels[i];
+      if (two_) kernels.second_best(visit.block, panel, mine.second.get());
+      if (sum_exp_) kernels.sum_exp(visit.block, panel, mine.sum_exp.get());
+      for (int lane = 0; lane < panel.lanes; lane++) {
+        const int64_t q = (task.first + visit.at + i) * panels_.plan.width + lane;
+        const double peak = panel.peak[lane], error = score_error_of(visit.block, panel, lane);
+        Slab& to = slabs_[static_cast<size_t>(q * panels_.plan.slabs + task.slab)];
+        to.best[0] = peak - error;
+        if (two_) to.best[1] = static_cast<double>(mine.second[lane]) - error;
+        if (sum_exp_) to.sum_exp = peak + std::log2(static_cast<double>(mine.sum_exp[lane]));
+      }
+    }
+  }
+
+  const Slab* of_query(size_t q) const { return slabs_.data() + q * static_cast<size_t>(panels_.plan.slabs); }
+
+ private:
+  struct Worker {
+    Buffer<T> second, sum_exp;
+  };
+
+  const Panels<T>& panels_;
+  const bool two_, sum_exp_;
+  std::vector<Slab> slabs_;  // [query][slab]
+  std::vector<Worker> workers_;
+};
+
+// Keeps the candidate lists of each slab.
+template <class T>
+class FilterVisitor final : public Visitor<T> {
+ public:
+  // `int8` or, nullptr, products.
+  FilterVisitor(const Panels<T>& panels, const Int8Kernels* int8, const FilterOptions& options,
+                const std::vector<double>& bounds, int threads)
+      : panels_(panels),
+        int8_(int8),
+        options_(options),
+        bounds_(bounds),
+        lists_(static_cast<size_t>(panels.plan.slabs)),
+        workers_(static_cast<size_t>(threads)) {
+    for (auto& slab : lists_) slab.resize(static_cast<size_t>(panels.plan.queries));
+  }
+
+  void begin(const Task<T>& task) override {
+    const Plan& plan = panels_.plan;
+    Worker& mine = workers_[task.worker];
+    if (int8_ && !mine.found) mine.found = std::make_unique<Int8Hits<T>>(plan);
+    mine.thresholds = Buffer<T>(static_cast<size_t>(task.count * plan.width));
+    for (int64_t i = 0; i < task.count; i++) {
+      Panel<T>& panel = task.panels[i];
+      T* const thresholds = mine.thresholds.get() + i * plan.width;
+      panel.threshold = thresholds;
+      open_thresholds(panel, plan.width, thresholds);
+      for (int lane = 0; lane < panel.lanes; lane++) {
+        const double cut = options_.weighted ? static_cast<double>(panel.cut[lane]) : 0.0;
+        const size_t q = static_cast<size_t>((task.first + i) * plan.width + lane);
+        CandidateList& list = lists_[task.slab][q];
+        list.start({.k = options_.k, .cut = cut, .trim_above = options_.trim_above, .capacity = options_.capacity});
+        list.start_from(bounds_[q]);
+        thresholds[lane] = rounded_down<T>(list.threshold());
+      }
+    }
+  }
+
+  void visit(const Task<T>& task, const Visit<T>& visit) override {
+    const Plan& plan = panels_.plan;
+    const Worker& mine = workers_[task.worker];
+    if (!int8_) panels_.kernels->scores(visit.block, visit.panels, visit.count);
+    for (int i = 0; i < visit.count; i++) {
+      const Panel<T>& panel = visit.panels[i];
+      T* const thresholds = mine.thresholds.get() + (visit.at + i) * plan.width;
+      CandidateList* const lists = &lists_[task.slab][(task.first + visit.at + i) * plan.width];
+      if constexpr (sizeof(T) == sizeof(float)) {
+        if (int8_) {
+          const Int8Hits<float>& found = *mine.found;
+          const ptrdiff_t count = int8_->find(visit.block, panel, found.places.get(), found.scores.get());
+          offer_hits(panel, visit.block, plan.width, visit.first_row, count, found, lists, thresholds);
+          continue;
+        }
+      }
+      if (panel.found) offer_block(plan, panel, visit.block, visit.first_row, lists, thresholds);
+    }
+  }
+
+  // The lists over all n rows.
+  std::vector<CandidateList> merged(int64_t n, int threads) {
+    std::vector<CandidateList> merged = std::move(lists_[0]);
+    parallel_for(panels_.plan.queries, threads, [&](int64_t q, int) {
+      CandidateList& list = merged[q];
+      for (int64_t slab = 1; slab < panels_.plan.slabs; slab++) list.append(lists_[slab][q]);
+      list.prune();
+      if (!list.overflowed() && list.entries().size() < options_.k) list.take_all(n);
+    });
+    return merged;
+  }
+
+ private:
+  struct Worker {
+    Buffer<T> thresholds;
+    std::unique_ptr<Int8Hits<T>> found;
+  };
+
+  const Panels<T>& panels_;
+  const Int8Kernels* const int8_;
+  const FilterOptions& options_;
+  const std::vector<double>& bounds_;
+  std::vector<std::vector<CandidateList>> lists_;  // [slab][query]
+  std::vector<Worker> workers_;
+};
+
+template <class T>
+std::vector<CandidateList> filter_panels(const Data& data, const Panels<T>& panels, const Int8Kernels* int8,
+                                         const FilterOptions& options, int threads) {
+  const Pilot pilot = pilot_pass(data, panels, {.k = options.k, .weighted = options.weighted}, threads);
+  FilterVisitor<T> visitor(panels, int8, options, pilot.bounds, threads);
+  scan(data, panels, options.weighted, threads, visitor);
+  return visitor.merged(data.rows.n, threads);
+}
+
+}  // namespace
+
+template <class T>
+void offer_block(const Plan& plan, const Panel<T>& panel, const Block<T>& block, int64_t first, CandidateList* lists,
+                 T* thresholds) {
+  const ptrdiff_t step = plan.gemv ? 1 : plan.width;
+  for (int lane = 0; lane < panel.lanes; lane++) {
+    const T error = score_error_of(block, panel, lane);
+    if (panel.peak[lane] + error < thresholds[lane]) continue;
+    CandidateList& list = lists[lane];
+    if (list.k() == 1) list.raise(static_cast<double>(panel.peak[lane]) - error);
+    T limit = rounded_down<T>(list.threshold()) - error;
+    const T* score = panel.s + (plan.gemv ? lane * block.rows : lane);
+    for (ptrdiff_t row = 0; row < block.rows; row++, score += step) {
+      if (*score < limit || block.n2[row] == static_cast<T>(kNever)) continue;
+      if (list.k() > 1) list.raise(static_cast<double>(*score) - error);
+      list.add(first + row, *score, static_cast<double>(*score) + error);
+      limit = rounded_down<T>(list.threshold()) - error;
+    }
+    thresholds[lane] = rounded_down<T>(list.threshold());
+  }
+}
+
+template <class T>
+void open_thresholds(const Panel<T>& panel, int width, T* thresholds) {
+  for (int lane = 0; lane < width; lane++) {
+    thresholds[lane] = static_cast<T>(lane < panel.lanes ? -INFINITY : INFINITY);
+  }
+}
+
+template <class T>
+Pilot pilot_pass(const Data& data, const Panels<T>& panels, const PilotOptions& options, int threads) {
+  const Plan& plan = panels.plan;
+  const size_t queries = static_cast<size_t>(plan.queries), slabs = static_cast<size_t>(plan.slabs), k = options.k;
+  Pilot pilot = {.bounds = std::vector<double>(queries, -INFINITY), .sum_exp = std::vector<double>(queries, -INFINITY)};
+  const size_t taken = std::min<size_t>(k, 2);
+  if ((k > taken * slabs && !options.sum_exp) || plan.gemv || options.sample > plan.slabs) return pilot;
+  PilotVisitor<T> visitor(panels, options, threads);
+  scan(data, panels, options.weighted, threads, visitor, options.sample);
+  std::vector<double> best(taken * slabs);
+  for (size_t q = 0; q < queries; q++) {
+    const auto* const from = visitor.of_query(q);
+    double largest = -INFINITY, sum = 0;
+    for (size_t i = 0; i < slabs; i++) {
+      for (size_t j = 0; j < taken; j++) {
+        const double lower = from[i].best[j];
+        best[i * taken + j] = std::isnan(lower) ? -INFINITY : lower;
+      }
+      if (options.sum_exp) largest = std::max(largest, from[i].sum_exp);
+    }
+    if (k <= best.size()) {
+      const auto kth = best.begin() + static_cast<ptrdiff_t>(k - 1);
+      std::nth_element(best.begin(), kth, best.end(), std::greater<>());
+      pilot.bounds[q] = *kth;
+    }
+    for (size_t i = 0; largest > -INFINITY && i < slabs; i++) sum += std::exp2(from[i].sum_exp - largest);
+    pilot.sum_exp[q] = largest + std::log2(sum);
+  }
+  return pilot;
+}
+
+template <class T>
+std::vector<CandidateList> filter(const Data& data, const Query* queries, int64_t count, const FilterOptions& options,
+                                  int threads) {
+  Panels<T> panels = make_panels(data, panel_kernels<T>(count, data.rows.d), count, kFilterQueries);
+  fill_panels(panels, data, queries, {.factor = normal_factor, .weighted = options.weighted}, threads);
+  return filter_panels<T>(data, panels, nullptr, options, threads);
+}
+
+std::vector<CandidateList> filter_by_int8(const Data& data, const Query* queries, int64_t count,
+                                          const FilterOptions& options, int threads) {
+  const Int8Kernels& kernels = *active_int8();
+  data.quantized->make(data, kernels, threads);
+  Panels<float> panels = make_panels(data, kernels.panel, count, kFilterQueries);
+  const Int8Options how = {.kernels = kernels, .weighted = options.weighted, .bounds = options.bounds};
+  fill_int8_panels(panels, data, queries, how, threads);
+  return filter_panels(data, panels, &kernels, options, threads);
+}
+
+#define IF_INSTANTIATE(T)                                                                                   \
+  template void offer_block<T>(const Plan&, const Panel<T>&, const Block<T>&, int64_t, CandidateList*, T*); \
+  template void open_thresholds<T>(const Panel<T>&, int, T*);                                               \
+  template Pilot pilot_pass<T>(const Data&, const Panels<T>&, const PilotOptions&, int);                    \
+  template std::vector<CandidateList> filter<T>(const Data&, const Query*, int64_t, const FilterOptions&, int);
+IF_INSTANTIATE(float)
+IF_INSTANTIATE(double)
+#undef IF_INSTANTIATE
+
+}  // namespace interp_fast

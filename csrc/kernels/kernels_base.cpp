@@ -1,2 +1,0 @@
-#define ISA base
-#include "kernels-inl.h"

@@ -1,2 +1,0 @@
-#define ISA v3
-#include "kernels-inl.h"

@@ -1,2 +1,0 @@
-#define ISA v4
-#include "kernels-inl.h"

@@ -1,2 +1,0 @@
-#define ISA v4
-#include "normals-inl.h"

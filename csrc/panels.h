@@ -1,0 +1,113 @@
+// How a pass is cut up, and its queries side by side in the lanes of vectors, as kernels read them.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "buffer.h"
+#include "query.h"
+
+namespace interp_fast {
+
+constexpr int kGemvQueries = 8;  // up to so many the rows are read faster than a panel is filled
+
+// How a pass is cut up; from shapes alone.
+struct Plan {
+  int width;  // lanes of a panel
+  bool gemv, int8;
+  int64_t queries, panels, groups, slabs;
+  int64_t together;                 // panels that are shown a block at once
+  std::vector<int64_t> slab_begin;  // and where the last one ends
+  ptrdiff_t block_rows, chunk, ld;  // of a block: rows, dimensions of a chunk, numbers between rows of a chunk
+  ptrdiff_t size;                   // numbers of a panel's q or q8, and acc
+
+  int64_t first_panel(int64_t group) const { return panels * group / groups; }
+  int64_t group_of(int64_t panel) const { return ((panel + 1) * groups - 1) / panels; }
+  int lanes(int64_t panel) const { return static_cast<int>(std::min<int64_t>(width, queries - panel * width)); }
+};
+
+// The panels' side of a pass: one array per field of Panel, panel after panel.
+template <class T>
+struct Panels {
+  Plan plan;
+  ptrdiff_t d;
+  const PanelKernels<T>* kernels;
+  Buffer<T> q, u, lanes;
+  Buffer<int8_t> q8;
+  Buffer<int32_t> offset;
+
+  Panel<T> panel(int64_t p) const {
+    Panel<T> out{};
+    static_cast<LaneFields<T>&>(out) = lanes_of(p);
+    if (plan.int8) {
+      out.q8 = q8.get() + p * plan.size;
+      out.offset = offset.get() + p * plan.width;
+    } else {
+      out.q = q.get() + p * plan.size;
+    }
+    out.u = u.get() ? u.get() + p * plan.size : nullptr;
+    out.ld = plan.ld;
+    out.d = d;
+    out.lanes = plan.lanes(p);
+    const int64_t group = plan.group_of(p);
+    out.number = static_cast<int>(p - plan.first_panel(group));
+    out.of = static_cast<int>(plan.first_panel(group + 1) - plan.first_panel(group));
+    return out;
+  }
+  LaneFields<T> lanes_of(int64_t p) const {
+    T* field = lanes.get() + p * lane_numbers();
+    const auto next = [&] { return std::exchange(field, field + plan.width); };
+    return {.h = next(),
+            .w = next(),
+            .slack1 = next(),
+            .slack2 = next(),
+            .slack3 = next(),
+            .slack4 = next(),
+            .cut = next()};
+  }
+  ptrdiff_t lane_numbers() const { return static_cast<ptrdiff_t>(sizeof(LaneFields<T>) / sizeof(T*)) * plan.width; }
+  // Where dimension k of a lane lies in q and acc.
+  ptrdiff_t at(int lane, ptrdiff_t k) const { return plan.gemv ? lane * plan.ld + k : k * plan.width + lane; }
+};
+
+// The kernels for so many queries.
+template <class T>
+const PanelKernels<T>& panel_kernels(int64_t queries, ptrdiff_t d);
+
+// Of a slab at most so many rows.
+template <class T>
+Panels<T> make_panels(const Data& data, const PanelKernels<T>& kernels, int64_t queries, int64_t group_queries,
+                      int64_t most_rows = INT64_MAX);
+
+// The factor of (q, h, w) that keeps scores below 1 in size: nothing overflows, however far a query and however small
+// its variance.
+double normal_factor(const Query& query);
+// The one that makes scores logits, in units of log 2.
+double logit_factor(const Query& query);
+
+// What bounds the rounding of products: gamma is relative; quantization leaves |q - q8| <= `left` out of a query, and
+// |q8| <= `length` meets what it leaves out of rows.
+struct ProductErrors {
+  double gamma, left = 0, length = 0;
+};
+template <class T>
+ProductErrors product_errors(const Data& data);
+
+// The fields of a lane for a query, whose (q, h, w) have this factor; `weighted` false leaves log_w out. Without errors
+// scores pass for exact. The memory is 0 before.
+template <class T>
+void fill_lane(const LaneFields<T>& to, int lane, const Query& query, double factor, bool weighted,
+               const ProductErrors* errors);
+
+struct PanelOptions {
+  double (*factor)(const Query&);
+  bool weighted;
+  bool directions = false;  // for Jacobian products
+};
+
+template <class T>
+void fill_panels(Panels<T>& panels, const Data& data, const Query* queries, const PanelOptions& options, int threads);
+
+}  // namespace interp_fast

@@ -1,0 +1,158 @@
+#include "scan.h"
+
+#include <cmath>
+#include <cstring>
+#include <memory>
+
+#include "dispatch.h"
+#include "pool.h"
+
+namespace interp_fast {
+namespace {
+
+// One worker's memory for a pass.
+template <class T>
+struct Scratch {
+  Buffer<T> x, rows, s, su, peak;
+  Buffer<int32_t> alive;
+  Buffer<const char*> stored;
+  Buffer<uint8_t> bytes;
+  std::vector<Panel<T>> panels;  // of the group at hand
+
+  Scratch(const Plan& plan, ptrdiff_t d)
+      : x(zeros(plan.gemv || plan.int8 ? 0 : (d + plan.chunk - 1) / plan.chunk * plan.block_rows * plan.ld)),
+        rows(static_cast<size_t>(3 * plan.block_rows)),
+        s(static_cast<size_t>(plan.together * plan.block_rows * plan.width)),
+        su(static_cast<size_t>(plan.block_rows * plan.width)),
+        peak(static_cast<size_t>(plan.together * plan.width)),
+        alive(static_cast<size_t>(plan.together * plan.block_rows)),
+        stored(static_cast<size_t>(plan.block_rows)),
+        bytes(static_cast<size_t>(plan.int8 ? plan.block_rows * ((d + 3) / 4 * 4) : 0)) {}
+
+  // Panels that are shown a block at once have their own of what is about the block.
+  void open(const Panels<T>& of, int64_t group) {
+    const Plan& plan = of.plan;
+    panels.clear();
+    for (int64_t p = plan.first_panel(group); p < plan.first_panel(group + 1); p++) {
+      Panel<T> panel = of.panel(p);
+      const ptrdiff_t place = panel.number % plan.together;
+      panel.s = s.get() + place * plan.block_rows * plan.width, panel.su = su.get();
+      panel.peak = peak.get() + place * plan.width;
+      panel.alive = alive.get() + place * plan.block_rows;
+      panels.push_back(panel);
+    }
+  }
+
+ private:
+  static Buffer<T> zeros(ptrdiff_t count) {
+    Buffer<T> buffer(static_cast<size_t>(count));
+    std::memset(buffer.get(), 0, static_cast<size_t>(count) * sizeof(T));
+    return buffer;
+  }
+};
+
+// Rows first ... first + count - 1 as a block. With `weighted` rows of weight 0 are blank and never count.
+template <class T>
+Block<T> make_block(const Data& data, const Plan& plan, int64_t first, ptrdiff_t count, bool weighted,
+                    const Scratch<T>& scratch) {
+  Block<T> block{};
+  block.chunk = plan.chunk, block.chunk_stride = plan.block_rows * plan.ld, block.ld = plan.ld;
+  block.d = data.rows.d;
+  const ptrdiff_t tile = plan.gemv ? kGemvTile : kTile;
+  block.rows = (count + tile - 1) / tile * tile;
+  block.type = data.rows.type, block.inverse = static_cast<T>(data.inverse), block.shift = data.shift<T>();
+  T* const x = scratch.x.get();
+  T* const n2 = scratch.rows.get();
+  T* const log_w = n2 + plan.block_rows;
+  T* const scale = log_w + plan.block_rows;
+  const char** const stored = scratch.stored.get();
+  block.n2 = n2, block.log_w = log_w, block.scale = scale;
+  if (plan.gemv) {
+    block.stored = stored;
+  } else if (plan.int8) {
+    data.quantized->place(block, first, count, scratch.bytes.get());
+  } else {
+    block.x = x;
+    typed<T>(active_kernels()).decode(data.rows, first, count, block.inverse, block.shift, block, x);
+  }
+  const int64_t next = std::min(data.rows.n, first + count + plan.block_rows);
+  const bool even = !weighted || (data.log_w_span == 0 && data.active == data.rows.n);
+  const auto fetch = [&](const double* of_rows) {
+    for (int64_t row = first + count; row < next; row += kLine / sizeof(double)) __builtin_prefetch(of_rows + row);
+  };
+  fetch(data.n2.data());
+  if (!even) fetch(data.log_w);
+  double longest = 0, span = 0, residual = 0;
+  const char* counting = data.rows.data + data.heaviest * data.rows.stride;  // the latest row that does
+  for (ptrdiff_t i = 0; i < block.rows; i++) {
+    const int64_t row = first + i;
+    const bool blank = i >= count || (!even && data.log_w[row] == -INFINITY);
+    if (blank) {
+      n2[i] = static_cast<T>(kNever), log_w[i] = static_cast<T>(-kNever), scale[i] = 0;
+      stored[i] = counting;
+      for (ptrdiff_t k = 0; block.x && k < data.rows.d; k += plan.chunk) {
+        T* const part = x + k / plan.chunk * block.chunk_stride + i * plan.ld;
+        std::memset(part, 0, static_cast<size_t>(plan.chunk) * sizeof(T));
+      }
+      continue;
+    }
+    const double norm = data.n2[row], w = even ? 0.0 : data.log_w[row] - data.log_w_max;
+    n2[i] = static_cast<T>(norm), log_w[i] = static_cast<T>(w);
+    stored[i] = counting = data.rows.data + row * data.rows.stride;
+    longest = std::max(longest, norm), span = std::max(span, -w);
+    if (!plan.int8) continue;
+    scale[i] = static_cast<T>(data.quantized->scale(row));
+    residual = std::max<double>(residual, data.quantized->residual(row));
+  }
+  // The next block follows this one in memory; beyond the last row of all there is nothing to fetch.
+  const ptrdiff_t stride = plan.int8 ? data.quantized->stride() : data.rows.stride;
+  block.ahead = (plan.int8 ? data.quantized->row(0) : data.rows.data) + (first + count) * stride;
+  block.ahead_bytes = std::max<ptrdiff_t>(0, (next - first - count) * stride);
+  block.max_norm = static_cast<T>(1.001 * std::sqrt(longest));
+  block.span = static_cast<T>(1.001 * span);
+  block.residual = static_cast<T>(1.001 * residual);
+  return block;
+}
+
+}  // namespace
+
+template <class T>
+void scan(const Data& data, const Panels<T>& panels, bool weighted, int threads, Visitor<T>& visitor, int64_t sample) {
+  const Plan& plan = panels.plan;
+  std::vector<std::unique_ptr<Scratch<T>>> scratch(static_cast<size_t>(threads));
+  const int64_t step = std::max<int64_t>(1, sample), slabs = (plan.slabs + step - 1) / step;
+  parallel_for(plan.groups * slabs, threads, [&](int64_t number, int worker) {
+    std::unique_ptr<Scratch<T>>& memory = scratch[worker];
+    if (!memory) memory = std::make_unique<Scratch<T>>(plan, data.rows.d);
+    const int64_t group = number / slabs, slab = number % slabs * step;
+    memory->open(panels, group);
+    const Task<T> task = {.group = group,
+                          .slab = slab,
+                          .worker = worker,
+                          .first = plan.first_panel(group),
+                          .count = static_cast<int64_t>(memory->panels.size()),
+                          .panels = memory->panels.data()};
+    visitor.begin(task);
+    const int64_t begin = plan.slab_begin[slab], end = plan.slab_begin[static_cast<size_t>(slab) + 1];
+    const int64_t last = sample > 0 ? std::min<int64_t>(end, begin + plan.block_rows) : end;
+    for (int64_t first = begin; first < last; first += plan.block_rows) {
+      checkpoint();
+      const ptrdiff_t rows = std::min<int64_t>(plan.block_rows, last - first);
+      const Block<T> block = make_block(data, plan, first, rows, weighted, *memory);
+      for (int64_t at = 0; at < task.count; at += plan.together) {
+        visitor.visit(task, {.block = block,
+                             .first_row = first,
+                             .rows = rows,
+                             .at = at,
+                             .count = static_cast<int>(std::min(plan.together, task.count - at)),
+                             .panels = task.panels + at});
+      }
+    }
+    visitor.end(task);
+  });
+}
+
+template void scan<float>(const Data&, const Panels<float>&, bool, int, Visitor<float>&, int64_t);
+template void scan<double>(const Data&, const Panels<double>&, bool, int, Visitor<double>&, int64_t);
+
+}  // namespace interp_fast
