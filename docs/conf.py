@@ -25,6 +25,7 @@ html_title = f"interp_fast {version}"
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
+autodoc_mock_imports = ["torch"]
 autodoc_typehints = "none"  # the docstrings say more
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False

@@ -11,7 +11,9 @@ from typing import Any
 from . import grid, perturb, theory
 from ._random import NoiseKey
 from .auditing import Audit, audit
+from .comparing import Comparison, compare
 from .field import Field, Posterior
+from .gaussians import Gaussian, GaussianMixture
 from .losses import OptimalLoss, optimal_loss
 from .metrics import Background, Memorization, Neighbours, memorization, nearest
 from .model import Model
@@ -50,10 +52,13 @@ __all__ = [
     "Audit",
     "Background",
     "Coefficients",
+    "Comparison",
     "Custom",
     "Discrete",
     "EncoderDecoder",
     "Field",
+    "Gaussian",
+    "GaussianMixture",
     "LatentBridge",
     "Linear",
     "Memorization",
@@ -71,6 +76,7 @@ __all__ = [
     "VEGeometric",
     "VELinear",
     "audit",
+    "compare",
     "ddim",
     "ddpm",
     "euler",

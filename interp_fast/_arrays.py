@@ -39,7 +39,7 @@ Float = npt.NDArray[np.float64]
 # Copies up to this size are made silently; above it the caller is told what to do.
 _COPY_LIMIT = 1 << 27
 _BLOCK_BYTES = 1 << 24
-_BYTE_SCALE = (2.0 / 255.0, -1.0)
+BYTE_SCALE = (2.0 / 255.0, -1.0)  # values of bytes, unless another scale is given
 # Of numbers other than 0: squares of these, sums of many of them and their quotients are normal float64 numbers.
 _SMALLEST, _LARGEST = 2.0**-250, 2.0**250
 _UNIT = "Measure data, noise and queries in another unit."
@@ -234,7 +234,7 @@ def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None
         msg = f"scale belongs to uint8 data; got {name} of type {array.dtype}. Leave scale out."
         raise ValueError(msg)
     if array.dtype == np.uint8:
-        scale = _byte_scale(_BYTE_SCALE if scale is None else scale)
+        scale = _byte_scale(BYTE_SCALE if scale is None else scale)
     return array if isinstance(array, Source) else _native(array, name), scale, kind
 
 

@@ -144,7 +144,7 @@ def _problem(kind: np.dtype[Any], seed: int) -> tuple[npt.NDArray[Any], list[tup
 
 
 def _answers(
-    rows: npt.NDArray[Any], queries: list[tuple[float, Float]], backend: str, threads: int | None, seed: int
+    rows: npt.NDArray[Any], queries: list[tuple[float, Float]], backend: Any, threads: int | None, seed: int
 ) -> dict[str, Any]:
     oracle = itf.Field(rows, itf.Linear(), backend=backend, threads=threads)
     x = np.concatenate([x for _, x in queries])
@@ -192,7 +192,7 @@ def _errors(got: dict[str, Any], wanted: dict[str, Any], kind: np.dtype[Any]) ->
     return {name: float(np.max(values)) for name, values in worst.items()}
 
 
-def _timed(name: str, threads: int | None, seed: int) -> tuple[itf.Field, float]:
+def _timed(name: Any, threads: int | None, seed: int) -> tuple[itf.Field, float]:
     """The field of the timed call, and the best time of a denoiser of 64 queries on 8000 rows of 128 numbers."""
     rng = np.random.default_rng(seed)
     oracle = itf.Field(rng.standard_normal((8000, 128), np.float32), itf.Linear(), backend=name, threads=threads)

@@ -17,8 +17,9 @@ import numpy as np
 
 import interp_fast as itf
 
-from ._compare import comparable
-from ._datasets import Dataset, InputError, load
+from ._copies import background, compare, draw, table
+from ._datasets import KINDS, Dataset, InputError, load
+from ._figures import require_matplotlib
 from ._options import Parser, count, joined, schedule, shape, times, value_range
 from ._pictures import show
 from ._results import to_json
@@ -52,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str] | None) -> int:
     try:
         arguments = _parser().parse_args(joined(sys.argv[1:] if argv is None else argv))
-        return int(arguments.command(arguments))
+        with Progress() as arguments.progress:
+            return int(arguments.command(arguments))
     except SystemExit as exc:  # --help and --version
         return int(exc.code or 0)
     except KeyboardInterrupt:
@@ -103,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add("check", _check, [common])
 
-    data = "digits, fashion-mnist, a .npy, .npz or idx(.gz) file, or a folder of images"
+    data = f"digits, fashion-mnist, {KINDS}"
     report = add("report", _report, [common, training])
     report.add_argument("data", nargs="?", default="digits", metavar="DATA", help=f"{data} (default: digits)")
     report.add_argument(
@@ -136,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("--level", type=float, default=0.9, help="share to be shown (default 0.9)")
 
     memorization = add("memorization", _memorization, [basic, seeded])
-    memorization.add_argument("samples", metavar="SAMPLES", help="a .npy, .npz or idx file, or a folder of images")
+    memorization.add_argument("samples", nargs="+", metavar="SAMPLES", help=f"{KINDS}; several, e.g. of checkpoints")
     memorization.add_argument("data", metavar="DATA", help=data)
     memorization.add_argument("--data-dir", metavar="DIR", help="where the idx files of fashion-mnist are")
     memorization.add_argument("--holdout", metavar="FILE", help="rows that were not trained on")
@@ -146,6 +148,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     memorization.add_argument(
         "--ratio", type=float, default=1 / 3, help="of the distances to the nearest two rows (default 1/3)"
+    )
+    memorization.add_argument(
+        "--features", metavar="MODULE:FUNCTION", help="measure distances between features(rows), also FILE.py:FUNCTION"
+    )
+    memorization.add_argument("--metric", choices=("euclidean", "cosine"), default="euclidean")
+    memorization.add_argument(
+        "--k",
+        type=count(0),
+        default=5,
+        metavar="K",
+        help="neighbour that balls reach to (default 5; 0: none)",
+    )
+    memorization.add_argument(
+        "--out", type=Path, metavar="FILE.png", help="picture of the shares over the numbers in the names of the files"
     )
 
     experiments = add("experiments", _experiments, [common])
@@ -185,7 +201,7 @@ def _check(arguments: Any) -> int:
     """Compare every backend with the float64 reference: error, speed, instruction set, threads."""
     from ._check import check
 
-    result = check(arguments.backend, arguments.threads, arguments.seed, Progress())
+    result = check(arguments.backend, arguments.threads, arguments.seed, arguments.progress)
     _show(arguments, result.to_dict(), str(result))
     return OK if result.ok else FAILED
 
@@ -204,7 +220,7 @@ def _report(arguments: Any) -> int:
             backend=arguments.backend,
             threads=arguments.threads,
             seed=arguments.seed,
-            progress=Progress(),
+            progress=arguments.progress,
         )
         (folder / "report.html").write_text(report.page, encoding="utf-8")
         (folder / "report.json").write_text(to_json(report.results), encoding="utf-8")
@@ -223,10 +239,9 @@ def _sample(arguments: Any) -> int:
         data = _load(arguments, holdout="0")
         field = itf.Field(data.rows, arguments.schedule, backend=arguments.backend, threads=arguments.threads)
         steps = _SOLVERS[arguments.solver](field.schedule, arguments.steps)
-        show = Progress()
         out = itf.sample(
             field, steps, arguments.samples, rng=arguments.seed,
-            progress=lambda done, rows: show(arguments.solver, done / rows),
+            progress=lambda done, rows: arguments.progress(arguments.solver, done / rows),
         )  # fmt: skip
         assert out.index is not None
         assert out.commit_time is not None
@@ -248,14 +263,13 @@ def _audit(arguments: Any) -> int:
         raise InputError(msg)
     data = _load(arguments, holdout=arguments.holdout or "0")
     field = itf.Field(data.rows, arguments.schedule, backend=arguments.backend, threads=arguments.threads)
-    show = Progress()
     model = itf.Model(_function(Path(path), name), field.schedule, predicts=arguments.predicts)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         result = itf.audit(
             model, field, arguments.times, arguments.samples, steps=itf.ddim(field.schedule, arguments.steps),
             holdout=data.holdout, radius=arguments.radius, level=arguments.level, rng=arguments.seed,
-            progress=lambda done, of: show("audit", done / of),
+            progress=lambda done, of: arguments.progress("audit", done / of),
         )  # fmt: skip
     for warning in said:
         say(f"interp-fast: warning: {warning.message}", sys.stderr)
@@ -269,16 +283,6 @@ def _function(path: Path, name: str) -> Callable[..., Any]:
         msg = f"there is no file {path}."
         raise InputError(msg)
 
-    def guard(call: Callable[..., Any], *arguments: Any) -> Any:
-        try:
-            return call(*arguments)
-        except Exception as exc:
-            frames = traceback.extract_tb(exc.__traceback__)
-            lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
-            where = f" in line {lines[-1]}" if lines else ""
-            msg = f"{path}{where} raised {type(exc).__name__}: {exc}"
-            raise InputError(msg) from exc
-
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         msg = f"{path} is not a Python file: its name must end in .py."
@@ -286,32 +290,78 @@ def _function(path: Path, name: str) -> Callable[..., Any]:
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(path.resolve().parent))
     try:
-        guard(spec.loader.exec_module, module)
+        _guarded(path, spec.loader.exec_module, module)
     finally:
         sys.path.remove(str(path.resolve().parent))
     function = getattr(module, name, None)
     if not callable(function):
         msg = f"{path} has no function {name!r}."
         raise InputError(msg)
-    return functools.partial(guard, function)
+    return functools.partial(_guarded, path, function)
+
+
+def _guarded(path: Path | None, call: Callable[..., Any], *arguments: Any) -> Any:
+    """What the user's function returns; InputError with the line of ``path``, or the file and line, that failed."""
+    try:
+        return call(*arguments)
+    except Exception as exc:
+        frames = [(Path(frame.filename).resolve(), frame.lineno) for frame in traceback.extract_tb(exc.__traceback__)]
+        if path is None:
+            path = frames[-1][0]
+        lines = [line for file, line in frames if file == path.resolve()]
+        where = f" in line {lines[-1]}" if lines else ""
+        msg = f"{path}{where} raised {type(exc).__name__}: {exc}"
+        raise InputError(msg) from exc
 
 
 def _memorization(arguments: Any) -> int:
-    """Compare samples with a training set: nearest rows, share of copies, precision and recall."""
-    data = _load(arguments, holdout="0", value_range=arguments.range)
-    samples, said = comparable(arguments.samples, data, "samples", arguments.range)
-    held, more = comparable(arguments.holdout, data, "holdout", arguments.range) if arguments.holdout else (None, [])
-    said += more
-    progress = Progress()
-    progress(f"{len(samples)} samples against {len(data.rows)} rows", 0.0)
-    with warnings_as_lines():
-        result = itf.memorization(
-            samples, data.rows, holdout=held, radius=arguments.radius, ratio=arguments.ratio, rng=arguments.seed
-        )
-    progress("", 1.0)
+    """Compare samples with a training set: which are copies, near another sample, new; how well they cover it."""
+    if arguments.out is not None:
+        require_matplotlib()
+    reads = [*arguments.samples, arguments.data, arguments.holdout]
+    features = None if arguments.features is None else _features(arguments.features)
+    with nullcontext() if arguments.out is None else written(arguments.out, reads=reads) as picture:
+        with warnings_as_lines():
+            data = _load(arguments, holdout="0", value_range=arguments.range)
+            found = compare(
+                arguments.samples, data, holdout=arguments.holdout, features=features, value_range=arguments.range,
+                progress=arguments.progress, radius=arguments.radius, ratio=arguments.ratio, k=arguments.k or None,
+                metric=arguments.metric, rng=arguments.seed,
+            )  # fmt: skip
+        if picture is not None:
+            draw(found, picture)
+    said = list(dict.fromkeys(words for one in found for words in one.made_alike))
     words = [*said, f"all values {show(data.range)}", ""] if data.range else said
-    _show(arguments, result.to_dict() | {"range": data.range, "made_alike": said}, "\n".join([*words, repr(result)]))
+    each = [one.result.to_dict() | {"made_alike": one.made_alike} for one in found]
+    if len(found) == 1:
+        text = "\n".join([*words, repr(found[0].result), "", background(found[0].result)])
+        _show(arguments, each[0] | {"range": data.range}, text.rstrip())
+    else:
+        files = [{"file": one.file} | result for one, result in zip(found, each, strict=True)]
+        _show(arguments, {"range": data.range, "files": files}, "\n".join([*words, table(found)]))
     return OK
+
+
+def _features(spec: str) -> Callable[..., Any]:
+    """The function MODULE:NAME, of a module that can be imported from here, or of a file."""
+    module, colon, name = spec.rpartition(":")
+    if not colon or not module or not name:
+        msg = f"--features must be MODULE:FUNCTION or FILE.py:FUNCTION; got {spec!r}."
+        raise InputError(msg)
+    if module.endswith(".py"):
+        return _function(Path(module), name)
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        function = getattr(importlib.import_module(module), name, None)
+    except Exception as exc:
+        msg = f"--features could not import {module}: {type(exc).__name__}: {exc}"
+        raise InputError(msg) from exc
+    finally:
+        sys.path.remove(str(Path.cwd()))
+    if not callable(function):
+        msg = f"{module} has no function {name!r}."
+        raise InputError(msg)
+    return functools.partial(_guarded, None, function)
 
 
 def _experiments(arguments: Any) -> int:
@@ -321,7 +371,7 @@ def _experiments(arguments: Any) -> int:
         results = [
             itf.experiments.run(
                 name, folder, seed=arguments.seed, backend=arguments.backend, threads=arguments.threads,
-                progress=Progress(),
+                progress=arguments.progress,
             )
             for name in names
         ]  # fmt: skip
@@ -335,7 +385,6 @@ def _bench(arguments: Any) -> int:
     """Time this machine's limits, every backend and the other libraries that are installed, side by side."""
     from ._bench import QUICK, RATIOS, REGIMES, run
     from ._bench.peers import PEERS, installed
-    from ._figures import require_matplotlib
 
     sizes = QUICK if arguments.quick else REGIMES
     for name in arguments.regime or ():
@@ -359,7 +408,7 @@ def _bench(arguments: Any) -> int:
             ratios=arguments.ratios or ((RATIOS[0], RATIOS[-1]) if arguments.quick else RATIOS),
             types=types,
             threads=arguments.threads,
-            progress=Progress(lines=True),
+            progress=arguments.progress,
             **effort,
         )
         if folder is not None:

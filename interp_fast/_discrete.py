@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from . import _arrays
 from ._schedule import Schedule
+from ._typing import Betas
 
 __all__ = ["Discrete"]
 
@@ -60,7 +61,7 @@ class Discrete(Schedule):
 
     @classmethod
     def ddpm(
-        cls, kind: str = "linear", steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02
+        cls, kind: Betas = "linear", steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02
     ) -> Discrete:
         """The usual tables, abar_k = prod_{j <= k} (1 - beta_j), in float64.
 
@@ -110,6 +111,27 @@ class Discrete(Schedule):
             raise ValueError(msg)
         t = 1.0 - level / last
         return t if t.ndim else float(t)
+
+    def level_of(self, t: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """The level at each time; the inverse of :meth:`t_of` at levels, and an error between them.
+
+        Examples
+        --------
+        >>> import interp_fast as itf
+        >>> itf.Discrete.ddpm().level_of([0.0, 1.0])
+        array([999,   0])
+        """
+        time, _ = _arrays.times(t, None)
+        level, above = self._position(1.0 - time)
+        between = above != 0
+        if between.any():
+            near = self.t_of(int(np.atleast_1d(level)[np.atleast_1d(between)][0]))
+            msg = (
+                f"t must be the time of a level; got {float(time[between].flat[0])!r} next to {near!r}. Build times as "
+                "schedule.t_of(levels)."
+            )
+            raise ValueError(msg)
+        return level
 
     def __repr__(self) -> str:
         first, last = self.alphas_cumprod[[0, -1]]

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays
+from ._typing import in_kind
 
 __all__ = ["Level"]
 
@@ -33,14 +34,17 @@ class Level:
     def __repr__(self) -> str:
         return f"{self._field!r}.at(alpha={self.alpha.tolist()}, sigma={self.sigma.tolist()})"
 
+    @in_kind
     def denoiser(self, x: Any) -> Any:
         """E[x_I | x], (M, d)."""
         return self._field.denoiser(x, self)
 
+    @in_kind
     def score(self, x: Any) -> Any:
         """(alpha D - x) / sigma^2, (M, d)."""
         return self._field.score(x, self)
 
+    @in_kind
     def noise(self, x: Any) -> Any:
         """E[z | x] = (x - alpha D) / sigma, (M, d)."""
         return self._field.noise(x, self)
@@ -53,6 +57,7 @@ class Level:
         """One pass over the rows, every output; see :class:`Posterior`."""
         return self._field.posterior(x, self, top)
 
+    @in_kind
     def jvp(self, x: Any, u: Any) -> Any:
         """The denoiser's Jacobian times ``u``: (alpha / sigma^2) C u, (M, d)."""
         return self._field.jvp(x, self, u)

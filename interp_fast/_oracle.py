@@ -15,6 +15,7 @@ from ._accuracy import OFF_WEIGHT_NATS
 from ._random import NoiseKey, subkey
 from ._schedule import Schedule
 from ._training_set import TrainingSet
+from .backends.reference import smoothed
 
 __all__ = ["Form", "Oracle", "Point"]
 
@@ -46,6 +47,58 @@ class Point:
     sigma_dot: Float
     s2: Float
     rate: Float  # sigma sigma_dot + alpha alpha_dot bandwidth^2 = (dS/dt) / 2
+
+    @classmethod
+    def of(cls, schedule: Schedule, bandwidth: float, t: Any, m: int) -> Point:
+        """A time or m of them."""
+        c = schedule(t)
+        t, alpha, sigma, alpha_dot, sigma_dot = (
+            np.full(m, v, np.float64)
+            for v in (t, c.alpha, c.sigma, c.alpha_dot, c.sigma_dot)
+        )  # fmt: skip
+        _arrays.check_size(sigma, "sigma")
+        s2 = sigma**2 + (alpha * bandwidth) ** 2
+        with np.errstate(invalid="ignore"):
+            rate = sigma * sigma_dot
+        if (end := (sigma == 0) & (s2 > 0)).any():
+            # 0 * inf where sigma^2 vanishes linearly: sigma sigma_dot is continuous, so take it next to the end.
+            before = schedule(np.nextafter(t[end], 0.0))
+            rate[end] = before.sigma * before.sigma_dot
+        if bandwidth > 0:
+            with np.errstate(invalid="ignore"):  # 0 * inf where alpha^2 starts linearly; what needs the rate refuses
+                rate += alpha * alpha_dot * bandwidth**2
+        return cls(t, alpha, sigma, alpha_dot, sigma_dot, s2, rate)
+
+    @classmethod
+    def still(cls, alpha: Float, sigma: Float, bandwidth: float) -> Point:
+        """Levels (M,) at which no time passes."""
+        none = np.zeros_like(alpha)
+        s2 = sigma**2 + (alpha * bandwidth) ** 2
+        return cls(np.full_like(alpha, math.nan), alpha, sigma, none, none, s2, none)
+
+    # What follows from the posterior mean of the rows (M, d), where S > 0
+
+    def velocity(self, x: Float, mean: Float) -> Float:
+        self.forbid(~np.isfinite(self.alpha_dot), "velocity is infinite")
+        residual = x - self.alpha[:, None] * mean
+        velocity: Float = self.alpha_dot[:, None] * mean + (self.rate / self.s2)[:, None] * residual
+        return velocity
+
+    def score(self, x: Float, mean: Float) -> Float:
+        score: Float = (self.alpha[:, None] * mean - x) / self.s2[:, None]
+        return score
+
+    def noise(self, x: Float, mean: Float) -> Float:
+        noise: Float = (x - self.alpha[:, None] * mean) * (self.sigma / self.s2)[:, None]
+        return noise
+
+    def divergence(self, d: int, variance: Float) -> Float:
+        """Of the velocity, by the posterior variance (M,) of the rows."""
+        self.forbid(~np.isfinite(self.alpha_dot), "divergence is infinite")
+        # With S = sigma^2 + alpha^2 delta^2 and (dS/dt)/2 = rate; sigma rate' is written without dividing by sigma.
+        slope = self.alpha_dot * self.s2 - self.alpha * self.rate
+        divergence: Float = d * self.rate / self.s2 + self.alpha * slope * (variance / self.s2) / self.s2
+        return divergence
 
     def forbid(self, where: npt.NDArray[np.bool_], what: str) -> None:
         """ValueError naming the first time of those ``where`` something is not defined."""
@@ -83,33 +136,15 @@ class Oracle:
 
     def point(self, t: Any, m: int) -> Point:
         """The schedule at a time or at m of them."""
-        c = self.schedule(t)
-        t, alpha, sigma, alpha_dot, sigma_dot = (
-            np.full(m, v, np.float64)
-            for v in (t, c.alpha, c.sigma, c.alpha_dot, c.sigma_dot)
-        )  # fmt: skip
-        _arrays.check_size(sigma, "sigma")
-        s2 = sigma**2 + (alpha * self.bandwidth) ** 2
-        with np.errstate(invalid="ignore"):
-            rate = sigma * sigma_dot
-        if (end := (sigma == 0) & (s2 > 0)).any():
-            # 0 * inf where sigma^2 vanishes linearly: sigma sigma_dot is continuous, so take it next to the end.
-            before = self.schedule(np.nextafter(t[end], 0.0))
-            rate[end] = before.sigma * before.sigma_dot
-        if self.bandwidth > 0:
-            with np.errstate(invalid="ignore"):  # 0 * inf where alpha^2 starts linearly; what needs the rate refuses
-                rate += alpha * alpha_dot * self.bandwidth**2
-        return Point(t, alpha, sigma, alpha_dot, sigma_dot, s2, rate)
+        return Point.of(self.schedule, self.bandwidth, t, m)
 
     def still(self, alpha: Float, sigma: Float) -> Point:
         """Levels (M,) at which no time passes."""
-        none = np.zeros_like(alpha)
-        s2 = sigma**2 + (alpha * self.bandwidth) ** 2
-        return Point(np.full_like(alpha, math.nan), alpha, sigma, none, none, s2, none)
+        return Point.still(alpha, sigma, self.bandwidth)
 
     def start(self, n: int, sigma: float, source: NoiseKey) -> Float:
         """n draws of N(0, sigma^2), where trajectories start: (n, d)."""
-        z = self.training_set.normals(n, subkey(source.key, "start"), source.first_sample)
+        z = self.training_set.normals(subkey(source.key, "start"), source.first_sample, 0, n=n)
         z *= sigma
         return z
 
@@ -146,8 +181,7 @@ class Oracle:
         """D of the smoothed data, from the posterior mean."""
         if self.bandwidth == 0:
             return mean
-        smoothed: Float = self.own(p)[:, None] * mean + (p.alpha * self.bandwidth**2 / p.s2)[:, None] * x
-        return smoothed
+        return smoothed(mean, x, p.alpha[:, None], p.sigma[:, None], self.bandwidth)
 
     def own(self, p: Point) -> Float:
         """sigma^2 / S: the share of the posterior mean in D. With C that of the rows, the covariance of the smoothed

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 __all__ = [
     "SIGNED",
+    "UNSURE",
     "Pictures",
     "Range",
     "Shape",
@@ -34,6 +35,7 @@ SIGNED: Range = (-1.0, 1.0)  # what bytes become
 _RANGES: tuple[Range, ...] = ((0.0, 255.0), (0.0, 1.0), SIGNED)
 _ENOUGH = 100  # fewer values fill a range by chance
 _SHORT, BEYOND, OVERSHOOT = 0.05, 0.02, 0.25  # of the width: how far from its ends the extreme values may be
+UNSURE = "compared as they are"  # what is said when the range of one side alone is known
 _LEAST_SIDE = 4  # of what may be a picture when nothing says so
 
 
@@ -103,7 +105,7 @@ def alike(given: Pictures, data: Pictures, name: str) -> tuple[Pictures, list[st
         rows = spread(rows, given.range, data.range)
         said.append(f"{name}: values {show(given.range)}, brought to those of the data, {show(data.range)}")
     elif (given.range is None) != (data.range is None):
-        said.append(f"{name}: values {show(given.range)}, data {show(data.range)}; compared as they are")
+        said.append(f"{name}: values {show(given.range)}, data {show(data.range)}; {UNSURE}")
     return Pictures(rows, data.shape, given.range if data.range is None else data.range), said
 
 

@@ -109,14 +109,14 @@ def subkey(key: int, purpose: str) -> int:
     return int(word[0]) | int(word[1]) << 32
 
 
-def _blocks(key: int, first_sample: int, n: int, row: int, blocks: int) -> tuple[npt.NDArray[np.uint64], ...]:
+def _blocks(key: int, first_sample: int, row: int, n: int, blocks: int) -> tuple[npt.NDArray[np.uint64], ...]:
     sample = (np.arange(n, dtype=_U) + _U(first_sample))[:, None]
     return philox((np.arange(blocks, dtype=_U)[None, :], row, sample & _LOW, sample >> _HALF), key)
 
 
-def uniforms(key: int, first_sample: int, n: int, row: int = 0) -> npt.NDArray[np.float64]:
+def uniforms(key: int, first_sample: int, row: int, *, n: int) -> npt.NDArray[np.float64]:
     """One uniform on (0, 1) with 53 bits for each of n samples: (n,)."""
-    high, low, *_ = (word[:, 0] for word in _blocks(key, first_sample, n, row, 1))
+    high, low, *_ = (word[:, 0] for word in _blocks(key, first_sample, row, n, 1))
     return ((((high << _HALF) | low) >> _U(12)).astype(np.float64) + 0.5) * 2.0**-52
 
 
@@ -159,9 +159,9 @@ def _sin_cos(word: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.float64], npt
     )
 
 
-def normals(key: int, first_sample: int, n: int, row: int, d: int) -> npt.NDArray[np.float64]:
+def normals(key: int, first_sample: int, row: int, *, n: int, d: int) -> npt.NDArray[np.float64]:
     """Standard normals (n, d) float64 of samples ``first_sample`` ... ``first_sample + n - 1`` at one ``row``."""
-    words = _blocks(key, first_sample, n, row, -(-d // 4))
+    words = _blocks(key, first_sample, row, n, -(-d // 4))
     r0, r1 = np.sqrt(_minus_two_log(words[0])), np.sqrt(_minus_two_log(words[2]))
     s0, c0 = _sin_cos(words[1])
     s1, c1 = _sin_cos(words[3])

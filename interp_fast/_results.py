@@ -51,8 +51,6 @@ def _cell(value: Any) -> str:
         return ", ".join(f.name for f in fields(value))
     if isinstance(value, (float, np.floating)):
         return f"{value:.6g}"
-    if isinstance(value, tuple):
-        return "(" + ", ".join(map(_cell, value)) + ")"
     shape = getattr(value, "shape", None)
     if not shape:
         return str(value)
@@ -84,8 +82,9 @@ class Record:
 
 
 def called(function: Any) -> str:
-    """The name of a function; of a callable object that of its type."""
-    return str(getattr(function, "__name__", type(function).__name__))
+    """The name of a function; of a callable object what it says of itself, or its type."""
+    speaks = any("__repr__" in vars(kind) for kind in type(function).__mro__[:-1])
+    return str(getattr(function, "__name__", repr(function) if speaks else type(function).__name__))
 
 
 def axes(ax: Any) -> Any:

@@ -156,8 +156,8 @@ class Run:
     def _normals(self, purpose: str, r: int) -> Float:
         key, (n, d) = self._key(purpose), self.state.cur.shape
         if self.oracle is not None:
-            return self.oracle.training_set.normals(n, key, self.source.first_sample, r)
-        return _random.normals(key, self.source.first_sample, n, r, d)
+            return self.oracle.training_set.normals(key, self.source.first_sample, r, n=n)
+        return _random.normals(key, self.source.first_sample, r, n=n, d=d)
 
     def _coefficients(self, t: float) -> Coefficients:
         self._agree()

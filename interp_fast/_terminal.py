@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ._datasets import InputError, file_of
 from ._shell import say
@@ -16,20 +17,48 @@ __all__ = ["Progress", "warnings_as_lines", "written"]
 
 
 class Progress:
-    """One line on a terminal: what is being done and how far it is. Elsewhere nothing, or a line each (``lines``)."""
+    """What a command does and how far it is: a bar of tqdm on a terminal and in notebooks, nothing when piped.
 
-    def __init__(self, *, lines: bool = False) -> None:
-        self._shown, self._lines = 0, lines
+    ``progress(what, share)`` shows it, a share of 1 takes it away; so does the end of a ``with`` block.
+    """
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._what = ""
 
     def __call__(self, what: str, share: float) -> None:
-        if sys.stderr.isatty():
-            bar = "#" * round(24 * share)
-            line = f"  [{bar:<24}] {what}"
-            sys.stderr.write("\r" + line.ljust(self._shown) + ("\r" + " " * len(line) + "\r") * (share >= 1))
-            sys.stderr.flush()
-            self._shown = len(line)
-        elif self._lines and share < 1:
-            say(f"{share:4.0%}  {what}", sys.stderr)
+        if share >= 1:
+            self.close()
+            return
+        if self._bar is None:
+            self._bar = _bar()
+        if self._bar is not None:
+            self._bar.set_description_str(what, refresh=False)
+            self._bar.update(round(1000 * share) - self._bar.n)
+            if what != self._what:
+                self._bar.refresh()
+            self._what = what
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _bar() -> Any:
+    """A bar of a thousand parts; None where tqdm is not installed."""
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        return None
+    tqdm.monitor_interval = 0  # no thread of its own
+    return tqdm(total=1000, disable=None, leave=False, bar_format="  {percentage:3.0f}% |{bar:24}| {desc}")
 
 
 @contextmanager

@@ -29,9 +29,9 @@ def distance(value: float, floor: float) -> str:
     return number(value) if value > floor else f"< {floor:.0e}"
 
 
-def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells in aligned columns."""
+def columns(rows: Sequence[Sequence[str]], *, numbers: bool = False) -> str:
+    """Rows of cells in aligned columns; ``numbers``: all but the first one to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    other = str.rjust if numbers else str.ljust
+    lines = ([row[0].ljust(widths[0]), *map(other, row[1:], widths[1:])] for row in rows)
+    return "\n".join("  ".join(cells).rstrip() for cells in lines)

@@ -34,11 +34,12 @@ class TrainingSet:
         backend: str,
         threads: int,
         low_memory: bool,
+        report: Callable[[int, int], None] | None = None,
     ) -> None:
         _arrays.check_size(bandwidth, "bandwidth")
         self.rows, self.log_w, self.scale, self.kind = rows, log_w, scale, kind
         self.bandwidth, self.threads, self.low_memory = bandwidth, threads, low_memory
-        self.moments = backends.Moments.of(rows, log_w, scale)
+        self.moments = backends.Moments.of(rows, log_w, scale, report)
         self.type = _arrays.result_type(rows.dtype)
         self._open(backend)
 
@@ -53,7 +54,8 @@ class TrainingSet:
     # A copy, in this process or another, opens the backend of the same name and prepares the rows anew.
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("backend", "_lock", "_prepared")}
+        made = ("backend", "_lock", "_prepared", "memo")
+        return {name: value for name, value in vars(self).items() if name not in made}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -138,7 +140,7 @@ class TrainingSet:
         index: npt.NDArray[np.int64] = np.searchsorted(cumulative, u * cumulative[-1], side="right")
         return index
 
-    def normals(self, n: int, key: int, first_sample: int, row: int = 0) -> Float:
+    def normals(self, key: int, first_sample: int, row: int, *, n: int) -> Float:
         """Standard normals (n, d) float64 from the counter-based stream of ``key``."""
         out = np.empty((n, self.d))
         self.backend.normals(key, first_sample, row, out, threads=self.threads)

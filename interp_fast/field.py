@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,11 @@ import numpy.typing as npt
 from . import _arrays, _random, backends
 from ._level import Level
 from ._oracle import Oracle, Point
-from ._results import Record
+from ._posterior import Posterior
+from ._progress import reporter
 from ._schedule import Schedule, check_schedule
 from ._training_set import TrainingSet
+from ._typing import Backend, in_kind
 from ._weights import third_moment
 from .schedules import Linear
 
@@ -24,54 +26,6 @@ __all__ = ["Field", "Posterior"]
 Float = npt.NDArray[np.float64]
 
 _STATISTICS = ("log_norm", "ess", "entropy", "variance", "gap", "log_rest", "dropped", "work")
-
-
-@dataclass(frozen=True, repr=False, eq=False)
-class Posterior(Record):
-    """The posterior over training rows, p(row | x, t), of M queries; of a single query (d,) without the leading axis.
-
-    Attributes
-    ----------
-    mean : (M, d)
-        Posterior mean of the training rows, sum_i w_i x_i.
-    log_norm : (M,)
-        logsumexp of l_i = log w_i - |x - alpha x_i|^2 / (2 S), S = sigma^2 + alpha^2 bandwidth^2.
-    log_density : (M,)
-        log p_t(x) = log_norm - (d/2) log(2 pi S).
-    ess, entropy : (M,)
-        Effective sample size 1 / sum w^2 and entropy in nats.
-    variance : (M,)
-        Trace of the posterior covariance, sum_i w_i |x_i - mean|^2.
-    index : (M,) int64
-        The heaviest row, the lowest at ties.
-    gap : (M,)
-        Log of its weight over the runner-up's.
-    log_rest : (M,)
-        log(1 - w_max), summed over the other rows and never subtracted.
-    top_index, top_weight : (M, top)
-        The heaviest rows and their weights.
-    work : (M,)
-        Multiply-adds done, as a fraction of the dense two products.
-    dropped : (M,)
-        Bound on the posterior mass of rows left out.
-    certificate : (M,)
-        Bound on |mean - dense mean| / R from skipped work.
-    """
-
-    mean: npt.NDArray[Any]
-    log_norm: Any
-    log_density: Any
-    ess: Any
-    entropy: Any
-    variance: Any
-    index: Any
-    gap: Any
-    log_rest: Any
-    top_index: npt.NDArray[np.int64]
-    top_weight: Float
-    work: Any
-    dropped: Any
-    certificate: Any
 
 
 class Field:
@@ -105,6 +59,8 @@ class Field:
     low_memory : bool, default False
         Keep what is prepared beside the rows under 10 % of their size: no copy of them in bytes, which late times are
         screened by where the processor multiplies bytes.
+    progress : bool or callable, optional
+        Of the one pass over the data that is made here. True: a line on stderr; a callable gets (rows read, rows).
 
     Attributes
     ----------
@@ -145,10 +101,11 @@ class Field:
         weights: Any = None,
         bandwidth: float = 0.0,
         scale: tuple[float, float] | None = None,
-        backend: str = "auto",
+        backend: Backend = "auto",
         threads: int | None = None,
         tol: float | None = None,
         low_memory: bool = False,
+        progress: bool | Callable[[int, int], None] | None = None,
     ) -> None:
         tol = None if tol is None else _arrays.number(tol, "tol", least=0.0)
         schedule = check_schedule(Linear() if schedule is None else schedule)
@@ -162,6 +119,7 @@ class Field:
             backend=backend,
             threads=backends.default_threads() if threads is None else _arrays.count(threads, "threads", 1),
             low_memory=bool(low_memory),
+            report=reporter(progress, "data: row"),
         )
         self._oracle = Oracle(training_set, schedule, tol)
 
@@ -266,6 +224,7 @@ class Field:
 
     # The field at (x, t)
 
+    @in_kind
     def denoiser(self, x: Any, t: Any) -> Any:
         """E[x_1 | x_t = x], (M, d); with a bandwidth, of the smoothed data.
 
@@ -274,28 +233,20 @@ class Field:
         """
         return self._vector(x, t, "denoiser", self._oracle.smooth, at_end=True)
 
+    @in_kind
     def velocity(self, x: Any, t: Any) -> Any:
         """E[alpha_dot x_1 + sigma_dot z | x_t = x] = alpha_dot D + sigma_dot (x - alpha D) / sigma, (M, d)."""
+        return self._vector(x, t, "velocity", Point.velocity)
 
-        def formula(p: Point, x: Float, mean: Float) -> Float:
-            p.forbid(~np.isfinite(p.alpha_dot), "velocity is infinite")
-            residual = x - p.alpha[:, None] * mean
-            velocity: Float = p.alpha_dot[:, None] * mean + (p.rate / p.s2)[:, None] * residual
-            return velocity
-
-        return self._vector(x, t, "velocity", formula)
-
+    @in_kind
     def score(self, x: Any, t: Any) -> Any:
         """Gradient of log p_t: (alpha D - x) / sigma^2, (M, d)."""
-        return self._vector(
-            x, t, "score", lambda p, x, mean: (p.alpha[:, None] * mean - x) / p.s2[:, None]
-        )  # fmt: skip
+        return self._vector(x, t, "score", Point.score)
 
+    @in_kind
     def noise(self, x: Any, t: Any) -> Any:
         """E[z | x_t = x] = (x - alpha D) / sigma, (M, d)."""
-        return self._vector(
-            x, t, "noise", lambda p, x, mean: (x - p.alpha[:, None] * mean) * (p.sigma / p.s2)[:, None]
-        )  # fmt: skip
+        return self._vector(x, t, "noise", Point.noise)
 
     def log_density(self, x: Any, t: Any) -> Any:
         """log p_t(x), (M,) float64. At t = 1 without bandwidth +inf on a training row and -inf elsewhere."""
@@ -311,13 +262,10 @@ class Field:
         """
         p, wide, single, _, kind = self._queries(x, t)
         p.forbid(p.s2 == 0, "divergence does not exist where sigma = 0")
-        p.forbid(~np.isfinite(p.alpha_dot), "divergence is infinite")
-        variance = self._oracle.evaluate(p, wide, "variance")["variance"]
-        # With S = sigma^2 + alpha^2 delta^2 and (dS/dt)/2 = rate; sigma rate' is written without dividing by sigma.
-        slope = p.alpha_dot * p.s2 - p.alpha * p.rate
-        divergence = self.d * p.rate / p.s2 + p.alpha * slope * (variance / p.s2) / p.s2
+        divergence = p.divergence(self.d, self._oracle.evaluate(p, wide, "variance")["variance"])
         return kind(divergence[0] if single else divergence)
 
+    @in_kind
     def jvp(self, x: Any, t: Any, u: Any) -> Any:
         """The denoiser's Jacobian times ``u``: (alpha / sigma^2) C u, (M, d). Symmetric: also the vjp."""
         p, wide, single, _, kind = self._queries(x, t)
@@ -375,8 +323,8 @@ class Field:
         source = _random.noise_key(rng)
         key = _random.subkey(source.key, "draw")
         data = self._oracle.training_set
-        index = data.chosen(_random.uniforms(key, source.first_sample, n, row=1))
-        x = self._oracle.interpolate(point, index, data.normals(n, key, source.first_sample))
+        index = data.chosen(_random.uniforms(key, source.first_sample, 1, n=n))
+        x = self._oracle.interpolate(point, index, data.normals(key, source.first_sample, 0, n=n))
         return data.kind(self._round(x, "x")), data.kind(index)
 
     def at(self, alpha: Any, sigma: Any) -> Level:
@@ -391,7 +339,11 @@ class Field:
         """
         return Level(self, alpha, sigma)
 
-    # Private
+    # Private: what the torch modules are made of
+
+    def _point(self, t: Float) -> Point:
+        """The schedule at times (M,)."""
+        return self._oracle.point(t, len(t))
 
     def _average(self, x: Float, alpha: Float, sigma: Float) -> Float:
         """The posterior mean of the rows, unrounded, at given levels (M,)."""

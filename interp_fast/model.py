@@ -9,14 +9,36 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays
+from ._networks import Network, is_network
 from ._results import called
 from ._schedule import Schedule, check_schedule
+from ._typing import Kind, in_kind
+from .schedules import Discrete, Linear, VEGeometric, VELinear
 
 __all__ = ["Model"]
 
 Float = npt.NDArray[np.float64]
+Extras = dict[str, Any] | None
 
 _PREDICTS = ("velocity", "score", "noise", "denoiser")
+_DIFFUSERS: dict[str, Kind] = {"epsilon": "noise", "v_prediction": "denoiser", "sample": "denoiser"}
+
+
+def _named(name: str, value: Any) -> dict[str, Any]:
+    return {} if value is None else {name: value}
+
+
+def _rescaled(schedule: Schedule) -> Callable[[Float, Float], tuple[Float, Float]]:
+    """(x, t) -> (x / alpha, sigma / alpha), for networks that know x_1 + sigma z alone."""
+
+    def before(x: Float, t: Float) -> tuple[Float, Float]:
+        c = schedule(t)
+        if not c.alpha.all():
+            msg = f"t must avoid {float(t[c.alpha == 0][0])!r}: there is no data in x, and sigma / alpha is infinite."
+            raise ValueError(msg)
+        return x / c.alpha[:, None], c.sigma / c.alpha
+
+    return before
 
 
 class Model:
@@ -27,6 +49,8 @@ class Model:
     fn : callable
         ``fn(x, t)`` -> array of x's shape. It gets x (M, d) as float32 when the queries or starting points are, else
         float64, and t as a float, or (M,) when t was; tensors when the queries are. t = 0 is noise, t = 1 data.
+        A torch module gets tensors of its own type on its own device, t always as (M,), in batches, without gradients
+        and in evaluation mode. See ``from_edm`` and its siblings for networks that are called in another way.
     schedule : Schedule
         The one the model was trained with.
     predicts : {"velocity", "score", "noise", "denoiser"}
@@ -45,32 +69,158 @@ class Model:
     array([[1.5, 3. ]])
     """
 
-    def __init__(self, fn: Callable[..., Any], schedule: Schedule, predicts: str = "velocity") -> None:
+    d: int | None = None  # any: a network does not say
+
+    def __init__(self, fn: Callable[..., Any], schedule: Schedule, predicts: Kind = "velocity") -> None:
         if not callable(fn):
             msg = f"fn must be callable as fn(x, t); got {fn!r}."
             raise TypeError(msg)
         if predicts not in _PREDICTS:
             msg = f"predicts must be one of {', '.join(_PREDICTS)}; got {predicts!r}."
             raise ValueError(msg)
+        if is_network(fn):
+            fn = Network(fn, lambda net, x, t, label: net(x, t))
         self.fn, self.schedule, self.predicts = fn, check_schedule(schedule), predicts
 
     def __repr__(self) -> str:
         return f"Model({called(self.fn)}, {self.schedule!r}, predicts={self.predicts!r})"
 
+    # Networks of other packages
+
+    @classmethod
+    def from_edm(cls, net: Any, schedule: Schedule | None = None, *, extras: Extras = None, **options: Any) -> Model:
+        """D = net(x / alpha, sigma / alpha, class_labels), as EDM's networks are; default schedule VELinear(80).
+
+        Parameters
+        ----------
+        net : torch.nn.Module
+            Called with tensors of its own type on its own device, in batches, without gradients, in evaluation mode.
+        schedule : Schedule, optional
+        extras : dict, optional
+            Further arguments by name.
+        event : tuple of int, optional
+            The shape of a point. Default: what the network says of itself (here img_channels and img_resolution), else
+            flat.
+        device : optional
+            Default: that of the parameters.
+        labels : int or (M,) ints, optional
+            Handed over one-hot where the network has a ``label_dim``.
+        guidance : float, optional
+            s in f + s (f_label - f).
+        """
+        curve = check_schedule(VELinear(80.0) if schedule is None else schedule)
+        known, size = getattr(net, "label_dim", None), getattr(net, "img_resolution", None)
+        if size is not None:
+            options = {"event": (net.img_channels, size, size)} | options
+
+        def call(net: Any, x: Any, sigma: Any, label: Any) -> Any:
+            if label is not None and known:
+                label = x.new_zeros(len(x), known).scatter_(1, label[:, None], 1.0)
+            return net(x, sigma, **_named("class_labels", label), **(extras or {}))
+
+        return cls(Network(net, call, before=_rescaled(curve), **options), curve, "denoiser")
+
+    @classmethod
+    def from_flow_matching(
+        cls, net: Any, schedule: Schedule | None = None, *, extras: Extras = None, **options: Any
+    ) -> Model:
+        """v = net(x=x, t=t), as flow_matching and SiT call them; labels as ``y``; default schedule Linear.
+
+        Parameters are those of :meth:`from_edm`.
+        """
+
+        def call(net: Any, x: Any, t: Any, label: Any) -> Any:
+            return net(x=x, t=t, **_named("y", label), **(extras or {}))
+
+        return cls(Network(net, call, **options), Linear() if schedule is None else schedule)
+
+    @classmethod
+    def from_torchcfm(
+        cls, net: Any, schedule: Schedule | None = None, *, extras: Extras = None, **options: Any
+    ) -> Model:
+        """v = net(t, x), as torchcfm, torchdyn and torchdiffeq call them; labels as ``y``; default schedule Linear.
+
+        Parameters are those of :meth:`from_edm`.
+        """
+
+        def call(net: Any, x: Any, t: Any, label: Any) -> Any:
+            if type(net).__name__ == "torch_wrapper":  # of torchcfm: it repeats one time for all points
+                import torch
+
+                return net.model(torch.cat([x, t[:, None]], dim=1))
+            return net(t, x, **_named("y", label), **(extras or {}))
+
+        return cls(Network(net, call, **options), Linear() if schedule is None else schedule)
+
+    @classmethod
+    def from_diffusers(cls, unet: Any, scheduler: Any, *, extras: Extras = None, **options: Any) -> Model:
+        """``unet(x, timestep).sample`` at the levels of a scheduler, by whose config it is epsilon, v or the sample.
+
+        The schedule is ``Discrete(scheduler.alphas_cumprod)``, and the model answers at the times of its levels alone:
+        build tables from ``model.schedule.t_of(levels)``. Labels go as ``class_labels``; the event is that of the
+        network's config. Parameters are those of :meth:`from_edm`.
+        """
+        curve = Discrete(scheduler.alphas_cumprod)
+        kind = getattr(scheduler.config, "prediction_type", "epsilon")
+        if kind not in _DIFFUSERS:
+            msg = f"scheduler must predict one of {', '.join(_DIFFUSERS)}; got {kind!r}."
+            raise ValueError(msg)
+        config = getattr(unet, "config", None)
+        size, channels = getattr(config, "sample_size", None), getattr(config, "in_channels", None)
+        if size is not None and channels is not None:
+            options = {"event": (channels, *((size, size) if isinstance(size, int) else size))} | options
+
+        def call(net: Any, x: Any, level: Any, label: Any) -> Any:
+            answer = net(x, level, **_named("class_labels", label), **(extras or {}))
+            return answer[0] if isinstance(answer, tuple) else getattr(answer, "sample", answer)
+
+        def of_v(v: Any, x: Any, t: Any) -> Any:
+            c = curve(t[:, None])
+            return c.alpha * x - c.sigma * v
+
+        after = of_v if kind == "v_prediction" else None
+        network = Network(unet, call, before=lambda x, t: (x, curve.level_of(t)), after=after, **options)
+        return cls(network, curve, _DIFFUSERS[kind])
+
+    @classmethod
+    def from_smalldiffusion(cls, net: Any, schedule: Any, *, extras: Extras = None, **options: Any) -> Model:
+        """eps = net(x / alpha, sigma / alpha, cond), as smalldiffusion's networks are; labels as ``cond``.
+
+        ``schedule`` is one of this package, or theirs, which becomes ``VEGeometric`` between its ends. The event is the
+        network's ``input_dims``. Parameters are those of :meth:`from_edm`.
+        """
+        if hasattr(schedule, "sigmas"):
+            schedule = VEGeometric(float(min(schedule.sigmas)), float(max(schedule.sigmas)))
+        curve = check_schedule(schedule)
+        if (dims := getattr(net, "input_dims", None)) is not None:
+            options = {"event": tuple(dims)} | options
+        null = getattr(getattr(net, "cond_embed", None), "null_cond", None)
+
+        def call(net: Any, x: Any, sigma: Any, label: Any) -> Any:
+            if label is None and null is not None:
+                label = sigma.new_full((len(x),), null).long()
+            return net(x, sigma, **_named("cond", label), **(extras or {}))
+
+        return cls(Network(net, call, before=_rescaled(curve), **options), curve, "noise")
+
+    @in_kind
     def denoiser(self, x: Any, t: Any) -> Any:
         """D = E[x_1 | x_t = x] as the model has it, (M, d)."""
         return self._answer(x, t, lambda x, d, c: d)
 
+    @in_kind
     def velocity(self, x: Any, t: Any) -> Any:
         """alpha_dot D + sigma_dot (x - alpha D) / sigma, (M, d); fn itself when it predicts the velocity."""
         return self._answer(
             x, t, lambda x, d, c: c.alpha_dot * d + c.sigma_dot * (x - c.alpha * d) / c.sigma, "velocity"
         )  # fmt: skip
 
+    @in_kind
     def score(self, x: Any, t: Any) -> Any:
         """(alpha D - x) / sigma^2, (M, d)."""
         return self._answer(x, t, lambda x, d, c: (c.alpha * d - x) / c.sigma**2, "score")
 
+    @in_kind
     def noise(self, x: Any, t: Any) -> Any:
         """(x - alpha D) / sigma, (M, d)."""
         return self._answer(x, t, lambda x, d, c: (x - c.alpha * d) / c.sigma, "noise")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -48,10 +48,10 @@ class Terms(Record):
         Their sum: x - alpha x_* of the state before it is rounded.
     """
 
-    selection: Float
-    estimation: Float
-    noise: Float
-    total: Float
+    selection: Any
+    estimation: Any
+    noise: Any
+    total: Any
 
     def plot(self, ax: Any = None) -> Any:
         """How large each term is: the share of samples up to a norm; returns the axes. Needs matplotlib."""
@@ -90,15 +90,15 @@ class Samples(Record):
         backend, isa, threads, evaluations, work (fraction of dense), key (of the noise, see NoiseKey), seconds.
     """
 
-    x: npt.NDArray[Any]
-    index: npt.NDArray[np.int64] | None
-    path: npt.NDArray[Any] | None
-    path_times: Float | None
+    x: Any
+    index: Any
+    path: Any
+    path_times: Any
     terms: Terms | None
     attribution: Any
-    attribution_dropped: Float | None
-    commit_time: Float | None
-    certificate: Float | None
+    attribution_dropped: Any
+    commit_time: Any
+    certificate: Any
     stats: dict[str, Any]
 
     def plot(self, ax: Any = None) -> Any:
@@ -122,7 +122,7 @@ def sample(
     rng: _random.RandomSource = None,
     error: Any = None,
     oracle: Field | None = None,
-    keep: str | int = "final",
+    keep: Literal["final", "path"] | int = "final",
     terms: bool = False,
     attribution: bool = False,
     progress: bool | Callable[[int, int], None] | None = None,
@@ -218,23 +218,22 @@ def sample(
     shares = Attribution(truth.training_set, steps, len(start)) if attribution and truth is not None else None
     report = reporter(progress, "sampling: row")
     run = Run(steps, state, source, truth, model, error, shares, form)
-    done = 0
+    held = kept[:1]
     try:
-        for stop in run.rows(_stops(steps, kept if path is not None else (), report is not None)):
-            if path is not None and stop in kept:
-                path[:, kept.index(stop)] = _arrays.rounded(state.base, form.dtype, "the path")
-            done = stop
+        for done in run.rows(_stops(steps, kept if path is not None else (), report is not None)):
+            if path is not None and done in kept:
+                path[:, kept.index(done)] = _arrays.rounded(state.base, form.dtype, "the path")
+                held = kept[: kept.index(done) + 1]
             if report is not None:
                 report(done, len(steps))
     except KeyboardInterrupt as interrupt:
         if path is not None:
-            held = [k for k in kept if k <= done]
-            vars(interrupt).update(path=form.kind(path[:, : len(held)]), path_times=steps.times[held])
-            interrupt.add_note(f"{done} of {len(steps)} rows were done; the states kept: .path, .path_times")
+            vars(interrupt).update(path=form.kind(path[:, : len(held)]), path_times=form.kind(steps.times[held]))
+            interrupt.add_note(f"{held[-1]} of {len(steps)} rows are in what was kept: .path, .path_times")
         raise
     x[:] = _arrays.rounded(state.base, form.dtype, "the samples")
     seen = {} if truth is None else _seen(truth, state, steps, form.kind)
-    stats = {"backend": None, "isa": None, "threads": None, "evaluations": len(steps), "key": source.key, "work": None}
+    stats = {"backend": None, "isa": None, "threads": None, "evaluations": len(steps), "work": None, "key": source.key}
     return Samples(
         x=form.kind(x) if out is None else out,
         index=seen.get("index"),
@@ -311,14 +310,19 @@ def _start(
 ) -> tuple[Float, Form]:
     """Starting points (n, d) float64, and the form of the results."""
     if x0 is None:
-        if oracle is None:
+        if oracle is None and model is not None and model.d is None:
             msg = "x0 must be given for a Model, which has no dimension of its own: pass (n, d) points, or oracle=."
             raise ValueError(msg)
         if n is None:
             msg = "n must be given when x0 is not: how many samples?"
             raise ValueError(msg)
-        return oracle.start(_arrays.count(n, "n", 1), steps.sigma[0], source), oracle.form
-    start, single, dtype, kind = _arrays.queries(x0, oracle.d if oracle else None, "x0")
+        n = _arrays.count(n, "n", 1)
+        if oracle is None and model is not None and model.d is not None:
+            z = _random.normals(_random.subkey(source.key, "start"), source.first_sample, 0, n=n, d=model.d)
+            return steps.sigma[0] * z, Form(np.dtype(np.float64), lambda a: a)
+        assert oracle is not None
+        return oracle.start(n, steps.sigma[0], source), oracle.form
+    start, single, dtype, kind = _arrays.queries(x0, oracle.d if oracle else model.d if model else None, "x0")
     if single:
         msg = f"x0 must have shape (n, d); got {np.shape(x0)}. Pass x0[None]."
         raise ValueError(msg)

@@ -303,7 +303,7 @@ def trajectory(case, engine, report):
                 cut=training.cut(case.tol),
             )  # fmt: skip
         row = SimpleNamespace(**{name: getattr(steps, name)[r] for name in ("alpha", "sigma", "A", "B", "C", "S")})
-        xi = _random.normals(noise_key, key.first_sample, n, r, case.d)
+        xi = _random.normals(noise_key, key.first_sample, r, n=n, d=case.d)
         known = row.A * base + row.C * previous + row.S * xi
         alpha, sigma = np.full(len(pick), row.alpha), np.full(len(pick), row.sigma)
         if row.sigma == 0 and case.bandwidth == 0:
@@ -414,7 +414,7 @@ def draws(case, engine, report):
     if answer is None:
         return
     x, index = answer
-    z = _random.normals(_random.subkey(key.key, "draw"), key.first_sample, n, 0, case.d)
+    z = _random.normals(_random.subkey(key.key, "draw"), key.first_sample, 0, n=n, d=case.d)
     alpha, sigma = (np.broadcast_to(v, n).astype(LONG)[:, None] for v in (c.alpha, c.sigma))
     want = alpha * case.values[index] + np.sqrt(sigma**2 + (alpha * LONG(case.bandwidth)) ** 2) * z
     promise = judges.PROMISES[case.result]

@@ -47,6 +47,7 @@ def test_truth(ratio):
     np.testing.assert_allclose(data.denoiser(x, t), _truth(data, x, t), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", installed())
 @pytest.mark.parametrize("ratio", [19.0, 1.0])
 def test_every_peer_computes_the_denoiser(name, ratio):
@@ -89,6 +90,7 @@ def test_bound_is_arithmetic_or_memory():
     assert bytes_bound(limits, Regime(1, 1000, 10, steps=3)) == pytest.approx(3 * 1e4 / 1e10)
 
 
+@pytest.mark.long
 def test_every_cell_is_measured(result):
     ours = backends.available()[0]
     expected = [("field", dtype, ratio) for dtype in ("float32", "uint8") for ratio in RATIOS]

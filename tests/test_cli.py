@@ -235,7 +235,12 @@ def test_bad_arguments(here, capsys, arguments, words):
 
 @pytest.mark.parametrize(
     ("module", "arguments"),
-    [("sklearn.datasets", ["report"]), ("matplotlib.figure", ["report", "rows.npy"]), ("PIL", ["report", "pictures"])],
+    [
+        ("sklearn.datasets", ["report"]),
+        ("matplotlib.figure", ["report", "rows.npy"]),
+        ("PIL", ["report", "pictures"]),
+        ("jinja2", ["report", "rows.npy"]),
+    ],
 )
 def test_missing_packages_are_named(here, capsys, monkeypatch, module, arguments):
     (here / "pictures").mkdir()
@@ -480,7 +485,7 @@ def test_interruption_leaves_nothing(here, capsys, monkeypatch):
     [
         (["sample", "rows.npy", "--out", "s.npz", "-n", "2"], "euler"),
         (["memorization", "rows.npy", "rows.npy"], "30 samples against 30 rows"),
-        (["audit", "model.py:nothing", "rows.npy", "--steps", "3", "-n", "4"], "########] audit"),
+        (["audit", "model.py:nothing", "rows.npy", "--steps", "3", "-n", "4"], "| audit"),
     ],
 )
 def test_progress_only_on_a_terminal(here, capsys, monkeypatch, arguments, shown):

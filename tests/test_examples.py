@@ -24,6 +24,7 @@ def test_gallery_runs(name, capsys):
     assert capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_verdict_on_a_network_moves_as_it_trains(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["audit_a_trained_model.py", "--quick", "--out", str(tmp_path / "audit.png")])
     runpy.run_path(str(EXAMPLES / "audit_a_trained_model.py"), run_name="__main__")

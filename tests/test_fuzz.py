@@ -26,6 +26,7 @@ def findings(engine, seeds):
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_random_problems(engine, chunk):
     """One of them alone: python tests/fuzz.py --small --backends cpp --case SEED."""

@@ -187,7 +187,7 @@ def test_noise_is_the_same_bits_everywhere(engine, threads):
     """For every engine, thread count and split over samples: the float64 values of the definition."""
     kernel = backends.get(engine.backend)[1]
     key, first, row, n, d = 2**63 + 12345, 2**32 - 50, 17, 301, 41
-    want = _random.normals(key, first, n, row, d)
+    want = _random.normals(key, first, row, n=n, d=d)
     out = np.full((n, d), np.nan)
     kernel.normals(key, first, row, out, threads=threads)
     np.testing.assert_array_equal(out, want)
@@ -199,13 +199,16 @@ def test_noise_is_the_same_bits_everywhere(engine, threads):
 
 def test_noise_against_its_law():
     """A million normals by Kolmogorov-Smirnov, their first moments, and no two addresses alike."""
-    z = _random.normals(2024, 0, 10_000, 0, 100)
+    z = _random.normals(2024, 0, 0, n=10_000, d=100)
     assert stats.kstest(z.ravel(), "norm").pvalue > 1e-3
     for power, moment in ((1, 0), (2, 1), (3, 0), (4, 3)):
         spread = np.sqrt(stats.norm.moment(2 * power) - moment**2) / 1000
         assert abs((z**power).mean() - moment) < 4 * spread
     rows = np.stack(
-        [_random.normals(key, first, 50, row, 8) for key, first, row in ((1, 0, 0), (2, 0, 0), (1, 50, 0), (1, 0, 1))]
+        [
+            _random.normals(key, first, row, n=50, d=8)
+            for key, first, row in ((1, 0, 0), (2, 0, 0), (1, 50, 0), (1, 0, 1))
+        ]
     )
     assert len(np.unique(rows)) == rows.size
     np.testing.assert_allclose(rows[0, 3, 5], oracle.normal(1, 3, 0, 5), rtol=0, atol=5e-15)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from test_sources import Source
+from support.sources import Source
 
 import interp_fast as itf
 from interp_fast.field import oracle_of
@@ -143,6 +143,7 @@ def test_excess_loss_is_the_squared_error(rng):
     assert excess > 3 * math.hypot(loss.std() / math.sqrt(n), best.stderr[0])
 
 
+@pytest.mark.long
 def test_integral_over_the_signal_to_noise_ratio_is_the_entropy():
     """I-MMSE: the integral of L* rho d rho is log N. Queries go where they serve the integral best."""
     field = itf.Field(np.arange(4.0)[:, None])
@@ -369,6 +370,7 @@ def test_rows_in_files_have_an_honest_error(tmp_path):
     assert best.interval[0, 0] <= alone.loss[0] <= best.interval[0, 1]
 
 
+@pytest.mark.long
 def test_area_of_digits_is_the_entropy():
     """I-MMSE by Monte Carlo alone: the integral of L* rho d rho over all rho is log N."""
     from sklearn.datasets import load_digits

@@ -95,6 +95,8 @@ def test_everything_else_too():
         itf.Discrete([0.9, 0.5, 0.2]),
         steps,
         model,
+        itf.Gaussian(X, field.schedule),
+        itf.GaussianMixture([0.4, 0.6], X[:2], [1.0, 2.0], field.schedule),
         itf.perturb.constant(0.5),
         itf.perturb.inverse_density(0.1, cap=1.0),
         itf.NoiseKey(3, 4),

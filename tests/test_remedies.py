@@ -9,6 +9,7 @@ import pytest
 import scipy.sparse
 
 import interp_fast as itf
+from interp_fast import _arrays
 
 IMAGES = np.random.default_rng(4).integers(0, 256, (6, 3, 2, 2)).astype(np.uint8)
 NUMBERS = np.arange(12).reshape(6, 2)
@@ -120,11 +121,10 @@ def test_a_path_is_the_array_in_the_file(tmp_path):
     for given in (path, str(path)):
         field = itf.Field(given)
         np.testing.assert_array_equal(field.denoiser(rows, 0.5), want)
-    base = field._set.rows
-    while base.base is not None and not isinstance(base, np.memmap):
-        base = base.base
-    assert isinstance(base, np.memmap)
-    assert not field._set.rows.flags.writeable
+        assert field.R == itf.Field(rows).R
+    mapped, _, _ = _arrays.rows(path)
+    assert isinstance(mapped.base, np.memmap)
+    assert not mapped.flags.writeable
     np.testing.assert_array_equal(itf.memorization(path, path, rng=0).d1, 0)
     np.savez(tmp_path / "rows.npz", rows)
     with pytest.raises(ValueError, match=r"^data must be .*\.npy file .*rows\.npz"):

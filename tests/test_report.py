@@ -266,7 +266,7 @@ def test_error_injection(results):
 def quick(tmp_path, monkeypatch):
     """A folder to work in and a short study of step sizes."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(_report.step_sizes, "_COUNTS", (4, 8, 16))
+    monkeypatch.setattr(_report.findings, "_COUNTS", (4, 8, 16))
     np.save("rows.npy", np.random.default_rng(0).normal(size=(12, 3)))
     return tmp_path
 

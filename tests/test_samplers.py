@@ -54,9 +54,10 @@ def test_flow_matching_likelihood(exact):
     log_p0 = torch.distributions.Independent(torch.distributions.Normal(torch.zeros(3).double(), 1.0), 1).log_prob
     solver = solver_of(itf.torch.Velocity(field, clip=1e-9))
     torch.manual_seed(0)
-    grid = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    kind, tol = (torch.float64, 1e-8) if exact else (torch.float32, 1e-4)  # its estimate knows float32 alone
+    grid = torch.tensor([1.0, 0.0], dtype=kind)
     _, got = solver.compute_likelihood(
-        x, log_p0, step_size=None, method="dopri5", exact_divergence=exact, time_grid=grid, atol=1e-8, rtol=1e-8
+        x.to(kind), log_p0, step_size=None, method="dopri5", exact_divergence=exact, time_grid=grid, atol=tol, rtol=tol
     )
     squares = ((x.numpy()[:, None] - rows) ** 2).sum(2)
     want = logsumexp(-squares / (2 * 0.3**2), axis=1) - np.log(40) - 1.5 * np.log(2 * np.pi * 0.3**2)
@@ -110,17 +111,11 @@ def test_torchcfm():
 @pytest.mark.parametrize("betas", ["linear", "scaled_linear", "squaredcos_cap_v2"])
 def test_diffusers(name, betas):
     diffusers = needs("diffusers")
-    scheduler = (
-        getattr(diffusers, f"{name}Scheduler")(beta_schedule=betas, clip_sample=False)
-        if name != "DPMSolverMultistep"
-        else diffusers.DPMSolverMultistepScheduler(beta_schedule=betas)
-    )
-    kind = "cosine" if betas == "squaredcos_cap_v2" else betas
-    table = itf.Discrete.ddpm(kind).alphas_cumprod
-    wide = dict(beta_start=scheduler.config.beta_start, beta_end=scheduler.config.beta_end)
-    if kind != "cosine":
-        table = itf.Discrete.ddpm(kind, **wide).alphas_cumprod
-    np.testing.assert_allclose(scheduler.alphas_cumprod, table, rtol=1e-4)
+    options = {} if name == "DPMSolverMultistep" else {"clip_sample": False}
+    scheduler = getattr(diffusers, f"{name}Scheduler")(beta_schedule=betas, **options)
+    ends = {"beta_start": scheduler.config.beta_start, "beta_end": scheduler.config.beta_end}
+    table = itf.Discrete.ddpm("cosine") if betas.startswith("squared") else itf.Discrete.ddpm(betas, **ends)
+    np.testing.assert_allclose(scheduler.alphas_cumprod.numpy(), table.alphas_cumprod, rtol=1e-4)
     noise = itf.torch.Noise(FIELD, scheduler.alphas_cumprod)
     scheduler.set_timesteps(50)
     generator = torch.Generator().manual_seed(1)
@@ -147,11 +142,3 @@ def test_smalldiffusion(gam, mu):
     sigmas = diffusion.ScheduleLogLinear(200, 0.002, 40.0).sample_sigmas(40)
     *_, x = diffusion.samples(itf.torch.Noise(FIELD), sigmas, gam=gam, mu=mu, batchsize=N)
     assert_on_rows(x)
-
-
-def test_deepinv():
-    """Its sampler of diffusion posteriors asks a denoiser D(x, sigma)."""
-    deepinv = needs("deepinv")
-    x = start(1, 8, 8)
-    mmse = deepinv.models.MMSE(dataloader=[(torch.from_numpy(DIGITS).reshape(-1, 1, 8, 8),)])
-    np.testing.assert_allclose(itf.torch.Denoiser(FIELD)(x, 0.5), mmse(x, 0.5), atol=1e-4)

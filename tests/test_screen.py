@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import oracle
 import pytest
-from test_contract import INF, blank, posterior, prepare
+from support.kernel import INF, blank, posterior, prepare
 
 import interp_fast as itf
 from interp_fast import backends

@@ -4,22 +4,10 @@ import numpy as np
 import oracle
 import problems
 import pytest
+from support.sources import Source
 
 import interp_fast as itf
 from interp_fast import _arrays
-
-
-class Source:
-    """Row slices and nothing else; counts the largest slice that was asked for."""
-
-    def __init__(self, rows):
-        self._rows, self.shape, self.dtype, self.largest = rows, rows.shape, rows.dtype, 0
-
-    def __getitem__(self, rows):
-        assert isinstance(rows, slice)
-        block = self._rows[rows]
-        self.largest = max(self.largest, len(block))
-        return block
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 import interp_fast as itf
 from interp_fast.field import oracle_of
 
-pytestmark = pytest.mark.stress
+pytestmark = pytest.mark.long
 
 
 def test_more_dimensions_than_16_bits_count(engine, dtype):

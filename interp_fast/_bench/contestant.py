@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._arrays import result_type, widen
+from .._arrays import BYTE_SCALE, result_type, widen
 from ..backends import available
-from .peers import BYTE_SCALE, OURS, PEERS, Denoiser
+from .peers import OURS, PEERS, Denoiser
 
 __all__ = ["LIMITS", "Contestant", "euler_loop"]
 

@@ -22,7 +22,7 @@ from ..sampling import sample
 from ..schedules import Linear
 from ..steps import euler
 
-__all__ = ["BYTE_SCALE", "OURS", "PEERS", "Calls", "Peer", "installed"]
+__all__ = ["OURS", "PEERS", "Calls", "Peer", "installed"]
 
 Array = npt.NDArray[Any]
 Denoiser = Callable[[Array, float], Array]
@@ -30,7 +30,6 @@ Denoiser = Callable[[Array, float], Array]
 OURS = ("cpp", "numba", "reference")
 _QUERIES = 64  # of one block: its scores are the largest array the matrix-product peers make
 _NEIGHBOURS = 100
-BYTE_SCALE = (2.0 / 255.0, -1.0)  # of uint8 rows
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def installed(names: Sequence[str] | None = None) -> list[str]:
     return found if names is None else [name for name in found if name in names]
 
 
-def _ours(backend: str) -> Callable[[Array, int], Calls]:
+def _ours(backend: Any) -> Callable[[Array, int], Calls]:
     def setup(rows: Array, threads: int) -> Calls:
         field = Field(rows, Linear(), backend=backend, threads=threads)
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._arrays import blocks, result_type, widen
-from .peers import BYTE_SCALE
+from .._arrays import BYTE_SCALE, blocks, result_type, widen
 
 __all__ = ["QUICK", "RATIOS", "REGIMES", "Problem", "Regime"]
 

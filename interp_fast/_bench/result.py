@@ -9,6 +9,7 @@ from typing import Any
 from .. import _figures
 from .._accuracy import PROMISES
 from .._arrays import result_type
+from .._text import columns
 from .peers import OURS, PEERS
 
 __all__ = ["Benchmark"]
@@ -63,7 +64,7 @@ class Benchmark:
     def __str__(self) -> str:
         lines = [_machine_line(self.machine)]
         for cell in self.cells:
-            lines += ["", _title(cell), *_columns(_entries(cell))]
+            lines += ["", _title(cell), columns(_entries(cell), numbers=True)]
             lines += [f"{name}: failed ({reason})" for name, reason in cell["failed"].items()]
         lines += ["", *(f"{name}: {_label(name, self.cells)}" for name in _names(self.cells))]
         return "\n".join([*lines, "", _LEGEND])
@@ -200,8 +201,3 @@ def _entries(cell: dict[str, Any]) -> list[list[str]]:
         times = [_ms(entry["median"]), _ms(entry["minimum"])]
         rows.append([label, *times, *shares, ratio, work, *(f"{entry[key]:.0e}" for key in errors)])
     return rows
-
-
-def _columns(rows: list[list[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]

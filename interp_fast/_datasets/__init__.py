@@ -6,6 +6,6 @@ rows are used as they are. Rows that are compared with a training set are brough
 
 from .._pictures import Shape
 from ._input_error import InputError
-from ._load import Dataset, check_columns, file_of, load, matched, read_rows
+from ._load import KINDS, Dataset, check_columns, file_of, load, matched, read_rows
 
-__all__ = ["Dataset", "InputError", "Shape", "check_columns", "file_of", "load", "matched", "read_rows"]
+__all__ = ["KINDS", "Dataset", "InputError", "Shape", "check_columns", "file_of", "load", "matched", "read_rows"]

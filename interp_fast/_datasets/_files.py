@@ -1,9 +1,10 @@
-"""Arrays in files: NumPy's and those of MNIST."""
+"""Arrays in files: NumPy's, torch's, and those of MNIST."""
 
 from __future__ import annotations
 
 import gzip
 import math
+import pickle
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,14 +18,19 @@ __all__ = ["read"]
 Array = npt.NDArray[Any]
 
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_USUAL = ("x", "data", "images", "samples", "arr_0")  # the last: what guided-diffusion calls samples, arr_1 labels
 
 
 def read(path: Path, member: str = "") -> Array:
-    kind = path.suffix[1:] if path.suffix in (".npy", ".npz") else "idx"
+    """The array of a file; of several the one called ``member``, else one that is usually meant."""
+    kinds = {".npy": "npy", ".npz": "npz", ".pt": "a torch file", ".pth": "a torch file"}
+    kind = kinds.get(path.suffix, "idx")
     try:
         with path.open("rb") as file:
             if kind == "idx":
                 return _read_idx(file)
+            if kind == "a torch file":
+                return _read_torch(file, path, member)
             loaded = np.load(file, allow_pickle=False)
             return _member(loaded, path, member) if kind == "npz" else _single(loaded)
     except InputError:
@@ -46,16 +52,46 @@ def _member(archive: Any, path: Path, member: str) -> Array:
     if not isinstance(archive, np.lib.npyio.NpzFile):
         msg = "it is a single array; name it .npy"
         raise ValueError(msg)
-    names = archive.files
-    usual = [name for name in ("x", "data", "images") if name in names]
+    chosen = _chosen(archive.files, path, member)
+    array: Array = archive[chosen]
+    if not isinstance(array, np.ndarray):  # NumPy gives the bytes of anything else
+        msg = f"its member {chosen} is no array"
+        raise TypeError(msg)
+    return array
+
+
+def _chosen(names: list[str], path: Path, member: str) -> str:
+    usual = [name for name in _USUAL if name in names]
     chosen = member or (names[0] if len(names) == 1 else usual[0] if usual else "")
     if chosen not in names:
         msg = f"{path} holds the arrays {', '.join(names)}; choose one as {path}:NAME."
         raise InputError(msg)
-    array = archive[chosen]
-    if not isinstance(array, np.ndarray):  # NumPy gives the bytes of anything else
-        msg = f"its member {chosen} is no array"
-        raise TypeError(msg)
+    return chosen
+
+
+def _read_torch(file: BinaryIO, path: Path, member: str) -> Array:
+    """A tensor, or one of those in a dict; nothing is run that the file may hold."""
+    try:
+        import torch
+    except ImportError:
+        msg = f"{path} needs torch, which is not installed; save the samples as .npy, np.save(file, x.numpy())."
+        raise InputError(msg) from None
+    try:
+        loaded = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError) as exc:
+        msg = f"it holds more than tensors, or is damaged ({str(exc).splitlines()[0]}); save the tensor alone"
+        raise ValueError(msg) from None
+    if isinstance(loaded, dict):
+        tensors = {str(name): value for name, value in loaded.items() if isinstance(value, torch.Tensor)}
+        if not tensors:
+            msg = "it holds no tensors"
+            raise ValueError(msg)
+        loaded = tensors[_chosen(list(tensors), path, member)]
+    if not isinstance(loaded, torch.Tensor):
+        msg = f"it holds a {type(loaded).__name__} and must hold a tensor or a dict of tensors"
+        raise ValueError(msg)
+    tensor = loaded.detach()
+    array: Array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
     return array
 
 

@@ -1,10 +1,13 @@
-"""Folders of images."""
+"""Folders and archives of images."""
 
 from __future__ import annotations
 
+import functools
 import os
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,47 +22,73 @@ Array = npt.NDArray[Any]
 _PICTURES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
-def read_pictures(folder: Path) -> tuple[Array, Range | None]:
+def read_pictures(path: Path) -> tuple[Array, Range | None]:
     """(N, height, width), or (N, height, width, 3) when one of the pictures has colours, and the range of the values.
 
-    Bytes when all are bytes; floats in [-1, 1] when some have 16 bits; floating-point pictures as they are.
+    Of a folder or a zip archive. Bytes when all are bytes; floats in [-1, 1] when some have 16 bits; floating-point
+    pictures as they are.
     """
     try:
         from PIL import Image
     except ImportError:
-        msg = f"the pictures in {folder} need Pillow, which is not installed: pip install 'interp_fast[report]'."
+        msg = f"the pictures in {path} need Pillow, which is not installed: pip install 'interp_fast[report]'."
         raise InputError(msg) from None
-    paths = [path for path in _files(folder) if path.suffix.lower() in _PICTURES]
-    if not paths:
-        msg = f"{folder} holds no pictures ({', '.join(sorted(_PICTURES))})."
-        raise InputError(msg)
     pictures: list[Array] = []
-    for path in paths:
+    names: list[str] = []
+    for name, opened in _opened(path):
         try:
             # Not by its name: the file would be mapped, and a mapped TIFF that is to be turned comes out scrambled.
-            with path.open("rb") as file, Image.open(file) as image:
+            with opened() as file, Image.open(file) as image:
                 pictures.append(_values(image))
         except Exception as exc:
-            msg = f"{path} could not be read as a picture: {(str(exc) or type(exc).__name__).rstrip('.')}."
+            msg = f"{name} could not be read as a picture: {(str(exc) or type(exc).__name__).rstrip('.')}."
             raise InputError(msg) from None
+        names.append(name)
         if pictures[-1].shape[:2] != pictures[0].shape[:2]:
             sizes = [f"{p.shape[1]}x{p.shape[0]}" for p in (pictures[0], pictures[-1])]
-            msg = f"pictures must all have one size; {paths[0]} has {sizes[0]} and {path} has {sizes[1]}."
+            msg = f"pictures must all have one size; {names[0]} has {sizes[0]} and {name} has {sizes[1]}."
             raise InputError(msg)
         if (pictures[-1].dtype.kind == "f") != (pictures[0].dtype.kind == "f"):
             holds = [
                 "floating-point numbers" if p.dtype.kind == "f" else "integers" for p in (pictures[0], pictures[-1])
             ]
             msg = (
-                f"pictures must all hold the same kind of numbers; {paths[0]} has {holds[0]} and {path} {holds[1]}, "
+                f"pictures must all hold the same kind of numbers; {names[0]} has {holds[0]} and {name} {holds[1]}, "
                 "and the range of floating-point numbers is not known. Save them alike."
             )
             raise InputError(msg)
+    if not pictures:
+        msg = f"{path} holds no pictures ({', '.join(sorted(_PICTURES))})."
+        raise InputError(msg)
     if len({p.ndim for p in pictures}) > 1:
         pictures = [p if p.ndim == 3 else np.repeat(p[:, :, None], 3, axis=2) for p in pictures]
     if len({p.dtype for p in pictures}) > 1 or pictures[0].dtype == np.uint16:
         return np.stack([(p * (2.0 / np.iinfo(p.dtype).max) - 1.0).astype(np.float32) for p in pictures]), SIGNED
     return np.stack(pictures), None
+
+
+def _opened(path: Path) -> Iterator[tuple[str, Callable[[], IO[bytes]]]]:
+    """Name and opener of each picture in a folder or an archive (as EDM keeps data sets), in the order of names."""
+    if path.is_dir():
+        for file in _files(path):
+            if file.suffix.lower() in _PICTURES:
+                yield str(file), functools.partial(_binary, file)
+        return
+    try:
+        archive = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as exc:
+        msg = f"{path} could not be read as a zip archive: {str(exc).rstrip('.')}."
+        raise InputError(msg) from None
+    with archive:
+        for name in sorted(archive.namelist()):
+            parts = Path(name).parts
+            hidden = "__MACOSX" in parts or any(part.startswith(".") for part in parts)
+            if not hidden and not name.endswith("/") and Path(name).suffix.lower() in _PICTURES:
+                yield f"{path}/{name}", functools.partial(archive.open, name)
+
+
+def _binary(file: Path) -> IO[bytes]:
+    return file.open("rb")
 
 
 def _values(image: Any) -> Array:

@@ -10,17 +10,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._arrays import BYTE_SCALE
 from .._pictures import OVERSHOOT, SIGNED, Pictures, Range, Shape, alike, in_range
-from ._files import read
+from . import _files
 from ._folders import read_pictures
 from ._input_error import InputError
 
-__all__ = ["Dataset", "check_columns", "file_of", "load", "matched", "read_rows"]
+__all__ = ["KINDS", "Dataset", "check_columns", "file_of", "load", "matched", "read_rows"]
 
 Array = npt.NDArray[Any]
 
+KINDS = "a .npy, .npz, .pt or idx(.gz) file, or a folder or zip archive of images"
+
 _FASHION = Path("/usr/share/datasets/fashion-mnist")  # where the Debian package dataset-fashion-mnist puts it
-_BYTE_VALUES = (np.arange(256) * (2.0 / 255.0) - 1.0).astype(np.float32)
+_BYTE_VALUES = (np.arange(256) * BYTE_SCALE[0] + BYTE_SCALE[1]).astype(np.float32)
 _HOLDOUT_SHARE, _HOLDOUT_MOST = 0.2, 10_000  # of a data set that brings no test rows
 
 
@@ -145,21 +148,30 @@ def matched(
 def _source(spec: str) -> Pictures:
     """Checked rows of a file or a folder of images.
 
-    Of an archive the only array is read, or the one called x, data or images; ``FILE.npz:NAME`` names another.
+    Of several arrays the only one is read, or one called x, data, images, samples or arr_0; ``FILE.npz:NAME`` and
+    ``FILE.pt:NAME`` name another.
     """
-    path, member = file_of(spec), spec.partition(".npz:")[2]
-    if path.is_dir():
+    path, member = _parts(spec)
+    if path.is_dir() or (path.suffix == ".zip" and path.exists()):
         return _rows(*read_pictures(path), spec)
     if not path.exists():
-        msg = f"there is no {spec!r}: give digits, fashion-mnist, a .npy, .npz or idx file, or a folder of images."
+        msg = f"there is no {spec!r}: give digits, fashion-mnist, {KINDS}."
         raise InputError(msg)
-    return _rows(read(path, member), None, spec)
+    return _rows(_files.read(path, member), None, spec)
 
 
 def file_of(spec: str) -> Path:
     """The file or folder that ``spec`` names, or an array in."""
-    head, npz, _ = spec.partition(".npz:")
-    return Path(head + ".npz") if npz else Path(spec)
+    return _parts(spec)[0]
+
+
+def _parts(spec: str) -> tuple[Path, str]:
+    """The file, and the array in it that is named or ""."""
+    for suffix in (".npz", ".pt", ".pth"):
+        head, several, name = spec.partition(f"{suffix}:")
+        if several:
+            return Path(head + suffix), name
+    return Path(spec), ""
 
 
 def check_columns(rows: Array, name: str, data: Array, data_name: str) -> None:
@@ -239,7 +251,7 @@ def _fashion(folder: Path, part: str) -> Pictures:
     stem = folder / f"{part}-images-idx3-ubyte"
     for path in (stem.with_name(stem.name + ".gz"), stem):
         if path.exists():
-            return _rows(read(path), None, str(path))
+            return _rows(_files.read(path), None, str(path))
     msg = (
         f"fashion-mnist is not in {folder}: apt install dataset-fashion-mnist, or put its four idx files in a folder "
         "and pass --data-dir FOLDER."

@@ -15,20 +15,23 @@ import interp_fast as itf
 
 from .. import _figures
 from .._datasets import Dataset, InputError
-from . import certificates, data, errors, html, loss, memorization, posterior, samples, step_sizes
+from .._typing import Backend
+from . import certificates, data, errors, loss, memorization, posterior, samples, step_sizes
+from .findings import Findings, find
+from .parts import Bullets, Part, Table, template
 from .study import Study
 
 __all__ = ["Report", "study"]
 
-PARTS = (
-    data.data,
-    loss.optimal_loss,
-    posterior.posterior,
-    samples.samples,
-    memorization.memorization,
-    step_sizes.step_study,
-    certificates.certificates,
-    errors.error_injection,
+PARTS: tuple[Callable[[Findings], Part], ...] = (
+    data.part,
+    loss.part,
+    posterior.part,
+    samples.part,
+    memorization.part,
+    step_sizes.part,
+    certificates.part,
+    errors.part,
 )
 
 _NEIGHBOURS = 2000  # rows, and held-out rows, whose nearest training rows are looked up
@@ -50,13 +53,14 @@ def study(
     *,
     n: int,
     steps: int,
-    backend: str,
+    backend: Backend,
     threads: int | None,
     seed: int,
     progress: Callable[[str, float], None],
 ) -> Report:
     """Run all parts on a training set."""
     _figures.require_matplotlib()
+    page = template()
     if len(data.rows) < 3:
         msg = f"a report needs at least 3 training rows; got {len(data.rows)}."
         raise InputError(msg)
@@ -67,41 +71,37 @@ def study(
         raise InputError(msg)
     progress("nearest rows", 0.0)
     tables, left_out = _tables(schedule, steps)
-    holdout = None if data.holdout is None else _some(data.holdout, seed)
-    context = Study(
-        data=data,
-        oracle=oracle,
-        n=n,
-        seed=seed,
-        near=itf.nearest(_some(data.rows, seed), oracle, k=2).distance[:, 1],  # the nearest row is the row itself
-        holdout=holdout,
-        tables=tables,
-        left_out=left_out,
-        progress=progress,
+    found = find(
+        Study(
+            data=data,
+            oracle=oracle,
+            n=n,
+            seed=seed,
+            near=itf.nearest(_some(data.rows, seed), oracle, k=2).distance[:, 1],  # the nearest row is the row itself
+            holdout=None if data.holdout is None else _some(data.holdout, seed),
+            tables=tables,
+            left_out=left_out,
+        ),
+        progress,
     )
-    if holdout is not None:
-        context.unseen = itf.memorization(holdout, oracle, radius=context.radius, rng=seed)
-    parts = []
-    for k, make in enumerate(PARTS):
-        context.progress = lambda what, share, k=k: progress(what, (k + share) / len(PARTS))  # type: ignore[misc]
-        parts.append(make(context))
+    parts = [part(found) for part in PARTS]
     progress("", 1.0)
     seconds = time.perf_counter() - began
     # What the report is about comes first.
     conclusions = [s for part in sorted(parts, key=lambda p: p.key != "memorization") for s in part.conclusions]
     made_by = f"{oracle.backend}{f' ({oracle.isa})' if oracle.isa else ''}, {oracle.threads} threads, {seconds:.0f} s"
     verdict = [line for part in parts for line in part.verdict] + [("computed by", made_by)]
-    body = [
-        html.section("In short", [html.bullets(conclusions), html.table(verdict)], kind="summary"),
-        *(part.html for part in parts),
-    ]
+    summary = Part("", "In short", {}, [Bullets(conclusions), Table(verdict)], summary=True)
     lead = f"What the exact field of {data.name} generates, memorizes and costs; {schedule!r} schedule, seed {seed}."
-    page = html.page(f"Memorization report: {data.name}", lead, body, f"interp_fast {itf.__version__}; {made_by}.")
-    samples = {
-        f"{name}_{what}": value for name, run in context.runs.items() for what, value in _arrays(run, data).items()
-    }
+    text = page.render(
+        title=f"Memorization report: {data.name}",
+        lead=lead,
+        parts=[summary, *parts],
+        footer=f"interp_fast {itf.__version__}; {made_by}.",
+    )
+    arrays = {f"{name}_{what}": value for name, run in found.runs.items() for what, value in _arrays(run, data).items()}
     results = {part.key: part.numbers for part in parts} | {"conclusions": conclusions, "verdict": dict(verdict)}
-    return Report(page, results, samples, verdict)
+    return Report(text, results, arrays, verdict)
 
 
 def _arrays(run: itf.Samples, data: Dataset) -> dict[str, npt.NDArray[Any]]:

@@ -7,34 +7,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import interp_fast as itf
-
-from .. import _figures
 from .._figures import COLOURS
 from .._text import number
-from . import html
-from .study import Part, Study
+from .findings import RUNS, STEPS, Findings
+from .parts import Block, Chart, Paragraph, Part
 
-__all__ = ["certificates"]
+__all__ = ["part"]
 
 Float = npt.NDArray[np.float64]
 
-_RUNS, _STEPS = 32, 25
-_NORMS = (0.0, 0.25, 0.5, 0.9, 1.1, 2.0)  # of the error, in units of the radius
 
-
-def certificates(study: Study) -> Part:
+def part(f: Findings) -> Part:
     """From when on it is proved which row a run ends on, and how far from it."""
-    study.progress("certificates", 0.0)
-    steps = itf.ddim(study.oracle.schedule, _STEPS)
-    start = study.oracle.draw(_RUNS, 0.0, rng=study.seed)[0]
-    run = itf.sample(study.oracle, steps, x0=start)
-    proof = itf.theory.discretization_bound(study.oracle, steps, start)
+    study, steps, run, proof = f.study, f.proof.steps, f.proof.run, f.proof.bound
     valid = np.asarray(proof.valid)
     apart = np.linalg.norm(run.x - study.data.rows[run.index].astype(np.float64), axis=1)
     numbers = {
-        "n": _RUNS,
-        "K": _STEPS,
+        "n": RUNS,
+        "K": STEPS,
         "q": proof.q,
         "valid": valid,
         "certified_time": np.where(valid, proof.time, np.nan),
@@ -53,10 +43,10 @@ def certificates(study: Study) -> Part:
             ("proved", np.where(valid, proof.time, np.inf), COLOURS[1]),
         ):
             ax.step(times, [np.mean(when <= t) for t in times], where="post", label=label, color=colour)
-        for at, label in ((study.speciation, "speciation"), (study.collapse, "collapse")):
+        for at, label in ((f.posterior.speciation, "speciation"), (f.posterior.collapse, "collapse")):
             if at is not None:
-                ax.axvline(at, color=COLOURS[-1], linestyle=":", linewidth=1.4)
-                ax.annotate(label, (at, 1.02), ha="center", xycoords=("data", "axes fraction"), fontsize=8.5)
+                ax.axvline(at.time, color=COLOURS[-1], linestyle=":", linewidth=1.4)
+                ax.annotate(label, (at.time, 1.02), ha="center", xycoords=("data", "axes fraction"), fontsize=8.5)
         ax.set(xlabel="t", ylabel="share of runs", xlim=(0, 1), ylim=(0, 1.03))
         ax.legend(loc="lower right")
 
@@ -66,19 +56,15 @@ def certificates(study: Study) -> Part:
         "is a proof for the run at hand, not a statistic."
     )
     certain = int(valid.sum())
-    caption = (
-        f"Share of {_RUNS} runs (ddim, {_STEPS} steps) that have settled, and for which that is proved, by time t."
-    )
-    sentence = (
-        f"For {certain} of {_RUNS} runs of {_STEPS} ddim steps it is proved before the end on which row they land"
-    )
+    caption = f"Share of {RUNS} runs (ddim, {STEPS} steps) that have settled, and for which that is proved, by time t."
+    sentence = f"For {certain} of {RUNS} runs of {STEPS} ddim steps it is proved before the end on which row they land"
     if certain:
         sentence += (
             f" (half of these by t = {np.median(proof.time[valid]):.3f}) and that they end within "
             f"{number(max(float(np.max(proof.bound[valid])), study.floor))} of it"
         )
-    fragments = [
-        html.paragraph(text),
-        html.figure(_figures.chart(draw, "Runs settled and proved to be over time", size=(8.6, 3.0)), caption),
+    blocks: list[Block] = [
+        Paragraph(text),
+        Chart(draw, "Runs settled and proved to be over time", caption, size=(8.6, 3.0)),
     ]
-    return Part("certificates", numbers, html.section("What is certain", fragments), [sentence + "."])
+    return Part("certificates", "What is certain", numbers, blocks, [sentence + "."])

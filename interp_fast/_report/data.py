@@ -6,20 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from .. import _figures
 from .._figures import COLOURS, INK
 from .._text import number, share
-from . import html
-from .study import Part, Study, quantiles
+from .findings import Findings
+from .parts import Block, Chart, Gallery, Part, Table
+from .study import quantiles
 
-__all__ = ["data"]
+__all__ = ["part"]
 
 _PICTURES = 24
 
 
-def data(study: Study) -> Part:
+def part(f: Findings) -> Part:
     """Size, spread, nearest-neighbour distances, a look at some rows."""
-    given, oracle, unseen = study.data, study.oracle, study.unseen
+    study, unseen = f.study, f.unseen
+    given, oracle = study.data, study.oracle
     held_out = 0 if given.holdout is None else len(given.holdout)
     equal = float(np.mean(study.near == 0))
     numbers = {
@@ -48,11 +49,11 @@ def data(study: Study) -> Part:
         ("rows with an exact duplicate", share(equal)),
         ("hold-out", f"{given.holdout_source}, {number(held_out)} rows" if held_out else "none"),
     ]
-    fragments = [html.table(facts)]
+    blocks: list[Block] = [Table(facts)]
     if given.shape is not None:
         chosen = np.linspace(0, oracle.N - 1, min(_PICTURES, oracle.N)).astype(int)
         pictures = [((study.picture(given.rows[i]),), str(given.numbers[i])) for i in chosen]
-        fragments.append(html.figure(html.gallery(pictures), "Some training rows, with their numbers in the source."))
+        blocks.append(Gallery(pictures, "Some training rows, with their numbers in the source."))
 
     def draw(ax: Any) -> None:
         both = study.near if unseen is None else np.concatenate([study.near, unseen.d1])
@@ -66,6 +67,6 @@ def data(study: Study) -> Part:
     caption = f"Nearest-neighbour distances of {number(len(study.near))} training rows"
     if unseen is not None:
         caption += f" and of {number(len(unseen.d1))} held-out rows, which are what new samples would look like"
-    fragments.append(html.figure(_figures.chart(draw, "Nearest-neighbour distances", size=(8.6, 2.6)), caption + "."))
+    blocks.append(Chart(draw, "Nearest-neighbour distances", caption + ".", size=(8.6, 2.6)))
     verdict = [("training set", f"{given.name}: {number(oracle.N)} rows of {number(oracle.d)} numbers")]
-    return Part("data", numbers, html.section("The training set", fragments), [], verdict)
+    return Part("data", "The training set", numbers, blocks, [], verdict)

@@ -2,63 +2,29 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-import interp_fast as itf
-
 from .. import _figures
 from .._figures import COLOURS
 from .._text import distance, number, share
-from . import html
-from .study import Part, Study, quantiles
+from .findings import NORMS, Findings
+from .parts import Block, Chart, Paragraph, Part, Table
 
-__all__ = ["error_injection"]
+__all__ = ["part"]
 
 Float = npt.NDArray[np.float64]
 
-_RUNS, _STEPS = 32, 25
-_NORMS = (0.0, 0.25, 0.5, 0.9, 1.1, 2.0)  # of the error, in units of the radius
 
-
-def error_injection(study: Study) -> Part:
+def part(f: Findings) -> Part:
     """Errors of known size added to the field: what of them reaches the samples, as three terms that sum up exactly."""
-    unit = study.radius or 1e-2 * study.oracle.R
-    scale = study.oracle.R / math.sqrt(study.oracle.d)
-    ddim = itf.ddim(study.oracle.schedule, _STEPS)
-    kinds: dict[str, tuple[itf.StepTable, Callable[[float], Any]]] = {
-        "random, ddim": (ddim, itf.perturb.constant),
-        "smooth, ddim": (ddim, lambda norm: itf.perturb.smooth(norm, scale)),
-    }
-    if "euler_maruyama" in study.tables:
-        kinds["random, euler_maruyama"] = (study.tables["euler_maruyama"], itf.perturb.constant)
-    results: list[dict[str, Any]] = []
-    for k, (kind, (steps, make)) in enumerate(kinds.items()):
-        for j, norm in enumerate(_NORMS):
-            study.progress(f"errors: {kind}", (k + j / len(_NORMS)) / len(kinds))
-            error = make(norm * unit) if norm else None
-            run = itf.sample(study.oracle, steps, study.few, rng=study.seed, error=error, terms=True)
-            assert run.terms is not None
-            terms = {name: _rms(getattr(run.terms, name)) for name in ("selection", "estimation", "noise")}
-            apart = np.linalg.norm(run.terms.total, axis=1)
-            off = np.abs(run.terms.total - (run.x - study.data.rows[run.index].astype(np.float64)))
-            results.append(
-                {
-                    "kind": kind,
-                    "norm": norm * unit,
-                    "memorized": float(np.mean(apart < unit)),
-                    "distance": quantiles(apart),
-                    **terms,
-                    "identity": float(np.max(off)),
-                }
-            )
+    study, unit, results = f.study, f.unit, f.errors
+    kinds = list(dict.fromkeys(r["kind"] for r in results))
 
     def draw(left: Any, right: Any) -> None:
-        norms = unit * np.array(_NORMS[1:])
+        norms = unit * np.array(NORMS[1:])
         for kind, colour in zip(kinds, COLOURS, strict=False):
             mine = [r for r in results if r["kind"] == kind and r["norm"] > 0]
             left.plot(norms, [r["distance"][1] for r in mine], "o", color=colour, label=kind)
@@ -92,13 +58,16 @@ def error_injection(study: Study) -> Part:
         f"{study.few} samples each. Memorized: within {unit:.3g} of a row. Terms: root mean square norms; they sum to "
         f"sample − row up to {max(r['identity'] for r in results):.0e}, the rounding of the samples included."
     )
-    chart = _figures.chart(draw, "Distance and share memorized against the error", size=(8.6, 3.4), columns=2)
-    fragments = [
-        html.paragraph(text),
-        html.figure(
-            chart, "What an error of the denoiser does: median distance to the row, and share still memorized."
+    blocks: list[Block] = [
+        Paragraph(text),
+        Chart(
+            draw,
+            "Distance and share memorized against the error",
+            "What an error of the denoiser does: median distance to the row, and share still memorized.",
+            size=(8.6, 3.4),
+            columns=2,
         ),
-        html.table(lines, ("error, sampler", "norm", "memorized", "distance", *names), caption),
+        Table(lines, ("error, sampler", "norm", "memorized", "distance", *names), caption),
     ]
     sentences = []
     for kind in kinds:
@@ -114,8 +83,4 @@ def error_injection(study: Study) -> Part:
             f"at most 10 %) between norms {'; '.join(sentences)}."
         )
     numbers = {"n": study.few, "radius": unit, "cases": results}
-    return Part("error_injection", numbers, html.section("Errors in the field", fragments), conclusions)
-
-
-def _rms(vectors: Float) -> float:
-    return float(np.sqrt(np.mean(np.sum(vectors**2, axis=1))))
+    return Part("error_injection", "Errors in the field", numbers, blocks, conclusions)

@@ -8,24 +8,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import interp_fast as itf
-
-from .. import _figures
 from .._figures import COLOURS
 from .._text import number, share
-from . import html
-from .study import Part, Study, crossing, noise_axis
+from .findings import Findings
+from .parts import Block, Chart, Paragraph, Part, Table
+from .study import crossing, noise_axis
 
-__all__ = ["optimal_loss"]
+__all__ = ["part"]
 
 Float = npt.NDArray[np.float64]
 
 
-def optimal_loss(study: Study) -> Part:
+def part(f: Findings) -> Part:
     """L*(t), the loss that no model can beat, over the noise levels."""
+    study, best = f.study, f.loss
     times, ratio = study.noise_levels()
-    study.progress("smallest loss", 0.0)
-    best = itf.optimal_loss(study.oracle, times, 2 * study.n, rng=study.seed)
     square, lam = study.oracle.R**2, -np.log(ratio)
     # The integral of L* rho d rho over rho = alpha/sigma from 0 is the entropy of the row's number (Guo, Shamai and
     # Verdu 2005); before the first node L* is nearly R^2, after the last it is nearly 0.
@@ -63,10 +60,10 @@ def optimal_loss(study: Study) -> Part:
     lines = [
         (f"{t:.4f}", number(r), f"{loss:.4g}", f"{error:.1g}", share(loss / square)) for t, r, loss, error in nodes
     ]
-    fragments = [
-        html.paragraph(text),
-        html.figure(_figures.chart(draw, "Smallest denoiser loss against time"), caption),
-        html.table(lines, ("t", "σ/α", "L*", "standard error", "of R²")),
+    blocks: list[Block] = [
+        Paragraph(text),
+        Chart(draw, "Smallest denoiser loss against time", caption),
+        Table(lines, ("t", "σ/α", "L*", "standard error", "of R²")),
     ]
     half = crossing(lam, best.loss / square, 0.5)
     conclusions = []
@@ -75,4 +72,4 @@ def optimal_loss(study: Study) -> Part:
             "The smallest denoiser loss on these rows falls to half of their variance R² at "
             f"t = {study.oracle.schedule.time_at(half):.3f} (σ/α = {math.exp(-half):.3g})."
         )
-    return Part("optimal_loss", numbers, html.section("The loss no model can beat", fragments), conclusions)
+    return Part("optimal_loss", "The loss no model can beat", numbers, blocks, conclusions)

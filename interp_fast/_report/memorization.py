@@ -7,26 +7,17 @@ from typing import Any
 
 import numpy as np
 
-import interp_fast as itf
-
-from .. import _figures
 from .._figures import COLOURS, INK
 from .._text import distance, interval, number, share
-from . import html
-from .study import Part, Study
+from .findings import Findings
+from .parts import Block, Chart, Part, Table
 
-__all__ = ["memorization"]
+__all__ = ["part"]
 
 
-def memorization(study: Study) -> Part:
+def part(f: Findings) -> Part:
     """Share of samples that copy a training row, against what held-out rows would score."""
-    results = {}
-    for k, (name, run) in enumerate(study.runs.items()):
-        study.progress(f"memorization: {name}", k / len(study.runs))
-        results[name] = itf.memorization(
-            run.x, study.oracle, holdout=study.holdout, radius=study.radius, rng=study.seed
-        )
-    control = study.unseen
+    study, results, control = f.study, f.copies, f.unseen
     everything = results if control is None else results | {"held-out rows": control}
     threshold = next(iter(results.values())).threshold
 
@@ -48,19 +39,17 @@ def memorization(study: Study) -> Part:
         "of the distances against those of held-out rows; far below 0 is copying."
     )  # fmt: skip
     header = ("", "copied", "near", "distance", "ratio", "precision", "recall", "authentic", "C_T")
-    chart = _figures.chart(draw, "Distribution of the nearest-neighbour distance ratio", size=(8.6, 3.4))
     below = "Cumulative share of the ratio of the distances to the nearest two training rows; left of the dots: copies."
-    fragments = [
-        html.table([_line(name, result, study.floor) for name, result in everything.items()], header, caption),
-        html.figure(chart, below),
+    blocks: list[Block] = [
+        Table([_line(name, result, study.floor) for name, result in everything.items()], header, caption),
+        Chart(draw, "Distribution of the nearest-neighbour distance ratio", below, size=(8.6, 3.4)),
     ]
     verdict = [
         (f"copied among {name}", interval(result.copied, result.copied_interval)) for name, result in everything.items()
     ]
     numbers: dict[str, Any] = {name: result.to_dict() for name, result in results.items()}
     numbers["holdout"] = None if control is None else control.to_dict()
-    section = html.section("Memorization", fragments)
-    return Part("memorization", numbers, section, [_on_copies(study, results)], verdict)
+    return Part("memorization", "Memorization", numbers, blocks, [_on_copies(f)], verdict)
 
 
 def _line(name: str, result: Any, floor: float) -> tuple[str, ...]:
@@ -76,13 +65,14 @@ def _line(name: str, result: Any, floor: float) -> tuple[str, ...]:
     )
 
 
-def _on_copies(study: Study, results: dict[str, Any]) -> str:
+def _on_copies(f: Findings) -> str:
+    study, results, control = f.study, f.copies, f.unseen
+
     def count(result: Any) -> str:
         return f"{np.count_nonzero(result.ratio < result.threshold)} of {number(len(result.ratio))}"
 
     listed = ", ".join(f"{count(result)} {name} samples" for name, result in results.items())
     sentence = f"Nearer to a training row than a third of the distance to the next are {listed}"
-    control = study.unseen
     if control is None:
         return f"{sentence}; there are no held-out rows to compare with."
     sentence += f" and {count(control)} held-out rows. "
@@ -95,7 +85,7 @@ def _on_copies(study: Study, results: dict[str, Any]) -> str:
         return sentence + "No sampler copies more than likeness among unseen rows explains."
     sentence += f"More than likeness among unseen rows explains: {', '.join(copying)}."
     for name in results.keys() - set(copying):
-        apart = study.residual(study.runs[name]) * math.sqrt(study.oracle.d)
+        apart = study.residual(f.runs[name]) * math.sqrt(study.oracle.d)
         if apart > study.radius:
             sentence += (
                 f" Samples of {name} end with noise of norm {apart:.2g}, too far from their rows to count as copies."

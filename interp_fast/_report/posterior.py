@@ -2,56 +2,37 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-import interp_fast as itf
-
 from .. import _figures
 from .._figures import COLOURS
 from .._text import number, share
-from . import html
-from .study import Part, Study, noise_axis, quantiles
+from .findings import COLLAPSED, Findings
+from .parts import Chart, Paragraph, Part
+from .study import noise_axis
 
-__all__ = ["posterior"]
+__all__ = ["part"]
 
 Float = npt.NDArray[np.float64]
 
-_COLLAPSED = 0.05  # share of the prior's entropy below which the posterior counts as collapsed
 
-
-def posterior(study: Study) -> Part:
+def part(f: Findings) -> Part:
     """How many rows a noisy sample can still come from."""
+    study, found = f.study, f.posterior
     times, ratio = study.noise_levels()
-    columns: dict[str, list[Any]] = {name: [] for name in ("ess", "gap", "entropy", "entropy_stderr", "own_row")}
-    for k, t in enumerate(times.tolist()):
-        study.progress("posterior", 0.8 * k / len(times))
-        x, index = study.oracle.draw(study.n, t, rng=study.seed)
-        post = study.oracle.posterior(x, t)
-        columns["ess"].append(quantiles(post.ess))
-        columns["gap"].append(quantiles(post.gap))
-        columns["entropy"].append(float(np.mean(post.entropy)))
-        columns["entropy_stderr"].append(float(np.std(post.entropy, ddof=1) / math.sqrt(study.n)))
-        columns["own_row"].append(float(np.mean(post.index == index)))
-    study.progress("collapse time", 0.8)
-    try:
-        collapse = itf.theory.collapse_time(study.oracle, study.n, level=_COLLAPSED, rng=study.seed)
-    except ValueError:  # rows too near to each other to be told apart
-        collapse = None
-    speciation = itf.theory.speciation_time(study.oracle)
-    study.speciation, study.collapse = speciation.time, None if collapse is None else collapse.time
+    columns, speciation, collapse = found.columns, found.speciation, found.collapse
     numbers = columns | {
         "times": times,
         "sigma_over_alpha": ratio,
         "n": study.n,
         "quantiles": (0.1, 0.5, 0.9),
-        "collapse_level": _COLLAPSED,
-        "collapse_time": study.collapse,
+        "collapse_level": COLLAPSED,
+        "collapse_time": None if collapse is None else collapse.time,
         "collapse_stderr": None if collapse is None else collapse.stderr,
-        "speciation_time": study.speciation,
+        "speciation_time": speciation.time,
         "largest_eigenvalue": speciation.eigenvalue,
     }
 
@@ -77,7 +58,7 @@ def posterior(study: Study) -> Part:
         f"Median and 80 % range over {number(study.n)} forward samples at each noise level: effective number of rows, "
         "and the logarithm of the heaviest row's weight over the second heaviest's."
     )
-    level = share(_COLLAPSED)
+    level = share(COLLAPSED)
     caption += " Dotted: speciation (α/σ)² Λ₁ = 1, Λ₁ the largest eigenvalue of the covariance"
     spoken = (
         f"The main direction of the data stands out of the noise at t = {speciation.time:.3f} "
@@ -94,12 +75,12 @@ def posterior(study: Study) -> Part:
             f"training row: the posterior over the {number(study.oracle.N)} rows has lost all but {level} of its "
             "entropy."
         )
-    chart = _figures.chart(draw, "Posterior concentration against time", size=(8.6, 3.5), columns=2)
-    fragments = [html.paragraph(text), html.figure(chart, caption + ".")]
+    chart = Chart(draw, "Posterior concentration against time", caption + ".", columns=2)
     return Part(
         "posterior",
+        "When one row takes over",
         numbers,
-        html.section("When one row takes over", fragments),
+        [Paragraph(text), chart],
         [conclusion],
         [("posterior collapses at", where)],
     )

@@ -3,60 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-import interp_fast as itf
-
 from .. import _figures
 from .._figures import COLOURS
 from .._text import distance
-from . import html
-from .study import Part, Study
+from .findings import BRIDGE, Findings
+from .parts import Block, Chart, Paragraph, Part, Table
 
-__all__ = ["step_study"]
+__all__ = ["part"]
 
-_COUNTS = (10, 20, 40, 80, 160)
 _AGREES = 0.1
 
 
-@dataclass(frozen=True)
-class _Case:
-    title: str
-    solver: str
-    schedule: itf.Schedule
-    table: Callable[[itf.Schedule, int], itf.StepTable]
-
-
-_BRIDGE = "σ² = 1 − t"
-_CASES = (
-    _Case(_BRIDGE, "Euler", itf.LatentBridge(1.0), itf.euler),
-    _Case("linear", "Euler", itf.Linear(), itf.euler),
-    _Case("trigonometric", "Euler", itf.Trigonometric(), itf.euler),
-    _Case(f"{_BRIDGE}, ε = ½", "Euler–Maruyama", itf.LatentBridge(1.0), lambda s, K: itf.euler_maruyama(s, K, 0.5)),
-    _Case("linear, ε = σ/2", "Euler–Maruyama", itf.Linear(), lambda s, K: itf.euler_maruyama(s, K, ("sigma", 0.5))),
-)
-
-
-def step_study(study: Study) -> Part:
+def part(f: Findings) -> Part:
     """Distance per coordinate of the endpoint to its row, measured and predicted, for five step sizes."""
-    results = []
-    for i, case in enumerate(_CASES):
-        oracle = study.oracle.with_schedule(case.schedule)
-        columns: dict[str, Any] = {"h": [], "measured": [], "law": []}
-        for j, K in enumerate(_COUNTS):
-            study.progress(f"step sizes: {case.title}", (i + j / len(_COUNTS)) / len(_CASES))
-            steps = case.table(case.schedule, K)
-            run = itf.sample(oracle, steps, study.few, rng=study.seed)
-            size = float(np.sqrt(np.mean(study.data.rows[run.index].astype(np.float64) ** 2)))
-            columns["h"].append(1.0 / K)
-            columns["measured"].append(study.residual(run))
-            law = itf.theory.endpoint_law(case.schedule, steps)
-            columns["law"].append(math.hypot(law.std, law.bias * size))
-        results.append({"solver": case.solver, "schedule": repr(case.schedule), "case": case.title, **columns})
+    study, results = f.study, f.landings
     floor = study.floor / math.sqrt(study.oracle.d)
 
     def draw(*axes: Any) -> None:
@@ -82,13 +46,18 @@ def step_study(study: Study) -> Part:
         for h, measured, law in list(zip(result["h"], result["measured"], result["law"], strict=True))[::2]:
             cells = [f"{result['solver']}, {result['case']}", f"1/{round(1 / h)}", distance(measured, floor)]
             cells += [f"{law:.3g}", f"{measured / law:.3f}"] if law > floor else ["0", "–"]
-            cells.append(f"{measured / math.sqrt(h / math.pi):.3f}" if result["case"] == _BRIDGE else "–")
+            cells.append(f"{measured / math.sqrt(h / math.pi):.3f}" if result["case"] == BRIDGE else "–")
             lines.append(cells)
-    chart = _figures.chart(draw, "Residual against step size", size=(8.6, 3.7), columns=2)
-    fragments = [
-        html.paragraph(text),
-        html.figure(chart, "Measured (points) and the law (lines). Points at the lower edge are exact up to rounding."),
-        html.table(
+    blocks: list[Block] = [
+        Paragraph(text),
+        Chart(
+            draw,
+            "Residual against step size",
+            "Measured (points) and the law (lines). Points at the lower edge are exact up to rounding.",
+            size=(8.6, 3.7),
+            columns=2,
+        ),
+        Table(
             lines,
             ("", "h", "measured", "law", "measured / law", "measured / √(h/π)"),
             f"Root mean square difference to the nearest training row per coordinate, over {study.few} samples.",
@@ -96,12 +65,12 @@ def step_study(study: Study) -> Part:
     ]
     numbers = {"n": study.few, "cases": results}
     conclusions = [
-        f"With steps of 1/{_COUNTS[-1]}, {solver} misses the nearest row "
+        f"With steps of 1/{round(1 / results[0]['h'][-1])}, {solver} misses the nearest row "
         + ", ".join(_miss(result, floor) for result in results if result["solver"] == solver)
         + "."
         for solver in ("Euler", "Euler–Maruyama")
     ]
-    return Part("step_study", numbers, html.section("Step sizes", fragments), conclusions)
+    return Part("step_study", "Step sizes", numbers, blocks, conclusions)
 
 
 def _miss(result: dict[str, Any], floor: float) -> str:

@@ -1,10 +1,9 @@
-"""What the parts of a report share: the training set, its field, what was found so far."""
+"""What a report is about: the training set, its field, the samplers; and the noise levels it is looked at."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,9 @@ import interp_fast as itf
 
 from .. import _figures
 from .._datasets import Dataset
+from .parts import Html
 
-__all__ = ["Part", "Study", "crossing", "noise_axis", "quantiles"]
+__all__ = ["Study", "crossing", "noise_axis", "quantiles"]
 
 Array = npt.NDArray[Any]
 Float = npt.NDArray[np.float64]
@@ -25,17 +25,6 @@ _DEVIATES = 1e-5
 
 
 @dataclass(frozen=True)
-class Part:
-    """One part of a report: numbers for report.json under ``key``, HTML for the page, words for the summary."""
-
-    key: str
-    numbers: dict[str, Any]
-    html: str
-    conclusions: list[str] = field(default_factory=list)
-    verdict: list[tuple[str, str]] = field(default_factory=list)
-
-
-@dataclass
 class Study:
     """A training set under study.
 
@@ -48,15 +37,9 @@ class Study:
     near : (m,) array
         Distances of m training rows to their nearest other row.
     holdout : (h, d) array or None
-        Held-out rows that are looked up, and in ``unseen`` how they relate to the training rows.
+        Held-out rows that are looked up.
     tables, left_out : dict
         The samplers, and why others have no table.
-    progress : callable
-        Told what is being done and which share of the current part is.
-    speciation, collapse : float or None
-        Times at which the principal direction shows and one row is left, once they are known.
-    runs : dict
-        Samples by sampler, once they are there.
     """
 
     data: Dataset
@@ -67,11 +50,6 @@ class Study:
     holdout: Array | None
     tables: dict[str, itf.StepTable]
     left_out: dict[str, str]
-    progress: Callable[[str, float], None]
-    unseen: Any = None
-    speciation: float | None = None
-    collapse: float | None = None
-    runs: dict[str, itf.Samples] = field(default_factory=dict)
 
     @property
     def radius(self) -> float:
@@ -100,11 +78,13 @@ class Study:
         """Root mean square of sample - nearest row, per coordinate."""
         return float(np.sqrt(np.mean((run.x - self.data.rows[run.index].astype(np.float64)) ** 2)))
 
-    def picture(self, values: Array, *, widen: float = 0.0, label: str = "") -> str:
+    def picture(self, values: Array, *, widen: float = 0.0, label: str = "") -> Html:
         """A row as a picture, its grey levels those of the data, widened at both ends."""
         assert self.data.shape is not None
         some = self.data.rows[:: max(1, self.oracle.N // 1000)]
-        return _figures.picture(values, self.data.shape, (float(some.min()) - widen, float(some.max()) + widen), label)
+        return Html(
+            _figures.picture(values, self.data.shape, (float(some.min()) - widen, float(some.max()) + widen), label)
+        )
 
 
 def crossing(x: Float, y: Float, level: float) -> float | None:

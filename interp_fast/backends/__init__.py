@@ -66,6 +66,7 @@ import importlib.util
 import math
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -108,8 +109,17 @@ class Moments:
     reach: float
 
     @classmethod
-    def of(cls, rows: Any, log_w: Float, scale: tuple[float, float] | None) -> Moments:
-        """One pass over the rows in float64; ValueError naming the first row that is not finite."""
+    def of(
+        cls,
+        rows: Any,
+        log_w: Float,
+        scale: tuple[float, float] | None,
+        report: Callable[[int, int], None] | None = None,
+    ) -> Moments:
+        """One pass over the rows in float64; ValueError naming the first row that is not finite.
+
+        ``report`` gets (rows read, rows).
+        """
         used = log_w > -np.inf
         # Sums are taken about the mean of the first rows: no cancellation on shifted data; the detour over one of
         # them makes every sum exactly 0 when all rows are equal. Weighted sums are taken about the heaviest row: as
@@ -140,6 +150,8 @@ class Moments:
             weighted += w @ away
             second += float(w @ squares)
             del values, away
+            if report is not None:
+                report(block.stop, len(log_w))
         shift = total / np.count_nonzero(used)
         reach = math.sqrt(farthest) + math.sqrt(float(shift @ shift))
         check_size(reach or tiny, "the distance of the rows of data to their mean")

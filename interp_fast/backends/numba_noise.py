@@ -26,8 +26,9 @@ def jit(**options: Any) -> Callable[[F], F]:
 
     def compiler(function: F) -> F:
         compiled: F = numba.njit(nogil=True, error_model="numpy", **options)(function)
-        with suppress(RuntimeError):  # neither this folder nor the user's can be written
-            compiled.enable_caching()  # type: ignore[attr-defined]
+        if not numba.config.DISABLE_JIT:
+            with suppress(RuntimeError):  # neither this folder nor the user's can be written
+                compiled.enable_caching()  # type: ignore[attr-defined]
         return compiled
 
     return compiler

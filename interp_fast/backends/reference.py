@@ -234,13 +234,12 @@ def run_rows(
         advance(state, table, r, used, None if error is None else error[r], xi if table.S[r] > 0 else None)
 
 
-def smoothed(mean: Float, x: Float, alpha: float, sigma: float, bandwidth: float) -> Float:
+def smoothed(mean: Float, x: Float, alpha: Any, sigma: Any, bandwidth: float) -> Float:
     """The denoiser of the smoothed data, (sigma^2/S) mean + (alpha delta^2/S) x, as a new array."""
-    pull = (alpha * bandwidth) ** 2
-    s2 = sigma**2 + pull
-    denoiser = (sigma**2 / s2) * mean
-    if pull > 0:
-        denoiser += (pull / (alpha * s2)) * x
+    s2 = sigma**2 + (alpha * bandwidth) ** 2
+    denoiser: Float = (sigma**2 / s2) * mean
+    if bandwidth > 0:
+        denoiser += (alpha * bandwidth**2 / s2) * x
     return denoiser
 
 
@@ -274,4 +273,4 @@ def nearest(x: Float, data: Data, *, alpha: float, out: dict[str, Any], threads:
 
 
 def normals(key: int, first_sample: int, row: int, out: Float, *, threads: int) -> None:
-    out[:] = _random.normals(key, first_sample, len(out), row, out.shape[1])
+    out[:] = _random.normals(key, first_sample, row, n=len(out), d=out.shape[1])

@@ -22,6 +22,7 @@ from typing import Any
 
 from .. import _arrays
 from .._results import plain
+from .._typing import Backend
 from ._base import Experiment, ExperimentResult, Tools
 from ._certificates import Certificates
 from ._images import Classification, Memorization
@@ -46,7 +47,7 @@ def run(
     out: str | Path | None = None,
     *,
     seed: int = 0,
-    backend: str = "auto",
+    backend: Backend = "auto",
     threads: int | None = None,
     progress: Callable[[str, float], None] | None = None,
     **settings: Any,

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from .. import _figures
 from .._results import Record, plain, to_json
+from .._typing import Backend
 from ..field import Field
 from ..schedules import Schedule
 
@@ -26,7 +27,7 @@ Float = npt.NDArray[np.float64]
 class Tools:
     """How to compute: backend, threads, the seed of everything random, whom to tell about progress."""
 
-    backend: str
+    backend: Backend
     threads: int | None
     seed: int
     progress: Callable[[str, float], None]

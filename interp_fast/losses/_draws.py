@@ -25,18 +25,18 @@ def draws(
     Draw i belongs to stratum i of :func:`strata`; within it rows are drawn by weight. Streams are independent.
     """
     key = _random.subkey(source.key, "queries")
-    index = oracle.training_set.chosen(stratified(key, source.first_sample, n, 2 * stream + 1))
+    index = oracle.training_set.chosen(stratified(key, source.first_sample, 2 * stream + 1, n=n))
     for block in _arrays.blocks(np.broadcast_to(np.float64(0), (n, oracle.d))):
         m = block.stop - block.start
         point = oracle.point(t, m)
-        z = oracle.training_set.normals(m, key, source.first_sample + block.start, row=2 * stream)
+        z = oracle.training_set.normals(key, source.first_sample + block.start, 2 * stream, n=m)
         yield block, oracle.interpolate(point, index[block], z), index[block], point
 
 
-def stratified(key: int, first_sample: int, n: int, row: int) -> Float:
+def stratified(key: int, first_sample: int, row: int, *, n: int) -> Float:
     """One uniform in (0, 1) for each of n draws, within its stratum."""
     stratum, count = strata(n)
-    u: Float = (stratum + _random.uniforms(key, first_sample, n, row)) / count
+    u: Float = (stratum + _random.uniforms(key, first_sample, row, n=n)) / count
     return np.minimum(u, 1 - 2.0**-53)  # the sum may have been rounded up to 1, past the last row
 
 
@@ -53,15 +53,15 @@ class Stream:
 
     def uniforms(self) -> Float:
         """In (0, 1), (n,)."""
-        return _random.uniforms(self._key, self._first, self._n, self._next())
+        return _random.uniforms(self._key, self._first, self._next(), n=self._n)
 
     def stratified(self) -> Float:
         """In (0, 1), one for each of n draws within its stratum."""
-        return stratified(self._key, self._first, self._n, self._next())
+        return stratified(self._key, self._first, self._next(), n=self._n)
 
     def normals(self, d: int) -> Float:
         """(n, d)."""
-        return _random.normals(self._key, self._first, self._n, self._next(), d)
+        return _random.normals(self._key, self._first, self._next(), n=self._n, d=d)
 
 
 def strata(n: int) -> tuple[Int, int]:

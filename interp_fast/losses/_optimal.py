@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,9 @@ import numpy.typing as npt
 
 from .. import _arrays, _random
 from .._oracle import Oracle, Point
+from .._progress import reporter
 from .._results import Record, axes
+from .._typing import Kind
 from ..field import Field, oracle_of
 from ._draws import Stream, bernstein, draws, mean
 from ._pairs import pairs_of
@@ -74,9 +77,10 @@ def optimal_loss(
     times: Any,
     n: int,
     *,
-    kind: str = "denoiser",
+    kind: Kind = "denoiser",
     confidence: float = 0.95,
     rng: _random.RandomSource = None,
+    progress: bool | Callable[[int, int], None] | None = None,
 ) -> OptimalLoss:
     """The irreducible loss L*(t) = E|D(x_t, t) - x_I|^2, below which no model can come.
 
@@ -101,6 +105,9 @@ def optimal_loss(
     confidence : float in (0, 1)
         Of ``interval``, at each time.
     rng : None, int, SeedSequence, Generator or NoiseKey
+    progress : bool or callable, optional
+        True: a line on stderr; a callable gets (times done, times), and before, when the distances of all pairs are
+        not known yet, (points done, points).
 
     Returns
     -------
@@ -164,12 +171,17 @@ def optimal_loss(
     stderr, queries, method = np.zeros(len(t)), np.zeros(len(t), np.int64), np.full(len(t), "exact")
     limit, interval = loss.copy(), np.stack([loss, loss], axis=1)
     source = _random.noise_key(rng)
+    report = reporter(progress, "optimal loss: time")
+    if not exact.all():
+        pairs_of(oracle.training_set, reporter(progress, "optimal loss: point"))
     levels = [_Level(oracle, float(t[k]), int(k), source) for k in np.flatnonzero(~exact)]
     _choose(levels, n)
-    for level, some in zip(levels, _allocate(levels, n), strict=True):
+    for done, (level, some) in enumerate(zip(levels, _allocate(levels, n), strict=True), 1):
         k = level.stream
         loss[k], stderr[k], interval[k] = level.estimate(some, confidence)
         limit[k], method[k], queries[k] = level.limit, level.method, level.queries
+        if report is not None:
+            report(done, len(levels))
     own = oracle.own(point)
     scale, shift = factor * own**2, factor * (field.d * field.bandwidth**2 * own)
 

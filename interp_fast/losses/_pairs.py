@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -183,7 +184,7 @@ class Pairs:
         Sums of sqrt(w_k), and of min(w_j, w_k) unless all weights are equal, over the other points of a bin.
     """
 
-    def __init__(self, data: TrainingSet) -> None:
+    def __init__(self, data: TrainingSet, report: Callable[[int, int], None] | None = None) -> None:
         self.data = data
         self.rows, log_w = points(data)
         self.log_w = log_w[self.rows]
@@ -194,7 +195,7 @@ class Pairs:
         if data.d <= _TREE_DIMENSIONS:
             self._by_tree()
         else:
-            self._by_products()
+            self._by_products(report)
 
     def _coordinates(self, dtype: type, turn: Float | None) -> npt.NDArray[Any]:
         """The points about the centre in units of the reach, or their projections: (P, r)."""
@@ -226,7 +227,7 @@ class Pairs:
             sums -= np.minimum(weight[:, None], weight[self.near]).sum(axis=1)
             self.cap = np.maximum(sums, 0)[:, None]
 
-    def _by_products(self) -> None:
+    def _by_products(self, report: Callable[[int, int], None] | None) -> None:
         from . import _pair_kernels as kernels
 
         p, d = len(self.rows), self.data.d
@@ -246,7 +247,7 @@ class Pairs:
         self.near, near_square = np.full((p, self.m), -1), np.full((p, self.m), np.inf, np.float32)
         self.mass = np.zeros((p, kernels.BINS), np.float32 if self.even else np.float64)
         self.cap = np.zeros((p, 0 if self.even else kernels.BINS), self.mass.dtype)
-        self._tally(near_square)
+        self._tally(near_square, report)
         farthest = near_square.max(axis=1)
         self.edge_bin = kernels.bin_of(farthest, self.lowest).astype(np.int64)
         self.edge = self._lower(farthest.astype(np.float64), error)
@@ -267,7 +268,7 @@ class Pairs:
         basis: Float = np.linalg.qr(some.T @ vectors[:, np.argsort(-values)[:r]])[0]
         return basis
 
-    def _tally(self, near_square: npt.NDArray[np.float32]) -> None:
+    def _tally(self, near_square: npt.NDArray[np.float32], report: Callable[[int, int], None] | None) -> None:
         from ._pair_kernels import tally
 
         weight, z = np.exp(self.log_w), self._z
@@ -288,6 +289,9 @@ class Pairs:
                     )
                     for done in [pool.submit(take, *job) for job in jobs]:
                         done.result()
+                if report is not None:
+                    left = (len(blocks) - i - 1) / len(blocks)  # of the points; of the pairs its square
+                    report(round(len(z) * (1 - left * left)), len(z))
 
     def _measure(self) -> None:
         """Distances of the nearest points from the rows as given."""
@@ -371,11 +375,11 @@ class Pairs:
 _known: weakref.WeakKeyDictionary[TrainingSet, Pairs | None] = weakref.WeakKeyDictionary()
 
 
-def pairs_of(data: TrainingSet) -> Pairs | None:
+def pairs_of(data: TrainingSet, report: Callable[[int, int], None] | None = None) -> Pairs | None:
     """The pairs of a training set, made once; None where all N^2 distances are too many, or rows stay in files."""
     if data not in _known:
         from .._arrays import is_source
 
         few = data.n <= _MOST or data.d <= _TREE_DIMENSIONS
-        _known[data] = Pairs(data) if few and not is_source(data.rows) else None
+        _known[data] = Pairs(data, report) if few and not is_source(data.rows) else None
     return _known[data]

@@ -1,5 +1,6 @@
 """How samples relate to a training set: distances to its rows, copies, coverage."""
 
+from ._features import features_of
 from ._memorization import Background, Memorization, memorization
 from ._nearest import Neighbours, nearest
 from ._points import read_points
@@ -9,6 +10,7 @@ __all__ = [
     "Background",
     "Memorization",
     "Neighbours",
+    "features_of",
     "fitting_layout",
     "memorization",
     "nearest",

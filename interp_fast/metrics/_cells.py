@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import numpy.typing as npt
@@ -46,30 +47,20 @@ def _subset(n: int, source: _random.NoiseKey) -> Int:
     """At most _MOST_ROWS of the numbers below n, chosen at random; ascending."""
     if n <= _MOST_ROWS:
         return np.arange(n)
-    u = _random.uniforms(_random.subkey(source.key, "subset"), 0, n, row=2)
+    u = _random.uniforms(_random.subkey(source.key, "subset"), 0, 2, n=n)
     return np.sort(np.argpartition(u, _MOST_ROWS)[:_MOST_ROWS])
 
 
 def _centers(data: Points, cells: int, source: _random.NoiseKey) -> Float:
-    """Centres of k-means cells (at most ``cells``, one for each different row): k-means++ (Arthur 2007), then Lloyd."""
+    """Centres of k-means cells: at most ``cells``, one for each different row."""
+    from scipy.cluster.vq import kmeans2
+
     points = data.values(_subset(data.n, source))
-    u = _random.uniforms(_random.subkey(source.key, "subset"), 0, cells, row=3)
-    centers = points[[int(u[0] * len(points))]]
-    squared = np.full(len(points), np.inf)
-    for i in range(1, cells):
-        difference = points - centers[-1]
-        squared = np.minimum(squared, np.einsum("ij,ij->i", difference, difference))
-        cumulative = np.cumsum(squared)
-        if cumulative[-1] == 0:
-            break
-        centers = np.vstack([centers, points[np.searchsorted(cumulative, u[i] * cumulative[-1], side="right")]])
-    label = np.full(len(points), -1)
-    for _ in range(_LLOYD_ROUNDS):
-        before, label = label, training_set(centers).nearest(points)[0][:, 0]
-        if np.array_equal(before, label):
-            break
-        centers = np.stack([points[label == c].mean(axis=0) if (label == c).any() else centers[c]
-                            for c in range(len(centers))])  # fmt: skip
+    cells = min(cells, len(np.unique(points, axis=0)))
+    seed = np.random.default_rng(_random.subkey(source.key, "subset"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a cell that has become empty keeps its centre
+        centers: Float = kmeans2(points, cells, iter=_LLOYD_ROUNDS, minit="++", seed=seed)[0]
     return centers
 
 

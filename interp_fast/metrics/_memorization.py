@@ -11,6 +11,7 @@ import numpy.typing as npt
 from .. import _arrays, _random
 from .._progress import reporter
 from .._results import Record, axes
+from .._typing import Metric
 from ._cells import copying_score
 from ._classes import nearest_in_class, read_labels
 from ._features import features_of, length
@@ -140,7 +141,7 @@ def memorization(
     k: int | None = 5,
     cells: int = 1,
     confidence: float = 0.95,
-    metric: str = "euclidean",
+    metric: Metric = "euclidean",
     features: Any = None,
     labels: Any = None,
     sample_labels: Any = None,
@@ -240,8 +241,8 @@ def memorization(
     >>> import numpy as np, interp_fast as itf
     >>> X = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     >>> rep = itf.memorization(np.array([[0.1, 0.0], [5.0, 5.0], [5.1, 5.0], [0.5, 0.5]]), X, radius=0.2)
-    >>> rep.index, rep.ratio.round(2), rep.copied, rep.within
-    (array([0, 1, 1, 0]), array([0.11, 1.  , 0.99, 1.  ]), 0.25, 0.25)
+    >>> rep.index, rep.ratio.round(1), rep.copied, rep.within
+    (array([0, 1, 1, 0]), array([0.1, 1. , 1. , 1. ]), 0.25, 0.25)
     >>> rep.classes.tolist()
     ['memorized', 'spurious', 'spurious', 'novel']
     """

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import _arrays
 from .._results import Record
+from .._typing import Metric
 from ._points import Points, check_metric, read_data, read_points, training_set
 
 __all__ = ["Neighbours", "nearest"]
@@ -29,7 +30,7 @@ class Neighbours(Record):
     distance: Any
 
 
-def nearest(samples: Any, data: Any, k: int = 5, *, metric: str = "euclidean") -> Neighbours:
+def nearest(samples: Any, data: Any, k: int = 5, *, metric: Metric = "euclidean") -> Neighbours:
     """The k rows nearest to each sample, exactly.
 
     Parameters

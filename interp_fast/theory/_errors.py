@@ -190,7 +190,7 @@ def _growth(steps: StepTable, lipschitz: Float) -> Float:
 def _largest_spread(data: TrainingSet, x: Float, alpha: float, sigma: float) -> Float:
     """Largest eigenvalue of the posterior covariance at each x, by power iteration."""
     n = len(x)
-    u = _random.normals(0, 0, n, 0, data.d)
+    u = _random.normals(0, 0, 0, n=n, d=data.d)
     size = np.zeros(n)
     for _ in range(12):
         u /= np.maximum(np.linalg.norm(u, axis=1, keepdims=True), np.finfo(np.float64).tiny)

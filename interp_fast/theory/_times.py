@@ -97,7 +97,7 @@ def _largest_eigenvalue(data: TrainingSet) -> float:
     from scipy.sparse.linalg import LinearOperator, eigsh
 
     operator = LinearOperator((data.d, data.d), matvec=apply, dtype=np.float64)
-    start = _random.normals(0, 0, 1, 0, data.d)[0]
+    start = _random.normals(0, 0, 0, n=1, d=data.d)[0]
     return float(eigsh(operator, k=1, v0=start, return_eigenvectors=False, tol=1e-10)[0])
 
 

@@ -56,7 +56,7 @@ class Curve(torch.autograd.Function):
     def forward(ctx: Any, t: Any, field: Any) -> Any:
         ctx.save_for_backward(t)
         ctx.field = field
-        p = field._point(array(t), False, len(t))
+        p = field._point(array(t))
         return tuple(map(torch.from_numpy, (p.alpha, p.s2, p.alpha_dot, p.rate, p.sigma)))
 
     @staticmethod
@@ -68,7 +68,7 @@ class _CurveGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, t: Any, field: Any, *grads: Any) -> Any:
         time = array(t)
-        p = field._point(time, False, len(time))
+        p = field._point(time)
         with np.errstate(divide="ignore", invalid="ignore"):
             alpha_2, sigma_2 = field.schedule._second(time, 1.0 - time)
             rate_dot = p.sigma_dot**2 + p.sigma * sigma_2

@@ -1,0 +1,149 @@
+"""Samples in many files, compared with one training set: the numbers of each, a table, a picture."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import interp_fast as itf
+
+from ._compare import comparable, featured
+from ._datasets import Dataset
+from ._figures import COLOURS, plain_log, style
+from ._pictures import Range
+from ._text import columns, interval, number, share
+
+__all__ = ["Compared", "background", "compare", "draw", "places", "table"]
+
+_KINDS = ("memorized", "spurious", "novel")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Samples of a file, how they relate to the training set, and what was done to make both alike."""
+
+    file: str
+    result: itf.Memorization
+    made_alike: list[str]
+
+
+def compare(
+    files: Sequence[str],
+    data: Dataset,
+    *,
+    holdout: str | None,
+    features: Callable[[Any], Any] | None,
+    value_range: Range | None,
+    progress: Callable[[str, float], None],
+    **options: Any,
+) -> list[Compared]:
+    """One file after another; what is about the training set alone is found once. ``options`` as in memorization."""
+
+    def space(rows: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+        done = 0
+
+        def tell(more: int) -> None:
+            nonlocal done
+            done += more
+            progress(f"features of {name}", done / len(rows))
+
+        return rows if features is None else featured(features, rows, data, name, tell)
+
+    field = itf.Field(space(data.rows, "data"))
+    held, said = (None, []) if holdout is None else comparable(holdout, data, "holdout", value_range)
+    held_space = [] if held is None else [space(held, "holdout")]
+    found = []
+    for k, file in enumerate(files):
+        name = "samples" if len(files) == 1 else file
+        samples, more = comparable(file, data, name, value_range)
+        what = f"{len(samples)} samples against {len(data.rows)} rows"
+        made = None if features is None else (space(samples, name), field, *held_space)
+        result = itf.memorization(
+            samples,
+            field,
+            holdout=held,
+            features=made,
+            progress=lambda done, rows, k=k, what=what: progress(what, (k + done / rows) / len(files)),
+            **options,
+        )
+        found.append(Compared(file, result, more + said))
+    progress("", 1.0)
+    return found
+
+
+def table(found: Sequence[Compared]) -> str:
+    """A line for each file."""
+
+    def cells(one: Compared) -> list[str]:
+        r = one.result
+        shares = [r.precision, r.recall, r.coverage, r.authenticity, r.holdout_copied]
+        return [
+            one.file,
+            str(len(r.d1)),
+            *(interval(getattr(r, kind), getattr(r, f"{kind}_interval")) for kind in _KINDS),
+            number(float(np.median(r.d1))),
+            *("–" if value is None else share(value) for value in shares),
+            *("–" if value is None else f"{value:.3g}" for value in (r.density, r.c_t)),
+        ]
+
+    head = ["file", "samples", "memorized", "spurious", "novel", "median d1", "precision", "recall", "coverage"]
+    head += ["authentic", "held-out copied", "density", "C_T"]
+    return "\n".join([columns([head, *map(cells, found)]), "", background(found[0].result)]).rstrip()
+
+
+def background(result: itf.Memorization) -> str:
+    """What distances between training rows are, in a sentence; empty when they were left out."""
+    if result.background is None:
+        return ""
+    distances = dict(zip(result.background.levels.tolist(), result.background.distances.tolist(), strict=True))
+    return (
+        f"Distance of training rows to their nearest other row: median {number(distances[0.5])}, 5 % below "
+        f"{number(distances[0.05])}."
+    )
+
+
+def places(files: Sequence[str]) -> list[int] | None:
+    """The number in each name that tells the files apart, the last of such numbers; None when there is none."""
+    numbers = [re.findall(r"\d+", file) for file in files]
+    if len({len(found) for found in numbers}) == 1:
+        for column in reversed([list(map(int, column)) for column in zip(*numbers, strict=True)]):
+            if len(set(column)) == len(column):
+                return column
+    return None
+
+
+def draw(found: Sequence[Compared], path: Path) -> None:
+    """Shares of the classes with their intervals, and coverage, over the numbers in the names of the files."""
+    at = places([one.file for one in found])
+    order = np.argsort(at) if at is not None else np.arange(len(found))
+    x = np.array(at)[order] if at is not None else order + 1
+    results = [found[i].result for i in order]
+    with style():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(7.5, 4.2), layout="constrained")
+        ax = figure.subplots()
+        for kind, colour in zip(_KINDS, COLOURS, strict=False):
+            ax.plot(x, [getattr(r, kind) for r in results], "o-", color=colour, label=kind)
+            low, high = np.array([getattr(r, f"{kind}_interval") for r in results]).T
+            ax.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+        for name, label in (("coverage", "coverage of the data"), ("holdout_copied", "held-out rows that look copied")):
+            values = [getattr(r, name) for r in results]
+            if None not in values:
+                colour = COLOURS[3 if name == "coverage" else 5]
+                ax.plot(x, values, "--", color=colour, linewidth=1.2, label=label)
+        if x[0] > 0 and x[-1] > 30 * x[0]:
+            ax.set_xscale("log")
+            plain_log(ax.xaxis, (1, 2, 5))
+        elif at is None:
+            ax.set_xticks(x)
+        ax.set(ylim=(-0.03, 1.03), ylabel="share")
+        ax.set_xlabel("files, in the order given" if at is None else "number in the names of the files")
+        ax.legend()
+        figure.savefig(path, dpi=150)
