@@ -250,7 +250,8 @@ class _Tally:
         with np.errstate(divide="ignore", invalid="ignore"):
             r2 = 1 - np.divide(mse, total)
             spread = mean(error - (1 - r2) * away)[1] / total if total > 0 else np.nan
-        self._put(k, "r2", r2, np.hypot(spread, rounding))
+        # The mean of f* is that of the draws: the variance about it is known to a share 1 / n at best.
+        self._put(k, "r2", r2, np.hypot(np.hypot(spread, (1 - r2) / self._n), rounding))
         cosine, stderr = mean(values["cosine"])
         self._put(k, "cosine", cosine, np.hypot(stderr, rounding))
         for name, of in (("mse", error), ("cosine", values["cosine"])):

@@ -47,7 +47,7 @@ def planted(name, kind="velocity", schedule=None):
 @pytest.mark.parametrize("name", PLANTED)
 @pytest.mark.parametrize("kind", ["velocity", "denoiser", "noise", "score"])
 def test_planted_errors_are_recovered(name, kind):
-    """Within 3 standard errors, up to one number in fifty, and 4.5 in all."""
+    """Within 3 standard errors but for one of some 45 numbers, within 4.5 in all."""
     away = []
     for seed in range(4):
         options = {"at": "holdout", "holdout": ROWS}  # the same points, without the time for the lowest loss
@@ -68,7 +68,7 @@ def test_planted_errors_are_recovered(name, kind):
             ):
                 if np.isfinite(want):
                     away.append(abs(value - want) / np.hypot(stderr, own / 100 + 1e-9 * (1 + abs(want))))
-    assert np.mean(np.array(away) > 3) < 0.02
+    assert np.count_nonzero(np.array(away) > 3) <= 1
     assert max(away) < 4.5
 
 
