@@ -6,16 +6,12 @@ Time runs from t = 0 (noise) to t = 1 (data); x_t = alpha_t x_1 + sigma_t z. Sta
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import grid, perturb, theory
 from ._random import NoiseKey
-from .auditing import Audit, audit
-from .comparing import Comparison, compare
 from .field import Field, Posterior
-from .gaussians import Gaussian, GaussianMixture
 from .losses import OptimalLoss, optimal_loss
-from .metrics import Background, Memorization, Neighbours, memorization, nearest
 from .model import Model
 from .sampling import Samples, Terms, sample
 from .schedules import (
@@ -44,6 +40,12 @@ from .steps import (
     heun,
     multistep,
 )
+
+if TYPE_CHECKING:
+    from .auditing import Audit, audit
+    from .comparing import Comparison, compare
+    from .gaussians import Gaussian, GaussianMixture
+    from .metrics import Background, Memorization, Neighbours, memorization, nearest
 
 __version__ = "0.1.0"
 
@@ -101,10 +103,29 @@ def __dir__() -> list[str]:
     return [*__all__, "__doc__", "__name__", "__version__"]
 
 
+# Name -> module of what is loaded when it is first used.
+_LATER = {
+    "Audit": "auditing",
+    "Background": "metrics",
+    "Comparison": "comparing",
+    "Gaussian": "gaussians",
+    "GaussianMixture": "gaussians",
+    "Memorization": "metrics",
+    "Neighbours": "metrics",
+    "audit": "auditing",
+    "compare": "comparing",
+    "experiments": "experiments",
+    "memorization": "metrics",
+    "nearest": "metrics",
+    "torch": "torch",
+}
+
+
 def __getattr__(name: str) -> Any:
-    if name in ("experiments", "torch"):  # loaded when they are first used
+    if name in _LATER:
         import importlib
 
-        return importlib.import_module(f".{name}", __name__)
+        module = importlib.import_module(f".{_LATER[name]}", __name__)
+        return module if name == _LATER[name] else getattr(module, name)
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)
