@@ -30,7 +30,7 @@ def test_charts_are_drawn_whatever_matplotlib_is_told(tmp_path):
     """MPLBACKEND of a notebook that this Python does not have, TeX that is not installed, pictures cut or sized."""
     (tmp_path / "matplotlibrc").write_text(UNUSUAL)
     code = "from interp_fast import _figures; print(_figures.chart(lambda ax: ax.plot([1, 2], label='a'), 'b'))"
-    plain = python(code, SOURCES / "tests")
+    plain = python(code, Path(__file__).parent)
     told = python(code, tmp_path, MPLBACKEND="module://no_such_backend")
     assert (plain.returncode, plain.stderr) == (0, "")
     assert (told.returncode, told.stderr) == (0, "")

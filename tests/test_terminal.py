@@ -27,11 +27,12 @@ def here(tmp_path, monkeypatch):
 
 
 def start(*arguments, **environment):
-    """A command in a process of its own, as a shell starts it."""
+    """A command in a process of its own, as a shell starts it: no signal is ignored."""
     return subprocess.Popen(
         [sys.executable, "-P", *arguments],
         env=os.environ | {"PYTHONPATH": SOURCES} | environment,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: [signal.signal(number, signal.SIG_DFL) for number in (signal.SIGHUP, signal.SIGTERM)],  # noqa: PLW1509
     )  # fmt: skip
 
 
