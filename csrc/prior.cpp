@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <utility>
+#include <vector>
 
 #include "answer.h"
 
@@ -10,12 +10,12 @@ namespace interp_fast {
 
 std::vector<Query> answer_prior(const Data& data, const std::vector<Query>& queries, const Outputs& out, int threads) {
   const ptrdiff_t d = data.rows.d;
-  Candidates all;
+  std::vector<Candidates> once(1);
+  Candidates& all = once.front();
   for (int64_t row = 0; row < data.rows.n; row++) {
     if (data.log_w[row] > -INFINITY) all.rows.push_back(row);
   }
   all.c.assign(all.rows.size(), 0.0);
-  const std::vector<Candidates> once(1, std::move(all));
   double gap, log_rest, ess, entropy;
   int64_t index;
   std::vector<int64_t> top_index(static_cast<size_t>(out.top));
