@@ -262,3 +262,21 @@ def test_a_prediction_that_says_nothing_about_the_denoiser(predicts):
     for t in (0.0, -0.0, 1e-310):
         with pytest.raises(ValueError, match=f"t must avoid {t!r}: there a {predicts}".replace("-0.0", "0.0")):
             model.denoiser(np.full((2, 3), 7.0), t)
+
+
+@pytest.mark.parametrize("backend", ["numba", "reference"])
+def test_spread_posteriors_in_many_dimensions_need_no_exact_sums(backend, monkeypatch):
+    """Logits there have as many roundings as those of far ties, and rows that count lie too near for them to matter."""
+    rows = np.random.default_rng(5).standard_normal((40, 4000))
+    field, t = itf.Field(rows, backend=backend), 0.05
+    x = t * rows[:2] + (1 - t) * np.random.default_rng(6).standard_normal((2, 4000))
+    want = oracle.posterior(rows, x, t, 1 - t)
+
+    def refuse(*_, **__):
+        pytest.fail("sums of thousands of rows, added exactly")
+
+    monkeypatch.setattr("interp_fast.backends.reference.exact_differences", refuse)
+    post = field.posterior(x, t)
+    np.testing.assert_allclose(post.ess, want.ess, rtol=1e-9)
+    np.testing.assert_allclose(post.variance, want.variance, rtol=1e-9)
+    assert (np.linalg.norm(post.mean - want.mean, axis=1) <= 1e-10 * np.linalg.norm(want.mean, axis=1)).all()

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays import blocks, result_type
+from .._arrays import result_type
 from . import Float, Int, reference
 from . import numba_sweep as sweep
 from .numba_noise import jit
@@ -80,10 +80,8 @@ def answer(
     """
     s2 = float(sigma[0]) ** 2 + (float(alpha[0]) * data.bandwidth) ** 2
     some = reference.Data(data.rows[rows], data.log_w[rows], data.moments, data.scale, data.bandwidth)
-    if s2 > 0:
-        error = float(reference.logit_rounding(x[0], c.min(), s2))
-        if not off and error * _deviation(some, c, float(alpha[0]), s2) <= tolerated(data):
-            return
+    if s2 > 0 and not _matters(some, x[0], c, float(alpha[0]), s2, off, tolerated(data)):
+        return
     own = {name: np.empty_like(array) for name, array in out.items() if name not in ("dropped", "work")}
     if k := out["top_index"].shape[1] if "top_index" in out else 0:
         own |= {name: np.empty((1, min(k, len(rows))), own[name].dtype) for name in ("top_index", "top_weight")}
@@ -96,13 +94,16 @@ def answer(
         out[name][:] = array
 
 
-def _deviation(data: reference.Data, c: Float, alpha: float, s2: float) -> float:
-    """Of the rows from the heaviest of them, in units of sqrt(S) / alpha, by logits as they are known."""
+def _matters(data: reference.Data, x: Float, c: Float, alpha: float, s2: float, off: bool, most: float) -> bool:
+    """Whether the rounding of logits, of rows at the squared distances c, costs more of an answer than ``most``."""
     logits = data.log_w - (c - c.min()) / (2 * s2)
-    p = np.exp(logits - logits.max())
-    top = data.values([int(np.argmax(p))])[0]
-    second = sum(float(p[some] @ np.square(data.values(some) - top).sum(axis=1)) for some in blocks(data.rows))
-    return alpha * math.sqrt(second / (float(p.sum()) * s2))
+    error = float(reference.logit_rounding(x, c[np.argmax(logits)], s2))
+    if off and len(c) > 1:
+        runner_up, top = np.argpartition(logits, -2)[-2:]
+        lead = float(logits[top] - logits[runner_up])
+        if float(reference.logit_rounding(x, c[runner_up], s2)) > most * max(1.0, 1e-3 * lead):
+            return True
+    return error * reference.deviation(data, np.arange(len(c)), logits, error, alpha, s2) > most
 
 
 def _filled(index: Int, weight: Float, out: dict[str, Any], limit: bool) -> tuple[Int, Float]:

@@ -158,13 +158,25 @@ def _relative_logits(x: Float, data: Data, alpha: float, s2: float, c: Float, ac
         runner_up, top = np.argpartition(logits, -2)[-2:]
         lead = logits[top] - logits[runner_up]
         error, of_lead = logit_rounding(x, c[active[[top, runner_up]]], s2)
-        deviation = math.sqrt(max(c[active[[top, runner_up]]]) / s2)  # about as much as is possible for rows that count
-        harmful = error * deviation > TOLERATED and lead <= UNDERFLOW + 2**7 * error
+        most = math.sqrt(max(c[active[[top, runner_up]]]) / s2)  # about as far as rows that count can be
+        harmful = error * most > TOLERATED and lead <= UNDERFLOW + 2**7 * error
+        harmful = harmful and error * deviation(data, active, logits, error, alpha, s2) > TOLERATED
         if harmful or of_lead > TOLERATED * max(1.0, 1e-3 * lead):
             near = np.flatnonzero(logits >= logits[runner_up] - UNDERFLOW - 2**7 * of_lead)
             difference[near] = exact(data.values([i])[0] for i in active[near])
             logits = log_w - difference / (2 * s2)
     return logits, lambda row: float(c[row]) / (2 * s2)
+
+
+def deviation(data: Data, rows: Int, logits: Float, error: float, alpha: float, s2: float) -> float:
+    """How far ``rows`` are from the heaviest of them, root mean square by weight, in units of sqrt(S) / alpha; at most
+    that, when logits are off by up to ``error``: what an error of logits costs of the noise prediction, each unit."""
+    lead = logits - logits.max()
+    p = np.exp(np.minimum(lead + 2 * error, 0.0)) / max(1.0, float(np.exp(lead - 2 * error).sum()))
+    top = data.values([rows[np.argmax(logits)]])[0]
+    pieces = blocks(np.broadcast_to(top, (len(rows), len(top))))
+    second = sum(float(p[some] @ np.square(data.values(rows[some]) - top).sum(axis=1)) for some in pieces)
+    return alpha * math.sqrt(second / s2)
 
 
 def logit_rounding(x: Float, c: Any, s2: Any) -> Any:
