@@ -94,7 +94,7 @@ def cut(
     elif ratio is None:
         bound = np.array(promise.skipped)
     else:
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             bound = np.minimum(promise.skipped, ratio / radius * promise.skipped_noise)
     if radius == 0:
         bound = np.zeros_like(bound)

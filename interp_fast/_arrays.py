@@ -141,6 +141,8 @@ def _as_floats(obj: Any, array: Any, name: str) -> str:
     """What to pass in place of ``obj``, which was read as ``array``, to have numbers of a type that can be used."""
     if _is_tensor(obj):
         return f"Pass {name}.float()."
+    if np.dtype(array.dtype) == np.dtype("V2"):
+        return "If it was bfloat16, which .npy files forget, pass np.load(...).view(ml_dtypes.bfloat16)."
     if np.dtype(array.dtype).kind not in "biufcO" or not array.shape:
         return "Pass an array or a tensor of numbers."
     direct = hasattr(obj, "astype") and not is_source(obj)

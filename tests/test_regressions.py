@@ -280,3 +280,21 @@ def test_spread_posteriors_in_many_dimensions_need_no_exact_sums(backend, monkey
     np.testing.assert_allclose(post.ess, want.ess, rtol=1e-9)
     np.testing.assert_allclose(post.variance, want.variance, rtol=1e-9)
     assert (np.linalg.norm(post.mean - want.mean, axis=1) <= 1e-10 * np.linalg.norm(want.mean, axis=1)).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_noise_that_is_large_beyond_numbers_in_units_of_the_rms_radius():
+    """All but one row weigh so little that R is tiny; sigma / (alpha R) overflowed with a warning."""
+    rows = np.random.default_rng(0).standard_normal((65, 5))
+    weights = np.r_[1.0, np.full(64, 1e-300)]
+    field = itf.Field(rows, weights=weights)
+    assert field.R < 1e-148
+    np.testing.assert_allclose(field.posterior(rows[3:5], 1e-200).mean, rows[[0, 0]], rtol=1e-10)
+
+
+def test_bfloat16_in_a_file_is_named(tmp_path):
+    """NumPy's files keep two bytes a value and forget what they are."""
+    np.save(tmp_path / "rows.npy", np.ones((3, 2), "V2"))
+    for rows in (np.load(tmp_path / "rows.npy"), tmp_path / "rows.npy"):
+        with pytest.raises(TypeError, match=r"got void16\. .*\.view\(ml_dtypes\.bfloat16\)"):
+            itf.Field(rows)
