@@ -65,8 +65,8 @@ PROMISES = {
     "float64": Promise(
         noise=1e-10,
         denoiser=1e-10,
-        density=1e-9,
-        density_slope=1e-12,
+        density=5e-10,
+        density_slope=5e-13,
         off_weights=1e-9,
         weight=1e-10,
         sample=1e-6,
