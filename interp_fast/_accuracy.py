@@ -26,7 +26,7 @@ class Promise:
     denoiser
         |D - D_ref| / max(|D_ref|, R).
     density, density_slope
-        Of the log density: absolute, and that share of its value more.
+        Of the log density and log_norm: absolute, or that share of the value where it is more.
     off_weights
         ess, entropy, variance, jvp: relative; gap, log_rest: absolute, and a thousandth of it as a share of the value.
     weight
@@ -49,6 +49,10 @@ class Promise:
     skipped: float
     skipped_noise: float
 
+    def of_density(self, value: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """What a log density of this value may be off by."""
+        return np.maximum(self.density, self.density_slope * np.abs(value))
+
 
 PROMISES = {
     "float32": Promise(
@@ -65,8 +69,8 @@ PROMISES = {
     "float64": Promise(
         noise=1e-10,
         denoiser=1e-10,
-        density=5e-10,
-        density_slope=5e-13,
+        density=1e-9,
+        density_slope=1e-12,
         off_weights=1e-9,
         weight=1e-10,
         sample=1e-6,
