@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from .gaussians import Gaussian, GaussianMixture
     from .metrics import Background, Memorization, Neighbours, memorization, nearest
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "VP",

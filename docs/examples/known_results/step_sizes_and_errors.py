@@ -3,14 +3,14 @@ The study's own figures: step sizes, noise, errors
 ==================================================
 
 Li, Lin and Yu (2026) study what an exact field generates when time is discrete and when the field has errors. Their
-experiments, as far as their settings are public, are commands of this package: ``interp-fast experiments``.
+kinds of experiments are commands of this package: ``interp-fast experiments``.
 
 **Shown.** Four of them: the oracle's samples end on five training points in the proportions of their weights; Euler's
 deviation from the points is zero, of order sqrt(h) or of order h^2, by how sigma vanishes; what Euler-Maruyama leaves
 behind; and how large an error of the denoiser must be before samples are no copies.
 
-**Differs.** Their coordinates, numbers of samples and step sizes are not public: the settings are this package's own,
-and each slope is held against the law that the theory gives for it.
+**Differs.** Points, numbers of samples and step sizes are this package's own, and each slope is held against the law
+that the theory gives for it.
 
 **Cost.** Four seconds; at full size (the settings of ``interp-fast experiments``) a minute or two.
 """
