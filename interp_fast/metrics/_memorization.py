@@ -42,6 +42,13 @@ class Background(Record):
     levels: Float
     distances: Float
 
+    def plot(self, ax: Any = None) -> Any:
+        """The share of rows with another row within a distance; returns the axes. Needs matplotlib."""
+        ax = axes(ax)
+        ax.plot(self.distances, self.levels, marker=".")
+        ax.set(xlabel="distance to the nearest other row", ylabel="share of rows")
+        return ax
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Memorization(Record):
