@@ -328,9 +328,10 @@ def check_size(values: npt.ArrayLike, name: str) -> None:
 
 
 def warn(text: str) -> None:
-    """UserWarning at the line outside of this package that led here."""
+    """UserWarning at the line outside of this package, and of torch, that led here."""
     level, frame = 2, sys._getframe(1)
-    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == __package__:
+    inner = (__package__, "torch")
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in inner:
         level, frame = level + 1, frame.f_back
     warnings.warn(text, UserWarning, stacklevel=level)
 

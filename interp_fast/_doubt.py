@@ -60,7 +60,7 @@ def doubt(model: object, oracle: Oracle, source: _random.NoiseKey) -> str | None
     signs = (1.0, -1.0) if model.predicts == "velocity" else (1.0,)
     other = {sign: share(1.0 - t, sign) for sign in signs}
     sign = min(other, key=lambda s: other[s])
-    if other[sign] < _BETTER * found:
+    if other[sign] < min(_BETTER * found, _FINE):
         call = "-net(x, 1 - t)" if sign < 0 else "net(x, 1 - t)"
         return (
             f"{words}, and {other[sign]:.2g} times at 1 - t: its time looks as if it ran the other way; here t = 0 is "
@@ -68,7 +68,7 @@ def doubt(model: object, oracle: Oracle, source: _random.NoiseKey) -> str | None
         )
     if found > _WRONG:
         return (
-            f"{words}: it looks as if it were made for another range of values or another direction of time; x is in "
-            "the units of the data, and t = 0 is noise, t = 1 data."
+            f"{words}: it looks as if it were made for another range of values, another direction of time or other "
+            "data; x is in the units of the data, and t = 0 is noise, t = 1 data."
         )
     return None

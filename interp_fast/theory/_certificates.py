@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from .. import _arrays
 from .._results import Record
-from .._step_table import StepTable, check_steps
+from .._step_table import StepTable
 from ..backends import State
 from ..field import Field, oracle_of
-from ._cells import SPARE, STARTED, cells, nearest_points, points_of, shrinkage
+from ._cells import SPARE, STARTED, cells, nearest_points, points_of, shrinkage, without_noise
 
 __all__ = ["DiscretizationBound", "MarginCondition", "Trapping", "discretization_bound", "margin_condition", "trapping"]
 
@@ -202,6 +202,7 @@ def discretization_bound(field: Field, steps: StepTable, x: Any, q: float = 0.25
     steps : StepTable
         From the trapped state on, rows must be deterministic, exact for constant D, and have A >= 0 and B + C >= 0;
         where C < 0 (``multistep``) the leakage must be smaller by (B + C) / (|B| + |C|). Otherwise nothing is valid.
+        Noise of rows before is left out of the run.
     x : (M, d) or (d,) array, or of the field's event
         Starting points at ``steps.times[0]``.
     q : float in (0, 1/2)
@@ -224,7 +225,7 @@ def discretization_bound(field: Field, steps: StepTable, x: Any, q: float = 0.25
     data = points_of(field, "discretization_bound")
     q = shrinkage(q)
     wide, form = _arrays.queries(x, field.event)
-    rows, n = len(check_steps(steps)), len(wide)
+    path, rows, n = without_noise(steps), len(steps), len(wide)
     rho = np.divide(steps.alpha, steps.sigma, out=np.full(rows + 1, np.inf), where=steps.sigma > 0)
     strain = _strain(steps)
     bound, time, index = np.full(n, np.inf), np.full(n, np.nan), np.full(n, -1)
@@ -256,7 +257,7 @@ def discretization_bound(field: Field, steps: StepTable, x: Any, q: float = 0.25
                 bound[won] = (keep * residual + inputs[:, m:] @ phi[m:]) * (1.0 + SPARE)
         if (index >= 0).all():
             break
-        data.run_steps(state, steps, m, m + 1, key=0, first_sample=0, error=None, cut=cut)
+        data.run_steps(state, path, m, m + 1, key=None, first_sample=0, error=None, cut=cut)
     return DiscretizationBound(form.each(bound), form.each(index >= 0), form.each(index), form.each(time), q)
 
 

@@ -18,7 +18,7 @@ from .._training_set import TrainingSet
 from ..backends import State
 from ..field import Field, check_field, oracle_of
 from ..model import Predictor
-from ._cells import cells, nearest_points, points_of, shrinkage
+from ._cells import cells, nearest_points, points_of, shrinkage, without_noise
 
 __all__ = [
     "Amplification",
@@ -156,13 +156,13 @@ def amplification(field: Field, steps: StepTable, x: Any, q: float = 0.25) -> Am
     data = points_of(field, "amplification")
     q = shrinkage(q)
     wide, _ = _arrays.queries(x, field.event)
-    rows, n = len(check_steps(steps)), len(wide)
+    path, rows, n = without_noise(steps), len(steps), len(wide)
     scale = steps.alpha[:-1] / steps.sigma[:-1] ** 2
     state, cut = State.start(wide), data.cut(field.tol)
     local = np.empty((rows, n))
     for r in range(rows):
         local[r] = scale[r] * _largest_spread(data, state.cur, float(steps.alpha[r]), float(steps.sigma[r]))
-        data.run_steps(state, steps, r, r + 1, key=0, first_sample=0, error=None, cut=cut)
+        data.run_steps(state, path, r, r + 1, key=None, first_sample=0, error=None, cut=cut)
     end = np.full(n, steps.alpha[-1])
     rho = np.tile(steps.alpha[:-1] / steps.sigma[:-1], (n, 1))
     slope = cells(data, nearest_points(data, state.base, end), state.base / end[:, None], rho, q).slope
