@@ -199,6 +199,8 @@ def compare(
         t = grid(times)
         draw = _of_rows if at == "train" else partial(_of_held, _held(holdout, oracle))
         visits = (draw(oracle, float(v), n, source, k) for k, v in enumerate(t))
+    if words := doubt(model, oracle, source):
+        _arrays.warn(words)
     tallies = {name: _Tally(len(t), n) for name in answers}
     for k, (time, blocks) in enumerate(zip(t.tolist(), visits, strict=True)):
         for x, target in blocks:
@@ -213,8 +215,6 @@ def compare(
         key = _random.NoiseKey(_random.subkey(source.key, "optimum"), source.first_sample)
         best = optimal_loss(field.with_schedule(schedule), t, n, kind=kind, rng=key)
     found = {name: tally.result(kind, at, t, best) for name, tally in tallies.items()}
-    if words := doubt(model, oracle, source):
-        _arrays.warn(words)
     return replace(found.pop(""), baselines=found, doubt=words)
 
 

@@ -264,6 +264,8 @@ def audit(
         warn_of_units("holdout", stored, scale, data)
         held = _arrays.widen(stored[:], scale)
     source = _random.noise_key(rng)
+    if words := doubt(model, oracle, source):
+        _arrays.warn(words)
 
     # What the bound needs is taken where an error reaches the end, the losses at the times asked for.
     weights = np.abs(steps.error_weights())
@@ -297,9 +299,6 @@ def audit(
             f"the model has seen what it should predict, or is evaluated on other inputs than it is given."
         )
         _arrays.warn(msg)
-    if words := doubt(model, oracle, source):
-        _arrays.warn(words)
-
     ratio = np.divide(visited[used].mean(axis=1), excess[when], out=np.ones(len(used)), where=excess[when] > 0)
     concentrability = np.zeros(len(points))
     np.maximum.at(concentrability, when, ratio)

@@ -1,0 +1,161 @@
+"""Inputs that cannot be meant: queries of another unit, models of another range of values or direction of time."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+import interp_fast as itf
+
+RNG = np.random.default_rng(0)
+LINEAR = itf.Linear()
+# Pictures in [-1, 1]: smooth, dark at the rim.
+_GRID = np.linspace(-1, 1, 8)
+_RIM = 1 - np.maximum(np.abs(_GRID)[:, None], np.abs(_GRID))
+PICTURES = np.clip(2 * _RIM * RNG.uniform(0.5, 1.5, (60, 1, 1)) * RNG.uniform(0.3, 1, (60, 8, 1)) - 1, -1, 1)
+BYTES = np.round((PICTURES + 1) * 127.5)
+FIELD = itf.Field(PICTURES)
+
+
+@pytest.mark.parametrize("t", [0.0, 0.5, 0.999, 1.0])
+def test_bytes_against_a_field_of_another_range(t):
+    with pytest.warns(
+        UserWarning, match=r"x cannot hold draws of x_t: \|x - alpha mean\| is .*sqrt\(alpha.* is "
+    ) as said:
+        FIELD.denoiser(BYTES, t)
+    assert said[0].filename == __file__
+    with pytest.warns(UserWarning, match="range of values of the data"):
+        FIELD.log_density(BYTES[0], t)
+    if 0 < t < 1:
+        with pytest.warns(UserWarning, match="x0 cannot hold draws"):
+            itf.sample(FIELD, itf.ddim(LINEAR, [t, 1.0]), x0=BYTES)
+
+
+def test_both_scales_are_named():
+    """|x - alpha mu| and sqrt(alpha^2 R^2 + d sigma^2), in two digits."""
+    mean = PICTURES.mean(axis=0)
+    away, usual = np.linalg.norm(BYTES[0] - 0.5 * mean), np.sqrt((0.5 * FIELD.R) ** 2 + 64 * 0.25)
+    with pytest.warns(UserWarning, match="cannot hold draws") as said:
+        FIELD.score(BYTES[:1], 0.5)
+    assert f"is {away:.1e}, and" in str(said[0].message)
+    assert f"is {usual:.1e}." in str(said[0].message)
+
+
+def test_modules_say_so_too():
+    torch = pytest.importorskip("torch")
+    x = torch.from_numpy(BYTES)
+    for module in (itf.torch.Denoiser, itf.torch.Velocity, itf.torch.Noise):
+        with pytest.warns(UserWarning, match="x cannot hold draws") as said:
+            module(FIELD)(x, 0.5)
+        assert said[0].filename == __file__
+
+
+def far_and_near():
+    """Legitimate queries."""
+    spread = itf.Field(np.concatenate([1e-3 * RNG.standard_normal((500, 3)), [[1e6, 0, 0]]]))
+    light = itf.Field(np.array([[0.0, 0.0], [1.0, 0.0], [1e9, 0.0]]), weights=[1, 1, 1e-300])
+    moved = itf.Field(PICTURES + 1e4)
+    noisy = itf.Field(PICTURES, itf.VELinear(80.0))
+    yield "row far from all others", spread, np.array([[1e6, 0.0, 0.0]]), 0.999
+    yield "midpoint", spread, np.array([[5e5, 0.0, 0.0]]), 0.9999
+    yield "row that weighs nothing", light, np.array([1e9, 0.0]), 0.999
+    yield "far from the origin", moved, PICTURES, 0.01
+    yield "large noise", noisy, 80 * RNG.standard_normal((4, 8, 8)), 0.0
+    yield "ten times too far", FIELD, 10 * PICTURES, 0.9
+    yield "one row", itf.Field(np.ones((1, 2))), np.zeros(2), 0.9999
+    yield "a good query among others", FIELD, np.concatenate([BYTES[:8], PICTURES[:8]]), 0.5
+    yield "none", FIELD, PICTURES[:0], 0.5
+
+
+@pytest.mark.parametrize("case", list(far_and_near()), ids=lambda case: case[0])
+def test_legitimate_queries_are_not_doubted(case):
+    _, field, x, t = case
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        field.denoiser(x, t)
+        for time in (0.0, 0.3, 0.97, 1.0):
+            field.denoiser(field.draw(20, time, rng=0)[0], time)
+
+
+LINEAR_FIELD = itf.Gaussian(FIELD)
+NOISY = FIELD.with_schedule(itf.VELinear(80.0))
+LOW = itf.Field((PICTURES + 1) / 2)
+HIGH = itf.Field(BYTES)
+
+
+def model(fn, predicts="velocity", schedule=LINEAR):
+    return itf.Model(fn, schedule, predicts=predicts)
+
+
+WRONG = {
+    "time and sign": (
+        model(lambda x, t: -FIELD.velocity(x, min(1 - t, 0.99))),
+        r"ran the other way.*lambda x, t: -net\(x, 1 - t\)",
+    ),
+    "time": (
+        model(lambda x, t: FIELD.velocity(x, min(1 - t, 0.99))),
+        r"ran the other way.*lambda x, t: net\(x, 1 - t\)",
+    ),
+    "time of noise": (model(lambda x, t: FIELD.noise(x, 1 - t), "noise"), r"ran the other way.*: net\(x, 1 - t\)"),
+    "time of score": (model(lambda x, t: FIELD.score(x, 1 - t), "score"), r"ran the other way"),
+    "made for [0, 1]": (model(LOW.velocity), "another range of values"),
+    "made for bytes": (model(HIGH.denoiser, "denoiser"), "another range of values"),
+}
+RIGHT = {
+    "exact": model(FIELD.velocity),
+    "off a little": model(lambda x, t: FIELD.denoiser(x, t) + 0.05, "denoiser"),
+    "off in proportion": model(lambda x, t: 1.2 * FIELD.velocity(x, t)),
+    "linear": model(LINEAR_FIELD.velocity),
+    "learnt nothing": model(lambda x, t: x),
+    "closed form": itf.Gaussian(FIELD, rank=2),
+    "another schedule": model(NOISY.noise, "noise", itf.VELinear(80.0)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:x cannot hold draws")  # where such a model's own run leads
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_model_is_told(name):
+    """By a warning and in words, whatever the times are; the numbers are still there."""
+    wrong, match = WRONG[name]
+    with pytest.warns(UserWarning, match=f"velocity loss near the data end.*times that of noise.*{match}") as said:
+        found = itf.compare(wrong, FIELD, [0.3], 10, rng=0)
+    assert said[0].filename == __file__
+    assert str(said[0].message) == found.doubt
+    assert found.doubt in repr(found)
+    with pytest.warns(UserWarning, match=match):
+        audit = itf.audit(wrong, FIELD, [0.3], 30, rng=0, steps=itf.ddim(LINEAR, np.linspace(0.02, 1, 9)))
+    assert audit.doubt in audit.summary
+    assert audit.to_dict()["doubt"] == audit.doubt
+    if wrong.predicts == "velocity":
+        with pytest.warns(UserWarning, match=match):
+            itf.compare(wrong, FIELD, None, 4, at="oracle", steps=itf.ddim(LINEAR, 3), rng=0)
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_other_models_are_not(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert itf.compare(RIGHT[name], FIELD, [0.3], 10, rng=0).doubt is None
+        audit = itf.audit(
+            RIGHT[name], FIELD, [0.3], 30, rng=0, steps=itf.ddim(RIGHT[name].schedule, np.linspace(0.1, 1, 9))
+        )
+    assert audit.doubt is None
+    assert "Be careful" not in audit.summary
+
+
+def test_nothing_to_doubt_by():
+    """One point, or a schedule that never comes near the data."""
+    one = itf.Field(np.ones((2, 3)))
+    assert itf.compare(model(lambda x, t: x), one, [0.5], 4, rng=0).doubt is None
+    levels = itf.Discrete(np.linspace(0.5, 0.1, 12))
+    noisy = itf.Field(PICTURES, levels)
+    asked = set()
+
+    def fn(x, t):
+        asked.add(t)
+        return noisy.noise(x, t)
+
+    assert itf.compare(model(fn, "noise", levels), noisy, [0.0], 4, kind="noise", rng=0).doubt is None
+    assert all(abs(level - round(level)) < 1e-9 for level in map(float, map(levels.level_of, asked)))
