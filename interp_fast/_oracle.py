@@ -23,8 +23,8 @@ Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 
 # A draw of x_t is not so many times as far from the middle as draws are; bytes of images are, in [-1, 1]. Queries of a
-# wrong unit are all wrong: a few tell.
-_FAR, _LOOKED_AT = 30.0, 16
+# wrong unit are all wrong: a few tell. In the plane and in space one looks at a field from afar on purpose.
+_FAR, _LOOKED_AT, _PLOTTED = 30.0, 16, 3
 
 _OFF_WEIGHTS = frozenset({"ess", "entropy", "variance", "gap", "log_rest", "jvp"})
 
@@ -147,7 +147,7 @@ class Oracle:
         """UserWarning when queries cannot be draws of x_t by orders of magnitude: another unit, or range of values."""
         moments = self.training_set.moments
         radius, size = moments.radius, math.sqrt(float(moments.center @ moments.center))
-        if len(x) == 0 or radius == 0:
+        if len(x) == 0 or radius == 0 or self.d <= _PLOTTED:
             return
         for i in range(0, len(x), -(-len(x) // _LOOKED_AT)):
             alpha = float(p.alpha[i])

@@ -199,7 +199,7 @@ def compare(
         t = grid(times)
         draw = _of_rows if at == "train" else partial(_of_held, _held(holdout, oracle))
         visits = (draw(oracle, float(v), n, source, k) for k, v in enumerate(t))
-    if words := doubt(model, oracle, source):
+    if words := doubt(model, oracle, n, source):
         _arrays.warn(words)
     tallies = {name: _Tally(len(t), n) for name in answers}
     for k, (time, blocks) in enumerate(zip(t.tolist(), visits, strict=True)):

@@ -87,9 +87,9 @@ class Field:
     Warns
     -----
     UserWarning
-        By methods that take x: no draw of x_t could lie there, by orders of magnitude (|x - alpha mean| is more than 30
-        times sqrt(alpha^2 (R^2 + |mean|^2) + d sigma^2), and farther than any row), as bytes of images against a field
-        in [-1, 1].
+        By methods that take x, in more than three dimensions: no draw of x_t could lie there, by orders of magnitude
+        (|x - alpha mean| is more than 30 times sqrt(alpha^2 (R^2 + |mean|^2) + d sigma^2), and farther than any row),
+        as bytes of images against a field in [-1, 1].
 
     Notes
     -----

@@ -54,17 +54,18 @@ def test_modules_say_so_too():
 
 def far_and_near():
     """Legitimate queries."""
-    spread = itf.Field(np.concatenate([1e-3 * RNG.standard_normal((500, 3)), [[1e6, 0, 0]]]))
-    light = itf.Field(np.array([[0.0, 0.0], [1.0, 0.0], [1e9, 0.0]]), weights=[1, 1, 1e-300])
+    spread = itf.Field(np.concatenate([1e-3 * RNG.standard_normal((500, 4)), [[1e6, 0, 0, 0]]]))
+    light = itf.Field(np.diag([1.0, 1e9, 0.0, 0.0])[:3], weights=[1, 1e-300, 1])
     moved = itf.Field(PICTURES + 1e4)
     noisy = itf.Field(PICTURES, itf.VELinear(80.0))
-    yield "row far from all others", spread, np.array([[1e6, 0.0, 0.0]]), 0.999
-    yield "midpoint", spread, np.array([[5e5, 0.0, 0.0]]), 0.9999
-    yield "row that weighs nothing", light, np.array([1e9, 0.0]), 0.999
+    yield "row far from all others", spread, np.array([[1e6, 0.0, 0.0, 0.0]]), 0.999
+    yield "midpoint", spread, np.array([[5e5, 0.0, 0.0, 0.0]]), 0.9999
+    yield "row that weighs nothing", light, np.array([0.0, 1e9, 0.0, 0.0]), 0.999
+    yield "a plane seen from afar", itf.Field(PICTURES[0, :, :2]), np.full((4, 2), 1e5), 0.9
     yield "far from the origin", moved, PICTURES, 0.01
     yield "large noise", noisy, 80 * RNG.standard_normal((4, 8, 8)), 0.0
     yield "ten times too far", FIELD, 10 * PICTURES, 0.9
-    yield "one row", itf.Field(np.ones((1, 2))), np.zeros(2), 0.9999
+    yield "one row", itf.Field(np.ones((1, 5))), np.zeros(5), 0.9999
     yield "a good query among others", FIELD, np.concatenate([BYTES[:8], PICTURES[:8]]), 0.5
     yield "none", FIELD, PICTURES[:0], 0.5
 
@@ -159,3 +160,18 @@ def test_nothing_to_doubt_by():
 
     assert itf.compare(model(fn, "noise", levels), noisy, [0.0], 4, kind="noise", rng=0).doubt is None
     assert all(abs(level - round(level)) < 1e-9 for level in map(float, map(levels.level_of, asked)))
+
+
+def test_a_model_that_fails_where_nobody_asked_is_not_doubted():
+    """And it is shown as many points as elsewhere: it may know no other number."""
+    known = {0.25: FIELD.velocity, 0.5: FIELD.velocity}
+    shift = RNG.standard_normal((10, 8, 8))
+
+    def picky(x, t):
+        return known[t](x, t)
+
+    def counted(x, t):
+        return FIELD.velocity(x, t) + 0.01 * shift
+
+    assert itf.compare(model(picky), FIELD, [0.25, 0.5], 10, rng=0).doubt is None
+    assert itf.compare(model(counted), FIELD, [0.25, 0.5], 10, rng=0).doubt is None

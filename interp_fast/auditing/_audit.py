@@ -264,7 +264,7 @@ def audit(
         warn_of_units("holdout", stored, scale, data)
         held = _arrays.widen(stored[:], scale)
     source = _random.noise_key(rng)
-    if words := doubt(model, oracle, source):
+    if words := doubt(model, oracle, n, source):
         _arrays.warn(words)
 
     # What the bound needs is taken where an error reaches the end, the losses at the times asked for.
