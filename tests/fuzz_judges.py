@@ -136,7 +136,7 @@ def mean(got, t):
 
 def log_norm(got, t, value=None):
     value = t.ref.log_norm if value is None else value
-    return distance(got, value), t.promise.density + t.promise.slope * np.abs(value) + t.once + 2 * t.skipped
+    return distance(got, value), np.maximum(t.promise.density, t.promise.slope * np.abs(value)) + t.once + 2 * t.skipped
 
 
 def log_density(got, t):
