@@ -372,7 +372,7 @@ def queries(x: Any, event: Shape | None, name: str = "x", *, several: bool = Fal
     if array.dtype.type not in (np.float32, np.float64):
         msg = f"{name} must be float32 or float64; got {array.dtype}. {_as_floats(x, array, name)}"
         raise TypeError(msg)
-    single, shape = split(array.shape, event, name, several=several, tensor=_is_tensor(x))
+    single, shape = split(array.shape, event, name, several=several, tensor=array is not x and _is_tensor(x))
     m = 1 if single else len(array)
     wide = np.require(array.reshape(m, math.prod(shape)), np.float64, ["C", "A"])
     check_finite(wide, name)

@@ -13,21 +13,35 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _random
-from ._oracle import Oracle
+from ._oracle import Oracle, Point
+from ._typing import Kind
 from .losses import draws
 from .model import Model
 from .schedules import Discrete
 
-__all__ = ["doubt"]
+__all__ = ["doubt", "suspect"]
 
 Float = npt.NDArray[np.float64]
 
 _LATE = (
     5.0  # alpha R over sigma sqrt(d) where it is looked: what is there is plain to see, and noise is left to take out
 )
-# In shares of the loss of noise: what needs no second look, and what an inexact network does not explain.
-_FINE, _WRONG = 0.5, 2.0
+# In shares of the loss of noise, which is R^2 / 25 there: an error that needs no look, a loss that needs no second one,
+# and one that no inexact network has, as its error is all but the spread of the data.
+_SMALL, _FINE, _WRONG = 0.1, 0.5, 20.0
 _BETTER = 0.25  # times run the other way when that leaves this share of the loss
+
+
+def suspect(error: Float, times: Float, oracle: Oracle, kind: Kind = "denoiser") -> bool:
+    """Whether mean squared errors of a kind (K,) give reason to look, by the last time that has data and noise."""
+    c = oracle.schedule(times)
+    some = np.flatnonzero((c.sigma > 0) & (c.alpha > 0))
+    if len(some) == 0:
+        return False
+    k, one = int(some[-1]), np.ones((1, 1))
+    p = Point.of(oracle.schedule, 0.0, float(times[k]), 1)
+    gain = 1.0 if kind == "denoiser" else float(getattr(p, kind)(0.0 * one, one)[0, 0])  # of an error of D
+    return bool(error[k] > _SMALL * oracle.d * (gain * float(p.sigma[0] / p.alpha[0])) ** 2)
 
 
 def doubt(model: object, oracle: Oracle, n: int, source: _random.NoiseKey) -> str | None:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +19,7 @@ Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Form:
+class Form(NamedTuple):
     """How answers about points go back to the caller.
 
     Attributes
@@ -68,14 +66,16 @@ def split(
         Neither fits.
     """
     if event is None:
-        readings = [(True, shape)] if len(shape) == 1 else [(False, shape[1:])]
+        fits = [(True, shape)] if len(shape) == 1 else [(False, shape[1:])] if shape else []
+        fits = [(one, point) for one, point in fits if 0 not in point]
     else:
         flat = (math.prod(event),)
-        readings = [(True, event), (False, event), (True, flat), (False, flat)]
-    readings = [(one, point) for one, point in readings if point == (shape if one else shape[1:])]
-    fits = [(one, point) for one, point in readings if point and 0 not in point]
-    if usable := [found for found in fits if not (several and found[0])]:
-        return usable[0]
+        fits = [
+            (one, point) for point in (event, flat) for one in (True, False) if point == (shape if one else shape[1:])
+        ]
+    for one, point in fits:
+        if not (one and several):
+            return one, point
     remedy = f" Pass {name}[None]." if fits else "" if event is None else _remedy(shape, event, name, tensor)
     msg = f"{name} must have shape {_wanted(event, several)}; got {shape}.{remedy}"
     raise ValueError(msg)

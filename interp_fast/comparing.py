@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays, _random
-from ._doubt import doubt
+from ._doubt import doubt, suspect
 from ._oracle import Oracle, Point
 from ._results import Record, axes
 from ._run import Run
@@ -199,8 +199,6 @@ def compare(
         t = grid(times)
         draw = _of_rows if at == "train" else partial(_of_held, _held(holdout, oracle))
         visits = (draw(oracle, float(v), n, source, k) for k, v in enumerate(t))
-    if words := doubt(model, oracle, n, source):
-        _arrays.warn(words)
     tallies = {name: _Tally(len(t), n) for name in answers}
     for k, (time, blocks) in enumerate(zip(t.tolist(), visits, strict=True)):
         for x, target in blocks:
@@ -215,6 +213,9 @@ def compare(
         key = _random.NoiseKey(_random.subkey(source.key, "optimum"), source.first_sample)
         best = optimal_loss(field.with_schedule(schedule), t, n, kind=kind, rng=key)
     found = {name: tally.result(kind, at, t, best) for name, tally in tallies.items()}
+    words = doubt(model, oracle, n, source) if suspect(found[""].mse, t, oracle, kind) else None
+    if words is not None:
+        _arrays.warn(words)
     return replace(found.pop(""), baselines=found, doubt=words)
 
 

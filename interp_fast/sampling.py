@@ -326,7 +326,7 @@ def _start(
     if oracle is not None:
         levels = np.full(len(start), steps.alpha[0]), np.full(len(start), steps.sigma[0])
         oracle.warn_of_scale(oracle.still(*levels), start, "x0")
-    return start, form if model or oracle is None else replace(form, dtype=oracle.form.dtype)
+    return start, form if model or oracle is None else form._replace(dtype=oracle.form.dtype)
 
 
 def _result(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:

@@ -162,6 +162,21 @@ def test_nothing_to_doubt_by():
     assert all(abs(level - round(level)) < 1e-9 for level in map(float, map(levels.level_of, asked)))
 
 
+def test_near_models_are_asked_nothing_more():
+    """One evaluation for each time, and those of the run."""
+    asked = []
+
+    def fn(x, t):
+        asked.append(t)
+        return FIELD.velocity(x, t) + 0.02
+
+    itf.compare(model(fn), FIELD, [0.3, 0.9], 10, rng=0)
+    assert asked == [0.3, 0.9]
+    asked.clear()
+    itf.audit(model(fn), FIELD, [0.3, 0.9], 30, rng=0, steps=itf.ddim(LINEAR, 4))
+    assert sorted(asked) == [0.0, 0.25, 0.3, 0.5, 0.75, 0.75, 0.9]
+
+
 def test_a_model_that_fails_where_nobody_asked_is_not_doubted():
     """And it is shown as many points as elsewhere: it may know no other number."""
     known = {0.25: FIELD.velocity, 0.5: FIELD.velocity}

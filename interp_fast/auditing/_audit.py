@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _arrays, _random
-from .._doubt import doubt
+from .._doubt import doubt, suspect
 from .._oracle import Oracle
 from .._results import Record, axes
 from .._run import Run
@@ -264,9 +264,6 @@ def audit(
         warn_of_units("holdout", stored, scale, data)
         held = _arrays.widen(stored[:], scale)
     source = _random.noise_key(rng)
-    if words := doubt(model, oracle, n, source):
-        _arrays.warn(words)
-
     # What the bound needs is taken where an error reaches the end, the losses at the times asked for.
     weights = np.abs(steps.error_weights())
     used = np.flatnonzero(weights)
@@ -299,6 +296,10 @@ def audit(
             f"the model has seen what it should predict, or is evaluated on other inputs than it is given."
         )
         _arrays.warn(msg)
+    words = doubt(model, oracle, n, source) if suspect(excess, points, oracle) else None
+    if words is not None:
+        _arrays.warn(words)
+
     ratio = np.divide(visited[used].mean(axis=1), excess[when], out=np.ones(len(used)), where=excess[when] > 0)
     concentrability = np.zeros(len(points))
     np.maximum.at(concentrability, when, ratio)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -270,7 +270,7 @@ def concentrability(
     n = _arrays.count(n, "n", 2)
     source, oracle = _random.noise_key(rng), oracle_of(field)
     form = oracle.form
-    flat = replace(form, shape=(oracle.d,))
+    flat = form._replace(shape=(oracle.d,))
     found = np.zeros((2, len(check_steps(steps)), n))
 
     def error(x: Float, t: float) -> Float:
