@@ -81,8 +81,9 @@ class Source:
     def __init__(self, source: Any, name: str) -> None:
         self._source, self._name = source, name
         self._announced = np.dtype(source.dtype)
-        self.event: Shape = tuple(source.shape[1:])
-        self.shape: Shape = (*source.shape[:1], math.prod(self.event))
+        shape = tuple(map(int, source.shape))
+        self.event: Shape = shape[1:]
+        self.shape: Shape = (*shape[:1], math.prod(self.event))
         self.dtype = np.dtype(np.uint16) if _is_bfloat16(source) else self._announced.newbyteorder("=")
 
     def __getitem__(self, block: slice) -> Array:

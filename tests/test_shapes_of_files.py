@@ -59,16 +59,16 @@ def test_models_are_shown_pictures(here, capsys):
     assert "does not memorize" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["rows.npy", "first.npy"])
-def test_reports_draw_what_the_shape_says(here, name):
+def test_reports_draw_what_the_shape_says(here):
+    """Channels first, as networks have them."""
     pytest.importorskip("jinja2")
     pytest.importorskip("matplotlib")
-    assert main(["report", name, "--out", "r", "-n", "4", "--steps", "4"]) == 0
+    assert main(["report", "first.npy", "--out", "r", "-n", "4", "--steps", "4"]) == 0
     found = json.loads((here / "r" / "report.json").read_text())
     assert found["data"]["shape"] == [6, 5, 3]
     assert "data:image/png" in (here / "r" / "report.html").read_text()
     with np.load("r/samples.npz") as samples:
-        assert samples["euler_x"].shape == (4, *np.load(name).shape[1:])
+        assert samples["euler_x"].shape == (4, 3, 6, 5)
 
 
 @pytest.mark.parametrize(

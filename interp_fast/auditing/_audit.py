@@ -15,6 +15,7 @@ import numpy.typing as npt
 from .. import _arrays, _random
 from .._doubt import doubt, suspect
 from .._oracle import Oracle
+from .._progress import reporter
 from .._results import Record, axes
 from .._run import Run
 from .._step_table import StepTable, check_steps
@@ -155,7 +156,7 @@ def audit(
     radius: float | None = None,
     level: float = 0.9,
     rng: _random.RandomSource = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: bool | Callable[[int, int], None] | None = None,
     **unknown: Never,
 ) -> Audit:
     """Whether a model memorizes its training set: what its loss has above the lowest possible, where its samples end.
@@ -200,8 +201,8 @@ def audit(
         to its own nearest different row.
     level : float, default 0.9
     rng : None, int, SeedSequence, Generator or NoiseKey
-    progress : callable, optional
-        Gets (done, all), counted in rows of the table and times.
+    progress : bool or callable, optional
+        True: a line on stderr; a callable gets (done, all), counted in rows of the table and times.
 
     Returns
     -------
@@ -270,9 +271,11 @@ def audit(
     points, place = np.unique(np.concatenate([at, steps.times[used]]), return_inverse=True)
     here, when = place[: len(at)], place[len(at) :]
 
+    tell = reporter(progress, "audit: row")
+
     def report(done: int) -> None:
-        if progress is not None:
-            progress(done, len(steps) + len(points))
+        if tell is not None:
+            tell(done, len(steps) + len(points))
 
     state = State.start(oracle.start(n, steps.sigma[0], source), terms=True)
     run = Run(steps, state, source, oracle.form, oracle, model)
