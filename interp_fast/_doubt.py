@@ -55,8 +55,8 @@ def doubt(model: object, oracle: Oracle, n: int, source: _random.NoiseKey) -> st
     curve, form = model.schedule, oracle.form
     wanted = math.log(_LATE * math.sqrt(oracle.d) / radius)
     t = float(curve.time_at(np.clip(wanted, curve.lam(0.0), curve.lam(1.0))))
-    if isinstance(curve, Discrete):
-        t = float(curve.t_of(int(np.rint(curve.level_of(t)))))
+    if isinstance(curve, Discrete):  # networks of diffusers know the levels alone
+        t = float(curve.t_of(round((1.0 - t) * (len(curve.alphas_cumprod) - 1))))
     if not 0 < t < 1:
         return None
     key = _random.NoiseKey(_random.subkey(source.key, "doubt"), source.first_sample)

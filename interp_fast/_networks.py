@@ -115,6 +115,13 @@ class Network:
         if math.prod(self.event) != math.prod(given):
             msg = f"event must have {math.prod(given)} numbers, as the points do; got {self.event}."
             raise ValueError(msg)
+        mine, theirs = ([n for n in shape if n > 1] for shape in (self.event, given))
+        if len(given) > 1 and mine != theirs:
+            msg = (
+                f"event must be the shape of the points, {given}, which are not flat; got {self.event}. Bring the data "
+                "to the layout of the network, or make them flat in its order."
+            )
+            raise ValueError(msg)
         return self.event
 
     def _for(self, m: int) -> npt.NDArray[np.int64]:

@@ -137,7 +137,7 @@ def compare(
         ``steps``.
     steps : StepTable, optional
         Of runs. Default: ``itf.ddim(model.schedule, 50)``.
-    holdout : (h, d) array, optional
+    holdout : (h, d) or (h, *event) array, optional
         Rows that were not trained on.
     baselines : dict, optional
         Name -> Field or Model to compare on the same points, e.g. ``{"linear": itf.Gaussian(field)}``.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -190,3 +191,19 @@ def test_a_model_that_fails_where_nobody_asked_is_not_doubted():
 
     assert itf.compare(model(picky), FIELD, [0.25, 0.5], 10, rng=0).doubt is None
     assert itf.compare(model(counted), FIELD, [0.25, 0.5], 10, rng=0).doubt is None
+
+
+def test_models_at_levels():
+    """A network of diffusers answers at its levels alone; it is looked at there, and in another range it is told."""
+    pytest.importorskip("torch")
+    levels = itf.Discrete.ddpm(steps=100)
+    scheduler = SimpleNamespace(alphas_cumprod=levels.alphas_cumprod, config=SimpleNamespace(prediction_type="epsilon"))
+    times = levels.t_of(np.array([80, 30]))
+    for field, told in ((FIELD, False), (LOW, True)):
+        net = itf.torch.Noise(field, levels)
+        found = itf.Model.from_diffusers(net, scheduler)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            result = itf.compare(found, FIELD, np.sort(times), 10, kind="noise", rng=0)
+        assert (result.doubt is not None) == told
+        assert len(said) == told

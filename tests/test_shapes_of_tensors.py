@@ -91,6 +91,12 @@ def test_networks_see_pictures():
     assert itf.sample(named, itf.ddim(LINEAR, 3), 4, rng=0).x.shape == (4, *EVENT)
     with pytest.raises(ValueError, match=r"channels last: pass np.moveaxis\(x, -1, -3\)"):
         named.velocity(np.moveaxis(Q, 1, -1), 0.5)
+    # What the network and the data say of a point is held against each other.
+    last = itf.Field(np.moveaxis(X, 1, -1))
+    with pytest.raises(ValueError, match=r"event must be the shape of the points, \(3, 4, 2\).*got \(2, 3, 4\)"):
+        itf.compare(named, last, [0.5], 4, rng=0)
+    assert itf.compare(named, FLAT, [0.5], 4, rng=0).mse.shape == (1,)
+    assert itf.compare(named, itf.Field(X[:, :, None]), [0.5], 4, rng=0).mse.shape == (1,)
 
 
 @pytest.mark.parametrize("name", ["t", "x"])

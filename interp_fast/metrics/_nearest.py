@@ -46,8 +46,8 @@ def nearest(samples: Any, data: Any, k: int = 5, *, metric: Metric = "euclidean"
 
     Parameters
     ----------
-    samples : (n, d) array
-    data : (N, d) array or Field
+    samples : (n, d) or (n, *event) array
+    data : (N, d) or (N, *event) array or Field
         As in :func:`memorization`. Rows that are read in slices stay where they are.
     k : int, default 5
         At most N.
