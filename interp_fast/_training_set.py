@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _accuracy, _arrays, backends
+from ._shape import Shape
 from .backends.streamed import Streamed
 
 __all__ = ["TrainingSet", "points"]
@@ -21,7 +22,10 @@ Int = npt.NDArray[np.int64]
 
 
 class TrainingSet:
-    """Validated rows, their weights and moments, and what the backend prepares of them at first use."""
+    """Validated rows, their weights and moments, and what the backend prepares of them at first use.
+
+    ``event`` is the shape of a row where it comes from; default flat.
+    """
 
     def __init__(
         self,
@@ -34,11 +38,13 @@ class TrainingSet:
         backend: str,
         threads: int,
         low_memory: bool,
+        event: Shape | None = None,
         report: Callable[[int, int], None] | None = None,
     ) -> None:
         _arrays.check_size(bandwidth, "bandwidth")
         self.rows, self.log_w, self.scale, self.kind = rows, log_w, scale, kind
         self.bandwidth, self.threads, self.low_memory = bandwidth, threads, low_memory
+        self.event = (int(rows.shape[1]),) if event is None else event
         self.moments = backends.Moments.of(rows, log_w, scale, report)
         self.type = _arrays.result_type(rows.dtype)
         self._promise = _accuracy.PROMISES[self.type.name]

@@ -37,7 +37,7 @@ COMMANDS = {
     "_bench",
 }
 SHARED = {"_datasets", "_compare", "_figures", "_text"}  # by commands and experiments
-GROUND = {"_arrays", "_processors", "_random", "_results", "_pictures"}
+GROUND = {"_arrays", "_processors", "_random", "_results", "_pictures", "_shape"}
 
 NAMES = {
     "Linear", "Trigonometric", "SqrtVP", "LatentBridge", "VP", "VEGeometric", "VELinear", "EncoderDecoder", "Custom",

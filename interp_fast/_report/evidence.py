@@ -60,9 +60,8 @@ class Evidence:
 
     def draw(self, values: Any, label: str) -> Html:
         """A row as a picture, its grey levels those of the data."""
-        assert self.data.shape is not None
         some = self.data.rows[:: max(1, len(self.data.rows) // 1000)]
-        return Html(_figures.picture(values, self.data.shape, (float(some.min()), float(some.max())), label))
+        return Html(_figures.picture(self.data.drawn(values), (float(some.min()), float(some.max())), label))
 
 
 def gather(
