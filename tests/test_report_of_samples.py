@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import fisher_exact
 
+from interp_fast import _report
 from interp_fast._cli import main
 from interp_fast._report.copies import _by_chance
 
@@ -153,3 +154,25 @@ def test_bad_input_is_one_sentence(folder, capsys, arguments, sentence):
     assert sentence in captured.err
     assert len(captured.err.strip().splitlines()) == 1
     assert not (folder / "report").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ([], ("digits", 128)),
+        (["-n", "9"], ("digits", 9)),
+        (["rows.npy", "--samples", "9"], ("rows.npy", 9)),
+        (["-n", "9", "rows.npy"], ("rows.npy", 9)),
+    ],
+)
+def test_a_number_of_samples_asks_for_the_other_report(folder, monkeypatch, arguments, wanted):
+    class Reached(Exception):
+        pass
+
+    def study(data, schedule, *, n, **_):
+        raise Reached(data.name, n)
+
+    monkeypatch.setattr(_report, "study", study)
+    with pytest.raises(Reached) as caught:
+        main(["report", *arguments])
+    assert caught.value.args == wanted
