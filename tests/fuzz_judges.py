@@ -280,7 +280,7 @@ def divergence(got, t):
     c = t.c
     drift = np.abs(t.case.d * c.sigma_dot / c.sigma.astype(LONG))
     smooth = np.abs(t.want.divergence_data)
-    least = 1e-300 * (1 + (t.case.bandwidth**2 + LONG(t.case.radius) ** 2) / t.s2)  # alpha may be subnormal
+    least = 1e-300 * (1 + (LONG(t.case.bandwidth) ** 2 + LONG(t.case.radius) ** 2) / t.s2)  # alpha may be subnormal
     least = least + np.abs(data_speed(t)) * t.alpha / t.s2 * lost(t)
     bound = t.relative * smooth + 8 * EPS * (np.abs(t.want.divergence) + drift + smooth) + least
     return distance(got, t.want.divergence, 1.79e308), bound
@@ -288,7 +288,7 @@ def divergence(got, t):
 
 def jvp(got, t):
     kept = (t.sigma.astype(LONG) ** 2 / t.s2) ** 2
-    smoothed = (t.case.bandwidth**2 * t.alpha / t.s2)[:, None] * t.u
+    smoothed = (LONG(t.case.bandwidth) ** 2 * t.alpha / t.s2)[:, None] * t.u
     scale = t.alpha / t.sigma.astype(LONG) ** 2 * kept
     want = scale[:, None] * t.ref.product + smoothed
     p = t.promise

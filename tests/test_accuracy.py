@@ -41,15 +41,3 @@ def test_what_may_be_skipped(dtype):
     assert early == pytest.approx(promise.skipped)
     assert late * data.moments.radius / 1e-4 == pytest.approx(promise.skipped_noise)
     assert data.cut(0.0) == np.inf
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_core_aims_below_the_promise(dtype):
-    """What the compiled core accepts of its sums, in nats, units of R and of sigma/alpha, and weights."""
-    core = pytest.importorskip("interp_fast._core").accuracy[dtype]
-    promise = PROMISES[dtype]
-    assert core["noise"] == promise.noise
-    assert core["per_radius"] <= promise.denoiser / 2
-    assert core["per_deviation"] <= promise.noise / 2
-    assert core["logit"] <= promise.density / 2
-    assert core["top_weight"] <= promise.weight / 2
