@@ -246,8 +246,11 @@ def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None
         raise ValueError(msg)
     if array.dtype == np.uint8:
         scale = _byte_scale(BYTE_SCALE if scale is None else scale)
-    flat = array if isinstance(array, Source) else _native(array, name).reshape(len(array), -1)
-    return flat, scale, kind, event
+    if not isinstance(array, Source):
+        array = _native(array, name)
+        if len(event) > 1:
+            array = array.reshape(len(array), -1)
+    return array, scale, kind, event
 
 
 def _mapped(path: str | os.PathLike[str], name: str) -> Array:

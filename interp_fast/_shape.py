@@ -104,7 +104,7 @@ def _remedy(shape: Shape, event: Shape, name: str, tensor: bool) -> str:
             if moved == event:
                 call = f"{name}.movedim" if tensor else f"np.moveaxis({name}"
                 place = f"({source}, {target})" if tensor else f", {source}, {target})"
-                return f" That is {word}: pass {call}{place}."
+                return f" That is {word}. Pass {call}{place}."
     if len(shape) > 1 and math.prod(shape[1:]) == math.prod(event):
         return f" Pass {name}.reshape(-1, {', '.join(map(str, event))})."
     return ""
