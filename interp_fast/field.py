@@ -11,14 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays, _random, backends
+from ._groups import Groups
+from ._labels import Labels
 from ._level import Level
 from ._oracle import Oracle, Point
+from ._orbits import images
 from ._posterior import Posterior
 from ._progress import reporter
 from ._schedule import Schedule, check_schedule
 from ._training_set import TrainingSet
 from ._typing import Backend, in_kind
 from ._weights import third_moment
+from .backends.orbit import Images
 from .schedules import Linear
 
 __all__ = ["Field", "Posterior"]
@@ -28,7 +32,7 @@ Float = npt.NDArray[np.float64]
 _STATISTICS = ("log_norm", "ess", "entropy", "variance", "gap", "log_rest", "dropped", "work")
 
 
-class Field:
+class Field(Groups):
     """The exact field of a training set under a stochastic interpolant.
 
     For x_t = alpha_t x_I + sigma_t z with I drawn by ``weights`` from the N rows of ``data`` and z ~ N(0, 1)^d, the
@@ -49,6 +53,12 @@ class Field:
         delta >= 0: every row is replaced by a Gaussian N(x_i, delta^2), i.e. the target is a kernel density estimate.
     scale : (a, b), optional
         For uint8 rows, value = a * byte + b; default (2/255, -1).
+    labels : (N,) ints or strings, optional
+        The class of each row: see ``given``, ``guided``, ``class_posterior``.
+    orbit : "hflip" or list of permutations (d,), optional
+        The rows together with their images, none of which is stored: mirror images of ``data`` (N, H, W) or
+        (N, C, H, W), or rows[:, p] for each p; the identity is implied, and ``N`` counts all images. Row number =
+        element * len(data) + row. Weights and labels are one for each row given.
     backend : {"auto", "cpp", "numba", "reference"}
     threads : int, optional
         Default: INTERP_FAST_NUM_THREADS, else OMP_NUM_THREADS, else the processors this process may use. No result
@@ -101,6 +111,8 @@ class Field:
         weights: Any = None,
         bandwidth: float = 0.0,
         scale: tuple[float, float] | None = None,
+        labels: Any = None,
+        orbit: Any = None,
         backend: Backend = "auto",
         threads: int | None = None,
         tol: float | None = None,
@@ -109,10 +121,12 @@ class Field:
     ) -> None:
         tol = None if tol is None else _arrays.number(tol, "tol", least=0.0)
         schedule = check_schedule(Linear() if schedule is None else schedule)
+        data, elements = images(data, orbit)
         rows, scale, kind = _arrays.rows(data, "data", scale)
+        n, given = rows.shape[0], _arrays.log_weights(weights, rows.shape[0])
         training_set = TrainingSet(
-            rows,
-            _arrays.log_weights(weights, rows.shape[0]),
+            rows if len(elements) == 1 else Images(rows, elements),
+            np.tile(given, len(elements)),
             scale=scale,
             kind=kind,
             bandwidth=_arrays.number(bandwidth, "bandwidth", least=0.0),
@@ -120,8 +134,12 @@ class Field:
             threads=backends.default_threads() if threads is None else _arrays.count(threads, "threads", 1),
             low_memory=bool(low_memory),
             report=reporter(progress, "data: row"),
+            labels=None if labels is None else Labels.of(labels, n, len(elements)),
         )
         self._oracle = Oracle(training_set, schedule, tol)
+
+    def _view(self, training_set: Any) -> Field:
+        return Field._of(replace(self._oracle, training_set=training_set))
 
     @classmethod
     def _of(cls, oracle: Oracle) -> Field:
@@ -186,8 +204,9 @@ class Field:
     def subset(self, rows: Any) -> Field:
         """The field of some of the rows (indices or a boolean mask): numbered from 0, weights renormalised, its own R.
 
-        A class-conditional oracle is ``field.subset(labels == c)``. Copies the chosen rows.
+        Copies the chosen rows, unless they are neighbours; labels go with them, and all classes. See also ``given``.
         """
+        self._plain("subset")
         chosen, _ = _arrays.as_array(rows, "rows")
         if chosen.size > 0 and chosen.dtype.kind not in "iub":
             msg = f"rows must be a boolean mask or row numbers; got {chosen.dtype}."
@@ -205,22 +224,10 @@ class Field:
             msg = f"rows must lie in [-{self.N}, {self.N}); got {chosen.min()} to {chosen.max()}."
             raise ValueError(msg)
         chosen = np.arange(self.N)[chosen]  # a row source knows no numbers that count from the end
-        s = self._oracle.training_set
-        log_w = s.log_w[chosen]
-        if log_w.max() == -math.inf:
+        if self._oracle.training_set.log_w[chosen].max() == -math.inf:
             msg = "rows must include a row of weight > 0; all that were chosen weigh nothing."
             raise ValueError(msg)
-        part = TrainingSet(
-            s.stored(chosen),
-            _arrays.log_weights(np.exp(log_w - log_w.max()), len(chosen)),
-            scale=s.scale,
-            kind=s.kind,
-            bandwidth=s.bandwidth,
-            backend=s.name,
-            threads=s.threads,
-            low_memory=s.low_memory,
-        )
-        return Field._of(replace(self._oracle, training_set=part))
+        return self._view(self._oracle.training_set.part(chosen, renumber=True))
 
     # The field at (x, t)
 
@@ -250,6 +257,7 @@ class Field:
 
     def log_density(self, x: Any, t: Any) -> Any:
         """log p_t(x), (M,) float64. At t = 1 without bandwidth +inf on a training row and -inf elsewhere."""
+        self._allow("log_density", "guided field", "tempered field")
         point, wide, single, _, kind = self._queries(x, t)
         out = self._oracle.evaluate(point, wide, "log_norm", "index")
         density = self._oracle.log_density(point, wide, **out)
@@ -262,7 +270,8 @@ class Field:
         """
         p, wide, single, _, kind = self._queries(x, t)
         p.forbid(p.s2 == 0, "divergence does not exist where sigma = 0")
-        divergence = p.divergence(self.d, self._oracle.evaluate(p, wide, "variance")["variance"])
+        variance = self._oracle.evaluate(p, wide, "variance")["variance"] / self._oracle.training_set.temperature
+        divergence = p.divergence(self.d, variance)
         return kind(divergence[0] if single else divergence)
 
     @in_kind
@@ -293,12 +302,17 @@ class Field:
         >>> post.top_index, post.top_weight.round(4), post.ess.round(4)
         (array([[1, 0]]), array([[0.8808, 0.1192]]), array([1.2658]))
         """
+        self._allow("posterior", "guided field")
         top = _arrays.count(top, "top", 0, self.N)
         point, wide, single, _, kind = self._queries(x, t)
         out = self._oracle.evaluate(point, wide, "mean", "index", *_STATISTICS, top=top)
         out["mean"] = self._round(out["mean"], "the posterior mean")
+        data = self._oracle.training_set
         out["log_density"] = self._oracle.log_density(point, wide, out["log_norm"], out["index"])
-        out["certificate"] = self._oracle.training_set.certificate(out["dropped"])
+        if data.view == "tempered field":
+            out["log_density"][:] = math.nan
+        out["certificate"] = data.certificate(out["dropped"])
+        out |= {name: data.number(out[name]) for name in ("index", "top_index")}
         return Posterior(**{name: kind(values[0] if single else values) for name, values in out.items()})
 
     def draw(self, n: int, t: Any, rng: _random.RandomSource = None) -> tuple[Any, npt.NDArray[np.int64]]:
@@ -318,6 +332,7 @@ class Field:
         >>> bool(np.abs(x - 0.9 * X[index]).max() < 0.5)
         True
         """
+        self._plain("draw")
         n = _arrays.count(n, "n", 1)
         point = self._oracle.point(_arrays.times(t, n)[0], n)
         source = _random.noise_key(rng)
@@ -325,7 +340,7 @@ class Field:
         data = self._oracle.training_set
         index = data.chosen(_random.uniforms(key, source.first_sample, 1, n=n))
         x = self._oracle.interpolate(point, index, data.normals(key, source.first_sample, 0, n=n))
-        return data.kind(self._round(x, "x")), data.kind(index)
+        return data.kind(self._round(x, "x")), data.kind(data.number(index))
 
     def at(self, alpha: Any, sigma: Any) -> Level:
         """The field at given levels, x = alpha x_I + sigma z, whatever the schedule: numbers or (M,), >= 0.
@@ -378,6 +393,7 @@ class Field:
 
     def _queries(self, x: Any, t: Any) -> tuple[Point, Float, bool, np.dtype[Any], Callable[[Any], Any]]:
         wide, single, given, kind = _arrays.queries(x, self.d)
+        self._oracle.training_set.check_queries(len(wide), "x")
         if isinstance(t, Level):
             point = self._oracle.still(*t.of(len(wide)))
         else:
@@ -394,6 +410,12 @@ class Field:
             result = formula(point, wide, self._oracle.evaluate(point, wide, "mean")["mean"])
         return kind(self._round(result[0] if single else result, what))
 
+    def _allow(self, what: str, *views: str) -> None:
+        """ValueError where these views have no such thing."""
+        if self._oracle.training_set.view in views:
+            msg = f"a {self._oracle.training_set.view} has no {what}: its D is not that of a density of rows."
+            raise ValueError(msg)
+
     def _round(self, result: Float, what: str) -> npt.NDArray[Any]:
         return _arrays.rounded(result, self._oracle.training_set.type, what)
 
@@ -406,6 +428,13 @@ def check_field(field: Any) -> Field:
     return field
 
 
-def oracle_of(field: Any) -> Oracle:
-    """What the library computes with: the one door into a Field. TypeError unless it is one."""
-    return check_field(field)._oracle
+def oracle_of(field: Any, *, views: bool = False) -> Oracle:
+    """What the library computes with: the one door into a Field.
+
+    TypeError unless it is one, and ValueError unless its queries all see the same rows alike, or ``views`` will do.
+    """
+    oracle = check_field(field)._oracle
+    if oracle.training_set.view and not views:
+        msg = f"field must be a Field, or one of a class or a subset; got a {oracle.training_set.view}."
+        raise ValueError(msg)
+    return oracle

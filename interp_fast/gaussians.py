@@ -154,7 +154,7 @@ class GaussianMixture(Model):
         components = [
             _component(m, c, f"covariances[{k}]") for k, (m, c) in enumerate(zip(centers, spread, strict=True))
         ]
-        self._take(_arrays.log_weights(weights, count), components, schedule)
+        self._take(_arrays.normalized(_arrays.log_weights(weights, count))[0], components, schedule)
 
     @classmethod
     def from_sklearn(cls, mixture: Any, schedule: Schedule) -> GaussianMixture:

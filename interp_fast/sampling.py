@@ -206,6 +206,8 @@ def sample(
     truth = _check_oracle(field, oracle, terms=terms, attribution=attribution)
     source = _random.noise_key(rng)
     start, form = _start(truth, model, steps, n, x0, source)
+    if truth is not None:
+        _check_view(truth, len(start), terms=terms, attribution=attribution)
     error = _check_error(error, (len(steps), *start.shape))
     kept = _kept(steps, keep)
     x = _result(out, start.shape, form.dtype)
@@ -251,13 +253,13 @@ def sample(
 def _seen(oracle: Oracle, state: State, steps: StepTable, kind: Callable[[Any], Any]) -> dict[str, Any]:
     """What the oracle of a run that has ended knows of its samples."""
     data, alpha = oracle.training_set, float(steps.alpha[-1])
-    index = data.nearest(state.base, alpha=alpha)[0][:, 0]
+    index: npt.NDArray[np.int64] = data.nearest(state.base, alpha=alpha)[0][:, 0]
     terms = None
     if state.terms is not None:  # kept with 0 in place of the row
         selection, estimation, noise = state.terms[0] - alpha * data.values(index), state.terms[1], state.terms[2]
         terms = Terms(*map(kind, (selection, estimation, noise, selection + estimation + noise)))
     return {
-        "index": kind(index),
+        "index": kind(data.number(index)),
         "terms": terms,
         "commit_time": kind(steps.times[state.since]),
         "certificate": kind(data.certificate(state.dropped)),
@@ -286,7 +288,19 @@ def _check_oracle(field: Field | Model, oracle: Field | None, *, terms: bool, at
     if attribution and oracle is not None and oracle.bandwidth > 0:
         msg = f"attribution needs a field of bandwidth 0; got {oracle.bandwidth:g}. Smoothed rows have no weights."
         raise ValueError(msg)
-    return None if oracle is None else oracle_of(oracle)
+    return None if oracle is None else oracle_of(oracle, views=True)
+
+
+def _check_view(oracle: Oracle, n: int, *, terms: bool, attribution: bool) -> None:
+    """ValueError for what is not known of a field whose queries see different rows, or another number of them."""
+    data = oracle.training_set
+    data.check_queries(n, "the samples")
+    if attribution and data.view:
+        msg = f"attribution=True needs a Field, or one of a class or a subset; got a {data.view}."
+        raise ValueError(msg)
+    if terms and data.view == "guided field":
+        msg = "terms=True needs a field whose D is a mean of rows; got a guided field."
+        raise ValueError(msg)
 
 
 def _check_error(error: Any, shape: tuple[int, int, int]) -> Any:
@@ -313,6 +327,8 @@ def _start(
         if oracle is None and model is not None and model.d is None:
             msg = "x0 must be given for a Model, which has no dimension of its own: pass (n, d) points, or oracle=."
             raise ValueError(msg)
+        if n is None and oracle is not None:
+            n = oracle.training_set.length
         if n is None:
             msg = "n must be given when x0 is not: how many samples?"
             raise ValueError(msg)
