@@ -11,6 +11,7 @@ import numpy.typing as npt
 from . import _arrays
 from ._accuracy import PROMISES
 from ._oracle import Oracle, Point
+from ._partial import WANTED, Partial, partial_of
 from ._parts import measured, place_of
 from ._typing import in_kind
 from ._views import ByClass, Guided, Tempered, Without
@@ -207,6 +208,48 @@ class Groups:
         """
         data = self._plain("tempered")
         return self._view(Tempered(data, _arrays.number(temperature, "temperature", above=0.0)))
+
+    def partial(self, x: Any, t: Any, top: int = 0, *, first_row: int = 0, precise: Any = None) -> Partial:
+        """The posterior over these rows as a part of a larger set, to be merged with others by :func:`merge`.
+
+        Parameters
+        ----------
+        x, t
+            Queries and times, as in ``posterior``.
+        top : int
+            How many of the heaviest rows to list; a part of fewer rows lists these.
+        first_row : int
+            The number of the first row in the whole.
+        precise : True or (M,) bool, optional
+            Queries to be answered in float64, with twice its digits where rounding could decide between rows of
+            different parts: those of ``Partial.unsettled`` after a merge.
+
+        Notes
+        -----
+        Costs what ``posterior`` costs, and where ``precise`` 4 N d flops in float64. A class or a subset counts its
+        rows from ``first_row``, too.
+
+        Examples
+        --------
+        >>> import numpy as np, interp_fast as itf
+        >>> X, x = np.array([[0.0], [1.0], [4.0]]), np.zeros((1, 1))
+        >>> a, b = itf.Field(X[:2]).partial(x, 0.0), itf.Field(X[2:]).partial(x, 0.0, first_row=2)
+        >>> itf.merge([a, b]).denoiser().round(4), a.denoiser()
+        (array([[1.6667]]), array([[0.5]]))
+        """
+        data = self._plain("partial")
+        top = _arrays.count(top, "top", 0)
+        first = _arrays.count(first_row, "first_row", 0)
+        p, wide, single, _, _ = self._queries(x, t)
+        mask = np.zeros(len(wide), np.bool_)
+        if precise is not None and precise is not False:
+            chosen = np.asarray(precise)
+            if chosen.dtype != np.bool_ or chosen.shape not in ((), (len(wide),)):
+                msg = f"precise must be True or a mask ({len(wide)},); got {chosen.dtype} {chosen.shape}."
+                raise ValueError(msg)
+            mask[:] = chosen
+        found = measured(data, p, wide, WANTED, top=top, tol=self._oracle.tol, precise=mask, first=first)
+        return partial_of(data, wide, p, found, single=single, first_row=first)
 
     # Private
 

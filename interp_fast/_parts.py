@@ -35,7 +35,7 @@ def measured(
     first: int = 0,
 ) -> dict[str, Any]:
     """A part in the sense of :mod:`.backends.merging`, of rows numbered from ``first``; ``precise``: in float64."""
-    top = max(1, top)
+    asked, top = top, max(1, top)
     out = blank(wanted, x, min(top, data.n))
     fast, slow = np.flatnonzero(~precise), np.flatnonzero(precise)
     if len(fast):
@@ -57,4 +57,5 @@ def measured(
         top=top, first=first, moments=data.moments, roundoff=data.roundoff,
     )  # fmt: skip
     found["doubt"][precise] = 0.0
+    found["top"] = asked
     return found

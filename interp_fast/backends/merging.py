@@ -272,7 +272,7 @@ def _lists(a: dict[str, Any], b: dict[str, Any], top: dict[str, Any], s2: Float)
     listed = ("top_index", "top_log_w", "top_c", "top_c_low")
     both = {name: np.concatenate([a[name], b[name]], axis=1) for name in listed}
     logits = _logits(both, top, s2)
-    order = np.lexsort([both["top_index"], -logits], axis=1)[:, : top["top"]]
+    order = np.lexsort([both["top_index"], -logits], axis=1)[:, : max(1, top["top"])]
     return {name: np.take_along_axis(values, order, axis=1) for name, values in both.items()}
 
 
