@@ -42,7 +42,7 @@ _COPY_LIMIT = 1 << 27
 _BLOCK_BYTES = 1 << 24
 BYTE_SCALE = (2.0 / 255.0, -1.0)  # values of bytes, unless another scale is given
 # Of numbers other than 0: squares of these, sums of many of them and their quotients are normal float64 numbers.
-_SMALLEST, _LARGEST = 2.0**-250, 2.0**250
+_SMALLEST, LARGEST = 2.0**-250, 2.0**250
 _UNIT = "Measure data, noise and queries in another unit."
 
 
@@ -152,6 +152,8 @@ def _as_floats(obj: Any, array: Any, name: str) -> str:
     """What to pass in place of ``obj``, which was read as ``array``, to have numbers of a type that can be used."""
     if _is_tensor(obj):
         return f"Pass {name}.float()."
+    if np.dtype(array.dtype) == np.dtype("V2"):
+        return "If it was bfloat16, which .npy files forget, pass np.load(...).view(ml_dtypes.bfloat16)."
     if np.dtype(array.dtype).kind not in "biufcO" or not array.shape:
         return "Pass an array or a tensor of numbers."
     direct = hasattr(obj, "astype") and not is_source(obj)
@@ -285,8 +287,10 @@ def result_type(stored: npt.DTypeLike) -> np.dtype[Any]:
 
 def rounded(values: Float, dtype: npt.DTypeLike, what: str) -> Array:
     """``values`` in a result type; ValueError where they are too large for it."""
-    with np.errstate(over="ignore"):
-        result = values.astype(dtype, copy=False)
+    result = values
+    if result.dtype != dtype:
+        with np.errstate(over="ignore"):
+            result = values.astype(dtype)
     if not np.isfinite(result).all():
         largest = float(np.finfo(result.dtype).max)
         remedy = "Rescale the data" + ("." if result.dtype == np.float64 else ", or pass them as float64.")
@@ -304,9 +308,9 @@ def blocks(array: Any) -> list[slice]:
 
 def check_finite(array: Array, name: str, first: int = 0) -> None:
     """ValueError naming the first row of ``array`` that is not finite, or too large; numbered from ``first``."""
-    if not max(array.max(initial=0.0), -array.min(initial=0.0)) <= _LARGEST:
+    if not max(array.max(initial=0.0), -array.min(initial=0.0)) <= LARGEST:
         flat = array.reshape(len(array), -1) if array.ndim else array.reshape(1, 1)
-        good = np.abs(flat) <= _LARGEST
+        good = np.abs(flat) <= LARGEST
         row = int(np.flatnonzero(~good.all(axis=1))[0])
         column = int(np.flatnonzero(~good[row])[0])
         msg = f"{name} must be finite; got {flat[row, column]} in row {first + row}, column {column}."
@@ -317,8 +321,12 @@ def check_finite(array: Array, name: str, first: int = 0) -> None:
 
 def check_size(values: npt.ArrayLike, name: str) -> None:
     """ValueError unless every number is 0, or neither its square nor the inverse of that is out of range."""
+    if isinstance(values, float) and _SMALLEST <= values <= LARGEST:
+        return
     size = np.abs(values)
-    good = (size == 0) | ((size >= _SMALLEST) & (size <= _LARGEST))
+    if size.size == 0 or (size.min() >= _SMALLEST and size.max() <= LARGEST):
+        return
+    good = (size == 0) | ((size >= _SMALLEST) & (size <= LARGEST))
     if not good.all():
         bad = float(np.asarray(values)[~good].flat[0])
         msg = f"{name} must be 0 or between 2**-250 = 5.5e-76 and 2**250 = 1.8e75 in size; got {bad!r}. {_UNIT}"
@@ -382,6 +390,8 @@ def reals(obj: Any, name: str) -> Float:
 
 def times(t: Any, m: int | None, name: str = "t") -> tuple[Float, bool]:
     """Times in [0, 1] as float64, () or (m,) (``m`` None: any shape), and whether one was given for all queries."""
+    if type(t) is float and 0.0 <= t <= 1.0:  # the common case, at a tenth of the cost
+        return np.array(t + 0.0), True
     wide = reals(t, name)
     if m is not None and wide.shape not in ((), (m,)):
         msg = f"{name} must be a number or have shape ({m},), one for each query; got {wide.shape}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +17,11 @@ from ._typing import in_kind
 from ._views import ByClass, Guided, Tempered, Without
 from .backends.merging import in_doubt, shares
 
-if TYPE_CHECKING:
-    from .field import Field
-
 __all__ = ["Groups"]
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
+Own = TypeVar("Own", bound="Groups")  # a Field, and what it makes of itself
 
 
 class Groups:
@@ -34,7 +32,7 @@ class Groups:
     def _queries(self, x: Any, t: Any) -> Any:
         raise NotImplementedError
 
-    def _view(self, training_set: Any) -> Field:
+    def _view(self: Own, training_set: Any) -> Own:
         raise NotImplementedError
 
     @property
@@ -43,7 +41,7 @@ class Groups:
         labels = self._oracle.training_set.labels
         return None if labels is None else labels.classes
 
-    def given(self, label: Any) -> Field:
+    def given(self: Own, label: Any) -> Own:
         """The field of one class; or with labels (M,) a field whose query m sees the rows of class ``label[m]`` alone.
 
         Rows keep their numbers, weights are renormalised. Of one class it is a field like any other, without a copy of
@@ -78,7 +76,7 @@ class Groups:
         data = self._oracle.training_set
         return self._view(data.of_class(int(codes)) if codes.ndim == 0 else ByClass(data, codes))
 
-    def guided(self, labels: Any, scale: float) -> Field:
+    def guided(self: Own, labels: Any, scale: float) -> Own:
         """The field with denoiser D + scale (D_class - D): classifier-free guidance of the oracle.
 
         Scale 0 is the unconditional field, 1 the conditional one. Velocity, score, noise, divergence and jvp follow
@@ -135,7 +133,7 @@ class Groups:
         out[:, codes] = self._shares(p, wide, codes)
         return kind(out[0] if single else out)
 
-    def without(self, rows: Any, groups: Any = None) -> Field:
+    def without(self: Own, rows: Any, groups: Any = None) -> Own:
         """A field whose query m does not see row ``rows[m]``; with ``groups``, none of the rows of its group.
 
         Leave-one-out: the same answers as a field of the other rows, whose weights are renormalised; rows keep their
@@ -188,7 +186,7 @@ class Groups:
         view.check_left("rows" if groups is None else "groups")
         return self._view(view)
 
-    def tempered(self, temperature: float) -> Field:
+    def tempered(self: Own, temperature: float) -> Own:
         """The field whose weights are softmax(l / T), l the logits with the weights: the posterior at temperature T.
 
         Denoiser, velocity, score and noise are formed from that D with the schedule's own sigma. There is no log

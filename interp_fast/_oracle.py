@@ -50,22 +50,23 @@ class Point:
 
     @classmethod
     def of(cls, schedule: Schedule, bandwidth: float, t: Any, m: int) -> Point:
-        """A time or m of them."""
-        c = schedule(t)
-        t, alpha, sigma, alpha_dot, sigma_dot = (
-            np.full(m, v, np.float64)
-            for v in (t, c.alpha, c.sigma, c.alpha_dot, c.sigma_dot)
-        )  # fmt: skip
-        _arrays.check_size(sigma, "sigma")
-        s2 = sigma**2 + (alpha * bandwidth) ** 2
+        """A time or m of them, known to lie in [0, 1]."""
+        c = schedule.at_times(np.asarray(t))
+        _arrays.check_size(c.sigma, "sigma")
+        columns = np.empty((5, m))
+        for column, value in zip(columns, (t, *c), strict=True):
+            column[...] = value
+        t, alpha, sigma, alpha_dot, sigma_dot = columns
+        s2 = sigma * sigma
         with np.errstate(invalid="ignore"):
             rate = sigma * sigma_dot
-        if (end := (sigma == 0) & (s2 > 0)).any():
-            # 0 * inf where sigma^2 vanishes linearly: sigma sigma_dot is continuous, so take it next to the end.
-            before = schedule(np.nextafter(t[end], 0.0))
-            rate[end] = before.sigma * before.sigma_dot
-        if bandwidth > 0:
-            with np.errstate(invalid="ignore"):  # 0 * inf where alpha^2 starts linearly; what needs the rate refuses
+            if bandwidth > 0:
+                s2 += (alpha * bandwidth) ** 2
+                if (end := (sigma == 0) & (s2 > 0)).any():
+                    # 0 * inf where sigma^2 vanishes linearly; sigma sigma_dot is continuous: take it next to the end.
+                    before = schedule.at_times(np.nextafter(t[end], 0.0))
+                    rate[end] = before.sigma * before.sigma_dot
+                # 0 * inf where alpha^2 starts linearly; what needs the rate refuses
                 rate += alpha * alpha_dot * bandwidth**2
         return cls(t, alpha, sigma, alpha_dot, sigma_dot, s2, rate)
 
@@ -163,9 +164,8 @@ class Oracle:
         out = self._empty(x, want)
         if "dropped" in want:
             out |= {"top_index": np.empty((len(x), top), np.int64), "top_weight": np.empty((len(x), top))}
-        with np.errstate(over="ignore"):
-            ratio = np.divide(np.sqrt(p.s2), p.alpha, out=np.full_like(p.s2, np.inf), where=p.alpha > 0)
-        cut = self.training_set.cut(self.tol, ratio)
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            cut = self.training_set.cut(self.tol, np.sqrt(p.s2) / p.alpha)
         if _OFF_WEIGHTS & out.keys():
             cut = cut + OFF_WEIGHT_NATS
         self.training_set.posterior(x, p.alpha, p.sigma, cut, out, u)

@@ -75,10 +75,10 @@ class Partial:
     Examples
     --------
     >>> import numpy as np, interp_fast as itf
-    >>> X, x = np.array([[0.0], [1.0], [5.0], [6.0]]), np.array([[2.0]])
+    >>> X, x = np.array([[0.0], [1.0], [5.0], [6.0]]), np.array([[1.5]])
     >>> parts = [itf.Field(X[i : i + 2]).partial(x, 0.5, first_row=i) for i in (0, 2)]
     >>> whole = itf.merge(parts)
-    >>> whole.rows, whole.denoiser(), itf.Field(X).denoiser(x, 0.5)
+    >>> whole.rows, whole.denoiser().round(4), itf.Field(X).denoiser(x, 0.5).round(4)
     (((0, 4),), array([[3.]]), array([[3.]]))
     """
 

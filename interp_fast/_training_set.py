@@ -59,6 +59,8 @@ class TrainingSet:
         self.labels, self.numbers = labels, numbers
         self.moments = backends.Moments.of(rows, self.log_w, scale, report)
         self.type = _arrays.result_type(rows.dtype)
+        self._promise = _accuracy.PROMISES[self.type.name]
+        self._farthest = float(np.abs(self.moments.center).max()) + self.moments.reach
         self._open(backend)
 
     def _open(self, backend: str) -> None:
@@ -168,7 +170,7 @@ class TrainingSet:
     def posterior(self, x: Float, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any], u: Any = None) -> None:
         """Fill ``out`` by the backend; see the kernel contract."""
         self.check_size(alpha, sigma)
-        cut = np.ascontiguousarray(np.broadcast_to(cut, len(x)), np.float64)
+        cut = cut if isinstance(cut, np.ndarray) else np.full(len(x), cut)
         self.backend.posterior(x, self.prepared, alpha, sigma, u=u, cut=cut, out=out, threads=self.threads)
 
     def run_steps(self, state: backends.State, table: Any, first: int, last: int, **options: Any) -> None:
@@ -179,9 +181,9 @@ class TrainingSet:
     def check_size(self, alpha: Float, sigma: Float) -> None:
         """ValueError where squares of what a query is compared with overflow, or those of its noise vanish."""
         _arrays.check_size(sigma, "sigma")
-        farthest = float(np.abs(self.moments.center).max()) + self.moments.reach
-        with np.errstate(over="ignore"):
-            _arrays.check_finite(np.atleast_1d(alpha * farthest), "alpha times data")
+        farthest = float(alpha.max(initial=0.0)) * self._farthest
+        if farthest > _arrays.LARGEST:
+            _arrays.check_finite(np.array([farthest]), "alpha times data")
 
     def nearest(self, x: Float, k: int = 1, alpha: float = 1.0) -> tuple[npt.NDArray[np.int64], Float]:
         """Numbers and squared distances (M, k) of the rows i with alpha x_i nearest to the queries, lowest at ties."""
@@ -215,7 +217,7 @@ class TrainingSet:
     def cut(self, tol: float | None, ratio: Float | None = None) -> Any:
         """Nats below the maximum from which rows may be left out; see :func:`interp_fast._accuracy.cut`."""
         moments = self.moments
-        return _accuracy.cut(tol, ratio, _accuracy.PROMISES[self.type.name], self.n, moments.reach, moments.radius)
+        return _accuracy.cut(tol, ratio, self._promise, self.n, moments.reach, moments.radius)
 
 
 def points(data: TrainingSet) -> tuple[Int, Float]:

@@ -404,7 +404,7 @@ class Field(Groups):
         self, x: Any, t: Any, what: str, formula: Callable[[Point, Float, Float], Float], *, at_end: bool = False
     ) -> Any:
         point, wide, single, _, kind = self._queries(x, t)
-        if not at_end:
+        if not (at_end or point.s2.all()):
             point.forbid(point.s2 == 0, f"{what} does not exist where sigma = 0")
         with np.errstate(over="ignore"):
             result = formula(point, wide, self._oracle.evaluate(point, wide, "mean")["mean"])
