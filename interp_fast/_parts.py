@@ -56,6 +56,6 @@ def measured(
         out, place_of(p, x), data.given, data.values,
         top=top, first=first, moments=data.moments, roundoff=data.roundoff,
     )  # fmt: skip
-    found["doubt"][precise] = 0.0
+    found["doubt"][precise] = found["spoiled"][precise] = 0.0
     found["top"] = asked
     return found

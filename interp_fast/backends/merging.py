@@ -16,11 +16,13 @@ rows, top           how many there are, and how many are to be listed if there a
 doubt               bound on what the logarithm of the mass of these rows may be off by
 error               the same of the sets that were merged to this one, as far as they count; 0 before
 between             sum of w_k |mean_k - mean|^2 over these sets
+spoiled             the largest w_k doubt_k^2 of them
 ==================  ====================================================================================================
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -41,11 +43,12 @@ _NEEDED = (
 )  # whatever is asked for; and no backend leaves a dominant row to rounding then
 # The largest error of the logarithm of a mass, measured on many sets and then some: in rms errors of its logits, what
 # these share and what averages over the rows that count; and in units of rounding what summing alone leaves.
-_SHARED, _AVERAGED, _SUMS = 1.0, 3.0, 4.0
+_SHARED, _AVERAGED, _SUMS = 1.25, 3.5, 20.0
+_CHAIN = 4.0  # what chains of 64 additions leave of |y| |row| / sqrt(d), in roundings
 # Logits with a larger rms error than this are not left in float32, by any backend.
 _COARSE = 2.0**-12
 _TERMS = 1 << 14  # formed at a time, in cache
-_PART = 0.6  # of what is promised that masses may cost
+_PART = 0.75  # of what is promised that masses may cost
 _COUNTS = 1e-9  # a set with a smaller share of the rest and of the variance cannot spoil either
 
 
@@ -149,30 +152,37 @@ def part(
     for name in ("index", "log_w", "c", "c_low"):
         found[name] = found["top_" + name][:, 0].copy()
     found["c"][np.isneginf(found["log_w"]) & (place.s2 == 0)] = np.inf
-    found |= {"rows": len(log_w), "top": top, "error": np.zeros(m), "between": np.zeros(m), "doubt": np.zeros(m)}
+    found |= {"rows": len(log_w), "top": top, "doubt": np.zeros(m)}
+    found |= {name: np.zeros(m) for name in ("error", "between", "spoiled")}
     if moments is not None:
         used = log_w[log_w > -np.inf]
         found["doubt"] = _doubt(found, place, moments, float(np.ptp(used)) if len(used) else 0.0, roundoff)
+        found["spoiled"] = found["doubt"] ** 2
     return found
 
 
 def _doubt(found: dict[str, Any], place: Place, moments: Moments, span: float, roundoff: float) -> Float:
     """Bound on what a backend leaves in the logarithm of the mass of some rows, the heaviest of which is exact.
 
-    Logits formed with ``roundoff`` are off by some half of it times |x - alpha center| alpha reach / S (rms), those
-    from distances by what rounding these leaves; the rows beside the heaviest carry it. ``span``: of the log weights.
+    The product of y = x - alpha center and a row, in chains of additions, is off by ``roundoff`` times what it comes to
+    and times |y| reach / sqrt(d) (rms), its share of a logit by that over S; logits from distances by what rounding
+    these leaves. Next to a row that weighs more than all others, which is exact, only these carry it. ``span``: of the
+    log weights.
     """
     s2 = np.where(place.s2 > 0, place.s2, np.inf)
     away = np.linalg.norm(place.x - place.alpha[:, None] * moments.center, axis=1)
-    reach = place.alpha * moments.reach
+    reach, d = place.alpha * moments.reach, place.x.shape[1]
     with np.errstate(over="ignore", invalid="ignore"):
-        rms = 0.5 * (np.maximum(away, 0.5 * reach) * reach / s2 + span)
-        unit = np.where(roundoff * rms > _COARSE, 2.0**-53, roundoff)
-        error = unit * ((_SHARED + _AVERAGED / np.sqrt(found["ess"])) * rms + _SUMS) + 4 * logit_rounding(
-            place.x, found["c"], s2
-        )
-    carried = np.minimum(1.0, -4 * np.expm1(np.minimum(found["log_top"], 0.0)))
-    doubt: Float = np.where((place.alpha > 0) & (place.s2 > 0), carried * error, 0.0)
+        size = np.maximum(away, 0.5 * reach) * reach
+        product = 0.5 * np.abs(away**2 + reach**2 - np.minimum(found["c"], (away + reach) ** 2))  # with such a row
+        one = min(0.5, _CHAIN / math.sqrt(d)) * size + 0.5 * np.minimum(product + 0.5 * reach**2, size)
+        rms = np.minimum(one, 0.5 * size) / s2 + 0.5 * span
+        unit = np.where(0.5 * roundoff * (size / s2 + span) > _COARSE, 2.0**-53, roundoff)
+        averaged = _SHARED + _AVERAGED / np.sqrt(found["ess"])
+        error = unit * averaged * rms + 4 * logit_rounding(place.x, found["c"], s2)
+    others = -np.expm1(np.minimum(found["log_top"], 0.0))
+    error = np.minimum(1.0, 2 * others) * error + np.minimum(1.0, 2**10 * others) * _SUMS * roundoff
+    doubt: Float = np.where((place.alpha > 0) & (place.s2 > 0), error, 0.0)
     return doubt
 
 
@@ -231,6 +241,7 @@ def merge(a: dict[str, Any], b: dict[str, Any], place: Place, u: Float | None = 
             along = (w_a * w_b * np.einsum("ij,ij->i", apart, u))[:, None] * apart
             out["jvp"] = w_a[:, None] * a["jvp"] + w_b[:, None] * b["jvp"] + along
     out["doubt"] = w_a * a["doubt"] + w_b * b["doubt"]
+    out["spoiled"] = np.maximum(w_a * a["spoiled"], w_b * b["spoiled"])
     own, other = np.where(lower, a["error"], b["error"]), np.where(lower, b["error"], a["error"])
     both = np.maximum(a["doubt"] + b["doubt"], other)
     out["error"] = np.maximum(own, np.where(share > _COUNTS, both, 0.0))
@@ -306,14 +317,14 @@ def fill(out: dict[str, Any], answer: dict[str, Any], some: Any = slice(None)) -
 def unsettled(whole: dict[str, Any], place: Place, promise: _Promise, radius: float) -> npt.NDArray[np.bool_]:
     """Queries in which what is in doubt of the masses of the parts may cost more than what is promised of the whole.
 
-    An error of these masses moves the mean by no more than itself times the deviation of the parts' means, and
-    everything else by no more than its own share.
+    Errors of masses, which are independent, move the mean by no more than the deviation of the parts' means times the
+    largest sqrt(w_k) doubt_k, and everything else by no more than their own share.
     """
     error, largest = whole["error"], np.exp(whole["log_top"])
     bad = error > min(promise.off_weights / 4, promise.density / 4)
     bad |= error * np.minimum(largest, 1 - largest) > promise.weight * _PART
     if "mean" in whole:
-        moved = error * np.sqrt(whole["between"])
+        moved = np.sqrt(whole["spoiled"] * whole["between"])
         size = np.maximum(np.linalg.norm(whole["mean"], axis=1), radius)
         bad |= moved > _PART * promise.denoiser * size
         with np.errstate(divide="ignore", invalid="ignore"):
