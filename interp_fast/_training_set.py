@@ -30,7 +30,8 @@ class TrainingSet:
     given, log_w : (N,)
         Logarithms of the weights as given, and of sum 1; ``log_mass`` is the logarithm of the sum that they had.
     numbers : (N,) or None
-        What the rows are called where they are handed out, in increasing order; None: 0 ... N - 1.
+        What the rows are called where they are handed out, in increasing order; None: 0 ... N - 1. ``called`` is how
+        many numbers there are.
     """
 
     view = ""  # of queries that do not see all rows alike: what it is called; see _views
@@ -56,7 +57,7 @@ class TrainingSet:
         self.rows, self.given, self.scale, self.kind = rows, given, scale, kind
         self.log_w, self.log_mass = _arrays.normalized(given)
         self.bandwidth, self.threads, self.low_memory = bandwidth, threads, low_memory
-        self.labels, self.numbers = labels, numbers
+        self.labels, self.numbers, self.called = labels, numbers, len(given)
         self.moments = backends.Moments.of(rows, self.log_w, scale, report)
         self.type = _arrays.result_type(rows.dtype)
         self._promise = _accuracy.PROMISES[self.type.name]
@@ -136,7 +137,7 @@ class TrainingSet:
         """Some of the rows, in any order: a set of its own, numbered anew or as they are here."""
         first, n = int(chosen[0]), len(chosen)
         together = np.array_equal(chosen, np.arange(first, first + n))
-        return TrainingSet(
+        part = TrainingSet(
             self.rows[first : first + n] if together and isinstance(self.rows, np.ndarray) else self.stored(chosen),
             self.given[chosen],
             scale=self.scale,
@@ -148,6 +149,8 @@ class TrainingSet:
             labels=None if self.labels is None else self.labels.of_rows(chosen),
             numbers=None if renumber else self.number(chosen),
         )
+        part.called = part.n if renumber else self.called
+        return part
 
     def of_class(self, code: int) -> TrainingSet:
         """The rows of one class, made once."""

@@ -363,6 +363,7 @@ class Field(Groups):
     def _average(self, x: Float, alpha: Float, sigma: Float) -> Float:
         """The posterior mean of the rows, unrounded, at given levels (M,)."""
         _arrays.check_finite(x, "x")
+        self._oracle.training_set.check_queries(len(x), "x")
         mean: Float = self._oracle.evaluate(self._oracle.still(alpha, sigma), x, "mean")["mean"]
         return mean
 
@@ -381,6 +382,7 @@ class Field(Groups):
         in_x = (p.alpha / p.s2)[:, None] * product
         if not levels:
             return in_x, None, None
+        self._plain("a gradient in the level of noise")
         mean, third = found["mean"], np.zeros(len(x))
         if (some := p.alpha > 0).any():
             s = np.sqrt(p.s2)

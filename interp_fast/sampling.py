@@ -242,11 +242,24 @@ def sample(
         path=None if path is None else form.kind(path),
         path_times=None if path is None else form.kind(steps.times[kept]),
         terms=seen.get("terms"),
-        attribution=None if shares is None else shares.omega,
+        attribution=None if shares is None else _renumbered(shares.omega, truth),
         attribution_dropped=None if shares is None else form.kind(shares.dropped),
         commit_time=seen.get("commit_time"),
         certificate=seen.get("certificate"),
         stats=stats | seen.get("stats", {}) | {"seconds": time.perf_counter() - began},
+    )
+
+
+def _renumbered(omega: Any, oracle: Oracle | None) -> Any:
+    """Columns by the numbers that rows are handed out with."""
+    assert oracle is not None
+    numbers = oracle.training_set.numbers
+    if numbers is None:
+        return omega
+    from scipy import sparse
+
+    return sparse.csr_array(
+        (omega.data, numbers[omega.indices], omega.indptr), (omega.shape[0], oracle.training_set.called)
     )
 
 

@@ -313,6 +313,14 @@ def test_labels_of_subsets_and_classes():
     assert labels[field.given(5).draw(20, 0.5, rng=0)[1]].tolist() == [5] * 20
     alone = itf.sample(field.given(5), itf.ddim(field.schedule, 5), 3, rng=0, attribution=True)
     assert (labels[alone.index] == 5).all()
+    mass = alone.attribution.toarray().sum(1)
+    assert alone.attribution.shape == (3, 160)
+    np.testing.assert_allclose(alone.attribution.toarray()[:, labels == 5].sum(1), mass)
+    near = itf.nearest(rows[labels == 5][:3], field.given(5), 1)
+    np.testing.assert_array_equal(near.index[:, 0], np.flatnonzero(labels == 5)[:3])
+    trapped = itf.theory.trapping(field.given(5), rows[labels == 5][:3].astype(float), 0.999)
+    np.testing.assert_array_equal(trapped.index, np.flatnonzero(labels == 5)[:3])
+    assert set(labels[itf.memorization(rows[:9], field.given(5), rng=0).index]) == {5}
 
 
 def test_labels_that_lie_together_are_not_copied():

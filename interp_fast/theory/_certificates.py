@@ -96,7 +96,7 @@ def trapping(field: Field, x: Any, t: Any, q: float = 0.25, *, error: float = 0.
     leakage = np.where(inside, found.leakage[:, 0], np.inf)
     trapped = inside & (leakage + error <= q * found.nearest * (1.0 - SPARE))
     pick: Any = 0 if single else slice(None)
-    return Trapping(found.index[pick], trapped[pick], leakage[pick], q)
+    return Trapping(data.number(found.index[pick]), trapped[pick], leakage[pick], q)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -259,7 +259,8 @@ def discretization_bound(field: Field, steps: StepTable, x: Any, q: float = 0.25
             break
         data.run_steps(state, steps, m, m + 1, key=0, first_sample=0, error=None, cut=cut)
     pick: Any = 0 if single else slice(None)
-    return DiscretizationBound(bound[pick], (index >= 0)[pick], index[pick], time[pick], q)
+    known = np.where(index >= 0, data.number(index), -1)
+    return DiscretizationBound(bound[pick], (index >= 0)[pick], known[pick], time[pick], q)
 
 
 def _strain(steps: StepTable) -> Float:
