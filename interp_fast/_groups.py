@@ -41,6 +41,34 @@ class Groups:
         labels = self._oracle.training_set.labels
         return None if labels is None else labels.classes
 
+    def subset(self: Own, rows: Any) -> Own:
+        """The field of some of the rows (indices or a boolean mask): numbered from 0, weights renormalised, its own R.
+
+        Copies the chosen rows, unless they are neighbours; labels go with them, and all classes. See also ``given``.
+        """
+        data = self._plain("subset")
+        chosen, _ = _arrays.as_array(rows, "rows")
+        if chosen.size > 0 and chosen.dtype.kind not in "iub":
+            msg = f"rows must be a boolean mask or row numbers; got {chosen.dtype}."
+            raise TypeError(msg)
+        mask = chosen.dtype == bool
+        if chosen.ndim != 1 or (mask and len(chosen) != data.n):
+            msg = f"rows must be a boolean mask ({data.n},) or a vector of row numbers; got shape {chosen.shape}."
+            raise ValueError(msg)
+        if mask:
+            chosen = np.flatnonzero(chosen)
+        if len(chosen) == 0:
+            msg = "rows must name at least one row."
+            raise ValueError(msg)
+        if chosen.min() < -data.n or chosen.max() >= data.n:
+            msg = f"rows must lie in [-{data.n}, {data.n}); got {chosen.min()} to {chosen.max()}."
+            raise ValueError(msg)
+        chosen = np.arange(data.n)[chosen]  # a row source knows no numbers that count from the end
+        if data.log_w[chosen].max() == -math.inf:
+            msg = "rows must include a row of weight > 0; all that were chosen weigh nothing."
+            raise ValueError(msg)
+        return self._view(data.part(chosen, renumber=True))
+
     def given(self: Own, label: Any) -> Own:
         """The field of one class; or with labels (M,) a field whose query m sees the rows of class ``label[m]`` alone.
 
@@ -127,11 +155,11 @@ class Groups:
         if data.labels is None:
             msg = "class_posterior needs a field with labels; pass labels= to Field."
             raise ValueError(msg)
-        p, wide, single, _, kind = self._queries(x, t)
+        p, wide, form = self._queries(x, t)
         out = np.zeros((len(wide), len(data.labels.classes)))
         codes = self._massive()
         out[:, codes] = self._shares(p, wide, codes)
-        return kind(out[0] if single else out)
+        return form.each(out)
 
     def without(self: Own, rows: Any, groups: Any = None) -> Own:
         """A field whose query m does not see row ``rows[m]``; with ``groups``, none of the rows of its group.
@@ -238,7 +266,7 @@ class Groups:
         data = self._plain("partial")
         top = _arrays.count(top, "top", 0)
         first = _arrays.count(first_row, "first_row", 0)
-        p, wide, single, _, _ = self._queries(x, t)
+        p, wide, form = self._queries(x, t)
         mask = np.zeros(len(wide), np.bool_)
         if precise is not None and precise is not False:
             chosen = np.asarray(precise)
@@ -247,9 +275,15 @@ class Groups:
                 raise ValueError(msg)
             mask[:] = chosen
         found = measured(data, p, wide, WANTED, top=top, tol=self._oracle.tol, precise=mask, first=first)
-        return partial_of(data, wide, p, found, single=single, first_row=first)
+        return partial_of(data, wide, p, found, form=form, first_row=first)
 
     # Private
+
+    def _allow(self, what: str, *views: str) -> None:
+        """ValueError where these views have no such thing."""
+        if self._oracle.training_set.view in views:
+            msg = f"a {self._oracle.training_set.view} has no {what}: its D is not that of a density of rows."
+            raise ValueError(msg)
 
     def _plain(self, what: str) -> Any:
         """The training set, which every query sees alike; else ValueError."""

@@ -54,7 +54,7 @@ def partial_file(arguments: Any) -> tuple[dict[str, Any], str]:
             np.lib.format.write_array(member, np.array([number, of, n]))
     done = {
         "out": str(arguments.out), "shard": arguments.shard, "rows": [first, first + len(rows)],
-        "queries": len(np.atleast_2d(x)), "d": field.d, "precise": bool(arguments.precise),
+        "queries": part.unsettled.size, "d": field.d, "precise": bool(arguments.precise),
     }  # fmt: skip
     return done, f"rows {first} to {first + len(rows) - 1} of {n}\n\nWritten: {arguments.out}"
 
@@ -121,7 +121,7 @@ def _rows(arguments: Any, number: int, of: int) -> tuple[npt.NDArray[Any], int, 
         msg = f"--shard must be one of at most {n}, the number of rows of {arguments.data}; got {arguments.shard}."
         raise InputError(msg)
     first, stop = number * n // of, (number + 1) * n // of
-    return np.array(stored[first:stop]).reshape(stop - first, -1), first, n
+    return np.array(stored[first:stop]), first, n
 
 
 def _read(name: str) -> tuple[itf.Partial, Shard]:

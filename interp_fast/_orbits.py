@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _arrays
+from ._shape import Shape
 
-__all__ = ["images"]
+__all__ = ["elements"]
 
 
-def images(data: Any, orbit: Any) -> tuple[Any, npt.NDArray[np.int64]]:
-    """Data as flat rows, and the elements (G, d) of their orbit, the identity first; without an orbit as they are."""
+def elements(event: Shape, orbit: Any) -> npt.NDArray[np.int64] | None:
+    """The elements (G, d) of the orbit of rows of this shape, the identity first; None without one."""
     if orbit is None:
-        return data, np.zeros((1, 0), np.int64)
+        return None
+    flat = np.arange(math.prod(event))
     if isinstance(orbit, str):
         if orbit != "hflip":
             msg = f"orbit must be 'hflip' or a list of permutations (d,); got {orbit!r}."
             raise ValueError(msg)
-        shape = tuple(getattr(data, "shape", ()) or np.shape(data))
-        if len(shape) not in (3, 4):
-            msg = f"orbit='hflip' needs images (N, H, W) or (N, C, H, W); got data of shape {shape}."
+        if len(event) not in (2, 3):
+            shape = ", ".join(["N", *map(str, event)])
+            msg = f"orbit='hflip' needs images (N, H, W) or (N, C, H, W); got data of shape ({shape})."
             raise ValueError(msg)
-        flat = np.arange(int(np.prod(shape[1:])))
-        elements = [flat.reshape(shape[1:])[..., ::-1].reshape(-1)]
+        others = [flat.reshape(event)[..., ::-1].reshape(-1)]
     else:
-        elements = [_permutation(p, k) for k, p in enumerate(orbit)]
-        shape = tuple(getattr(data, "shape", ()) or np.shape(data))
-        flat = np.arange(int(np.prod(shape[1:])))
-    for k, p in enumerate(elements):
+        others = [_permutation(p, k) for k, p in enumerate(orbit)]
+    for k, p in enumerate(others):
         if len(p) != len(flat) or not np.array_equal(np.sort(p), flat):
             msg = f"orbit[{k}] must be a permutation of 0 ... {len(flat) - 1}; got one of {len(p)} numbers."
             raise ValueError(msg)
-    if len(shape) > 2:
-        data = data.reshape(shape[0], -1)
-    return data, np.stack([flat, *elements]).astype(np.int64)
+    return np.stack([flat, *others]).astype(np.int64)
 
 
 def _permutation(p: Any, k: int) -> npt.NDArray[Any]:

@@ -17,6 +17,7 @@ from . import _arrays
 from ._accuracy import PROMISES
 from ._oracle import Point
 from ._posterior import Posterior
+from ._shape import Form
 from ._training_set import TrainingSet
 from .backends.merging import Place, finish, unsettled
 from .backends.merging import merge as merge_two
@@ -28,7 +29,7 @@ Float = npt.NDArray[np.float64]
 
 WANTED = ("mean", "ess", "entropy", "variance", "dropped", "work")
 _POINT = ("t", "alpha", "sigma", "alpha_dot", "sigma_dot", "s2", "rate")
-_SETTINGS = ("bandwidth", "type", "single", "version", "log_mass", "radius", "reach")
+_SETTINGS = ("bandwidth", "type", "version", "log_mass", "radius", "reach")
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,12 @@ class Setting:
     ----------
     type : str
         Of the results.
-    single : bool
-        Whether one query (d,) was asked.
     log_mass, center, radius, reach
         Logarithm of the sum of the weights; mean of the rows, weighted rms and largest distance to it.
     """
 
     bandwidth: float
     type: str
-    single: bool
     version: str
     log_mass: float
     radius: float
@@ -89,9 +87,9 @@ class Partial:
         found: dict[str, Any],
         rows: tuple[tuple[int, int], ...],
         setting: Setting,
-        kind: Callable[[Any], Any],
+        form: Form,
     ) -> None:
-        self._x, self._point, self._found, self.rows, self._setting, self._kind = x, point, found, rows, setting, kind
+        self._x, self._point, self._found, self.rows, self._setting, self._form = x, point, found, rows, setting, form
 
     @property
     def first_row(self) -> int:
@@ -99,7 +97,7 @@ class Partial:
 
     @property
     def unsettled(self) -> Any:
-        return self._out(unsettled(self._found, self._place, PROMISES[self._setting.type], self._setting.radius))
+        return self._form.each(unsettled(self._found, self._place, PROMISES[self._setting.type], self._setting.radius))
 
     def __repr__(self) -> str:
         rows = ", ".join(f"{first} ... {stop - 1}" for first, stop in self.rows[:4])
@@ -126,12 +124,12 @@ class Partial:
 
     def log_density(self) -> Any:
         """log p_t(x) over these rows, (M,) float64."""
-        return self._out(self._log_density(self._finished()["log_norm"]))
+        return self._form.each(self._log_density(self._finished()["log_norm"]))
 
     def divergence(self) -> Any:
         """Divergence of the velocity, (M,) float64."""
         self._point.forbid(self._point.s2 == 0, "divergence does not exist where sigma = 0")
-        return self._out(self._point.divergence(self._x.shape[1], self._found["variance"]))
+        return self._form.each(self._point.divergence(self._x.shape[1], self._found["variance"]))
 
     def posterior(self) -> Posterior:
         """Every output; see :class:`Posterior`."""
@@ -139,9 +137,10 @@ class Partial:
         out["log_density"] = self._log_density(out["log_norm"])
         radius = self._setting.radius
         out["certificate"] = out["dropped"] * (2 * self._setting.reach / radius if radius > 0 else 0.0)
-        out["mean"] = _arrays.rounded(out["mean"], self._setting.type, "the posterior mean")
+        mean = self._vector(out["mean"], "the posterior mean")
         out |= {name: out[name][:, :top] for name in ("top_index", "top_weight")}
-        return Posterior(**{name: self._out(out[name]) for name in Posterior.__dataclass_fields__})
+        others = Posterior.__dataclass_fields__.keys() - {"mean"}
+        return Posterior(mean=mean, **{name: self._form.each(out[name]) for name in others})
 
     # Files
 
@@ -152,6 +151,7 @@ class Partial:
         """
         target = Path(path)
         arrays = {"x": self._x, "rows": np.array(self.rows, np.int64), "center": self._setting.center}
+        arrays |= {"shape": np.array(self._form.shape, np.int64), "single": np.array(self._form.single)}
         arrays |= {f"at_{name}": getattr(self._point, name) for name in _POINT}
         arrays |= {f"set_{name}": np.array(getattr(self._setting, name)) for name in _SETTINGS}
         arrays |= {f"part_{name}": np.asarray(value) for name, value in self._found.items()}
@@ -172,7 +172,8 @@ class Partial:
             found = {name.removeprefix("part_"): value for name, value in held.items() if name.startswith("part_")}
             found |= {name: int(found[name]) for name in ("rows", "top")}
             rows = tuple((int(first), int(stop)) for first, stop in held["rows"])
-            return Partial(held["x"], point, found, rows, setting, _plain)
+            shape, single = tuple(held["shape"].tolist()), bool(held["single"])
+            return Partial(held["x"], point, found, rows, setting, Form(np.dtype(setting.type), _plain, shape, single))
         except (ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as exc:
             reason = "it is cut off" if isinstance(exc, (EOFError, zipfile.BadZipFile)) else "it is something else"
             msg = f"{os.fspath(path)} is no file of Partial.save: {reason} ({exc})."
@@ -183,9 +184,6 @@ class Partial:
     @property
     def _place(self) -> Place:
         return Place(self._x, self._point.alpha, self._point.s2)
-
-    def _out(self, values: Any) -> Any:
-        return self._kind(values[0] if self._setting.single else values)
 
     def _finished(self) -> dict[str, Any]:
         return finish(self._found, self._place, self._setting.log_mass)
@@ -200,7 +198,7 @@ class Partial:
             return self._vector(formula(self._point, self._x, self._found["mean"]), what)
 
     def _vector(self, values: Float, what: str) -> Any:
-        return self._out(_arrays.rounded(values, self._setting.type, what))
+        return self._form.points(_arrays.rounded(values, self._setting.type, what))
 
     def _log_density(self, log_norm: Float) -> Float:
         s2, (m, d) = self._point.s2, self._x.shape
@@ -217,18 +215,18 @@ def _plain(values: Any) -> Any:
 
 
 def partial_of(
-    data: TrainingSet, x: Float, point: Point, found: dict[str, Any], *, single: bool, first_row: int
+    data: TrainingSet, x: Float, point: Point, found: dict[str, Any], *, form: Form, first_row: int
 ) -> Partial:
     """The Partial of all rows of a training set."""
     from . import __version__  # not before the package is loaded
 
     moments = data.moments
     setting = Setting(
-        bandwidth=data.bandwidth, type=data.type.name, single=single, version=__version__, log_mass=data.log_mass,
+        bandwidth=data.bandwidth, type=data.type.name, version=__version__, log_mass=data.log_mass,
         radius=moments.radius, reach=moments.reach + float(np.linalg.norm(moments.center - moments.mean)),
         center=moments.mean,
     )  # fmt: skip
-    return Partial(x, point, found, ((first_row, first_row + data.n),), setting, data.kind)
+    return Partial(x, point, found, ((first_row, first_row + data.n),), setting, form)
 
 
 def merge(parts: Iterable[Partial]) -> Partial:
@@ -319,13 +317,11 @@ def _merge_two(a: Partial, b: Partial) -> Partial:
     center = one.center + w_b * apart if w_a >= w_b else two.center - w_a * apart
     radius = float(np.sqrt(w_a * one.radius**2 + w_b * two.radius**2 + w_a * w_b * float(apart @ apart)))
     reach = max(s.reach + float(np.linalg.norm(s.center - center)) for s in (one, two))
-    setting = replace(
-        one, single=one.single and two.single, log_mass=log_mass, center=center, radius=radius, reach=reach
-    )
+    setting = replace(one, log_mass=log_mass, center=center, radius=radius, reach=reach)
     rows: list[tuple[int, int]] = []
     for first, stop in sorted(a.rows + b.rows):
         if rows and rows[-1][1] == first:
             rows[-1] = (rows[-1][0], stop)
         else:
             rows.append((first, stop))
-    return Partial(a._x, a._point, merge_two(a._found, b._found, a._place), tuple(rows), setting, a._kind)
+    return Partial(a._x, a._point, merge_two(a._found, b._found, a._place), tuple(rows), setting, a._form)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from . import _accuracy, _arrays, backends
 from ._labels import Labels
+from ._shape import Shape
 from .backends.orbit import Images, Orbit
 from .backends.streamed import Streamed
 
@@ -27,6 +28,8 @@ class TrainingSet:
 
     Attributes
     ----------
+    event : tuple of int
+        The shape of a row where it comes from; default flat.
     given, log_w : (N,)
         Logarithms of the weights as given, and of sum 1; ``log_mass`` is the logarithm of the sum that they had.
     numbers : (N,) or None
@@ -49,6 +52,7 @@ class TrainingSet:
         backend: str,
         threads: int,
         low_memory: bool,
+        event: Shape | None = None,
         report: Callable[[int, int], None] | None = None,
         labels: Labels | None = None,
         numbers: Int | None = None,
@@ -57,6 +61,7 @@ class TrainingSet:
         self.rows, self.given, self.scale, self.kind = rows, given, scale, kind
         self.log_w, self.log_mass = _arrays.normalized(given)
         self.bandwidth, self.threads, self.low_memory = bandwidth, threads, low_memory
+        self.event = (int(rows.shape[1]),) if event is None else event
         self.labels, self.numbers, self.called = labels, numbers, len(given)
         self.moments = backends.Moments.of(rows, self.log_w, scale, report)
         self.type = _arrays.result_type(rows.dtype)
@@ -146,6 +151,7 @@ class TrainingSet:
             backend=self.name,
             threads=self.threads,
             low_memory=self.low_memory,
+            event=self.event,
             labels=None if self.labels is None else self.labels.of_rows(chosen),
             numbers=None if renumber else self.number(chosen),
         )

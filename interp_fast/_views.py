@@ -39,7 +39,7 @@ class View:
         )  # fmt: skip
         self.bandwidth, self.threads, self.low_memory = whole.bandwidth, whole.threads, whole.low_memory
         self.moments, self.type, self.labels, self.name = whole.moments, whole.type, whole.labels, whole.name
-        self.d, self.n, self.log_mass = whole.d, whole.n, whole.log_mass
+        self.d, self.n, self.event, self.log_mass = whole.d, whole.n, whole.event, whole.log_mass
 
     @property
     def isa(self) -> str | None:
@@ -236,6 +236,7 @@ class Tempered(View):
             backend=whole.name,
             threads=whole.threads,
             low_memory=whole.low_memory,
+            event=whole.event,
         )
 
     def cut(self, tol: float | None, ratio: Float | None = None) -> Any:

@@ -15,10 +15,12 @@ from ._groups import Groups
 from ._labels import Labels
 from ._level import Level
 from ._oracle import Oracle, Point
-from ._orbits import images
+from ._orbits import elements
 from ._posterior import Posterior
 from ._progress import reporter
+from ._results import as_html
 from ._schedule import Schedule, check_schedule
+from ._shape import Form, Shape
 from ._training_set import TrainingSet
 from ._typing import Backend, in_kind
 from ._weights import third_moment
@@ -41,7 +43,7 @@ class Field(Groups):
 
     Parameters
     ----------
-    data : (N, d) array
+    data : (N, d) or (N, ...) array
         float32, float64, uint8, float16 or bfloat16 (as an ``ml_dtypes`` array or a torch tensor). Kept by reference
         and never modified; do not modify it while the field is in use. float64 rows give float64 results, all others
         float32. Any object with ``shape``, ``dtype`` and row slices (zarr, h5py) is read block by block in every call
@@ -74,7 +76,12 @@ class Field(Groups):
 
     Attributes
     ----------
-    N, d : int
+    N : int
+    event : tuple of int
+        The shape of one point, that of ``data[0]``. Points are taken in it, one or (M, *event), or flat, (d,) or
+        (M, d), and answered alike; ``M, d`` below stands for either. Where both readings fit, (1, d), the event wins.
+    d : int
+        Numbers in a point.
     backend : str
     isa : str or None
         Instruction set in use ("base", "v3", "v4"); None unless the backend is "cpp".
@@ -86,6 +93,13 @@ class Field(Groups):
     ------
     TypeError, ValueError
         With the name of the argument, what came and what was wanted.
+
+    Warns
+    -----
+    UserWarning
+        By methods that take x, in more than three dimensions: no draw of x_t could lie there, by orders of magnitude
+        (|x - alpha mean| is more than 30 times sqrt(alpha^2 (R^2 + |mean|^2) + d sigma^2), and farther than any row),
+        as bytes of images against a field in [-1, 1].
 
     Notes
     -----
@@ -121,20 +135,20 @@ class Field(Groups):
     ) -> None:
         tol = None if tol is None else _arrays.number(tol, "tol", least=0.0)
         schedule = check_schedule(Linear() if schedule is None else schedule)
-        data, elements = images(data, orbit)
-        rows, scale, kind = _arrays.rows(data, "data", scale)
-        n, given = rows.shape[0], _arrays.log_weights(weights, rows.shape[0])
+        rows, scale, kind, event = _arrays.rows(data, "data", scale)
+        n, given, images = rows.shape[0], _arrays.log_weights(weights, rows.shape[0]), elements(event, orbit)
         training_set = TrainingSet(
-            rows if len(elements) == 1 else Images(rows, elements),
-            np.tile(given, len(elements)),
+            rows if images is None else Images(rows, images),
+            given if images is None else np.tile(given, len(images)),
             scale=scale,
             kind=kind,
             bandwidth=_arrays.number(bandwidth, "bandwidth", least=0.0),
             backend=backend,
             threads=backends.default_threads() if threads is None else _arrays.count(threads, "threads", 1),
             low_memory=bool(low_memory),
+            event=event,
             report=reporter(progress, "data: row"),
-            labels=None if labels is None else Labels.of(labels, n, len(elements)),
+            labels=None if labels is None else Labels.of(labels, n, 1 if images is None else len(images)),
         )
         self._oracle = Oracle(training_set, schedule, tol)
 
@@ -160,6 +174,10 @@ class Field(Groups):
     @property
     def d(self) -> int:
         return self._oracle.training_set.d
+
+    @property
+    def event(self) -> Shape:
+        return self._oracle.event
 
     @property
     def R(self) -> float:
@@ -192,42 +210,20 @@ class Field(Groups):
         return weights
 
     def __repr__(self) -> str:
+        shape = f"d={self.d}, event={self.event}" if len(self.event) > 1 else f"d={self.d}"
         return (
-            f"Field(N={self.N}, d={self.d}, data={self._oracle.training_set.rows.dtype}, schedule={self.schedule!r}, "
+            f"Field(N={self.N}, {shape}, data={self._oracle.training_set.rows.dtype}, schedule={self.schedule!r}, "
             f"backend={self.backend!r}, threads={self.threads})"
         )
+
+    def _repr_html_(self) -> str:
+        names = ("N", "event", "d", "R", "schedule", "bandwidth", "tol", "backend", "isa", "threads")
+        rows = ("rows", self._oracle.training_set.rows.dtype)
+        return as_html("Field", [rows, *((name, getattr(self, name)) for name in names)])
 
     def with_schedule(self, schedule: Schedule) -> Field:
         """The same training set under another schedule; shares what was prepared."""
         return Field._of(replace(self._oracle, schedule=check_schedule(schedule)))
-
-    def subset(self, rows: Any) -> Field:
-        """The field of some of the rows (indices or a boolean mask): numbered from 0, weights renormalised, its own R.
-
-        Copies the chosen rows, unless they are neighbours; labels go with them, and all classes. See also ``given``.
-        """
-        self._plain("subset")
-        chosen, _ = _arrays.as_array(rows, "rows")
-        if chosen.size > 0 and chosen.dtype.kind not in "iub":
-            msg = f"rows must be a boolean mask or row numbers; got {chosen.dtype}."
-            raise TypeError(msg)
-        mask = chosen.dtype == bool
-        if chosen.ndim != 1 or (mask and len(chosen) != self.N):
-            msg = f"rows must be a boolean mask ({self.N},) or a vector of row numbers; got shape {chosen.shape}."
-            raise ValueError(msg)
-        if mask:
-            chosen = np.flatnonzero(chosen)
-        if len(chosen) == 0:
-            msg = "rows must name at least one row."
-            raise ValueError(msg)
-        if chosen.min() < -self.N or chosen.max() >= self.N:
-            msg = f"rows must lie in [-{self.N}, {self.N}); got {chosen.min()} to {chosen.max()}."
-            raise ValueError(msg)
-        chosen = np.arange(self.N)[chosen]  # a row source knows no numbers that count from the end
-        if self._oracle.training_set.log_w[chosen].max() == -math.inf:
-            msg = "rows must include a row of weight > 0; all that were chosen weigh nothing."
-            raise ValueError(msg)
-        return self._view(self._oracle.training_set.part(chosen, renumber=True))
 
     # The field at (x, t)
 
@@ -258,36 +254,31 @@ class Field(Groups):
     def log_density(self, x: Any, t: Any) -> Any:
         """log p_t(x), (M,) float64. At t = 1 without bandwidth +inf on a training row and -inf elsewhere."""
         self._allow("log_density", "guided field", "tempered field")
-        point, wide, single, _, kind = self._queries(x, t)
+        point, wide, form = self._queries(x, t)
         out = self._oracle.evaluate(point, wide, "log_norm", "index")
-        density = self._oracle.log_density(point, wide, **out)
-        return kind(density[0] if single else density)
+        return form.each(self._oracle.log_density(point, wide, **out))
 
     def divergence(self, x: Any, t: Any) -> Any:
         """Divergence of the velocity, exact: d eta + kappa (alpha / sigma^2) tr C, (M,) float64.
 
         eta = sigma_dot / sigma and kappa = alpha_dot - alpha eta.
         """
-        p, wide, single, _, kind = self._queries(x, t)
+        p, wide, form = self._queries(x, t)
         p.forbid(p.s2 == 0, "divergence does not exist where sigma = 0")
         variance = self._oracle.evaluate(p, wide, "variance")["variance"] / self._oracle.training_set.temperature
-        divergence = p.divergence(self.d, variance)
-        return kind(divergence[0] if single else divergence)
+        return form.each(p.divergence(self.d, variance))
 
     @in_kind
     def jvp(self, x: Any, t: Any, u: Any) -> Any:
         """The denoiser's Jacobian times ``u``: (alpha / sigma^2) C u, (M, d). Symmetric: also the vjp."""
-        p, wide, single, _, kind = self._queries(x, t)
+        p, wide, form = self._queries(x, t)
         p.forbid(p.s2 == 0, "jvp does not exist where sigma = 0")
-        direction, *_ = _arrays.queries(u, self.d, "u")
-        if direction.shape != wide.shape:
-            msg = f"u must have the shape of x, {wide.shape}; got {direction.shape}."
-            raise ValueError(msg)
+        direction = _arrays.directions(u, self.event, form, len(wide))
         product = self._oracle.evaluate(p, wide, "jvp", u=direction)["jvp"]
         pull = p.alpha * self.bandwidth**2 / p.s2
         with np.errstate(over="ignore"):
             result = (p.alpha * (p.sigma / p.s2) ** 2)[:, None] * product + pull[:, None] * direction
-        return kind(self._round(result[0] if single else result, "jvp"))
+        return form.points(self._round(result, "jvp"))
 
     def posterior(self, x: Any, t: Any, top: int = 0) -> Posterior:
         """One pass over the rows, every output; see :class:`Posterior`. ``top``: how many of the heaviest rows to list.
@@ -304,16 +295,15 @@ class Field(Groups):
         """
         self._allow("posterior", "guided field")
         top = _arrays.count(top, "top", 0, self.N)
-        point, wide, single, _, kind = self._queries(x, t)
+        point, wide, form = self._queries(x, t)
         out = self._oracle.evaluate(point, wide, "mean", "index", *_STATISTICS, top=top)
-        out["mean"] = self._round(out["mean"], "the posterior mean")
-        data = self._oracle.training_set
+        data, mean = self._oracle.training_set, form.points(self._round(out.pop("mean"), "the posterior mean"))
         out["log_density"] = self._oracle.log_density(point, wide, out["log_norm"], out["index"])
         if data.view == "tempered field":
             out["log_density"][:] = math.nan
         out["certificate"] = data.certificate(out["dropped"])
         out |= {name: data.number(out[name]) for name in ("index", "top_index")}
-        return Posterior(**{name: kind(values[0] if single else values) for name, values in out.items()})
+        return Posterior(mean=mean, **{name: form.each(values) for name, values in out.items()})
 
     def draw(self, n: int, t: Any, rng: _random.RandomSource = None) -> tuple[Any, npt.NDArray[np.int64]]:
         """n exact draws of x_t = alpha x_index + sigma z, index drawn by the weights; t in [0, 1].
@@ -335,12 +325,8 @@ class Field(Groups):
         self._plain("draw")
         n = _arrays.count(n, "n", 1)
         point = self._oracle.point(_arrays.times(t, n)[0], n)
-        source = _random.noise_key(rng)
-        key = _random.subkey(source.key, "draw")
-        data = self._oracle.training_set
-        index = data.chosen(_random.uniforms(key, source.first_sample, 1, n=n))
-        x = self._oracle.interpolate(point, index, data.normals(key, source.first_sample, 0, n=n))
-        return data.kind(self._round(x, "x")), data.kind(data.number(index))
+        form, (x, index) = self._oracle.form, self._oracle.draw(point, n, _random.noise_key(rng))
+        return form.points(self._round(x, "x")), form.each(self._oracle.training_set.number(index))
 
     def at(self, alpha: Any, sigma: Any) -> Level:
         """The field at given levels, x = alpha x_I + sigma z, whatever the schedule: numbers or (M,), >= 0.
@@ -364,7 +350,9 @@ class Field(Groups):
         """The posterior mean of the rows, unrounded, at given levels (M,)."""
         _arrays.check_finite(x, "x")
         self._oracle.training_set.check_queries(len(x), "x")
-        mean: Float = self._oracle.evaluate(self._oracle.still(alpha, sigma), x, "mean")["mean"]
+        point = self._oracle.still(alpha, sigma)
+        self._oracle.warn_of_scale(point, x)
+        mean: Float = self._oracle.evaluate(point, x, "mean")["mean"]
         return mean
 
     def _pullback(
@@ -393,30 +381,25 @@ class Field(Groups):
         in_alpha = (along_r - p.alpha * (along_mean + third)) / p.s2 + 2 * self.bandwidth**2 * p.alpha * in_s2
         return in_x, in_alpha, 2 * p.sigma * in_s2
 
-    def _queries(self, x: Any, t: Any) -> tuple[Point, Float, bool, np.dtype[Any], Callable[[Any], Any]]:
-        wide, single, given, kind = _arrays.queries(x, self.d)
+    def _queries(self, x: Any, t: Any) -> tuple[Point, Float, Form]:
+        wide, form = _arrays.queries(x, self.event)
         self._oracle.training_set.check_queries(len(wide), "x")
         if isinstance(t, Level):
             point = self._oracle.still(*t.of(len(wide)))
         else:
             point = self._oracle.point(_arrays.times(t, len(wide))[0], len(wide))
-        return point, wide, single, given, kind
+        self._oracle.warn_of_scale(point, wide)
+        return point, wide, form
 
     def _vector(
         self, x: Any, t: Any, what: str, formula: Callable[[Point, Float, Float], Float], *, at_end: bool = False
     ) -> Any:
-        point, wide, single, _, kind = self._queries(x, t)
+        point, wide, form = self._queries(x, t)
         if not (at_end or point.s2.all()):
             point.forbid(point.s2 == 0, f"{what} does not exist where sigma = 0")
         with np.errstate(over="ignore"):
             result = formula(point, wide, self._oracle.evaluate(point, wide, "mean")["mean"])
-        return kind(self._round(result[0] if single else result, what))
-
-    def _allow(self, what: str, *views: str) -> None:
-        """ValueError where these views have no such thing."""
-        if self._oracle.training_set.view in views:
-            msg = f"a {self._oracle.training_set.view} has no {what}: its D is not that of a density of rows."
-            raise ValueError(msg)
+        return form.points(self._round(result, what))
 
     def _round(self, result: Float, what: str) -> npt.NDArray[Any]:
         return _arrays.rounded(result, self._oracle.training_set.type, what)

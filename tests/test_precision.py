@@ -235,6 +235,7 @@ def test_accuracy_of_random_cases(engine, dtype, chunk):
         errors.close()
 
 
+@pytest.mark.filterwarnings("ignore:x cannot hold draws")
 @pytest.mark.parametrize("distance", [1e3, 1e6])
 def test_query_far_from_all_rows(engine, dtype, distance):
     """Every exp(l_i) underflows unless the largest is taken out first."""
