@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import grid, perturb, theory
+from ._partial import Partial, merge
 from ._random import NoiseKey
 from .field import Field, Posterior
 from .losses import OptimalLoss, optimal_loss
@@ -68,6 +69,7 @@ __all__ = [
     "Neighbours",
     "NoiseKey",
     "OptimalLoss",
+    "Partial",
     "Posterior",
     "Samples",
     "Schedule",
@@ -89,6 +91,7 @@ __all__ = [
     "grid",
     "heun",
     "memorization",
+    "merge",
     "multistep",
     "nearest",
     "optimal_loss",

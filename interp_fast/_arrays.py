@@ -28,6 +28,7 @@ __all__ = [
     "is_source",
     "is_tensor",
     "log_weights",
+    "normalized",
     "number",
     "reals",
     "result_type",
@@ -73,6 +74,8 @@ def _is_dtype(obj: Any) -> bool:
 class Source:
     """A row source whose slices are what it announces: arrays of their own, native, each row flat and contiguous.
 
+    Rows are had by number, too: a stretch that holds some of them is read as a slice.
+
     Bits of bfloat16 come as uint16, as they do from arrays in memory.
     """
 
@@ -84,7 +87,15 @@ class Source:
         self.shape: Shape = (*shape[:1], math.prod(self.event))
         self.dtype = np.dtype(np.uint16) if _is_bfloat16(source) else self._announced.newbyteorder("=")
 
-    def __getitem__(self, block: slice) -> Array:
+    def __getitem__(self, block: slice | npt.NDArray[np.int64]) -> Array:
+        if not isinstance(block, slice):
+            chosen = np.empty((len(block), *self.shape[1:]), self.dtype)
+            stretch = np.asarray(block) // blocks(self)[0].stop
+            for one in np.unique(stretch):
+                mine = np.flatnonzero(stretch == one)
+                first, last = int(block[mine].min()), int(block[mine].max())
+                chosen[mine] = self[first : last + 1][block[mine] - first]
+            return chosen
         start, stop, _ = block.indices(self.shape[0])
         wanted = (stop - start, *self.event)
         got, _ = as_array(self._source[block], f"{self._name}[{start}:{stop}]")
@@ -345,9 +356,9 @@ def warn(text: str) -> None:
 
 
 def log_weights(weights: Any, n: int) -> Float:
-    """Logarithms (n,) of non-negative ``weights`` (None: equal) normalised to sum 1; -inf for weight 0."""
+    """Logarithms (n,) of non-negative ``weights`` (None: 1) as given; -inf for weight 0."""
     if weights is None:
-        return np.full(n, -math.log(n))
+        return np.zeros(n)
     w = reals(weights, "weights")
     if w.shape != (n,):
         msg = f"weights must have shape ({n},), one for each row of data; got {w.shape}."
@@ -360,9 +371,18 @@ def log_weights(weights: Any, n: int) -> Float:
         msg = "weights must not all be 0."
         raise ValueError(msg)
     with np.errstate(divide="ignore"):
-        relative = np.log(w) - np.log(w.max())  # first by the largest, so that no sum overflows
-    result: Float = relative - math.log(float(np.sum(np.exp(relative))))
+        result: Float = np.log(w)
     return result
+
+
+def normalized(log_w: Float) -> tuple[Float, float]:
+    """Logarithms of weights of sum 1, and the logarithm of the sum that they had."""
+    highest = float(log_w.max())
+    relative = log_w - highest  # first by the largest, so that no sum overflows
+    if not relative.any():
+        return np.full(len(log_w), -math.log(len(log_w))), highest + math.log(len(log_w))
+    total = math.log(float(np.sum(np.exp(relative))))
+    return relative - total, highest + total
 
 
 def reals(obj: Any, name: str) -> Float:

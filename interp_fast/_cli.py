@@ -20,6 +20,7 @@ import interp_fast as itf
 from ._copies import background, compare, draw, table
 from ._datasets import KINDS, Dataset, InputError, load
 from ._figures import require_matplotlib
+from ._jobs import merge_arguments, merge_files, partial_arguments, partial_file
 from ._options import Parser, count, joined, schedule, shape, times, value_range
 from ._pictures import show
 from ._results import to_json
@@ -163,6 +164,9 @@ def _parser() -> argparse.ArgumentParser:
     memorization.add_argument(
         "--out", type=Path, metavar="FILE.png", help="picture of the shares over the numbers in the names of the files"
     )
+
+    partial_arguments(add("partial", _partial, [basic, threaded]), data)
+    merge_arguments(add("merge", _merge, [basic]))
 
     experiments = add("experiments", _experiments, [common])
     experiments.add_argument(
@@ -362,6 +366,18 @@ def _features(spec: str) -> Callable[..., Any]:
         msg = f"{module} has no function {name!r}."
         raise InputError(msg)
     return functools.partial(_guarded, None, function)
+
+
+def _partial(arguments: Any) -> int:
+    """Evaluate the posterior over one shard of a training set; writes a file that merge takes, the same every time."""
+    _show(arguments, *partial_file(arguments))
+    return OK
+
+
+def _merge(arguments: Any) -> int:
+    """Merge the files of all shards; writes the posterior over all rows, and which queries are unsettled."""
+    _show(arguments, *merge_files(arguments))
+    return OK
 
 
 def _experiments(arguments: Any) -> int:

@@ -160,7 +160,8 @@ class GaussianMixture(Predictor):
         components = [
             _component(m, c, f"covariances[{k}]") for k, (m, c) in enumerate(zip(centers, spread, strict=True))
         ]
-        self._take(_arrays.log_weights(weights, count), components, schedule, event)
+        log_w, _ = _arrays.normalized(_arrays.log_weights(weights, count))
+        self._take(log_w, components, schedule, event)
 
     @classmethod
     def from_sklearn(cls, mixture: Any, schedule: Schedule) -> GaussianMixture:

@@ -95,7 +95,7 @@ def trapping(field: Field, x: Any, t: Any, q: float = 0.25, *, error: float = 0.
     inside = found.inside & started
     leakage = np.where(inside, found.leakage[:, 0], np.inf)
     trapped = inside & (leakage + error <= q * found.nearest * (1.0 - SPARE))
-    return Trapping(form.each(found.index), form.each(trapped), form.each(leakage), q)
+    return Trapping(form.each(data.number(found.index)), form.each(trapped), form.each(leakage), q)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -258,7 +258,8 @@ def discretization_bound(field: Field, steps: StepTable, x: Any, q: float = 0.25
         if (index >= 0).all():
             break
         data.run_steps(state, path, m, m + 1, key=None, first_sample=0, error=None, cut=cut)
-    return DiscretizationBound(form.each(bound), form.each(index >= 0), form.each(index), form.each(time), q)
+    known = np.where(index >= 0, data.number(index), -1)
+    return DiscretizationBound(form.each(bound), form.each(index >= 0), form.each(known), form.each(time), q)
 
 
 def _strain(steps: StepTable) -> Float:
