@@ -13,6 +13,8 @@ module             call                                        of
 They take any floating type, device and layout, compute in float64 on the CPU and round once, to the type of x and on
 its device. Points are (M, ...) of d numbers each, or one (d,); times and levels are a number, (1,), (M,) or
 (M, 1, ..., 1). Gradients in x, sigma and t are exact; second derivatives are refused.
+
+``Targets`` is a data set of the values that networks should learn.
 """
 
 from __future__ import annotations
@@ -27,8 +29,9 @@ import torch
 from .. import _arrays
 from ..schedules import Discrete
 from ._autograd import Curve, Mean, array
+from ._targets import Targets
 
-__all__ = ["Denoiser", "Noise", "Velocity"]
+__all__ = ["Denoiser", "Noise", "Targets", "Velocity"]
 
 _DOORS = {"xt": ("x", "t"), "tx": ("t", "x")}
 
