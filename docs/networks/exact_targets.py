@@ -50,7 +50,7 @@ if __name__ == "__main__":  # workers that are spawned import this file
         train(net, loss_of(net, rows), arguments.updates, note)
         updates, *found = np.array(seen).T
         for ax, t, mse in zip(axes, TIMES, found, strict=True):
-            ax.loglog(updates, mse, marker=".", label=name)
+            ax.semilogy(updates, mse, marker=".", label=name)
             ax.set(title=f"t = {t}", xlabel="updates", ylabel="squared distance to the exact velocity")
         print(f"{name:>13}: {np.array2string(np.array(found)[:, -1], precision=2)} at t = {TIMES}")
     axes[0].legend()

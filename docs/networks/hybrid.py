@@ -1,10 +1,10 @@
-"""The exact field until tau, a network after it: until when is a copy undone?
+"""The exact field until tau, a network after it: how late can a network still turn away from a copy?
 
     python docs/networks/hybrid.py [--updates 800] [--out hybrid.png]
 
 Runs start as those of the exact field, which end on training pictures, and go on from tau as those of a U-Net trained
-by flow matching (Bertrand et al., 2025, figure 3). From some tau on the picture is chosen, and the network cannot but
-finish the copy.
+by flow matching (Bertrand et al., 2025, figure 3). The later the network takes over, the nearer they end to a training
+picture.
 """
 
 import matplotlib.pyplot as plt
@@ -21,7 +21,7 @@ field = itf.Field(rows, model.schedule)
 times, n = np.linspace(0, 1, 26), 60
 start = np.random.default_rng(0).standard_normal((n, 256), np.float32)
 
-taus, ends, copied, distance = (0, 3, 5, 7, 9, 12, 16, 25), [], [], []  # numbers of times
+taus, ends, copied, distance = (0, 5, 9, 13, 17, 20, 23, 25), [], [], []  # numbers of times
 for k in taus:
     x = start
     if k > 0:
