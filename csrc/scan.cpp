@@ -104,9 +104,11 @@ Block<T> make_block(const Data& data, const Plan& plan, int64_t first, ptrdiff_t
     scale[i] = static_cast<T>(data.quantized->scale(row));
     residual = std::max<double>(residual, data.quantized->residual(row));
   }
-  // The next block follows this one in memory; beyond the last row of all there is nothing to fetch.
+  // The next block follows this one in memory. Beyond the last row of all there is nothing to fetch, and an address
+  // that is not mapped costs more than all else, since no table keeps it: kernels then look at this block again.
   const ptrdiff_t stride = plan.int8 ? data.quantized->stride() : data.rows.stride;
-  block.ahead = (plan.int8 ? data.quantized->row(0) : data.rows.data) + (first + count) * stride;
+  const int64_t ahead = next > first + count ? first + count : first;
+  block.ahead = (plan.int8 ? data.quantized->row(0) : data.rows.data) + ahead * stride;
   block.ahead_bytes = std::max<ptrdiff_t>(0, (next - first - count) * stride);
   block.max_norm = static_cast<T>(1.001 * std::sqrt(longest));
   block.span = static_cast<T>(1.001 * span);

@@ -26,17 +26,26 @@ DoubleDouble two_product(double a, double b) {
   return {product, std::fma(a, b, -product)};
 }
 
-// |x - alpha row|^2 with twice the digits (Ogita, Rump and Oishi 2005).
-DoubleDouble distance2(const double* x, double alpha, const double* row, size_t d) {
+DoubleDouble product(DoubleDouble a, DoubleDouble b) {
+  const DoubleDouble high = two_product(a.hi, b.hi);
+  return {high.hi, high.lo + (a.hi * b.lo + a.lo * b.hi)};
+}
+
+// |x - alpha row|^2 - |x - alpha first|^2 = alpha (first - row) . (2 x - alpha (first + row)) with twice the digits
+// (Ogita, Rump and Oishi 2005): not the difference of two sums, which far from all rows are as good as equal.
+double difference2(const double* x, double alpha, const double* row, const double* first, size_t d) {
   DoubleDouble total = {0, 0};
+  double size = 0;
   for (size_t k = 0; k < d; k++) {
-    const DoubleDouble product = two_product(alpha, row[k]), difference = two_sum(x[k], -product.hi);
-    const double lo = difference.lo - product.lo;
-    const DoubleDouble square = two_product(difference.hi, difference.hi), sum = two_sum(total.hi, square.hi);
-    total.hi = sum.hi;
-    total.lo += sum.lo + (square.lo + (2 * difference.hi + lo) * lo);
+    const DoubleDouble apart = two_sum(first[k], -row[k]), both = two_sum(first[k], row[k]);
+    const DoubleDouble scaled = product({alpha, 0}, both), twice = two_sum(2 * x[k], -scaled.hi);
+    const DoubleDouble term = product(product({alpha, 0}, apart), {twice.hi, twice.lo - scaled.lo});
+    const DoubleDouble sum = two_sum(total.hi, term.hi);
+    total.hi = sum.hi, total.lo += sum.lo + term.lo;
+    size += std::abs(term.hi);
   }
-  return total;
+  const double difference = total.hi + total.lo;
+  return std::abs(difference) < 0x1p-98 * static_cast<double>(d) * size ? 0.0 : difference;
 }
 
 }  // namespace
@@ -44,17 +53,11 @@ DoubleDouble distance2(const double* x, double alpha, const double* row, size_t 
 std::vector<double> exact_differences(const Data& data, const Query& query, const std::vector<int64_t>& rows,
                                       int64_t first) {
   const size_t d = static_cast<size_t>(data.rows.d);
-  std::vector<double> row(d), differences;
-  const auto measure = [&](int64_t i) {
-    active_kernels().exact->values(data.rows, i, row.data());
-    return distance2(query.x, query.alpha, row.data(), d);
-  };
-  const DoubleDouble from = measure(first);
-  const double least = 0x1p-103 * static_cast<double>(d) * from.hi;
+  std::vector<double> from(d), row(d), differences;
+  active_kernels().exact->values(data.rows, first, from.data());
   for (int64_t i : rows) {
-    const DoubleDouble to = measure(i);
-    const double difference = (to.hi - from.hi) + (to.lo - from.lo);
-    differences.push_back(std::abs(difference) < least ? 0.0 : difference);
+    active_kernels().exact->values(data.rows, i, row.data());
+    differences.push_back(difference2(query.x, query.alpha, row.data(), from.data(), d));
   }
   return differences;
 }

@@ -26,7 +26,7 @@ class Promise:
     denoiser
         |D - D_ref| / max(|D_ref|, R).
     density, density_slope
-        Of the log density: absolute, and that share of its value more.
+        Of the log density and log_norm: absolute, or that share of the value where it is more.
     off_weights
         ess, entropy, variance, jvp: relative; gap, log_rest: absolute, and a thousandth of it as a share of the value.
     weight
@@ -48,6 +48,10 @@ class Promise:
     sample: float
     skipped: float
     skipped_noise: float
+
+    def of_density(self, value: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """What a log density of this value may be off by."""
+        return np.maximum(self.density, self.density_slope * np.abs(value))
 
 
 PROMISES = {
@@ -89,15 +93,13 @@ def cut(
     ``ratio`` = sigma/alpha of field calls: with tol None the bound is tightened so that the noise prediction, in
     whose units an error of D counts R alpha / sigma fold, keeps its promise too.
     """
+    bound = promise.skipped if tol is None else tol
+    if radius == 0 or bound == 0:
+        return math.inf if ratio is None else np.full_like(ratio, math.inf)
+    nats = math.log(2.0 * n) + math.log(reach / radius)
+    if ratio is None:
+        return nats - math.log(bound)
     if tol is not None:
-        bound = np.float64(tol) * np.ones_like(0.0 if ratio is None else ratio)
-    elif ratio is None:
-        bound = np.array(promise.skipped)
-    else:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            bound = np.minimum(promise.skipped, ratio / radius * promise.skipped_noise)
-    if radius == 0:
-        bound = np.zeros_like(bound)
-    with np.errstate(divide="ignore"):
-        nats = math.log(2.0 * n) + math.log(reach / radius if radius > 0 else 1.0) - np.log(bound)
-    return float(nats) if ratio is None else nats
+        return np.full_like(ratio, nats - math.log(bound))
+    with np.errstate(divide="ignore", over="ignore"):  # NaN: 0 / 0, where no noise prediction is asked for
+        return nats - np.log(np.fmin(bound, ratio / radius * promise.skipped_noise))

@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import math
 import os
+import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ._shape import Form, Shape, split
+
 __all__ = [
     "Source",
+    "answers",
     "as_array",
     "blocks",
     "check_finite",
     "check_size",
     "count",
+    "directions",
+    "errors",
     "is_source",
     "log_weights",
     "number",
@@ -30,6 +37,7 @@ __all__ = [
     "rounded",
     "rows",
     "times",
+    "warn",
     "widen",
 ]
 
@@ -41,7 +49,7 @@ _COPY_LIMIT = 1 << 27
 _BLOCK_BYTES = 1 << 24
 BYTE_SCALE = (2.0 / 255.0, -1.0)  # values of bytes, unless another scale is given
 # Of numbers other than 0: squares of these, sums of many of them and their quotients are normal float64 numbers.
-_SMALLEST, _LARGEST = 2.0**-250, 2.0**250
+_SMALLEST, LARGEST = 2.0**-250, 2.0**250
 _UNIT = "Measure data, noise and queries in another unit."
 
 
@@ -65,7 +73,7 @@ def _is_dtype(obj: Any) -> bool:
 
 
 class Source:
-    """A row source whose slices are what it announces: arrays of their own, native and contiguous along rows.
+    """A row source whose slices are what it announces: arrays of their own, native, each row flat and contiguous.
 
     Bits of bfloat16 come as uint16, as they do from arrays in memory.
     """
@@ -73,12 +81,14 @@ class Source:
     def __init__(self, source: Any, name: str) -> None:
         self._source, self._name = source, name
         self._announced = np.dtype(source.dtype)
-        self.shape: tuple[int, ...] = tuple(source.shape)
+        shape = tuple(map(int, source.shape))
+        self.event: Shape = shape[1:]
+        self.shape: Shape = (*shape[:1], math.prod(self.event))
         self.dtype = np.dtype(np.uint16) if _is_bfloat16(source) else self._announced.newbyteorder("=")
 
     def __getitem__(self, block: slice) -> Array:
         start, stop, _ = block.indices(self.shape[0])
-        wanted = (stop - start, *self.shape[1:])
+        wanted = (stop - start, *self.event)
         got, _ = as_array(self._source[block], f"{self._name}[{start}:{stop}]")
         if got.shape != wanted or got.dtype.newbyteorder("=") != self._announced.newbyteorder("="):
             msg = (
@@ -87,7 +97,8 @@ class Source:
             )
             raise ValueError(msg)
         # A copy: some sources read every slice into one and the same buffer.
-        return np.array(got.view(self.dtype) if self.dtype == np.uint16 else got, self.dtype, order="C")
+        own = np.array(got.view(self.dtype) if self.dtype == np.uint16 else got, self.dtype, order="C")
+        return own.reshape(stop - start, self.shape[1])
 
 
 def as_array(obj: Any, name: str, *, bits: bool = False) -> tuple[Array, Callable[[Array], Any]]:
@@ -141,6 +152,8 @@ def _as_floats(obj: Any, array: Any, name: str) -> str:
     """What to pass in place of ``obj``, which was read as ``array``, to have numbers of a type that can be used."""
     if _is_tensor(obj):
         return f"Pass {name}.float()."
+    if np.dtype(array.dtype) == np.dtype("V2"):
+        return "If it was bfloat16, which .npy files forget, pass np.load(...).view(ml_dtypes.bfloat16)."
     if np.dtype(array.dtype).kind not in "biufcO" or not array.shape:
         return "Pass an array or a tensor of numbers."
     direct = hasattr(obj, "astype") and not is_source(obj)
@@ -183,8 +196,8 @@ def _from_torch(tensor: Any, name: str, bits: bool) -> tuple[Array, Callable[[Ar
 
 
 def _native(a: Array, name: str) -> Array:
-    """Native byte order, aligned and contiguous along the last axis; large copies are refused."""
-    together = a.size == 0 or a.shape[-1] == 1 or a.strides[-1] == a.itemsize
+    """Native byte order, aligned and each row contiguous; large copies are refused."""
+    together = a.size == 0 or a[0].flags.c_contiguous
     if a.dtype.isnative and a.flags.aligned and together:
         return a
     if a.nbytes > _COPY_LIMIT:
@@ -197,8 +210,10 @@ def _native(a: Array, name: str) -> Array:
     return np.array(a, a.dtype.newbyteorder("="), order="C")
 
 
-def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None) -> tuple[Any, Any, Any]:
-    """A training set as (rows, scale, kind): float32, float64, uint8, float16, or uint16 for bfloat16 bits.
+def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None) -> tuple[Any, Any, Any, Shape]:
+    """A training set as (rows (N, d), scale, kind, event).
+
+    Rows are float32, float64, uint8, float16, or uint16 for bfloat16 bits.
 
     A row source (see :func:`is_source`) becomes a :class:`Source`; the path of a .npy file stands for the array in it,
     which is mapped and not read.
@@ -208,7 +223,7 @@ def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None
     TypeError
         The dtype is none of these.
     ValueError
-        The shape is not (N, d) with N, d >= 1, or ``scale`` does not fit.
+        The shape is not (N, *event) without zeros, or ``scale`` does not fit.
     """
     array: Any
     if isinstance(data, (str, os.PathLike)):
@@ -224,18 +239,17 @@ def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None
             f"{_as_floats(data, array, name)}"
         )
         raise TypeError(msg)
-    if len(array.shape) != 2 or 0 in array.shape:
-        msg = f"{name} must have shape (N, d) with N >= 1 and d >= 1; got {array.shape}."
-        if len(array.shape) > 2:
-            direct = hasattr(data, "reshape") and not is_source(data)
-            msg += f" Pass {name if direct else f'np.asarray({name})'}.reshape({array.shape[0]}, -1)."
+    event = array.event if isinstance(array, Source) else array.shape[1:]
+    if not event or 0 in array.shape:
+        msg = f"{name} must have shape (N, d) or (N, ...), with no 0 in it; got {(*array.shape[:1], *event)}."
         raise ValueError(msg)
     if scale is not None and array.dtype != np.uint8:
         msg = f"scale belongs to uint8 data; got {name} of type {array.dtype}. Leave scale out."
         raise ValueError(msg)
     if array.dtype == np.uint8:
         scale = _byte_scale(BYTE_SCALE if scale is None else scale)
-    return array if isinstance(array, Source) else _native(array, name), scale, kind
+    flat = array if isinstance(array, Source) else _native(array, name).reshape(len(array), -1)
+    return flat, scale, kind, event
 
 
 def _mapped(path: str | os.PathLike[str], name: str) -> Array:
@@ -274,8 +288,10 @@ def result_type(stored: npt.DTypeLike) -> np.dtype[Any]:
 
 def rounded(values: Float, dtype: npt.DTypeLike, what: str) -> Array:
     """``values`` in a result type; ValueError where they are too large for it."""
-    with np.errstate(over="ignore"):
-        result = values.astype(dtype, copy=False)
+    result = values
+    if result.dtype != dtype:
+        with np.errstate(over="ignore"):
+            result = values.astype(dtype)
     if not np.isfinite(result).all():
         largest = float(np.finfo(result.dtype).max)
         remedy = "Rescale the data" + ("." if result.dtype == np.float64 else ", or pass them as float64.")
@@ -293,9 +309,9 @@ def blocks(array: Any) -> list[slice]:
 
 def check_finite(array: Array, name: str, first: int = 0) -> None:
     """ValueError naming the first row of ``array`` that is not finite, or too large; numbered from ``first``."""
-    if not max(array.max(initial=0.0), -array.min(initial=0.0)) <= _LARGEST:
+    if not max(array.max(initial=0.0), -array.min(initial=0.0)) <= LARGEST:
         flat = array.reshape(len(array), -1) if array.ndim else array.reshape(1, 1)
-        good = np.abs(flat) <= _LARGEST
+        good = np.abs(flat) <= LARGEST
         row = int(np.flatnonzero(~good.all(axis=1))[0])
         column = int(np.flatnonzero(~good[row])[0])
         msg = f"{name} must be finite; got {flat[row, column]} in row {first + row}, column {column}."
@@ -306,12 +322,25 @@ def check_finite(array: Array, name: str, first: int = 0) -> None:
 
 def check_size(values: npt.ArrayLike, name: str) -> None:
     """ValueError unless every number is 0, or neither its square nor the inverse of that is out of range."""
+    if isinstance(values, float) and _SMALLEST <= values <= LARGEST:
+        return
     size = np.abs(values)
-    good = (size == 0) | ((size >= _SMALLEST) & (size <= _LARGEST))
+    if size.size == 0 or (size.min() >= _SMALLEST and size.max() <= LARGEST):
+        return
+    good = (size == 0) | ((size >= _SMALLEST) & (size <= LARGEST))
     if not good.all():
         bad = float(np.asarray(values)[~good].flat[0])
         msg = f"{name} must be 0 or between 2**-250 = 5.5e-76 and 2**250 = 1.8e75 in size; got {bad!r}. {_UNIT}"
         raise ValueError(msg)
+
+
+def warn(text: str) -> None:
+    """UserWarning at the line outside of this package, and of torch, that led here."""
+    level, frame = 2, sys._getframe(1)
+    inner = (__package__, "torch")
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in inner:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, UserWarning, stacklevel=level)
 
 
 def log_weights(weights: Any, n: int) -> Float:
@@ -335,20 +364,68 @@ def log_weights(weights: Any, n: int) -> Float:
     return result
 
 
-def queries(x: Any, d: int | None, name: str = "x") -> tuple[Float, bool, np.dtype[Any], Callable[[Array], Any]]:
-    """Queries as (M, d) float64, whether a single (d,) was given, their own type, and the way back to their kind."""
+def queries(x: Any, event: Shape | None, name: str = "x", *, several: bool = False) -> tuple[Float, Form]:
+    """Points of the shape ``event`` (None: any) as (M, d) float64, and the form of answers about them, of their type.
+
+    With ``several`` one alone is an error.
+    """
     array, kind = as_array(x, name)
     if array.dtype.type not in (np.float32, np.float64):
         msg = f"{name} must be float32 or float64; got {array.dtype}. {_as_floats(x, array, name)}"
         raise TypeError(msg)
-    wanted = "(M, d) or (d,)" if d is None else f"(M, {d}) or ({d},)"
-    if array.ndim not in (1, 2) or array.shape[-1] == 0 or (d is not None and array.shape[-1] != d):
-        msg = f"{name} must have shape {wanted}; got {array.shape}."
-        raise ValueError(msg)
-    single = array.ndim == 1
-    wide = np.require(array.reshape(1, -1) if single else array, np.float64, ["C", "A"])
+    single, shape = split(array.shape, event, name, several=several, tensor=array is not x and _is_tensor(x))
+    m = 1 if single else len(array)
+    wide = np.require(array.reshape(m, math.prod(shape)), np.float64, ["C", "A"])
     check_finite(wide, name)
-    return wide, single, np.dtype(array.dtype.type), kind
+    return wide, Form(np.dtype(array.dtype.type), kind, shape, single)
+
+
+def directions(u: Any, event: Shape | None, form: Form, m: int) -> Float:
+    """One direction for each of m points of a form, (m, d) float64."""
+    wide, _ = queries(u, event, "u")
+    if len(wide) != m:
+        shape = form.shape if form.single else (m, *form.shape)
+        msg = f"u must have the shape of x, {shape}; got {np.shape(u)}."
+        raise ValueError(msg)
+    return wide
+
+
+def answers(values: Any, form: Form, m: int, name: str, call: str) -> Float:
+    """What a function of the caller's answered about the m points it was shown in a form, as (m, d) float64."""
+    if isinstance(values, tuple) or hasattr(values, "sample"):
+        got, part = (
+            (f"a tuple of {len(values)}", "[0]") if isinstance(values, tuple) else (type(values).__name__, ".sample")
+        )
+        msg = f"{name} must be one array; got {got}. Let {call} return the array alone, as in ...{part}."
+        raise TypeError(msg)
+    array, _ = as_array(values, name)
+    wanted = (m, *form.shape)
+    if array.shape != wanted or array.dtype.kind != "f":
+        msg = (
+            f"{name} must be a float array of the shape of x, {wanted}; got {array.dtype} {array.shape}. Check {call}."
+        )
+        raise ValueError(msg)
+    wide: Float = array.astype(np.float64).reshape(m, math.prod(form.shape))
+    check_finite(wide, name)
+    return wide
+
+
+def errors(obj: Any, rows: int, n: int | None, event: Shape, name: str, others: str = "") -> Array:
+    """Errors (R, n, *event), one for each row of a table and each of n samples (None: any number), as (R, n, d)."""
+    array, _ = as_array(obj, name)
+    if array.dtype.kind != "f":
+        msg = f"{name} must be a float array{others}; got {array.dtype}."
+        raise TypeError(msg)
+    d = math.prod(event)
+    fits = (
+        array.ndim > 1 and array.shape[2:] in (event, (d,)) and array.shape[1] == (array.shape[1] if n is None else n)
+    )
+    if not fits or len(array) != rows:
+        shape = ", ".join(map(str, (rows, "n" if n is None else n, *event)))
+        msg = f"{name} must have shape ({shape}), one error for each row of the table and sample; got {array.shape}."
+        raise ValueError(msg)
+    check_finite(array, name)
+    return array.reshape(*array.shape[:2], d)
 
 
 def reals(obj: Any, name: str) -> Float:
@@ -362,6 +439,8 @@ def reals(obj: Any, name: str) -> Float:
 
 def times(t: Any, m: int | None, name: str = "t") -> tuple[Float, bool]:
     """Times in [0, 1] as float64, () or (m,) (``m`` None: any shape), and whether one was given for all queries."""
+    if type(t) is float and 0.0 <= t <= 1.0:  # the common case, at a tenth of the cost
+        return np.array(t + 0.0), True
     wide = reals(t, name)
     if m is not None and wide.shape not in ((), (m,)):
         msg = f"{name} must be a number or have shape ({m},), one for each query; got {wide.shape}."

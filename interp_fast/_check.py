@@ -172,7 +172,7 @@ def _errors(got: dict[str, Any], wanted: dict[str, Any], kind: np.dtype[Any]) ->
     mine, theirs, radius = got["posterior"], wanted["posterior"], wanted["R"]
     rounding = np.finfo(np.float64).eps * norm("x") / got["sigma"]
     promise = PROMISES[kind.name]
-    density = promise.density + promise.density_slope * np.abs(theirs.log_density)
+    density = promise.of_density(theirs.log_density)
     # A variance or entropy below the smallest float may come out as 0.
     relative = [
         np.abs(getattr(mine, s) - getattr(theirs, s)) / (getattr(theirs, s) + 1e-290)

@@ -237,7 +237,7 @@ def _sample(arguments: Any) -> int:
         raise InputError(msg)
     with written(arguments.out, reads=(arguments.data,)) as path:
         data = _load(arguments, holdout="0")
-        field = itf.Field(data.rows, arguments.schedule, backend=arguments.backend, threads=arguments.threads)
+        field = itf.Field(data.points, arguments.schedule, backend=arguments.backend, threads=arguments.threads)
         steps = _SOLVERS[arguments.solver](field.schedule, arguments.steps)
         out = itf.sample(
             field, steps, arguments.samples, rng=arguments.seed,
@@ -262,7 +262,7 @@ def _audit(arguments: Any) -> int:
         msg = f"MODEL must be a Python file and the name of a function in it, as model.py:fn; got {arguments.model}."
         raise InputError(msg)
     data = _load(arguments, holdout=arguments.holdout or "0")
-    field = itf.Field(data.rows, arguments.schedule, backend=arguments.backend, threads=arguments.threads)
+    field = itf.Field(data.points, arguments.schedule, backend=arguments.backend, threads=arguments.threads)
     model = itf.Model(_function(Path(path), name), field.schedule, predicts=arguments.predicts)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ._datasets import InputError, Shape
+from ._datasets import InputError
 
 __all__ = ["COLOURS", "INK", "chart", "picture", "plain_log", "require_matplotlib", "style"]
 
@@ -95,12 +95,12 @@ def plain_log(axis: Any, ticks: tuple[int, ...] = (1,)) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def picture(values: npt.NDArray[Any], shape: Shape, limits: tuple[float, float], label: str = "") -> str:
-    """An <img> of one row, grey levels between ``limits``."""
+def picture(values: npt.NDArray[Any], limits: tuple[float, float], label: str = "") -> str:
+    """An <img> of (height, width) or (height, width, 3) values, grey levels between ``limits``."""
     from PIL import Image
 
     low, high = limits
-    scaled = (np.asarray(values, np.float64).reshape(shape) - low) * (255.0 / (high - low))
+    scaled = (np.asarray(values, np.float64) - low) * (255.0 / (high - low))
     buffer = io.BytesIO()
     Image.fromarray(np.clip(scaled, 0, 255).round().astype(np.uint8)).save(buffer, "png", optimize=True)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")

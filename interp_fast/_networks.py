@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays
+from ._shape import Shape
 
 __all__ = ["Network", "is_network"]
 
@@ -24,7 +26,7 @@ def is_network(fn: Any) -> bool:
 
 
 class Network:
-    """A network, called with points (M, d) and a time or times; it answers (M, d).
+    """A network, called with points (M, ...) and a time or times; it answers in their shape.
 
     Parameters
     ----------
@@ -36,7 +38,7 @@ class Network:
     after : callable (answer, x, t) -> answer, optional
         What is made of the answers (M, d) float64.
     event : tuple of int, optional
-        Shape of one point; default flat.
+        Shape of one point for the network; default that of the points.
     device : optional
         Default: that of the parameters.
     labels : int or (M,) ints, optional
@@ -60,7 +62,7 @@ class Network:
             msg = f"the network must be callable; got {net!r}."
             raise TypeError(msg)
         self.net, self._call, self._before, self._after = net, call, before, after
-        self._event = None if event is None else tuple(_arrays.count(v, "event", 1) for v in np.atleast_1d(event))
+        self.event = None if event is None else tuple(_arrays.count(v, "event", 1) for v in np.atleast_1d(event))
         self._device = device
         self._labels = None if labels is None else _labels(labels)
         self._guidance = None if guidance is None else _arrays.number(guidance, "guidance")
@@ -76,7 +78,8 @@ class Network:
         import torch
 
         given = _arrays.as_array(x, "x")[0]
-        points, times = given.astype(np.float64), np.full(len(given), np.asarray(t, np.float64))
+        points = given.astype(np.float64).reshape(len(given), math.prod(given.shape[1:]))
+        times, event = np.full(len(given), np.asarray(t, np.float64)), self._shape(given.shape[1:])
         asked, level = (points, times) if self._before is None else self._before(points, times)
         labels = None if self._labels is None else self._for(len(points))
         like = self._parameter()
@@ -87,7 +90,7 @@ class Network:
             for first in range(0, len(points), _BATCH):
                 part = slice(first, first + _BATCH)
                 # Rounded before they are moved: some devices have no float64.
-                batch = torch.from_numpy(asked[part]).to(dtype).to(device).reshape(-1, *self._shape(points.shape[1]))
+                batch = torch.from_numpy(asked[part]).to(dtype).to(device).reshape(-1, *event)
                 place = torch.from_numpy(level[part]).to(torch.int64 if level.dtype == np.int64 else dtype).to(device)
                 label = None if labels is None else torch.from_numpy(labels[part]).to(device)
                 answer = _checked(self._call(self.net, batch, place, label), batch)
@@ -96,7 +99,7 @@ class Network:
                     answer = free + self._guidance * (answer - free)
                 answers.append(answer.cpu().double().numpy().reshape(len(batch), -1))
         answer = np.concatenate(answers)
-        return answer if self._after is None else self._after(answer, points, times)
+        return (answer if self._after is None else self._after(answer, points, times)).reshape(given.shape)
 
     def _parameter(self) -> Any:
         """The first floating parameter or buffer."""
@@ -106,13 +109,20 @@ class Network:
                     return value
         return None
 
-    def _shape(self, d: int) -> tuple[int, ...]:
-        if self._event is None:
-            return (d,)
-        if int(np.prod(self._event)) != d:
-            msg = f"event must have {d} numbers, as the points do; got {self._event}."
+    def _shape(self, given: Shape) -> Shape:
+        if self.event is None:
+            return given
+        if math.prod(self.event) != math.prod(given):
+            msg = f"event must have {math.prod(given)} numbers, as the points do; got {self.event}."
             raise ValueError(msg)
-        return self._event
+        mine, theirs = ([n for n in shape if n > 1] for shape in (self.event, given))
+        if len(given) > 1 and mine != theirs:
+            msg = (
+                f"event must be the shape of the points, {given}, which are not flat; got {self.event}. Bring the data "
+                "to the layout of the network, or make them flat in its order."
+            )
+            raise ValueError(msg)
+        return self.event
 
     def _for(self, m: int) -> npt.NDArray[np.int64]:
         assert self._labels is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,25 +11,22 @@ import numpy.typing as npt
 
 from . import _arrays
 from ._accuracy import OFF_WEIGHT_NATS
-from ._random import NoiseKey, subkey
+from ._random import NoiseKey, subkey, uniforms
 from ._schedule import Schedule
+from ._shape import Form, Shape
 from ._training_set import TrainingSet
 from .backends.reference import smoothed
 
-__all__ = ["Form", "Oracle", "Point"]
+__all__ = ["Oracle", "Point"]
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 
+# A draw of x_t is not so many times as far from the middle as draws are; bytes of images are, in [-1, 1]. Queries of a
+# wrong unit are all wrong: a few tell. In the plane and in space one looks at a field from afar on purpose.
+_FAR, _LOOKED_AT, _PLOTTED = 30.0, 16, 3
+
 _OFF_WEIGHTS = frozenset({"ess", "entropy", "variance", "gap", "log_rest", "jvp"})
-
-
-@dataclass(frozen=True)
-class Form:
-    """The type that results are rounded to, and the way back to the caller's kind of array."""
-
-    dtype: np.dtype[Any]
-    kind: Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
@@ -50,22 +46,23 @@ class Point:
 
     @classmethod
     def of(cls, schedule: Schedule, bandwidth: float, t: Any, m: int) -> Point:
-        """A time or m of them."""
-        c = schedule(t)
-        t, alpha, sigma, alpha_dot, sigma_dot = (
-            np.full(m, v, np.float64)
-            for v in (t, c.alpha, c.sigma, c.alpha_dot, c.sigma_dot)
-        )  # fmt: skip
-        _arrays.check_size(sigma, "sigma")
-        s2 = sigma**2 + (alpha * bandwidth) ** 2
+        """A time or m of them, known to lie in [0, 1]."""
+        c = schedule.at_times(np.asarray(t))
+        _arrays.check_size(c.sigma, "sigma")
+        columns = np.empty((5, m))
+        for column, value in zip(columns, (t, *c), strict=True):
+            column[...] = value
+        t, alpha, sigma, alpha_dot, sigma_dot = columns
+        s2 = sigma * sigma
         with np.errstate(invalid="ignore"):
             rate = sigma * sigma_dot
-        if (end := (sigma == 0) & (s2 > 0)).any():
-            # 0 * inf where sigma^2 vanishes linearly: sigma sigma_dot is continuous, so take it next to the end.
-            before = schedule(np.nextafter(t[end], 0.0))
-            rate[end] = before.sigma * before.sigma_dot
-        if bandwidth > 0:
-            with np.errstate(invalid="ignore"):  # 0 * inf where alpha^2 starts linearly; what needs the rate refuses
+            if bandwidth > 0:
+                s2 += (alpha * bandwidth) ** 2
+                if (end := (sigma == 0) & (s2 > 0)).any():
+                    # 0 * inf where sigma^2 vanishes linearly; sigma sigma_dot is continuous: take it next to the end.
+                    before = schedule.at_times(np.nextafter(t[end], 0.0))
+                    rate[end] = before.sigma * before.sigma_dot
+                # 0 * inf where alpha^2 starts linearly; what needs the rate refuses
                 rate += alpha * alpha_dot * bandwidth**2
         return cls(t, alpha, sigma, alpha_dot, sigma_dot, s2, rate)
 
@@ -123,7 +120,12 @@ class Oracle:
 
     @property
     def form(self) -> Form:
-        return Form(self.training_set.type, self.training_set.kind)
+        """Of results about no points of the caller's."""
+        return Form(self.training_set.type, self.training_set.kind, self.event)
+
+    @property
+    def event(self) -> Shape:
+        return self.training_set.event
 
     @property
     def d(self) -> int:
@@ -142,11 +144,36 @@ class Oracle:
         """Levels (M,) at which no time passes."""
         return Point.still(alpha, sigma, self.bandwidth)
 
+    def warn_of_scale(self, p: Point, x: Float, name: str = "x") -> None:
+        """UserWarning when queries cannot be draws of x_t by orders of magnitude: another unit, or range of values."""
+        moments = self.training_set.moments
+        if len(x) == 0 or moments.radius == 0 or self.d <= _PLOTTED:
+            return
+        for i in range(0, len(x), -(-len(x) // _LOOKED_AT)):
+            alpha, s2, point = float(p.alpha[i]), float(p.s2[i]), x[i]
+            usual = math.sqrt((alpha * moments.radius) ** 2 + self.d * s2)
+            if math.sqrt(float(point @ point)) <= _FAR * usual:
+                return
+            middle = alpha * moments.center
+            distance = float(np.linalg.norm(point - middle))
+            if distance <= _FAR * math.hypot(usual, float(np.linalg.norm(middle))) + 2 * alpha * moments.reach:
+                return
+        _arrays.warn(
+            f"{name} cannot hold draws of x_t: |x - alpha mean| is {distance:.1e}, and sqrt(alpha^2 R^2 + d sigma^2) "
+            f"is {usual:.1e}. Bring {name} to the units and the range of values of the data."
+        )
+
     def start(self, n: int, sigma: float, source: NoiseKey) -> Float:
         """n draws of N(0, sigma^2), where trajectories start: (n, d)."""
         z = self.training_set.normals(subkey(source.key, "start"), source.first_sample, 0, n=n)
         z *= sigma
         return z
+
+    def draw(self, p: Point, n: int, source: NoiseKey) -> tuple[Float, Int]:
+        """n draws of x_t, (n, d), and their rows."""
+        key, data = subkey(source.key, "draw"), self.training_set
+        index = data.chosen(uniforms(key, source.first_sample, 1, n=n))
+        return self.interpolate(p, index, data.normals(key, source.first_sample, 0, n=n)), index
 
     def interpolate(self, p: Point, index: Int, z: Float) -> Float:
         """x_t of rows ``index``, in place of the normals ``z``."""
@@ -159,9 +186,8 @@ class Oracle:
         out = self._empty(x, want)
         if "dropped" in want:
             out |= {"top_index": np.empty((len(x), top), np.int64), "top_weight": np.empty((len(x), top))}
-        with np.errstate(over="ignore"):
-            ratio = np.divide(np.sqrt(p.s2), p.alpha, out=np.full_like(p.s2, np.inf), where=p.alpha > 0)
-        cut = self.training_set.cut(self.tol, ratio)
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            cut = self.training_set.cut(self.tol, np.sqrt(p.s2) / p.alpha)
         if _OFF_WEIGHTS & out.keys():
             cut = cut + OFF_WEIGHT_NATS
         self.training_set.posterior(x, p.alpha, p.sigma, cut, out, u)

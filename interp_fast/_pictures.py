@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ._shape import Shape
+
 __all__ = [
     "SIGNED",
     "UNSURE",
@@ -20,6 +22,8 @@ __all__ = [
     "Range",
     "Shape",
     "alike",
+    "drawable",
+    "drawn",
     "find_range",
     "fits_far_better",
     "in_range",
@@ -29,8 +33,6 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 Range = tuple[float, float]
-Shape = tuple[int, ...]
-
 SIGNED: Range = (-1.0, 1.0)  # what bytes become
 _RANGES: tuple[Range, ...] = ((0.0, 255.0), (0.0, 1.0), SIGNED)
 _ENOUGH = 100  # fewer values fill a range by chance
@@ -107,6 +109,28 @@ def alike(given: Pictures, data: Pictures, name: str) -> tuple[Pictures, list[st
     elif (given.range is None) != (data.range is None):
         said.append(f"{name}: values {show(given.range)}, data {show(data.range)}; {UNSURE}")
     return Pictures(rows, data.shape, given.range if data.range is None else data.range), said
+
+
+def drawable(layout: Shape) -> Shape | None:
+    """(height, width) or (height, width, 3) of a picture whose numbers come in this shape; None when it is none.
+
+    One axis says nothing: as many numbers as a square has are taken for one.
+    """
+    if len(layout) == 1:
+        side = math.isqrt(layout[0])
+        return (side, side) if side * side == layout[0] and side >= _LEAST_SIDE else None
+    if len(layout) == 3 and layout[0] in (1, 3) and layout[2] not in (1, 3):  # channels first
+        layout = (*layout[1:], layout[0])
+    if len(layout) == 3 and layout[2] == 1:
+        layout = layout[:2]
+    return layout if len(layout) == 2 or (len(layout) == 3 and layout[2] == 3) else None
+
+
+def drawn(values: Array, layout: Shape, shape: Shape) -> Array:
+    """The numbers of a picture in the shape to draw it in."""
+    if len(shape) == len(layout) == 3 and shape != layout:
+        return np.moveaxis(values.reshape(layout), 0, -1)
+    return values.reshape(shape)
 
 
 def layouts(d: int) -> dict[str, npt.NDArray[np.int64]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from html import escape
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Record", "axes", "called", "plain", "to_json"]
+__all__ = ["Record", "as_html", "axes", "called", "plain", "to_json"]
 
 
 def plain(value: Any) -> Any:
@@ -62,13 +64,25 @@ def _cell(value: Any) -> str:
     return text
 
 
+def as_html(title: str, facts: Iterable[tuple[str, Any]]) -> str:
+    """A small table of names and values for notebooks."""
+    rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(_cell(value))}</td></tr>" for name, value in facts)
+    return f'<table><caption style="text-align:left">{escape(title)}</caption><tbody>{rows}</tbody></table>'
+
+
 @dataclass(frozen=True, repr=False, eq=False)
 class Record:
-    """A frozen result. ``print`` shows one line for each attribute that is set."""
+    """A frozen result. ``print`` shows one line for each attribute that is set; a notebook shows them as a table."""
+
+    def _facts(self) -> list[tuple[str, Any]]:
+        values = [(f.name, getattr(self, f.name)) for f in fields(self)]
+        return [(name, value) for name, value in values if value is not None]
+
+    def _repr_html_(self) -> str:
+        return as_html(type(self).__name__, self._facts())
 
     def __repr__(self) -> str:
-        rows = [(f.name, getattr(self, f.name)) for f in fields(self)]
-        shown = [(name, _cell(value)) for name, value in rows if value is not None]
+        shown = [(name, _cell(value)) for name, value in self._facts()]
         width = max((len(name) for name, _ in shown), default=0)
         return "\n".join([type(self).__name__, *(f"  {name:<{width}}  {text}" for name, text in shown)])
 

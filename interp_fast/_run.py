@@ -13,12 +13,13 @@ import numpy.typing as npt
 
 from . import _arrays, _random
 from ._attribution import Attribution
-from ._oracle import Form, Oracle
+from ._oracle import Oracle
 from ._schedule import Coefficients, Schedule
+from ._shape import Form
 from ._step_table import StepTable
 from .backends import State
 from .backends.reference import advance, smoothed
-from .model import Model
+from .model import Predictor
 from .perturb import Perturbation, Visit
 
 __all__ = ["Run"]
@@ -39,22 +40,22 @@ class Run:
     state : State
         Where the samples stand.
     source : NoiseKey
+    form : Form
+        Of what models and functions of the caller's are given.
     oracle : Oracle or None
-    model : Model or None
+    model : Predictor or None
     error : None, (R, n, d) float64 array, callable or Perturbation
     attribution : Attribution or None
-    form : Form or None
-        Of what a model is given.
     """
 
     steps: StepTable
     state: State
     source: _random.NoiseKey
+    form: Form
     oracle: Oracle | None = None
-    model: Model | None = None
+    model: Predictor | None = None
     error: Any = None
     attribution: Attribution | None = None
-    form: Form | None = None
     _posterior: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def rows(self, stops: Iterable[int] | None = None) -> Iterator[int]:
@@ -122,10 +123,9 @@ class Run:
             self.attribution.add(r, x, self._posterior["mean"])
         return smoothed(self._posterior["mean"], x, alpha, sigma, oracle.bandwidth)
 
-    def _predict(self, model: Model, r: int) -> Float:
-        assert self.form is not None
+    def _predict(self, model: Predictor, r: int) -> Float:
         t = float(self.steps.times[r])
-        prediction = model.predict(self.state.cur, t, self.form.dtype, self.form.kind)
+        prediction = model.predict(self.state.cur, t, self.form)
         return model.to_denoiser(prediction, self.state.cur, t, model.schedule(t))
 
     def _perturb(self, r: int) -> Float:
@@ -134,17 +134,13 @@ class Run:
             given: Float = error[r]
             return given
         x = self.state.cur.copy()  # the caller's own, to keep and to change
+        n = len(x)
         if isinstance(error, Perturbation):
             density = None if self.oracle is None else self._log_density(self.oracle, r)
             normals = functools.partial(self._normals, "perturb", r)
             return error.at(Visit(x, t, density, normals, functools.partial(self._coefficients, t)))
-        answer, _ = _arrays.as_array(error(x, t, r), "the value of error(x, t, r)")
-        if answer.shape != x.shape or answer.dtype.kind != "f":
-            msg = f"error(x, t, r) must return a float array of shape {x.shape}; got {answer.dtype} {answer.shape}."
-            raise ValueError(msg)
-        wide: Float = answer.astype(np.float64)
-        _arrays.check_finite(wide, "error(x, t, r)")
-        return wide
+        answer = error(x.reshape(n, *self.form.shape), t, r)
+        return _arrays.answers(answer, self.form, n, "the value of error(x, t, r)", "the function")
 
     def _log_density(self, oracle: Oracle, r: int) -> Float:
         s2 = self.steps.sigma[r] ** 2 + (self.steps.alpha[r] * oracle.bandwidth) ** 2

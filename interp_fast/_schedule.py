@@ -37,7 +37,7 @@ class Coefficients(NamedTuple):
 
 def _plain(value: Any) -> Any:
     """A float for a scalar, and no -0.0."""
-    return value + 0.0 if np.ndim(value) else float(value) + 0.0
+    return value + 0.0 if getattr(value, "ndim", 0) else float(value) + 0.0
 
 
 class Schedule(ABC):
@@ -63,6 +63,10 @@ class Schedule(ABC):
         Coefficients(alpha=0.25, sigma=0.75, alpha_dot=1.0, sigma_dot=-1.0)
         """
         time, _ = _arrays.times(t, None)
+        return self.at_times(time)
+
+    def at_times(self, time: Float) -> Coefficients:
+        """The same of times that are known to lie in [0, 1]."""
         with np.errstate(divide="ignore", invalid="ignore"):
             values = self._coefficients(time, 1.0 - time)
         return Coefficients(*map(_plain, values))

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _accuracy, _arrays, backends
+from ._shape import Shape
 from .backends.streamed import Streamed
 
 __all__ = ["TrainingSet", "points"]
@@ -21,7 +22,10 @@ Int = npt.NDArray[np.int64]
 
 
 class TrainingSet:
-    """Validated rows, their weights and moments, and what the backend prepares of them at first use."""
+    """Validated rows, their weights and moments, and what the backend prepares of them at first use.
+
+    ``event`` is the shape of a row where it comes from; default flat.
+    """
 
     def __init__(
         self,
@@ -34,13 +38,17 @@ class TrainingSet:
         backend: str,
         threads: int,
         low_memory: bool,
+        event: Shape | None = None,
         report: Callable[[int, int], None] | None = None,
     ) -> None:
         _arrays.check_size(bandwidth, "bandwidth")
         self.rows, self.log_w, self.scale, self.kind = rows, log_w, scale, kind
         self.bandwidth, self.threads, self.low_memory = bandwidth, threads, low_memory
+        self.event = (int(rows.shape[1]),) if event is None else event
         self.moments = backends.Moments.of(rows, log_w, scale, report)
         self.type = _arrays.result_type(rows.dtype)
+        self._promise = _accuracy.PROMISES[self.type.name]
+        self._farthest = float(np.abs(self.moments.center).max()) + self.moments.reach
         self._open(backend)
 
     def _open(self, backend: str) -> None:
@@ -107,7 +115,7 @@ class TrainingSet:
     def posterior(self, x: Float, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any], u: Any = None) -> None:
         """Fill ``out`` by the backend; see the kernel contract."""
         self._check_size(alpha, sigma)
-        cut = np.ascontiguousarray(np.broadcast_to(cut, len(x)), np.float64)
+        cut = cut if isinstance(cut, np.ndarray) else np.full(len(x), cut)
         self.backend.posterior(x, self.prepared, alpha, sigma, u=u, cut=cut, out=out, threads=self.threads)
 
     def run_steps(self, state: backends.State, table: Any, first: int, last: int, **options: Any) -> None:
@@ -118,9 +126,9 @@ class TrainingSet:
     def _check_size(self, alpha: Float, sigma: Float) -> None:
         """ValueError where squares of what a query is compared with overflow, or those of its noise vanish."""
         _arrays.check_size(sigma, "sigma")
-        farthest = float(np.abs(self.moments.center).max()) + self.moments.reach
-        with np.errstate(over="ignore"):
-            _arrays.check_finite(np.atleast_1d(alpha * farthest), "alpha times data")
+        farthest = float(alpha.max(initial=0.0)) * self._farthest
+        if farthest > _arrays.LARGEST:
+            _arrays.check_finite(np.array([farthest]), "alpha times data")
 
     def nearest(self, x: Float, k: int = 1, alpha: float = 1.0) -> tuple[npt.NDArray[np.int64], Float]:
         """Numbers and squared distances (M, k) of the rows i with alpha x_i nearest to the queries, lowest at ties."""
@@ -154,7 +162,7 @@ class TrainingSet:
     def cut(self, tol: float | None, ratio: Float | None = None) -> Any:
         """Nats below the maximum from which rows may be left out; see :func:`interp_fast._accuracy.cut`."""
         moments = self.moments
-        return _accuracy.cut(tol, ratio, _accuracy.PROMISES[self.type.name], self.n, moments.reach, moments.radius)
+        return _accuracy.cut(tol, ratio, self._promise, self.n, moments.reach, moments.radius)
 
 
 def points(data: TrainingSet) -> tuple[Int, Float]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays, _random
+from ._doubt import doubt, suspect
 from ._oracle import Oracle, Point
 from ._results import Record, axes
 from ._run import Run
@@ -21,7 +22,7 @@ from .backends import State
 from .field import Field, oracle_of
 from .losses import draws, grid, mean, optimal_loss, stratified
 from .metrics import read_points, warn_of_units
-from .model import Model
+from .model import Predictor
 from .steps import ddim
 
 __all__ = ["Comparison", "compare", "of_rows", "tallied"]
@@ -67,6 +68,9 @@ class Comparison(Record):
         "cosine" and "mse" -> (K, L), over x_t.
     baselines : dict
         Name -> the Comparison of that field, on the same x_t.
+    doubt : str or None
+        What looks wrong with how the model is asked, its range of values or direction of time: its loss near the data
+        end is then that of noise, or more.
     """
 
     kind: str
@@ -87,6 +91,7 @@ class Comparison(Record):
     levels: Float
     quantiles: dict[str, Float]
     baselines: dict[str, Comparison]
+    doubt: str | None = None
 
     def plot(self, ax: Any = None) -> Any:
         """The explained share of the variance over time, of the model and of each baseline; returns the axes."""
@@ -103,7 +108,7 @@ class Comparison(Record):
 
 
 def compare(
-    model: Model | Field,
+    model: Predictor | Field,
     field: Field,
     times: Any,
     n: int,
@@ -112,7 +117,7 @@ def compare(
     at: Literal["train", "holdout", "model", "oracle"] = "train",
     steps: StepTable | None = None,
     holdout: Any = None,
-    baselines: Mapping[str, Model | Field] | None = None,
+    baselines: Mapping[str, Predictor | Field] | None = None,
     rng: _random.RandomSource = None,
 ) -> Comparison:
     """How far a model is from the oracle, over time.
@@ -133,7 +138,7 @@ def compare(
         ``steps``.
     steps : StepTable, optional
         Of runs. Default: ``itf.ddim(model.schedule, 50)``.
-    holdout : (h, d) array, optional
+    holdout : (h, d) or (h, *event) array, optional
         Rows that were not trained on.
     baselines : dict, optional
         Name -> Field or Model to compare on the same points, e.g. ``{"linear": itf.Gaussian(field)}``.
@@ -142,6 +147,11 @@ def compare(
     Returns
     -------
     Comparison
+
+    Warns
+    -----
+    UserWarning
+        The model looks as if it were made for another range of values, or for times that run the other way.
 
     Raises
     ------
@@ -176,7 +186,7 @@ def compare(
         moved = model if at == "model" else field
         state = State.start(oracle.start(n, table.sigma[0], source))
         walker = replace(oracle_of(moved), schedule=schedule) if isinstance(moved, Field) else None
-        run = Run(table, state, source, walker, None if isinstance(moved, Field) else moved, form=oracle.form)
+        run = Run(table, state, source, oracle.form, walker, None if isinstance(moved, Field) else moved)
         visits = _of_run(run, oracle)
     else:
         if times is None:
@@ -194,11 +204,14 @@ def compare(
         key = _random.NoiseKey(_random.subkey(source.key, "optimum"), source.first_sample)
         best = optimal_loss(field.with_schedule(schedule), t, n, kind=kind, rng=key)
     found = {name: tally.result(kind, at, t, best) for name, tally in tallies.items()}
-    return replace(found.pop(""), baselines=found)
+    words = doubt(model, oracle, n, source) if suspect(found[""].mse, t, oracle, kind) else None
+    if words is not None:
+        _arrays.warn(words)
+    return replace(found.pop(""), baselines=found, doubt=words)
 
 
 def tallied(
-    fields: Mapping[str, Model | Field], oracle: Oracle, kind: Kind, times: Float, n: int, visits: Visits
+    fields: Mapping[str, Predictor | Field], oracle: Oracle, kind: Kind, times: Float, n: int, visits: Visits
 ) -> dict[str, Tally]:
     """The numbers of fields at n points each of K times, which ``visits`` gives."""
     schedule, rounding = oracle.schedule, float(np.finfo(oracle.form.dtype).eps)
@@ -360,7 +373,7 @@ def _of_denoiser(kind: str, x: Float, denoiser: Float, schedule: Schedule, t: fl
     return denoiser if kind == "denoiser" else _of_mean(kind, x, denoiser, Point.of(schedule, 0.0, t, len(x)))
 
 
-def _answer(given: Model | Field, name: str, kind: str, schedule: Schedule, oracle: Oracle) -> Answer:
+def _answer(given: Predictor | Field, name: str, kind: str, schedule: Schedule, oracle: Oracle) -> Answer:
     if isinstance(given, Field):
         return _exact(replace(oracle_of(given), schedule=schedule), kind)
     form = oracle.form
@@ -370,7 +383,7 @@ def _answer(given: Model | Field, name: str, kind: str, schedule: Schedule, orac
         if max(abs(own.alpha - c.alpha), abs(own.sigma - c.sigma)) > 1e-12 * (c.alpha + c.sigma):
             msg = f"baselines[{name!r}] must have the schedule of the model, {schedule!r}; got {given.schedule!r}."
             raise ValueError(msg)
-        prediction = given.predict(x, t, form.dtype, form.kind)
+        prediction = given.predict(x, t, form)
         if given.predicts == kind:
             return prediction
         return _of_denoiser(kind, x, given.to_denoiser(prediction, x, t, c), schedule, t)
@@ -378,7 +391,7 @@ def _answer(given: Model | Field, name: str, kind: str, schedule: Schedule, orac
     return answer
 
 
-def _checked(baselines: Any) -> dict[str, Model | Field]:
+def _checked(baselines: Any) -> dict[str, Predictor | Field]:
     if baselines is None:
         return {}
     if not isinstance(baselines, Mapping):
@@ -392,8 +405,8 @@ def _checked(baselines: Any) -> dict[str, Model | Field]:
     return dict(baselines)
 
 
-def _check(given: Any, name: str) -> Model | Field:
-    if not isinstance(given, (Model, Field)):
+def _check(given: Any, name: str) -> Predictor | Field:
+    if not isinstance(given, (Predictor, Field)):
         msg = (
             f"{name} must be a Model or a Field; got {type(given).__name__}. Wrap a network as itf.Model(fn, schedule)."
         )

@@ -15,7 +15,9 @@ from ._level import Level
 from ._oracle import Oracle, Point
 from ._posterior import Posterior
 from ._progress import reporter
+from ._results import as_html
 from ._schedule import Schedule, check_schedule
+from ._shape import Form, Shape
 from ._training_set import TrainingSet
 from ._typing import Backend, in_kind
 from ._weights import third_moment
@@ -37,7 +39,7 @@ class Field:
 
     Parameters
     ----------
-    data : (N, d) array
+    data : (N, d) or (N, ...) array
         float32, float64, uint8, float16 or bfloat16 (as an ``ml_dtypes`` array or a torch tensor). Kept by reference
         and never modified; do not modify it while the field is in use. float64 rows give float64 results, all others
         float32. Any object with ``shape``, ``dtype`` and row slices (zarr, h5py) is read block by block in every call
@@ -64,7 +66,12 @@ class Field:
 
     Attributes
     ----------
-    N, d : int
+    N : int
+    event : tuple of int
+        The shape of one point, that of ``data[0]``. Points are taken in it, one or (M, *event), or flat, (d,) or
+        (M, d), and answered alike; ``M, d`` below stands for either. Where both readings fit, (1, d), the event wins.
+    d : int
+        Numbers in a point.
     backend : str
     isa : str or None
         Instruction set in use ("base", "v3", "v4"); None unless the backend is "cpp".
@@ -76,6 +83,13 @@ class Field:
     ------
     TypeError, ValueError
         With the name of the argument, what came and what was wanted.
+
+    Warns
+    -----
+    UserWarning
+        By methods that take x, in more than three dimensions: no draw of x_t could lie there, by orders of magnitude
+        (|x - alpha mean| is more than 30 times sqrt(alpha^2 (R^2 + |mean|^2) + d sigma^2), and farther than any row),
+        as bytes of images against a field in [-1, 1].
 
     Notes
     -----
@@ -109,7 +123,7 @@ class Field:
     ) -> None:
         tol = None if tol is None else _arrays.number(tol, "tol", least=0.0)
         schedule = check_schedule(Linear() if schedule is None else schedule)
-        rows, scale, kind = _arrays.rows(data, "data", scale)
+        rows, scale, kind, event = _arrays.rows(data, "data", scale)
         training_set = TrainingSet(
             rows,
             _arrays.log_weights(weights, rows.shape[0]),
@@ -119,6 +133,7 @@ class Field:
             backend=backend,
             threads=backends.default_threads() if threads is None else _arrays.count(threads, "threads", 1),
             low_memory=bool(low_memory),
+            event=event,
             report=reporter(progress, "data: row"),
         )
         self._oracle = Oracle(training_set, schedule, tol)
@@ -142,6 +157,10 @@ class Field:
     @property
     def d(self) -> int:
         return self._oracle.training_set.d
+
+    @property
+    def event(self) -> Shape:
+        return self._oracle.event
 
     @property
     def R(self) -> float:
@@ -174,10 +193,16 @@ class Field:
         return weights
 
     def __repr__(self) -> str:
+        shape = f"d={self.d}, event={self.event}" if len(self.event) > 1 else f"d={self.d}"
         return (
-            f"Field(N={self.N}, d={self.d}, data={self._oracle.training_set.rows.dtype}, schedule={self.schedule!r}, "
+            f"Field(N={self.N}, {shape}, data={self._oracle.training_set.rows.dtype}, schedule={self.schedule!r}, "
             f"backend={self.backend!r}, threads={self.threads})"
         )
+
+    def _repr_html_(self) -> str:
+        names = ("N", "event", "d", "R", "schedule", "bandwidth", "tol", "backend", "isa", "threads")
+        rows = ("rows", self._oracle.training_set.rows.dtype)
+        return as_html("Field", [rows, *((name, getattr(self, name)) for name in names)])
 
     def with_schedule(self, schedule: Schedule) -> Field:
         """The same training set under another schedule; shares what was prepared."""
@@ -219,6 +244,7 @@ class Field:
             backend=s.name,
             threads=s.threads,
             low_memory=s.low_memory,
+            event=s.event,
         )
         return Field._of(replace(self._oracle, training_set=part))
 
@@ -250,35 +276,30 @@ class Field:
 
     def log_density(self, x: Any, t: Any) -> Any:
         """log p_t(x), (M,) float64. At t = 1 without bandwidth +inf on a training row and -inf elsewhere."""
-        point, wide, single, _, kind = self._queries(x, t)
+        point, wide, form = self._queries(x, t)
         out = self._oracle.evaluate(point, wide, "log_norm", "index")
-        density = self._oracle.log_density(point, wide, **out)
-        return kind(density[0] if single else density)
+        return form.each(self._oracle.log_density(point, wide, **out))
 
     def divergence(self, x: Any, t: Any) -> Any:
         """Divergence of the velocity, exact: d eta + kappa (alpha / sigma^2) tr C, (M,) float64.
 
         eta = sigma_dot / sigma and kappa = alpha_dot - alpha eta.
         """
-        p, wide, single, _, kind = self._queries(x, t)
+        p, wide, form = self._queries(x, t)
         p.forbid(p.s2 == 0, "divergence does not exist where sigma = 0")
-        divergence = p.divergence(self.d, self._oracle.evaluate(p, wide, "variance")["variance"])
-        return kind(divergence[0] if single else divergence)
+        return form.each(p.divergence(self.d, self._oracle.evaluate(p, wide, "variance")["variance"]))
 
     @in_kind
     def jvp(self, x: Any, t: Any, u: Any) -> Any:
         """The denoiser's Jacobian times ``u``: (alpha / sigma^2) C u, (M, d). Symmetric: also the vjp."""
-        p, wide, single, _, kind = self._queries(x, t)
+        p, wide, form = self._queries(x, t)
         p.forbid(p.s2 == 0, "jvp does not exist where sigma = 0")
-        direction, *_ = _arrays.queries(u, self.d, "u")
-        if direction.shape != wide.shape:
-            msg = f"u must have the shape of x, {wide.shape}; got {direction.shape}."
-            raise ValueError(msg)
+        direction = _arrays.directions(u, self.event, form, len(wide))
         product = self._oracle.evaluate(p, wide, "jvp", u=direction)["jvp"]
         pull = p.alpha * self.bandwidth**2 / p.s2
         with np.errstate(over="ignore"):
             result = (p.alpha * (p.sigma / p.s2) ** 2)[:, None] * product + pull[:, None] * direction
-        return kind(self._round(result[0] if single else result, "jvp"))
+        return form.points(self._round(result, "jvp"))
 
     def posterior(self, x: Any, t: Any, top: int = 0) -> Posterior:
         """One pass over the rows, every output; see :class:`Posterior`. ``top``: how many of the heaviest rows to list.
@@ -294,12 +315,12 @@ class Field:
         (array([[1, 0]]), array([[0.8808, 0.1192]]), array([1.2658]))
         """
         top = _arrays.count(top, "top", 0, self.N)
-        point, wide, single, _, kind = self._queries(x, t)
+        point, wide, form = self._queries(x, t)
         out = self._oracle.evaluate(point, wide, "mean", "index", *_STATISTICS, top=top)
-        out["mean"] = self._round(out["mean"], "the posterior mean")
+        mean = form.points(self._round(out.pop("mean"), "the posterior mean"))
         out["log_density"] = self._oracle.log_density(point, wide, out["log_norm"], out["index"])
         out["certificate"] = self._oracle.training_set.certificate(out["dropped"])
-        return Posterior(**{name: kind(values[0] if single else values) for name, values in out.items()})
+        return Posterior(mean=mean, **{name: form.each(values) for name, values in out.items()})
 
     def draw(self, n: int, t: Any, rng: _random.RandomSource = None) -> tuple[Any, npt.NDArray[np.int64]]:
         """n exact draws of x_t = alpha x_index + sigma z, index drawn by the weights; t in [0, 1].
@@ -320,12 +341,8 @@ class Field:
         """
         n = _arrays.count(n, "n", 1)
         point = self._oracle.point(_arrays.times(t, n)[0], n)
-        source = _random.noise_key(rng)
-        key = _random.subkey(source.key, "draw")
-        data = self._oracle.training_set
-        index = data.chosen(_random.uniforms(key, source.first_sample, 1, n=n))
-        x = self._oracle.interpolate(point, index, data.normals(key, source.first_sample, 0, n=n))
-        return data.kind(self._round(x, "x")), data.kind(index)
+        form, (x, index) = self._oracle.form, self._oracle.draw(point, n, _random.noise_key(rng))
+        return form.points(self._round(x, "x")), form.each(index)
 
     def at(self, alpha: Any, sigma: Any) -> Level:
         """The field at given levels, x = alpha x_I + sigma z, whatever the schedule: numbers or (M,), >= 0.
@@ -348,7 +365,9 @@ class Field:
     def _average(self, x: Float, alpha: Float, sigma: Float) -> Float:
         """The posterior mean of the rows, unrounded, at given levels (M,)."""
         _arrays.check_finite(x, "x")
-        mean: Float = self._oracle.evaluate(self._oracle.still(alpha, sigma), x, "mean")["mean"]
+        point = self._oracle.still(alpha, sigma)
+        self._oracle.warn_of_scale(point, x)
+        mean: Float = self._oracle.evaluate(point, x, "mean")["mean"]
         return mean
 
     def _pullback(
@@ -376,23 +395,24 @@ class Field:
         in_alpha = (along_r - p.alpha * (along_mean + third)) / p.s2 + 2 * self.bandwidth**2 * p.alpha * in_s2
         return in_x, in_alpha, 2 * p.sigma * in_s2
 
-    def _queries(self, x: Any, t: Any) -> tuple[Point, Float, bool, np.dtype[Any], Callable[[Any], Any]]:
-        wide, single, given, kind = _arrays.queries(x, self.d)
+    def _queries(self, x: Any, t: Any) -> tuple[Point, Float, Form]:
+        wide, form = _arrays.queries(x, self.event)
         if isinstance(t, Level):
             point = self._oracle.still(*t.of(len(wide)))
         else:
             point = self._oracle.point(_arrays.times(t, len(wide))[0], len(wide))
-        return point, wide, single, given, kind
+        self._oracle.warn_of_scale(point, wide)
+        return point, wide, form
 
     def _vector(
         self, x: Any, t: Any, what: str, formula: Callable[[Point, Float, Float], Float], *, at_end: bool = False
     ) -> Any:
-        point, wide, single, _, kind = self._queries(x, t)
-        if not at_end:
+        point, wide, form = self._queries(x, t)
+        if not (at_end or point.s2.all()):
             point.forbid(point.s2 == 0, f"{what} does not exist where sigma = 0")
         with np.errstate(over="ignore"):
             result = formula(point, wide, self._oracle.evaluate(point, wide, "mean")["mean"])
-        return kind(self._round(result[0] if single else result, what))
+        return form.points(self._round(result, what))
 
     def _round(self, result: Float, what: str) -> npt.NDArray[Any]:
         return _arrays.rounded(result, self._oracle.training_set.type, what)

@@ -13,11 +13,12 @@ import numpy.typing as npt
 from . import _arrays, _random
 from ._level import Level
 from ._oracle import Point
-from ._results import Record
+from ._results import Record, as_html
 from ._schedule import Schedule, check_schedule
+from ._shape import Form, Shape
 from ._typing import in_kind
 from .field import Field, oracle_of
-from .model import Model
+from .model import Predictor
 
 __all__ = ["ComponentPosterior", "Gaussian", "GaussianMixture"]
 
@@ -112,18 +113,18 @@ class _Visit:
         return mean_a @ self.c.basis.T, mean_s @ self.c.basis.T, log_a, log_s
 
 
-class GaussianMixture(Model):
+class GaussianMixture(Predictor):
     """The field of x_1 ~ sum_k w_k N(mean_k, covariance_k) in closed form, with the methods of :class:`Field`.
 
-    A :class:`Model` that predicts the denoiser, in float64: ``sample``, ``audit``, ``compare`` and the torch modules
-    take it. Answers have the type of the queries.
+    ``sample``, ``audit`` and ``compare`` take it as a :class:`Model` that predicts the denoiser, the torch modules as a
+    field. It works in float64; answers have the type and the shape of the queries.
 
     Parameters
     ----------
     weights : (K,) array
         Non-negative; normalised to sum 1.
-    means : (K, d) array
-    covariances : (K, d, d), (K, d) or (K,) array
+    means : (K, d) or (K, *event) array
+    covariances : (K, d, d), (K, d), (K, *event) or (K,) array
         Full, diagonal, or one variance for all directions.
     schedule : Schedule
 
@@ -139,13 +140,18 @@ class GaussianMixture(Model):
     """
 
     d: int
+    event: Shape
     bandwidth = 0.0
 
     def __init__(self, weights: Any, means: Any, covariances: Any, schedule: Schedule) -> None:
         centers, spread = _arrays.reals(means, "means"), _arrays.reals(covariances, "covariances")
-        if centers.ndim != 2 or 0 in centers.shape:
+        if centers.ndim < 2 or 0 in centers.shape:  # noqa: PLR2004
             msg = f"means must have shape (K, d); got {centers.shape}."
             raise ValueError(msg)
+        event = centers.shape[1:]
+        if spread.shape == centers.shape:
+            spread = spread.reshape(len(spread), -1)
+        centers = centers.reshape(len(centers), -1)
         count, d = centers.shape
         if spread.shape not in ((count,), (count, d), (count, d, d)):
             msg = f"covariances must have shape ({count}, {d}, {d}), ({count}, {d}) or ({count},); got {spread.shape}."
@@ -154,7 +160,7 @@ class GaussianMixture(Model):
         components = [
             _component(m, c, f"covariances[{k}]") for k, (m, c) in enumerate(zip(centers, spread, strict=True))
         ]
-        self._take(_arrays.log_weights(weights, count), components, schedule)
+        self._take(_arrays.log_weights(weights, count), components, schedule, event)
 
     @classmethod
     def from_sklearn(cls, mixture: Any, schedule: Schedule) -> GaussianMixture:
@@ -176,18 +182,22 @@ class GaussianMixture(Model):
             covariances = np.broadcast_to(covariances, (len(mixture.means_), *covariances.shape))
         return cls(mixture.weights_, mixture.means_, covariances, schedule)
 
-    def _take(self, log_w: Float, components: Sequence[_Component], schedule: Schedule) -> None:
+    def _take(self, log_w: Float, components: Sequence[_Component], schedule: Schedule, event: Shape) -> None:
         self.schedule, self.predicts, self.fn = check_schedule(schedule), "denoiser", self.denoiser
         self._log_w, self._components = log_w, components
-        self.d = len(components[0].mean)
+        self.d, self.event = len(components[0].mean), event
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(K={len(self._components)}, d={self.d}, schedule={self.schedule!r})"
 
+    def _repr_html_(self) -> str:
+        facts = (("components", len(self._components)), ("event", self.event), ("schedule", self.schedule))
+        return as_html(type(self).__name__, facts)
+
     def with_schedule(self, schedule: Schedule) -> GaussianMixture:
         """The same law under another schedule."""
         other = object.__new__(type(self))
-        other._take(self._log_w, self._components, schedule)
+        other._take(self._log_w, self._components, schedule, self.event)
         return other
 
     # The field at (x, t)
@@ -214,42 +224,37 @@ class GaussianMixture(Model):
 
     def log_density(self, x: Any, t: Any) -> Any:
         """log p_t(x), (M,) float64."""
-        p, wide, single, _, kind = self._queries(x, t)
+        p, wide, form = self._queries(x, t)
         self._forbid(p, "log_density", degenerate=True)
-        total: Float = np.logaddexp.reduce(self._scores(self._visits(wide, p)), axis=1)
-        return kind(total[0] if single else total)
+        return form.each(np.logaddexp.reduce(self._scores(self._visits(wide, p)), axis=1))
 
     def divergence(self, x: Any, t: Any) -> Any:
         """Divergence of the velocity, exact, (M,) float64."""
-        p, wide, single, _, kind = self._queries(x, t)
+        p, wide, form = self._queries(x, t)
         self._forbid(p, "divergence")
         visits, weight, mean = self._posterior(wide, p)
         variance = np.zeros(len(wide))
         for visit, w in zip(visits, weight.T, strict=True):
             variance += w * (visit.variance() + np.sum((visit.mean - mean) ** 2, axis=1))
-        divergence = p.divergence(self.d, variance)
-        return kind(divergence[0] if single else divergence)
+        return form.each(p.divergence(self.d, variance))
 
     @in_kind
     def jvp(self, x: Any, t: Any, u: Any) -> Any:
         """The denoiser's Jacobian times ``u``: (alpha / sigma^2) C u, (M, d). Symmetric: also the vjp."""
-        p, wide, single, dtype, kind = self._queries(x, t)
+        p, wide, form = self._queries(x, t)
         self._forbid(p, "jvp")
-        direction, *_ = _arrays.queries(u, self.d, "u")
-        if direction.shape != wide.shape:
-            msg = f"u must have the shape of x, {wide.shape}; got {direction.shape}."
-            raise ValueError(msg)
-        product = _arrays.rounded(self._pullback(wide, p.alpha, p.sigma, direction, levels=False)[0], dtype, "jvp")
-        return kind(product[0] if single else product)
+        direction = _arrays.directions(u, self.event, form, len(wide))
+        product = self._pullback(wide, p.alpha, p.sigma, direction, levels=False)[0]
+        return form.points(_arrays.rounded(product, form.dtype, "jvp"))
 
     def posterior(self, x: Any, t: Any) -> ComponentPosterior:
         """The posterior over components; see :class:`ComponentPosterior`."""
-        p, wide, single, dtype, kind = self._queries(x, t)
+        p, wide, form = self._queries(x, t)
         self._forbid(p, "posterior", degenerate=True)
         visits, weight, mean = self._posterior(wide, p)
         density = np.logaddexp.reduce(self._scores(visits), axis=1)
-        found = (_arrays.rounded(mean, dtype, "the posterior mean"), weight, np.argmax(weight, axis=1), density)
-        return ComponentPosterior(*(kind(value[0] if single else value) for value in found))
+        rounded = form.points(_arrays.rounded(mean, form.dtype, "the posterior mean"))
+        return ComponentPosterior(rounded, *map(form.each, (weight, np.argmax(weight, axis=1), density)))
 
     def draw(self, n: int, t: Any, rng: _random.RandomSource = None) -> tuple[Float, None]:
         """n exact draws of x_t (n, d); there are no rows to name: None."""
@@ -266,33 +271,33 @@ class GaussianMixture(Model):
             some = chosen == k
             data = c.mean + (inner[some][:, : len(c.values)] * np.sqrt(c.values)) @ c.basis.T
             x[some] += p.alpha[some, None] * data
-        return x, None
+        return x.reshape(n, *self.event), None
 
     def at(self, alpha: Any, sigma: Any) -> Level:
         """The field at given levels, as :meth:`Field.at`."""
         return Level(self, alpha, sigma)
 
-    def predict(self, x: Float, t: Any, dtype: npt.DTypeLike, kind: Callable[[Any], Any]) -> Float:
+    def predict(self, x: Float, t: Any, form: Form) -> Float:
         """D in float64, as runs and comparisons ask a model for it."""
         return self._mean(x, Point.of(self.schedule, 0.0, np.asarray(t, np.float64), len(x)))
 
     # Private
 
-    def _queries(self, x: Any, t: Any) -> tuple[Point, Float, bool, np.dtype[Any], Callable[[Any], Any]]:
-        wide, single, dtype, kind = _arrays.queries(x, self.d)
+    def _queries(self, x: Any, t: Any) -> tuple[Point, Float, Form]:
+        wide, form = _arrays.queries(x, self.event)
         if isinstance(t, Level):
             point = Point.still(*t.of(len(wide)), 0.0)
         else:
             point = Point.of(self.schedule, 0.0, _arrays.times(t, len(wide))[0], len(wide))
-        return point, wide, single, dtype, kind
+        return point, wide, form
 
     def _vector(self, x: Any, t: Any, formula: Callable[[Point, Float, Float], Float], what: str | None = None) -> Any:
-        p, wide, single, dtype, kind = self._queries(x, t)
+        p, wide, form = self._queries(x, t)
         if what is not None:
             self._forbid(p, what)
         with np.errstate(over="ignore"):
-            result = _arrays.rounded(formula(p, wide, self._mean(wide, p)), dtype, what or "denoiser")
-        return kind(result[0] if single else result)
+            result = formula(p, wide, self._mean(wide, p))
+        return form.points(_arrays.rounded(result, form.dtype, what or "denoiser"))
 
     def _forbid(self, p: Point, what: str, *, degenerate: bool = False) -> None:
         """ValueError where sigma = 0; with ``degenerate`` only if the law has no density there."""
@@ -349,7 +354,7 @@ class Gaussian(GaussianMixture):
 
     Parameters
     ----------
-    data : (N, d) array or Field
+    data : (N, d) or (N, ...) array or Field
         Its covariance is taken over N, or by the weights (and with the bandwidth) of a Field.
     schedule : Schedule
         Default: that of a Field.
@@ -370,11 +375,11 @@ class Gaussian(GaussianMixture):
             raise TypeError(msg)
         field = data if isinstance(data, Field) else Field(data, schedule, backend="reference")
         component = _fitted(field, None if rank is None else _arrays.count(rank, "rank", 0, field.d))
-        self._take(np.zeros(1), [component], field.schedule if schedule is None else schedule)
+        self._take(np.zeros(1), [component], field.schedule if schedule is None else schedule, field.event)
 
     @classmethod
     def of(cls, mean: Any, covariance: Any, schedule: Schedule) -> Gaussian:
-        """That of a mean (d,) and a covariance (d, d), (d,) or a number.
+        """That of a mean (d,) or (*event,) and a covariance (d, d), of the mean's shape, or a number.
 
         Examples
         --------
@@ -383,15 +388,19 @@ class Gaussian(GaussianMixture):
         array([-0.6, -0.8])
         """
         center, spread = _arrays.reals(mean, "mean"), _arrays.reals(covariance, "covariance")
-        if center.ndim != 1 or center.size == 0:
+        event = center.shape
+        if center.size == 0 or not event:
             msg = f"mean must have shape (d,); got {center.shape}."
             raise ValueError(msg)
+        if spread.shape == event:
+            spread = spread.ravel()
+        center = center.ravel()
         if spread.shape not in ((), center.shape, center.shape * 2):
             msg = f"covariance must be a number or have shape {center.shape * 2} or {center.shape}; got {spread.shape}."
             raise ValueError(msg)
         _arrays.check_finite(center[None], "mean")
         gaussian = object.__new__(cls)
-        gaussian._take(np.zeros(1), [_component(center, spread, "covariance")], schedule)
+        gaussian._take(np.zeros(1), [_component(center, spread, "covariance")], schedule, event)
         return gaussian
 
     def __repr__(self) -> str:

@@ -11,12 +11,13 @@ import numpy.typing as npt
 
 from . import _arrays
 from ._networks import Network, is_network
-from ._results import called
+from ._results import as_html, called
 from ._schedule import Schedule, check_schedule
+from ._shape import Form, Shape
 from ._typing import Kind, in_kind
 from .schedules import Discrete, Linear, VEGeometric, VELinear
 
-__all__ = ["Model"]
+__all__ = ["Model", "Predictor"]
 
 Float = npt.NDArray[np.float64]
 Extras = dict[str, Any] | None
@@ -87,16 +88,62 @@ def _of_v(curve: Discrete, v: Float, x: Float, t: Float) -> Float:
     return denoiser
 
 
-class Model:
+class Predictor:
+    """What predicts a velocity, score, noise or denoiser at (x, t) under a schedule: a model, or a law in closed form.
+
+    Attributes
+    ----------
+    fn : callable
+    schedule : Schedule
+    predicts : {"velocity", "score", "noise", "denoiser"}
+    event : tuple of int or None
+        Shape of a point; None: any, a function does not say.
+    """
+
+    fn: Callable[..., Any]
+    schedule: Schedule
+    predicts: Kind
+    event: Shape | None
+
+    def predict(self, x: Float, t: Any, form: Form) -> Float:
+        """What ``fn`` returns for (M, d) float64 queries shown to it in a form, checked, in float64."""
+        return _arrays.answers(self.fn(form.shown(x), t), form, len(x), "the model's output", "fn(x, t)")
+
+    def to_denoiser(self, prediction: Float, x: Float, t: Any, c: Any) -> Float:
+        """D from a prediction at (x, t), for schedule coefficients ``c`` that broadcast against x."""
+        if self.predicts == "denoiser":
+            return prediction
+        if self.predicts == "velocity":
+            # (sigma v - sigma_dot x) / (alpha_dot sigma - alpha sigma_dot): D without dividing by sigma.
+            top, divisor = c.sigma * prediction - c.sigma_dot * x, c.alpha_dot * c.sigma - c.alpha * c.sigma_dot
+        elif self.predicts == "score":
+            top, divisor = x + c.sigma**2 * prediction, c.alpha
+        else:
+            top, divisor = x - c.sigma * prediction, c.alpha
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            denoiser: Float = top / divisor
+        bad = ~(np.isfinite(divisor) & np.isfinite(denoiser).all(axis=-1, keepdims=True))
+        if np.any(bad):
+            time = np.broadcast_to(t, np.shape(bad)[:1])[np.ravel(bad)][0] if np.ndim(t) else t
+            msg = (
+                f"t must avoid {float(time)!r}: there a {self.predicts} does not determine the denoiser. "
+                f"Start the times elsewhere or let the model predict the denoiser."
+            )
+            raise ValueError(msg)
+        return denoiser
+
+
+class Model(Predictor):
     """A trained velocity, score, noise or denoiser network (any callable), with the methods of :class:`Field`.
 
     Parameters
     ----------
     fn : callable
-        ``fn(x, t)`` -> array of x's shape. It gets x (M, d) as float32 when the queries or starting points are, else
-        float64, and t as a float, or (M,) when t was; tensors when the queries are. t = 0 is noise, t = 1 data.
-        A torch module gets tensors of its own type on its own device, t always as (M,), in batches, without gradients
-        and in evaluation mode. See ``from_edm`` and its siblings for networks that are called in another way.
+        ``fn(x, t)`` -> array of x's shape. It gets x (M, d), or (M, *event) where the queries, the starting points or
+        the rows of the field it is compared with have that shape, as float32 when they are, else float64, and t as a
+        float, or (M,) when t was; tensors when the queries are. t = 0 is noise, t = 1 data. A torch module gets tensors
+        of its own type on its own device, t always as (M,), in batches, without gradients and in evaluation mode. See
+        ``from_edm`` and its siblings for networks that are called in another way.
     schedule : Schedule
         The one the model was trained with.
     predicts : {"velocity", "score", "noise", "denoiser"}
@@ -115,8 +162,6 @@ class Model:
     array([[1.5, 3. ]])
     """
 
-    d: int | None = None  # any: a network does not say
-
     def __init__(self, fn: Callable[..., Any], schedule: Schedule, predicts: Kind = "velocity") -> None:
         if not callable(fn):
             msg = f"fn must be callable as fn(x, t); got {fn!r}."
@@ -127,9 +172,14 @@ class Model:
         if is_network(fn):
             fn = Network(fn, _plain)
         self.fn, self.schedule, self.predicts = fn, check_schedule(schedule), predicts
+        self.event = fn.event if isinstance(fn, Network) else None
 
     def __repr__(self) -> str:
         return f"Model({called(self.fn)}, {self.schedule!r}, predicts={self.predicts!r})"
+
+    def _repr_html_(self) -> str:
+        facts = (("fn", called(self.fn)), ("predicts", self.predicts), ("schedule", self.schedule))
+        return as_html("Model", [*facts, *([] if self.event is None else [("event", self.event)])])
 
     # Networks of other packages
 
@@ -146,7 +196,7 @@ class Model:
             Further arguments by name.
         event : tuple of int, optional
             The shape of a point. Default: what the network says of itself (here img_channels and img_resolution), else
-            flat.
+            that of the points.
         device : optional
             Default: that of the parameters.
         labels : int or (M,) ints, optional
@@ -240,51 +290,14 @@ class Model:
         """(x - alpha D) / sigma, (M, d)."""
         return self._answer(x, t, lambda x, d, c: (x - c.alpha * d) / c.sigma, "noise")
 
-    def predict(self, x: Float, t: Any, dtype: npt.DTypeLike, kind: Callable[[Any], Any]) -> Float:
-        """What ``fn`` returns for (M, d) float64 queries, checked, in float64."""
-        answer, _ = _arrays.as_array(self.fn(kind(x.astype(dtype)), t), "the model's output")
-        if answer.shape != x.shape or answer.dtype.kind != "f":
-            msg = (
-                f"the model's output must be a float array of the shape of x, {x.shape}; "
-                f"got {answer.dtype} {answer.shape}. Check fn(x, t)."
-            )
-            raise ValueError(msg)
-        wide: Float = answer.astype(np.float64)
-        _arrays.check_finite(wide, "the model's output")
-        return wide
-
-    def to_denoiser(self, prediction: Float, x: Float, t: Any, c: Any) -> Float:
-        """D from a prediction at (x, t), for schedule coefficients ``c`` that broadcast against x."""
-        if self.predicts == "denoiser":
-            return prediction
-        if self.predicts == "velocity":
-            # (sigma v - sigma_dot x) / (alpha_dot sigma - alpha sigma_dot): D without dividing by sigma.
-            top, divisor = c.sigma * prediction - c.sigma_dot * x, c.alpha_dot * c.sigma - c.alpha * c.sigma_dot
-        elif self.predicts == "score":
-            top, divisor = x + c.sigma**2 * prediction, c.alpha
-        else:
-            top, divisor = x - c.sigma * prediction, c.alpha
-        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            denoiser: Float = top / divisor
-        bad = ~(np.isfinite(divisor) & np.isfinite(denoiser).all(axis=-1, keepdims=True))
-        if np.any(bad):
-            time = np.broadcast_to(t, np.shape(bad)[:1])[np.ravel(bad)][0] if np.ndim(t) else t
-            msg = (
-                f"t must avoid {float(time)!r}: there a {self.predicts} does not determine the denoiser. "
-                f"Start the times elsewhere or let the model predict the denoiser."
-            )
-            raise ValueError(msg)
-        return denoiser
-
     def _answer(self, x: Any, t: Any, formula: Callable[[Float, Float, Any], Float], what: str = "denoiser") -> Any:
-        wide, single, dtype, kind = _arrays.queries(x, None)
+        wide, form = _arrays.queries(x, self.event)
         times, scalar = _arrays.times(t, len(wide))
-        result = self.predict(wide, float(times) if scalar else kind(times), dtype, kind)
+        result = self.predict(wide, float(times) if scalar else form.kind(times), form)
         if self.predicts != what:
             c = self.schedule(times if scalar else times[:, None])
             if what != "denoiser" and np.any(c.sigma == 0):
                 msg = f"t must avoid 1: the {what} does not exist where sigma = 0. Evaluate next to it or use denoiser."
                 raise ValueError(msg)
             result = formula(wide, self.to_denoiser(result, wide, times, c), c)
-        result = result.astype(dtype)
-        return kind(result[0] if single else result)
+        return form.points(result.astype(form.dtype))

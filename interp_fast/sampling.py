@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,14 +13,15 @@ import numpy.typing as npt
 
 from . import _arrays, _random
 from ._attribution import Attribution
-from ._oracle import Form, Oracle
+from ._oracle import Oracle
 from ._progress import reporter
 from ._results import Record, axes
 from ._run import Run
+from ._shape import Form
 from ._step_table import StepTable, check_steps
 from .backends import State
 from .field import Field, oracle_of
-from .model import Model
+from .model import Predictor
 from .perturb import Perturbation
 
 __all__ = ["Samples", "Terms", "sample"]
@@ -43,8 +45,8 @@ class Terms(Record):
 
     Attributes
     ----------
-    selection, estimation, noise : (n, d) float64
-    total : (n, d) float64
+    selection, estimation, noise : (n, *event) float64
+    total : (n, *event) float64
         Their sum: x - alpha x_* of the state before it is rounded.
     """
 
@@ -57,7 +59,8 @@ class Terms(Record):
         """How large each term is: the share of samples up to a norm; returns the axes. Needs matplotlib."""
         ax = axes(ax)
         for name in ("selection", "estimation", "noise"):
-            norms = np.sort(np.linalg.norm(np.asarray(getattr(self, name)), axis=1))
+            term = np.asarray(getattr(self, name))
+            norms = np.sort(np.linalg.norm(term.reshape(len(term), -1), axis=1))
             ax.plot(norms, np.arange(1, len(norms) + 1) / len(norms), label=name)
         ax.set(xlabel="norm of the term", ylabel="share of samples")
         ax.legend()
@@ -70,12 +73,12 @@ class Samples(Record):
 
     Attributes
     ----------
-    x : (n, d)
+    x : (n, *event)
         The samples.
     index : (n,) int64 or None
         The training row i with alpha x_i nearest to each sample, alpha that of the last point; the lowest at ties.
         With a Model: the row of ``oracle``, else None.
-    path : (n, P, d) or None
+    path : (n, P, *event) or None
         Committed states, the first and the last always among them; ``path_times`` (P,) are their times.
     terms : Terms or None
         Selection, estimation and noise, relative to row ``index``.
@@ -103,18 +106,19 @@ class Samples(Record):
 
     def plot(self, ax: Any = None) -> Any:
         """First two coordinates of the samples, with the paths that were kept; returns the axes. Needs matplotlib."""
-        ax = axes(ax)
-        pair = [0, min(1, self.x.shape[1] - 1)]
+        ax, n = axes(ax), len(self.x)
+        x = np.asarray(self.x).reshape(n, -1)
+        pair = [0, min(1, x.shape[1] - 1)]
         if self.path is not None:
-            for path in np.asarray(self.path):
+            for path in np.asarray(self.path).reshape(n, -1, x.shape[1]):
                 ax.plot(*path[:, pair].T, color="0.7", linewidth=0.8)
-        ax.plot(*np.asarray(self.x)[:, pair].T, ".")
+        ax.plot(*x[:, pair].T, ".")
         ax.set(xlabel=f"coordinate {pair[0]}", ylabel=f"coordinate {pair[1]}")
         return ax
 
 
 def sample(
-    field: Field | Model,
+    field: Field | Predictor,
     steps: StepTable,
     n: int | None = None,
     *,
@@ -142,16 +146,16 @@ def sample(
         From :func:`euler`, :func:`heun`, :func:`ddpm`, ... A model's schedule must agree with it.
     n : int, optional
         How many samples; default ``len(x0)``.
-    x0 : (n, d) array, optional
-        Starting points at ``steps.times[0]``. Default: n draws of N(0, sigma[0]^2), exact where alpha[0] = 0. To start
-        in the middle with the law kept exactly pass ``field.draw(n, steps.times[0])[0]``.
+    x0 : (n, *event) or (n, d) array, optional
+        Starting points at ``steps.times[0]``, whose shape all results have. Default: n draws of N(0, sigma[0]^2), exact
+        where alpha[0] = 0. To start in the middle with the law kept exactly pass ``field.draw(n, steps.times[0])[0]``.
     rng : None, int, SeedSequence, Generator or NoiseKey
         Noise is a function of (key, sample, row, coordinate): it does not depend on threads, batches or backends. All
         but a NoiseKey are sources of a key, which ``stats`` names: 7 and NoiseKey(7) are different streams, and a run
         begun with rng=7 goes on with NoiseKey(stats["key"], first_sample=n).
-    error : array (R, n, d), callable or ``itf.perturb`` kind, optional
+    error : array (R, n, *event), callable or ``itf.perturb`` kind, optional
         Added to D before it is used: an array has one error per row of the table, a callable returns
-        error(x, t, r) -> e (n, d) at the states x of row r. Arrays run in compiled code.
+        error(x, t, r) -> e, of the shape of the states x of row r. Arrays run in compiled code.
     oracle : Field, optional
         When ``field`` is a Model: the Field it is compared with. Evaluated at every state visited; the error is then
         D_model - D_oracle (+ ``error``), and index, terms, attribution, commit_time and certificate are the oracle's.
@@ -166,12 +170,17 @@ def sample(
         True: a line on stderr; a callable gets (rows done, rows).
     tol : float, optional
         As in :class:`Field`; default the field's own.
-    out : (n, d) array, optional
+    out : (n, *event) array, optional
         Filled with the samples and returned as ``x``; of the result type.
 
     Returns
     -------
     Samples
+
+    Warns
+    -----
+    UserWarning
+        ``x0`` cannot hold draws of x_t, by orders of magnitude: it has another unit or range of values.
 
     Raises
     ------
@@ -196,19 +205,22 @@ def sample(
     True
     """
     began = time.perf_counter()
-    if not isinstance(field, (Field, Model)):
+    if not isinstance(field, (Field, Predictor)):
         msg = (
             f"field must be a Field or a Model; got {type(field).__name__}. Wrap a network as itf.Model(fn, schedule)."
         )
         raise TypeError(msg)
     check_steps(steps)
-    model = field if isinstance(field, Model) else None
+    model = field if isinstance(field, Predictor) else None
     truth = _check_oracle(field, oracle, terms=terms, attribution=attribution)
     source = _random.noise_key(rng)
     start, form = _start(truth, model, steps, n, x0, source)
-    error = _check_error(error, (len(steps), *start.shape))
+    if error is not None and not callable(error) and not isinstance(error, Perturbation):
+        others = ", a callable or an itf.perturb kind"
+        given = _arrays.errors(error, len(steps), len(start), form.shape, "error", others)
+        error = np.require(given, np.float64, ["C", "A"])
     kept = _kept(steps, keep)
-    x = _result(out, start.shape, form.dtype)
+    x = _result(out, (len(start), *form.shape), form.dtype)
     state = State.start(start, terms=terms)
     path = np.empty((len(start), len(kept), start.shape[1]), form.dtype) if keep != "final" else None
     if path is not None and kept[0] == 0:
@@ -217,7 +229,7 @@ def sample(
         truth = replace(truth, tol=_arrays.number(tol, "tol", least=0.0))
     shares = Attribution(truth.training_set, steps, len(start)) if attribution and truth is not None else None
     report = reporter(progress, "sampling: row")
-    run = Run(steps, state, source, truth, model, error, shares, form)
+    run = Run(steps, state, source, form, truth, model, error, shares)
     held = kept[:1]
     try:
         for done in run.rows(_stops(steps, kept if path is not None else (), report is not None)):
@@ -228,16 +240,16 @@ def sample(
                 report(done, len(steps))
     except KeyboardInterrupt as interrupt:
         if path is not None:
-            vars(interrupt).update(path=form.kind(path[:, : len(held)]), path_times=form.kind(steps.times[held]))
+            vars(interrupt).update(path=form.points(path[:, : len(held)]), path_times=form.kind(steps.times[held]))
             interrupt.add_note(f"{held[-1]} of {len(steps)} rows are in what was kept: .path, .path_times")
         raise
-    x[:] = _arrays.rounded(state.base, form.dtype, "the samples")
-    seen = {} if truth is None else _seen(truth, state, steps, form.kind)
+    x[...] = _arrays.rounded(state.base, form.dtype, "the samples").reshape(x.shape)
+    seen = {} if truth is None else _seen(truth, state, steps, form)
     stats = {"backend": None, "isa": None, "threads": None, "evaluations": len(steps), "work": None, "key": source.key}
     return Samples(
         x=form.kind(x) if out is None else out,
         index=seen.get("index"),
-        path=None if path is None else form.kind(path),
+        path=None if path is None else form.points(path),
         path_times=None if path is None else form.kind(steps.times[kept]),
         terms=seen.get("terms"),
         attribution=None if shares is None else shares.omega,
@@ -248,19 +260,19 @@ def sample(
     )
 
 
-def _seen(oracle: Oracle, state: State, steps: StepTable, kind: Callable[[Any], Any]) -> dict[str, Any]:
+def _seen(oracle: Oracle, state: State, steps: StepTable, form: Form) -> dict[str, Any]:
     """What the oracle of a run that has ended knows of its samples."""
     data, alpha = oracle.training_set, float(steps.alpha[-1])
     index = data.nearest(state.base, alpha=alpha)[0][:, 0]
     terms = None
     if state.terms is not None:  # kept with 0 in place of the row
         selection, estimation, noise = state.terms[0] - alpha * data.values(index), state.terms[1], state.terms[2]
-        terms = Terms(*map(kind, (selection, estimation, noise, selection + estimation + noise)))
+        terms = Terms(*map(form.points, (selection, estimation, noise, selection + estimation + noise)))
     return {
-        "index": kind(index),
+        "index": form.each(index),
         "terms": terms,
-        "commit_time": kind(steps.times[state.since]),
-        "certificate": kind(data.certificate(state.dropped)),
+        "commit_time": form.each(steps.times[state.since]),
+        "certificate": form.each(data.certificate(state.dropped)),
         "stats": {
             "backend": data.name,
             "isa": data.isa,
@@ -270,7 +282,7 @@ def _seen(oracle: Oracle, state: State, steps: StepTable, kind: Callable[[Any], 
     }
 
 
-def _check_oracle(field: Field | Model, oracle: Field | None, *, terms: bool, attribution: bool) -> Oracle | None:
+def _check_oracle(field: Field | Predictor, oracle: Field | None, *, terms: bool, attribution: bool) -> Oracle | None:
     """The Field that stands for the truth in this run, if there is one."""
     if isinstance(field, Field):
         if oracle is not None:
@@ -289,47 +301,32 @@ def _check_oracle(field: Field | Model, oracle: Field | None, *, terms: bool, at
     return None if oracle is None else oracle_of(oracle)
 
 
-def _check_error(error: Any, shape: tuple[int, int, int]) -> Any:
-    """None, a callable or a Perturbation as they are; anything else as a float64 array of ``shape``."""
-    if error is None or callable(error) or isinstance(error, Perturbation):
-        return error
-    array, _ = _arrays.as_array(error, "error")
-    if array.dtype.kind != "f":
-        msg = f"error must be a float array, a callable or an itf.perturb kind; got {array.dtype}."
-        raise TypeError(msg)
-    if array.shape != shape:
-        msg = f"error must have shape {shape}, one error for each row of the table and sample; got {array.shape}."
-        raise ValueError(msg)
-    wide = np.require(array, np.float64, ["C", "A"])
-    _arrays.check_finite(wide, "error")
-    return wide
-
-
 def _start(
-    oracle: Oracle | None, model: Model | None, steps: StepTable, n: int | None, x0: Any, source: _random.NoiseKey
+    oracle: Oracle | None, model: Predictor | None, steps: StepTable, n: int | None, x0: Any, source: _random.NoiseKey
 ) -> tuple[Float, Form]:
     """Starting points (n, d) float64, and the form of the results."""
+    event = oracle.event if oracle else model.event if model else None
     if x0 is None:
-        if oracle is None and model is not None and model.d is None:
+        if event is None:
             msg = "x0 must be given for a Model, which has no dimension of its own: pass (n, d) points, or oracle=."
             raise ValueError(msg)
         if n is None:
             msg = "n must be given when x0 is not: how many samples?"
             raise ValueError(msg)
         n = _arrays.count(n, "n", 1)
-        if oracle is None and model is not None and model.d is not None:
-            z = _random.normals(_random.subkey(source.key, "start"), source.first_sample, 0, n=n, d=model.d)
-            return steps.sigma[0] * z, Form(np.dtype(np.float64), lambda a: a)
-        assert oracle is not None
-        return oracle.start(n, steps.sigma[0], source), oracle.form
-    start, single, dtype, kind = _arrays.queries(x0, oracle.d if oracle else model.d if model else None, "x0")
-    if single:
-        msg = f"x0 must have shape (n, d); got {np.shape(x0)}. Pass x0[None]."
-        raise ValueError(msg)
+        if oracle is not None:
+            return oracle.start(n, steps.sigma[0], source), oracle.form
+        key = _random.subkey(source.key, "start")
+        z = _random.normals(key, source.first_sample, 0, n=n, d=math.prod(event))
+        return steps.sigma[0] * z, Form(np.dtype(np.float64), lambda a: a, event)
+    start, form = _arrays.queries(x0, event, "x0", several=True)
     if n is not None and _arrays.count(n, "n", 1) != len(start):
         msg = f"n must be len(x0) = {len(start)} or left out; got {n}."
         raise ValueError(msg)
-    return start, Form(dtype if model or oracle is None else oracle.form.dtype, kind)
+    if oracle is not None:
+        levels = np.full(len(start), steps.alpha[0]), np.full(len(start), steps.sigma[0])
+        oracle.warn_of_scale(oracle.still(*levels), start, "x0")
+    return start, form if model or oracle is None else form._replace(dtype=oracle.form.dtype)
 
 
 def _result(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:

@@ -342,7 +342,7 @@ class _Path:
 
 def _velocity(h: Any, at: Coefficients, epsilon: Any = 0.0) -> tuple[Float, Float]:
     """1 + h (eta - epsilon/sigma^2) and h (kappa + alpha epsilon/sigma^2): exactly 0 and 1 as Linear lands on t = 1."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         change = h * at.sigma_dot / at.sigma - h * epsilon / at.sigma**2
         return 1.0 + change, h * at.alpha_dot - at.alpha * change
 

@@ -120,7 +120,7 @@ def targets(
 
     Returns
     -------
-    iterable of (x_t (B, d), t (B,), target (B, d))
+    iterable of (x_t (B, *event), t (B,), target (B, *event))
         Of the type of the field's results, t too, which is rounded before it is used; target = field.velocity(x_t, t).
         Every iteration begins with the same batches: several epochs are one stream, not n batches again.
 

@@ -19,7 +19,7 @@ import time
 
 BACKENDS = ("cpp", "numba", "reference")
 BATCH = 50
-PATIENCE = 300.0  # seconds without a word from a child
+PATIENCE = 900.0  # seconds without a word from a child
 
 
 def single(seed, names, small):

@@ -155,7 +155,7 @@ def mapped(a):
     with tempfile.NamedTemporaryFile(suffix=".npy") as file:
         np.save(file, a)
         file.flush()
-        return np.load(file.name, mmap_mode="r")
+        return np.load(file.name, mmap_mode="r").view(a.dtype)  # a file does not know bfloat16
 
 
 def swapped(a):

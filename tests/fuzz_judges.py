@@ -136,7 +136,7 @@ def mean(got, t):
 
 def log_norm(got, t, value=None):
     value = t.ref.log_norm if value is None else value
-    return distance(got, value), t.promise.density + t.promise.slope * np.abs(value) + t.once + 2 * t.skipped
+    return distance(got, value), np.maximum(t.promise.density, t.promise.slope * np.abs(value)) + t.once + 2 * t.skipped
 
 
 def log_density(got, t):
@@ -152,12 +152,27 @@ def in_nats(name):
     return judge
 
 
-def relative(name, least=0.0):
+def relative(name):
     def judge(got, t):
         value = getattr(t.ref, name)
-        return distance(got, value), t.relative * value + least
+        return distance(got, value), t.relative * value
 
     return judge
+
+
+def lost(t):
+    """Variance of rows so light that they may be no number at all."""
+    return np.exp(LONG(-600)) * (np.ptp(t.case.values.astype(LONG), axis=0) ** 2).sum() + 1e-300
+
+
+def entropy(got, t):
+    error, bound = relative("entropy")(got, t)
+    return error, bound + 1e-300
+
+
+def variance(got, t):
+    error, bound = relative("variance")(got, t)
+    return error, bound + lost(t)
 
 
 def scatter(got, t):
@@ -168,7 +183,7 @@ def scatter(got, t):
 
 def product(got, t):
     """C u of the kernels."""
-    bound = t.relative * t.ref.variance * norm(t.u) + 1e-300
+    bound = (t.relative * t.ref.variance + lost(t)) * norm(t.u) + 1e-300
     return distance(got, t.ref.product), bound
 
 
@@ -213,8 +228,8 @@ def work(got, t):
 
 POSTERIOR = {
     "mean": mean, "log_norm": log_norm, "log_density": log_density, "gap": in_nats("gap"),
-    "log_rest": in_nats("log_rest"), "ess": relative("ess"), "entropy": relative("entropy", 1e-300),
-    "variance": relative("variance", 1e-300), "scatter": scatter, "product": product, "index": index,
+    "log_rest": in_nats("log_rest"), "ess": relative("ess"), "entropy": entropy,
+    "variance": variance, "scatter": scatter, "product": product, "index": index,
     "top_weight": top_weight, "top_index": top_index, "dropped": dropped, "certificate": certificate, "work": work,
 }  # fmt: skip
 
@@ -240,9 +255,13 @@ def score(got, t):
     return noise_units(t, distance(got, t.want.score, t.promise.largest), t.want.score, unit)
 
 
+def data_speed(t):
+    """kappa, what the velocity moves along the denoiser."""
+    return t.c.alpha_dot.astype(LONG) - t.c.alpha.astype(LONG) * t.c.sigma_dot / t.c.sigma
+
+
 def velocity(got, t):
-    c = t.c
-    kappa = c.alpha_dot.astype(LONG) - c.alpha.astype(LONG) * c.sigma_dot / c.sigma
+    c, kappa = t.c, data_speed(t)
     unit = np.abs(kappa) * t.sigma / np.where(t.alpha > 0, t.alpha, 1)
     moved = np.where(t.alpha > 0, 0, t.promise.mean * np.maximum(norm(t.want.denoiser), t.case.radius) * np.abs(kappa))
     still = 2 * EPS * np.abs(c.sigma_dot / c.sigma.astype(LONG)) * norm(t.x)
@@ -261,18 +280,20 @@ def divergence(got, t):
     c = t.c
     drift = np.abs(t.case.d * c.sigma_dot / c.sigma.astype(LONG))
     smooth = np.abs(t.want.divergence_data)
-    least = 1e-300 * (1 + (t.case.bandwidth**2 + LONG(t.case.radius) ** 2) / t.s2)  # alpha may be subnormal
+    least = 1e-300 * (1 + (LONG(t.case.bandwidth) ** 2 + LONG(t.case.radius) ** 2) / t.s2)  # alpha may be subnormal
+    least = least + np.abs(data_speed(t)) * t.alpha / t.s2 * lost(t)
     bound = t.relative * smooth + 8 * EPS * (np.abs(t.want.divergence) + drift + smooth) + least
     return distance(got, t.want.divergence, 1.79e308), bound
 
 
 def jvp(got, t):
     kept = (t.sigma.astype(LONG) ** 2 / t.s2) ** 2
-    smoothed = (t.case.bandwidth**2 * t.alpha / t.s2)[:, None] * t.u
+    smoothed = (LONG(t.case.bandwidth) ** 2 * t.alpha / t.s2)[:, None] * t.u
     scale = t.alpha / t.sigma.astype(LONG) ** 2 * kept
     want = scale[:, None] * t.ref.product + smoothed
     p = t.promise
-    bound = scale * t.relative * t.ref.variance * norm(t.u) + p.second * norm(smoothed) + p.rounding * norm(want)
+    bound = scale * (t.relative * t.ref.variance + lost(t)) * norm(t.u)
+    bound = bound + p.second * norm(smoothed) + p.rounding * norm(want)
     return distance(got, want, p.largest), bound + max(p.least, 1e-300) * np.sqrt(t.case.d)
 
 

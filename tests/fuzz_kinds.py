@@ -179,7 +179,7 @@ def sizes(case, c, x, u):
         "noise": residual / np.sqrt(s2),
         "score": residual / s2,
         "velocity": c.alpha_dot * row + (c.sigma_dot + c.alpha_dot) * residual * np.maximum(c.sigma, c.alpha) / s2,
-        "jvp": c.alpha / s2 * (row**2 + case.bandwidth**2) * norm(u),
+        "jvp": c.alpha / s2 * (row**2 + LONG(case.bandwidth) ** 2) * norm(u),
     }
 
 
@@ -444,7 +444,7 @@ def losses(case, engine, report):
     )
     if best is None or kind != "denoiser":
         return
-    most = case.radius**2 + case.d * case.bandwidth**2
+    most = case.radius**2 + case.d * LONG(case.bandwidth) ** 2
     for t, loss, stderr in zip(times, best.loss, best.stderr, strict=True):
         c = schedule(t)
         exact = most if c.alpha == 0 else 0.0 if c.sigma == 0 else None

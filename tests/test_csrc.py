@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from interp_fast import _core, backends
+from interp_fast._accuracy import PROMISES
 
 CSRC = Path(__file__).parent.parent / "csrc"
 SOURCES = sorted(path for pattern in ("*.h", "*.cpp") for path in CSRC.rglob(pattern))
@@ -118,19 +119,14 @@ def test_lists_are_seen():
 
 
 def test_the_promise():
-    """The constants of the error model keep the README's table, and the contract's word on the scatter."""
-    table = (CSRC.parent / "README.md").read_text()
-
-    def promised(start):
-        """The bounds of a row of the table, of float64 and of float32 data."""
-        row = next(line for line in table.splitlines() if line.startswith(f"| {start}"))
-        return [float(re.match(r"[\d.e-]+", cell.strip())[0]) for cell in re.split(r"(?<!\\)\|", row)[2:4]]
-
+    """The constants of the error model keep what is promised, and the contract's word on the scatter."""
     scatter = re.search(r"to (2\^-\d+) R\^2 \((2\^-\d+) for float64 rows\)", backends.__doc__)
-    of_scatter = [2.0 ** int(power[2:]) for power in (scatter[2], scatter[1])]
-    for at, name in enumerate(("float64", "float32")):
+    of_scatter = {"float32": scatter[1], "float64": scatter[2]}
+    for name, promise in PROMISES.items():
         accuracy = _core.accuracy[name]
-        assert accuracy["noise"] == promised("ẑ, as it enters")[at]
-        assert accuracy["per_radius"] < promised("D: error")[at]
-        assert accuracy["logit"] < promised("log density")[at]
-        assert accuracy["scatter"] == of_scatter[at]
+        assert accuracy["noise"] == promise.noise
+        assert accuracy["per_radius"] < promise.denoiser
+        assert accuracy["per_deviation"] < promise.noise
+        assert accuracy["logit"] < promise.density
+        assert accuracy["top_weight"] < promise.weight
+        assert accuracy["scatter"] == 2.0 ** int(of_scatter[name][2:])

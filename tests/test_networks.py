@@ -271,7 +271,7 @@ def test_models_in_runs_and_audits():
     [
         (lambda: itf.Model(Net(answer=lambda y: (y, y)), itf.Linear()), TypeError, "return a tensor; got a tuple"),
         (lambda: itf.Model(Net(answer=lambda y: y.T), itf.Linear()), ValueError, r"shape of x, \(5, 12\).*event="),
-        (lambda: itf.Model.from_edm(Net(), event=(5, 5)), ValueError, r"event must have 12 numbers.*\(5, 5\)"),
+        (lambda: itf.Model.from_edm(Net(), event=(5, 5)), ValueError, r"x must have shape \(M, 5, 5\).*\(5, 12\)"),
         (lambda: itf.Model(Net(answer=lambda y: y * torch.nan), itf.Linear()), ValueError, "output must be finite"),
         (lambda: itf.Model.from_edm(Net(), guidance=2.0), ValueError, "guidance needs labels="),
         (lambda: itf.Model.from_edm(Net(), labels=[0.5]), TypeError, "labels must be an int"),

@@ -26,7 +26,7 @@ HEAVY = {"numba", "scipy", "matplotlib", "sklearn", "tqdm", "torch", "ml_dtypes"
 # Rooms (files and folders of the package) that are not the library itself: what the commands are made of.
 COMMANDS = {"__main__", "_cli", "_options", "_shell", "_terminal", "_check", "_copies", "_report", "_bench"}
 SHARED = {"_datasets", "_compare", "_figures", "_text"}  # by commands and experiments
-GROUND = {"_arrays", "_processors", "_random", "_results", "_pictures"}
+GROUND = {"_arrays", "_processors", "_random", "_results", "_pictures", "_shape"}
 
 NAMES = {
     "Linear", "Trigonometric", "SqrtVP", "LatentBridge", "VP", "VEGeometric", "VELinear", "EncoderDecoder", "Custom",

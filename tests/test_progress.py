@@ -56,8 +56,9 @@ def test_the_line_says_how_long_it_will_take(capsys, monkeypatch):
         lambda progress: itf.optimal_loss(itf.Field(ROWS), 2, 16, progress=progress),
         lambda progress: itf.memorization(ROWS[:5], ROWS, progress=progress),
         lambda progress: itf.sample(itf.Field(ROWS), itf.ddim(itf.Linear(), 4), 2, progress=progress),
+        lambda progress: itf.audit(itf.Gaussian(ROWS, itf.Linear()), itf.Field(ROWS), 2, 4, progress=progress),
     ],
-    ids=["field", "loss", "memorization", "sample"],
+    ids=["field", "loss", "memorization", "sample", "audit"],
 )
 def test_all_of_them_take_the_same(call, capsys):
     call(True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 
 import numpy as np
 import oracle
@@ -280,3 +281,41 @@ def test_spread_posteriors_in_many_dimensions_need_no_exact_sums(backend, monkey
     np.testing.assert_allclose(post.ess, want.ess, rtol=1e-9)
     np.testing.assert_allclose(post.variance, want.variance, rtol=1e-9)
     assert (np.linalg.norm(post.mean - want.mean, axis=1) <= 1e-10 * np.linalg.norm(want.mean, axis=1)).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_noise_that_is_large_beyond_numbers_in_units_of_the_rms_radius():
+    """All but one row weigh so little that R is tiny; sigma / (alpha R) overflowed with a warning."""
+    rows = np.random.default_rng(0).standard_normal((65, 5))
+    weights = np.r_[1.0, np.full(64, 1e-300)]
+    field = itf.Field(rows, weights=weights)
+    assert field.R < 1e-148
+    np.testing.assert_allclose(field.posterior(rows[3:5], 1e-200).mean, rows[[0, 0]], rtol=1e-10)
+
+
+def test_bfloat16_in_a_file_is_named(tmp_path):
+    """NumPy's files keep two bytes a value and forget what they are."""
+    np.save(tmp_path / "rows.npy", np.ones((3, 2), "V2"))
+    for rows in (np.load(tmp_path / "rows.npy"), tmp_path / "rows.npy"):
+        with pytest.raises(TypeError, match=r"got void16\. .*\.view\(ml_dtypes\.bfloat16\)"):
+            itf.Field(rows)
+
+
+def test_a_query_farther_away_than_twice_the_digits(engine):
+    """Squared distances agreed to more than 106 bits, and their difference was taken for none."""
+    rng = np.random.default_rng(3)
+    rows = (1e32 + 1e30 * rng.standard_normal((40, 66))).astype(np.float32)
+    x, t = 1e35 * rng.standard_normal((5, 66)), 2e-30
+    exact = [
+        [sum(Fraction(float(r)) * Fraction(q) for r, q in zip(row, one, strict=True)) for row in rows]
+        for one in x.tolist()
+    ]
+    norms = [sum(Fraction(float(r)) ** 2 for r in row) for row in rows]
+    alpha = Fraction(t)
+    logits = [[alpha * p - alpha**2 * n / 2 for p, n in zip(one, norms, strict=True)] for one in exact]
+    best = [max(range(40), key=one.__getitem__) for one in logits]
+    post = itf.Field(rows, backend=engine.backend).posterior(x, t)
+    assert post.index.tolist() == best
+    np.testing.assert_array_equal(post.mean, rows[best])
+    gap = [one[i] - max(one[:i] + one[i + 1 :]) for one, i in zip(logits, best, strict=True)]
+    np.testing.assert_allclose(post.gap, [float(g) for g in gap], rtol=1e-6)

@@ -74,8 +74,7 @@ IF_INLINE void int8_scores_of_tile(const Block<float>& block, const Panel<float>
   for (int i = 0; i < (R + 2) / 3; i++) pointer[i] = block.x8 + (n + 3 * i) * stride;
   const int8_t* q = panel.q8;
   for (ptrdiff_t k = 0; k < block.d; k += 4) {
-    __builtin_prefetch(ahead.at, 0, 2);
-    ahead.at += ahead.step;
+    ahead.step();
     Ints x[V];
 #pragma GCC unroll 2
     for (int v = 0; v < V; v++, q += kVectorBytes) memcpy(&x[v], q, sizeof(Ints));

@@ -11,7 +11,7 @@
 // Loop order: chunk of dimensions, panel, tile of rows, k. A chunk of X (50 kB) and of q (14 kB) and the scores of a
 // few panels stay in the first two levels of cache; per block q and acc pass by once, and X once for those panels and
 // each product, however long its rows are. While the scores are formed, the rows that come next are fetched from
-// memory, a little with every k.
+// memory, a line now and then: asking again for what is there costs as much as a step of the product.
 #pragma once
 
 #include "kernels.h"
@@ -21,15 +21,23 @@ namespace interp_fast {
 namespace ISA {
 namespace {
 
-// What is fetched from memory while a block meets a panel and those after it, in so many equal steps of each.
+// What is fetched from memory while a block meets a panel and those after it, evenly over so many steps of each.
 struct Ahead {
+  static constexpr ptrdiff_t kBytes = 64;
   const char* at;
-  ptrdiff_t step;
+  ptrdiff_t every, left;  // steps to a line, and to the next one
 
   template <class T>
   Ahead(const Block<T>& block, const Panel<T>& panel, ptrdiff_t steps) {
-    const ptrdiff_t share = block.ahead_bytes / panel.of;
-    at = block.ahead + panel.number * share, step = share / steps + 1;
+    const ptrdiff_t share = block.ahead_bytes / panel.of, lines = (share + kBytes - 1) / kBytes;
+    at = block.ahead + panel.number * share;
+    left = every = lines == 0 ? PTRDIFF_MAX : steps > lines ? steps / lines : 1;
+  }
+
+  IF_INLINE void step() {
+    if (__builtin_expect(--left > 0, 1)) return;
+    __builtin_prefetch(at, 0, 2);
+    at += kBytes, left = every;
   }
 };
 
@@ -49,10 +57,7 @@ IF_INLINE void tile(ptrdiff_t K, const T* a, ptrdiff_t row, ptrdiff_t col, const
 #pragma GCC unroll 4
   for (int i = 0; i < (R + 2) / 3; i++) pointer[i] = a + 3 * i * row;
   for (ptrdiff_t k = 0; k < K; k++) {
-    if (Fetch) {
-      __builtin_prefetch(ahead->at, 0, 2);
-      ahead->at += ahead->step;
-    }
+    if (Fetch) ahead->step();
 #pragma GCC unroll 4
     for (int i = 0; Listed && i < (R + 2) / 3; i++) pointer[i] = a + list[k] * col + 3 * i * row;
     Vec<T> x[V];

@@ -4,7 +4,7 @@ Bytes become float32 in [-1, 1] by 2/255 byte - 1, digits (0 ... 16) and picture
 rows are used as they are. Rows that are compared with a training set are brought to its range and layout.
 """
 
-from .._pictures import Shape
+from .._shape import Shape
 from ._input_error import InputError
 from ._load import KINDS, Dataset, check_columns, file_of, load, matched, read_rows
 

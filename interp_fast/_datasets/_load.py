@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .._arrays import BYTE_SCALE
-from .._pictures import OVERSHOOT, SIGNED, Pictures, Range, Shape, alike, in_range
+from .._pictures import OVERSHOOT, SIGNED, Pictures, Range, alike, drawable, drawn, in_range
+from .._shape import Shape
 from . import _files
 from ._folders import read_pictures
 from ._input_error import InputError
@@ -45,6 +46,8 @@ class Dataset:
         How to draw a row; None when it is no picture.
     layout : tuple of int
         The shape of a row where it comes from.
+    event : tuple of int
+        The shape of a point: the same, but scikit-learn's digits are taken flat.
     range : (low, high) or None
         Of the values, when it is known.
     """
@@ -57,7 +60,18 @@ class Dataset:
     holdout_source: str
     shape: Shape | None
     layout: Shape
+    event: Shape
     range: Range | None
+
+    @property
+    def points(self) -> Array:
+        """The rows in the shape of a point, (N, *event)."""
+        return self.rows.reshape(len(self.rows), *self.event)
+
+    def drawn(self, values: Array) -> Array:
+        """A row in the shape to draw it in, which is not None."""
+        assert self.shape is not None
+        return drawn(values, self.layout, self.shape)
 
     @property
     def pictures(self) -> Pictures:
@@ -92,7 +106,7 @@ def load(
     else:
         read, source = _source(spec), spec
     read = in_range(read, value_range)
-    values, picture = read.rows, _picture(read.shape)
+    values, picture = read.rows, drawable(read.shape)
     if shape is not None:
         picture = _checked_shape(shape, values.shape[1])
     rng = np.random.default_rng(seed)
@@ -120,6 +134,7 @@ def load(
         holdout_source=description,
         shape=picture,
         layout=read.shape,
+        event=(values.shape[1],) if spec == "digits" else read.shape,
         range=read.range,
     )
 
@@ -127,7 +142,7 @@ def load(
 def read_rows(spec: str) -> tuple[Array, Shape | None]:
     """Checked rows (N, d) of a file or a folder of images, and the shape of the picture a row is, if it is one."""
     read = _source(spec)
-    return read.rows, _picture(read.shape)
+    return read.rows, drawable(read.shape)
 
 
 def matched(
@@ -206,14 +221,6 @@ def _rows(array: Array, values: Range | None, name: str) -> Pictures:
         msg = f"{name} must hold finite numbers; got {array[row, column]} in row {row}, column {column}."
         raise InputError(msg)
     return Pictures(array, shape, values)
-
-
-def _picture(shape: Shape) -> Shape | None:
-    """How to draw a row that comes in ``shape``; None when it is no picture."""
-    if len(shape) == 1:
-        side = math.isqrt(shape[0])
-        return (side, side) if side * side == shape[0] and side >= 4 else None
-    return shape if len(shape) == 2 or (len(shape) == 3 and shape[2] == 3) else None
 
 
 def _checked_shape(shape: Shape, d: int) -> Shape:

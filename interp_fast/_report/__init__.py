@@ -106,7 +106,7 @@ def study(
 
 def _arrays(run: itf.Samples, data: Dataset) -> dict[str, npt.NDArray[Any]]:
     assert run.index is not None
-    return {"x": run.x, "index": run.index, "row": data.numbers[run.index]}
+    return {"x": run.x.reshape(len(run.x), *data.event), "index": run.index, "row": data.numbers[run.index]}
 
 
 def _some(rows: npt.NDArray[Any], seed: int) -> npt.NDArray[Any]:

@@ -80,11 +80,9 @@ class Study:
 
     def picture(self, values: Array, *, widen: float = 0.0, label: str = "") -> Html:
         """A row as a picture, its grey levels those of the data, widened at both ends."""
-        assert self.data.shape is not None
         some = self.data.rows[:: max(1, self.oracle.N // 1000)]
-        return Html(
-            _figures.picture(values, self.data.shape, (float(some.min()) - widen, float(some.max()) + widen), label)
-        )
+        limits = float(some.min()) - widen, float(some.max()) + widen
+        return Html(_figures.picture(self.data.drawn(values), limits, label))
 
 
 def crossing(x: Float, y: Float, level: float) -> float | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from html import escape
 from statistics import NormalDist
 from typing import Any, Never, cast
 
@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _arrays, _random
+from .._doubt import doubt, suspect
+from .._progress import reporter
 from .._results import Record, axes
 from .._run import Run
 from .._step_table import StepTable, check_steps
@@ -21,7 +23,7 @@ from ..comparing import of_rows, tallied
 from ..field import Field, oracle_of
 from ..losses import grid, optimal_loss
 from ..metrics import read_points, warn_of_units
-from ..model import Model
+from ..model import Predictor
 from ..sampling import Terms
 from ..steps import ddim
 from . import _verdict
@@ -81,9 +83,12 @@ class Audit(Record):
         Of an undetermined audit: any radius below the first makes these samples show that the model does not memorize,
         any from the second on that it does (0 and inf where there is none).
     terms : Terms
-        Selection, estimation and noise, (n, d) each, relative to the nearest row.
+        Selection, estimation and noise, (n, *event) each, relative to the nearest row.
     R : float
         Root mean square distance of the rows from their mean, the scale of ``excess``.
+    doubt : str or None
+        What looks wrong with how the model is asked, its range of values or direction of time: its loss near the data
+        end is then that of noise, or more.
     """
 
     memorizes: bool | None
@@ -112,6 +117,7 @@ class Audit(Record):
     deciding_radii: tuple[float, float] | None
     terms: Terms
     R: float
+    doubt: str | None
 
     @property
     def summary(self) -> str:
@@ -120,6 +126,10 @@ class Audit(Record):
 
     def __repr__(self) -> str:
         return f"{self.summary}\n\n{super().__repr__()}"
+
+    def _repr_html_(self) -> str:
+        sentences = "".join(f"<p>{escape(line)}</p>" for line in self.summary.splitlines())
+        return sentences + super()._repr_html_()
 
     def plot(self, ax: Any = None) -> Any:
         """The loss, its lower limit with an interval, and the excess over time; returns the axes (matplotlib)."""
@@ -136,7 +146,7 @@ class Audit(Record):
 
 
 def audit(
-    model: Model,
+    model: Predictor,
     field: Field,
     times: Any,
     n: int,
@@ -146,7 +156,7 @@ def audit(
     radius: float | None = None,
     level: float = 0.9,
     rng: _random.RandomSource = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: bool | Callable[[int, int], None] | None = None,
     **unknown: Never,
 ) -> Audit:
     """Whether a model memorizes its training set: what its loss has above the lowest possible, where its samples end.
@@ -184,15 +194,15 @@ def audit(
         Queries at each time, and trajectories. Shares cannot be shown to reach 0.9 by fewer than 25.
     steps : StepTable, optional
         The solver, whose table must end at t = 1. Default: ``itf.ddim(model.schedule, 50)``.
-    holdout : (h, d) array, optional
+    holdout : (h, *event) array, optional
         Rows of the same kind that were not trained on: how near to a row is near for them?
     radius : float, optional
         In units of samples; 0 asks for equality up to rounding. Default: a third of the distance from the nearest row
         to its own nearest different row.
     level : float, default 0.9
     rng : None, int, SeedSequence, Generator or NoiseKey
-    progress : callable, optional
-        Gets (done, all), counted in rows of the table and times.
+    progress : bool or callable, optional
+        True: a line on stderr; a callable gets (done, all), counted in rows of the table and times.
 
     Returns
     -------
@@ -202,7 +212,8 @@ def audit(
     -----
     UserWarning
         The loss is significantly below its lower limit at some time (1 % false alarms in all): the model has seen what
-        it should predict, or is evaluated on other inputs than it is given.
+        it should predict, or is evaluated on other inputs than it is given. Or it looks as if it were made for another
+        range of values, or for times that run the other way (see ``doubt``).
 
     Raises
     ------
@@ -236,7 +247,7 @@ def audit(
         hint = "; pass steps=, a table such as itf.ddim(model.schedule, 50)" if "solver" in unknown else ""
         msg = f"audit has no argument {next(iter(unknown))!r}{hint}."
         raise TypeError(msg)
-    if not isinstance(model, Model):
+    if not isinstance(model, Predictor):
         msg = f"model must be a Model; got {type(model).__name__}. Wrap a network as itf.Model(fn, schedule)."
         raise TypeError(msg)
     oracle = replace(oracle_of(field), schedule=model.schedule)
@@ -254,19 +265,20 @@ def audit(
         warn_of_units("holdout", stored, scale, data)
         held = _arrays.widen(stored[:], scale)
     source = _random.noise_key(rng)
-
     # What the bound needs is taken where an error reaches the end, the losses at the times asked for.
     weights = np.abs(steps.error_weights())
     used = np.flatnonzero(weights)
     points, place = np.unique(np.concatenate([at, steps.times[used]]), return_inverse=True)
     here, when = place[: len(at)], place[len(at) :]
 
+    tell = reporter(progress, "audit: row")
+
     def report(done: int) -> None:
-        if progress is not None:
-            progress(done, len(steps) + len(points))
+        if tell is not None:
+            tell(done, len(steps) + len(points))
 
     state = State.start(oracle.start(n, steps.sigma[0], source), terms=True)
-    run = Run(steps, state, source, oracle, model, form=oracle.form)
+    run = Run(steps, state, source, oracle.form, oracle, model)
     visited = np.empty((len(steps), n))
     for done in run.rows():
         visited[done - 1] = np.sum(run.latest_error**2, axis=1)
@@ -291,7 +303,10 @@ def audit(
             f"the loss at t = {at[below][0]:g} is below its lower limit, {loss[below][0]:g} < {best.loss[below][0]:g}: "
             f"the model has seen what it should predict, or is evaluated on other inputs than it is given."
         )
-        warnings.warn(msg, stacklevel=2)
+        _arrays.warn(msg)
+    words = doubt(model, oracle, n, source) if suspect(excess, points, oracle) else None
+    if words is not None:
+        _arrays.warn(words)
 
     ratio = np.divide(visited[used].mean(axis=1), excess[when], out=np.ones(len(used)), where=excess[when] > 0)
     concentrability = np.zeros(len(points))
@@ -347,12 +362,13 @@ def audit(
         concentrability=concentrability[np.unique(when)],
         samples_needed=None if decided else _verdict.samples_needed(max(memorized, displaced), level),
         deciding_radii=None if decided else _verdict.deciding_radii(end.clear, end.distance, level),
-        terms=end.terms,
+        terms=Terms(*(oracle.form.points(getattr(end.terms, f.name)) for f in fields(Terms))),
         R=field.R,
+        doubt=words,
     )
 
 
-def _times(times: Any, model: Model) -> Float:
+def _times(times: Any, model: Predictor) -> Float:
     """The times of the losses, (K,)."""
     at = grid(times)
     if (np.diff(at) <= 0).any():
@@ -363,7 +379,7 @@ def _times(times: Any, model: Model) -> Float:
     return at
 
 
-def _solver(steps: StepTable | None, model: Model) -> StepTable:
+def _solver(steps: StepTable | None, model: Predictor) -> StepTable:
     """The table of the solver, which ends at t = 1 and asks for the model only where it determines D."""
     steps = ddim(model.schedule, _STEPS) if steps is None else check_steps(steps)
     if steps.times[-1] != 1:
@@ -378,7 +394,7 @@ def _solver(steps: StepTable | None, model: Model) -> StepTable:
     return steps
 
 
-def _check_determined(model: Model, times: Float, name: str, remedy: str) -> None:
+def _check_determined(model: Predictor, times: Float, name: str, remedy: str) -> None:
     """ValueError unless what the model predicts determines D at all of ``times``."""
     nothing = np.zeros((1, 1))
     for t in times.tolist():

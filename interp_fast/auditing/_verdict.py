@@ -58,7 +58,8 @@ def title(a: Any) -> str:
 
 def sentences(a: Any) -> list[str]:
     """What an audit ``a`` found: the verdict and the shares it rests on, the loss, what would settle it."""
-    return [_shares(a), *_likeness(a), _excess(a), *(_open(a) if a.memorizes is None else _remark(a))]
+    doubts = [] if a.doubt is None else [f"Be careful: {a.doubt}"]
+    return [_shares(a), *doubts, *_likeness(a), _excess(a), *(_open(a) if a.memorizes is None else _remark(a))]
 
 
 def _shares(a: Any) -> str:
@@ -104,7 +105,7 @@ def _excess(a: Any) -> str:
         return "Its loss is the lowest possible at every time looked at: up to rounding it is the exact denoiser."
     scale = f", {_percent(error / a.R)} of the spread of the rows" if a.R > 0 else ""
     return (
-        f"Its loss is above the lowest possible by up to {a.excess[k]:.3g} ± {a.excess_stderr[k]:.2g} ({at}, where "
+        f"Its loss is above the lowest possible by up to {a.excess[k]:.3g} +- {a.excess_stderr[k]:.2g} ({at}, where "
         f"{a.optimal[k]:.3g} is the lowest): its denoiser is off the exact one by {error:.3g} there{scale}."
     )
 
@@ -133,7 +134,7 @@ def _open(a: Any) -> list[str]:
     else:
         texts.append(f"No number of samples settles it: neither share exceeds {_percent(a.level)}.")
         if rest > 1 - a.level:
-            rms = [math.sqrt(np.mean(np.sum(term**2, axis=1))) for term in (a.terms.selection, a.terms.noise)]
+            rms = [math.sqrt(np.sum(np.square(term)) / len(term)) for term in (a.terms.selection, a.terms.noise)]
             texts.append(
                 f"What keeps the other {_percent(rest)} off is not the model's error alone: selection {rms[0]:.3g} and "
                 f"noise {rms[1]:.3g} (root mean squares) come from steps, or a bandwidth; more steps of itf.ddim help."

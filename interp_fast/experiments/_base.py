@@ -6,6 +6,7 @@ import csv
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -85,6 +86,9 @@ class ExperimentResult(Record):
         lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in cells]
         found = [f"{name}: {_cell(value)}" for name, value in self.findings.items()]
         return "\n".join([f"{self.name}: {self.title}", "", *lines, "", *found])
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(repr(self))}</pre>"
 
     def plot(self, figure: Any = None) -> Any:
         """The picture on a matplotlib figure; returns the figure."""

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _arrays
+from .._training_set import TrainingSet
 from ..field import Field, oracle_of
 from ._points import Tell
 
@@ -60,23 +61,26 @@ def features_of(features: Any, given: dict[str, Any], tell: Tell) -> dict[str, A
 
 
 def _stored(points: Any) -> Any:
-    """Rows as they are given, to be sliced; bfloat16 rows of a Field by their values."""
+    """Rows as they are given, to be sliced; of a Field in their shape, bfloat16 by its values."""
     if isinstance(points, Field):
-        rows = oracle_of(points).training_set.rows
-        return _Halves(rows) if rows.dtype == np.uint16 else rows
+        return _Rows(oracle_of(points).training_set)
     return points if hasattr(points, "dtype") else np.asarray(points)
 
 
-class _Halves:
-    """bfloat16 rows, kept as patterns of bits, by their values."""
+class _Rows:
+    """Rows of a field as they were given to it; those of bfloat16, kept as patterns of bits, by their values."""
 
-    dtype = np.dtype(np.float32)
+    def __init__(self, data: TrainingSet) -> None:
+        self._data, self._halves = data, data.rows.dtype == np.uint16
+        self.dtype = np.dtype(np.float32) if self._halves else data.rows.dtype
+        self.shape = (data.n, *data.event)
 
-    def __init__(self, patterns: Any) -> None:
-        self._patterns, self.shape = patterns, patterns.shape
-
-    def __getitem__(self, block: slice) -> npt.NDArray[np.float32]:
-        return _arrays.widen(self._patterns[block], None).astype(np.float32)
+    def __getitem__(self, block: slice) -> npt.NDArray[Any]:
+        rows = self._data.rows[block]
+        if self._halves:
+            rows = _arrays.widen(rows, None).astype(np.float32)
+        shaped: npt.NDArray[Any] = rows.reshape(len(rows), *self._data.event)
+        return shaped
 
 
 def _computed(features: Any, points: Any, name: str, tell: Tell) -> npt.NDArray[Any]:

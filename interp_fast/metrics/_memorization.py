@@ -42,6 +42,13 @@ class Background(Record):
     levels: Float
     distances: Float
 
+    def plot(self, ax: Any = None) -> Any:
+        """The share of rows with another row within a distance; returns the axes. Needs matplotlib."""
+        ax = axes(ax)
+        ax.plot(self.distances, self.levels, marker=".")
+        ax.set(xlabel="distance to the nearest other row", ylabel="share of rows")
+        return ax
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Memorization(Record):
@@ -156,15 +163,16 @@ def memorization(
 
     Parameters
     ----------
-    samples : (n, d) array
-    data : (N, d) array or Field
+    samples : (n, d) or (n, *event) array
+        Of the shape of the data, or flat.
+    data : (N, d) or (N, *event) array or Field
         float32, float64, uint8, float16 or bfloat16. uint8 rows have the values 2/255 * byte - 1, as in :class:`Field`;
         uint8 samples are read the same way and need uint8 data. Of a Field the rows are used, not their weights or
         bandwidth, and it remembers distances between them: pass one to compare many sets of samples with the same rows.
     radius : float, optional
         A sample with d1 < radius counts as ``within``, and as memorized in ``classes`` whatever its ratio.
     ratio : float, default 1/3
-    holdout : (h, d) array, optional
+    holdout : (h, d) or (h, *event) array, optional
         Rows of the same kind that were not trained on: the control. Adds holdout_ratio, holdout_copied, c_t.
     k : int or None, default 5
         Balls of precision, recall, density and coverage reach to the k-th nearest neighbour. None leaves these and the
@@ -177,7 +185,7 @@ def memorization(
         |x - y|, or 1 - <x, y> / (|x| |y|), which rescaled copies keep at 0.
     features : callable or tuple of arrays, optional
         The space to measure distances in: ``features(rows)`` -> (m, f) array, called with at most 256 rows at a time of
-        ``samples``, ``data`` and ``holdout`` as they are given (there of any shape (N, ...)), or the arrays for
+        ``samples``, ``data`` and ``holdout`` as they are given, in their shape, or the arrays for
         (samples, data) or (samples, data, holdout).
     labels, sample_labels : (N,) and (n,) arrays of ints or strings, optional
         Classes: d1, d2, index, and what is made of them (ratio, copied, within, classes) are among the rows of the

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import _arrays
-from .._results import Record
+from .._results import Record, axes
 from .._typing import Metric
 from ._points import Points, check_metric, read_data, read_points, training_set
 
@@ -29,14 +29,25 @@ class Neighbours(Record):
     index: Any
     distance: Any
 
+    def plot(self, ax: Any = None) -> Any:
+        """The share of samples within a distance of their nearest row, and of their k-th; returns the axes."""
+        ax = axes(ax)
+        distance = np.sort(np.asarray(self.distance), axis=0)
+        share = np.arange(1, len(distance) + 1) / len(distance)
+        for k in sorted({0, distance.shape[1] - 1}):
+            ax.plot(distance[:, k], share, label=f"row {k + 1} of the nearest")
+        ax.set(xlabel="distance to a row", ylabel="share of samples")
+        ax.legend()
+        return ax
+
 
 def nearest(samples: Any, data: Any, k: int = 5, *, metric: Metric = "euclidean") -> Neighbours:
     """The k rows nearest to each sample, exactly.
 
     Parameters
     ----------
-    samples : (n, d) array
-    data : (N, d) array or Field
+    samples : (n, d) or (n, *event) array
+    data : (N, d) or (N, *event) array or Field
         As in :func:`memorization`. Rows that are read in slices stay where they are.
     k : int, default 5
         At most N.

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _arrays, backends
+from .._shape import Shape, split
 from .._training_set import TrainingSet
 from ..field import Field, oracle_of
 
@@ -46,16 +47,21 @@ def read_data(data: Any, name: str = "data") -> TrainingSet:
     """The rows of an array, or those of a Field: with its backend, threads and scale, and what it has prepared."""
     if isinstance(data, Field):
         return oracle_of(data).training_set
-    rows, scale, _ = _arrays.rows(data, name)
-    return training_set(rows, scale)
+    rows, scale, _, event = _arrays.rows(data, name)
+    return training_set(rows, scale, event=event)
 
 
 def read_points(points: Any, name: str, data: TrainingSet) -> tuple[Any, Scale, Callable[[Array], Any]]:
-    """Checked samples or held-out rows (m, d) as they are stored, their scale, and the way back to their kind."""
-    stored, scale, kind = _arrays.rows(points, name)
+    """Checked samples or held-out rows (m, d) as they are stored, their scale, and the way back to their kind.
+
+    They have the shape of the data, or are flat.
+    """
+    stored, scale, kind, event = _arrays.rows(points, name)
+    given = (stored.shape[0], *event)
     if stored.shape[1] != data.d:
-        msg = f"{name} must have the {data.d} columns of data; got shape {stored.shape}."
+        msg = f"{name} must have the {data.d} columns of data; got shape {given}."
         raise ValueError(msg)
+    split(given, data.event, name, several=True)
     if scale is not None and data.scale is None:
         msg = f"{name} must not be uint8 when data is {data.rows.dtype}; convert it to the units of data."
         raise ValueError(msg)
@@ -65,7 +71,9 @@ def read_points(points: Any, name: str, data: TrainingSet) -> tuple[Any, Scale, 
     return stored, scale, kind
 
 
-def training_set(rows: Any, scale: Scale = None, like: TrainingSet | None = None) -> TrainingSet:
+def training_set(
+    rows: Any, scale: Scale = None, like: TrainingSet | None = None, event: Shape | None = None
+) -> TrainingSet:
     """Rows of equal weight, on the backend and the threads of another set."""
     return TrainingSet(
         rows,
@@ -76,6 +84,7 @@ def training_set(rows: Any, scale: Scale = None, like: TrainingSet | None = None
         backend="auto" if like is None else like.name,
         threads=backends.default_threads() if like is None else like.threads,
         low_memory=False,
+        event=event,
     )
 
 

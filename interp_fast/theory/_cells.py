@@ -7,17 +7,18 @@ equal are one point with the sum of their weights; rows of weight 0 are not ther
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import _arrays
+from .._step_table import StepTable, check_steps
 from .._training_set import TrainingSet
 from ..field import Field, oracle_of
 
-__all__ = ["SPARE", "STARTED", "Cells", "cells", "nearest_points", "points_of", "pairs", "shrinkage"]
+__all__ = ["SPARE", "STARTED", "Cells", "cells", "nearest_points", "points_of", "pairs", "shrinkage", "without_noise"]
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
@@ -38,6 +39,11 @@ def points_of(field: Field, name: str) -> TrainingSet:
         msg = f"{name} needs a field of bandwidth 0, whose target is a set of points; got bandwidth {data.bandwidth:g}."
         raise ValueError(msg)
     return data
+
+
+def without_noise(steps: StepTable) -> StepTable:
+    """The same table with nothing drawn in its rows."""
+    return replace(steps, S=np.zeros(len(check_steps(steps))))
 
 
 def shrinkage(q: float) -> float:

@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from .. import _arrays
 from .._results import Record
-from .._step_table import StepTable, check_steps
+from .._step_table import StepTable
 from ..backends import State
 from ..field import Field, oracle_of
-from ._cells import SPARE, STARTED, cells, nearest_points, points_of, shrinkage
+from ._cells import SPARE, STARTED, cells, nearest_points, points_of, shrinkage, without_noise
 
 __all__ = ["DiscretizationBound", "MarginCondition", "Trapping", "discretization_bound", "margin_condition", "trapping"]
 
@@ -58,7 +58,7 @@ def trapping(field: Field, x: Any, t: Any, q: float = 0.25, *, error: float = 0.
     ----------
     field : Field
         Of bandwidth 0. Equal rows are one point.
-    x : (M, d) or (d,) array
+    x : (M, d) or (d,) array, or of the field's event
     t : float or (M,)
     q : float in (0, 1/2)
         Small q: a small cell, soon certain of what it holds. Large q: a large cell, certain later.
@@ -83,7 +83,7 @@ def trapping(field: Field, x: Any, t: Any, q: float = 0.25, *, error: float = 0.
     """
     data = points_of(field, "trapping")
     q, error = shrinkage(q), _arrays.number(error, "error", least=0.0)
-    wide, single, _, _ = _arrays.queries(x, field.d)
+    wide, form = _arrays.queries(x, field.event)
     times, _ = _arrays.times(t, len(wide))
     c = field.schedule(np.array(np.broadcast_to(times, len(wide))))
     index = nearest_points(data, wide, c.alpha)
@@ -95,8 +95,7 @@ def trapping(field: Field, x: Any, t: Any, q: float = 0.25, *, error: float = 0.
     inside = found.inside & started
     leakage = np.where(inside, found.leakage[:, 0], np.inf)
     trapped = inside & (leakage + error <= q * found.nearest * (1.0 - SPARE))
-    pick: Any = 0 if single else slice(None)
-    return Trapping(found.index[pick], trapped[pick], leakage[pick], q)
+    return Trapping(form.each(found.index), form.each(trapped), form.each(leakage), q)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -133,7 +132,7 @@ def margin_condition(field: Field, x: Any, t: Any, h: float) -> MarginCondition:
     ----------
     field : Field
         With a bandwidth the statement is about the posterior of the training rows.
-    x : (M, d) or (d,) array
+    x : (M, d) or (d,) array, or of the field's event
     t : float or (M,)
     h : float
         Step size in (0, 1].
@@ -203,7 +202,8 @@ def discretization_bound(field: Field, steps: StepTable, x: Any, q: float = 0.25
     steps : StepTable
         From the trapped state on, rows must be deterministic, exact for constant D, and have A >= 0 and B + C >= 0;
         where C < 0 (``multistep``) the leakage must be smaller by (B + C) / (|B| + |C|). Otherwise nothing is valid.
-    x : (M, d) or (d,) array
+        Noise of rows before is left out of the run.
+    x : (M, d) or (d,) array, or of the field's event
         Starting points at ``steps.times[0]``.
     q : float in (0, 1/2)
 
@@ -224,8 +224,8 @@ def discretization_bound(field: Field, steps: StepTable, x: Any, q: float = 0.25
     """
     data = points_of(field, "discretization_bound")
     q = shrinkage(q)
-    wide, single, _, _ = _arrays.queries(x, field.d)
-    rows, n = len(check_steps(steps)), len(wide)
+    wide, form = _arrays.queries(x, field.event)
+    path, rows, n = without_noise(steps), len(steps), len(wide)
     rho = np.divide(steps.alpha, steps.sigma, out=np.full(rows + 1, np.inf), where=steps.sigma > 0)
     strain = _strain(steps)
     bound, time, index = np.full(n, np.inf), np.full(n, np.nan), np.full(n, -1)
@@ -257,9 +257,8 @@ def discretization_bound(field: Field, steps: StepTable, x: Any, q: float = 0.25
                 bound[won] = (keep * residual + inputs[:, m:] @ phi[m:]) * (1.0 + SPARE)
         if (index >= 0).all():
             break
-        data.run_steps(state, steps, m, m + 1, key=0, first_sample=0, error=None, cut=cut)
-    pick: Any = 0 if single else slice(None)
-    return DiscretizationBound(bound[pick], (index >= 0)[pick], index[pick], time[pick], q)
+        data.run_steps(state, path, m, m + 1, key=None, first_sample=0, error=None, cut=cut)
+    return DiscretizationBound(form.each(bound), form.each(index >= 0), form.each(index), form.each(time), q)
 
 
 def _strain(steps: StepTable) -> Float:

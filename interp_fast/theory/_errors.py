@@ -17,8 +17,8 @@ from .._step_table import StepTable, check_steps
 from .._training_set import TrainingSet
 from ..backends import State
 from ..field import Field, check_field, oracle_of
-from ..model import Model
-from ._cells import cells, nearest_points, points_of, shrinkage
+from ..model import Predictor
+from ._cells import cells, nearest_points, points_of, shrinkage, without_noise
 
 __all__ = [
     "Amplification",
@@ -53,6 +53,13 @@ class EstimationBound(Record):
     theta: Float
     weights: Float
 
+    def plot(self, ax: Any = None) -> Any:
+        """How much an error at each row of the table counts at the end, |W_r|; returns the axes. Needs matplotlib."""
+        ax = axes(ax)
+        ax.plot(np.arange(len(self.weights)), np.abs(self.weights), ".-")
+        ax.set(xlabel="row of the table", ylabel="$|W_r|$")
+        return ax
+
 
 def estimation_bound(field: Field, steps: StepTable, errors: Any) -> EstimationBound:
     """How far errors of the denoiser move the endpoint, at most and at least.
@@ -64,7 +71,7 @@ def estimation_bound(field: Field, steps: StepTable, errors: Any) -> EstimationB
     ----------
     field : Field
     steps : StepTable
-    errors : (R, n, d) array
+    errors : (R, n, *event) or (R, n, d) array
         D_model - D_oracle at the states that the rows visited.
 
     Examples
@@ -76,14 +83,7 @@ def estimation_bound(field: Field, steps: StepTable, errors: Any) -> EstimationB
     array([1.])
     """
     check_field(field)
-    array, _ = _arrays.as_array(errors, "errors")
-    if array.ndim != 3 or array.shape[::2] != (len(check_steps(steps)), field.d) or array.dtype.kind != "f":
-        msg = (
-            f"errors must be a float array of shape ({len(steps)}, n, {field.d}), one error for each row of the table "
-            f"and sample; got {array.dtype} {array.shape}."
-        )
-        raise ValueError(msg)
-    _arrays.check_finite(array, "errors")
+    array = _arrays.errors(errors, len(check_steps(steps)), None, field.event, "errors")
     weights = steps.error_weights()
     upper, total = np.zeros(array.shape[1]), np.zeros(array.shape[1:])
     for w, e in zip(weights, array, strict=True):
@@ -155,14 +155,14 @@ def amplification(field: Field, steps: StepTable, x: Any, q: float = 0.25) -> Am
     """
     data = points_of(field, "amplification")
     q = shrinkage(q)
-    wide, _, _, _ = _arrays.queries(x, field.d)
-    rows, n = len(check_steps(steps)), len(wide)
+    wide, _ = _arrays.queries(x, field.event)
+    path, rows, n = without_noise(steps), len(steps), len(wide)
     scale = steps.alpha[:-1] / steps.sigma[:-1] ** 2
     state, cut = State.start(wide), data.cut(field.tol)
     local = np.empty((rows, n))
     for r in range(rows):
         local[r] = scale[r] * _largest_spread(data, state.cur, float(steps.alpha[r]), float(steps.sigma[r]))
-        data.run_steps(state, steps, r, r + 1, key=0, first_sample=0, error=None, cut=cut)
+        data.run_steps(state, path, r, r + 1, key=None, first_sample=0, error=None, cut=cut)
     end = np.full(n, steps.alpha[-1])
     rho = np.tile(steps.alpha[:-1] / steps.sigma[:-1], (n, 1))
     slope = cells(data, nearest_points(data, state.base, end), state.base / end[:, None], rho, q).slope
@@ -230,7 +230,7 @@ class Concentrability(Record):
 
 
 def concentrability(
-    model: Model | Callable[[Float, float], Any],
+    model: Predictor | Callable[[Float, float], Any],
     field: Field,
     steps: StepTable,
     n: int,
@@ -243,7 +243,7 @@ def concentrability(
     Parameters
     ----------
     model : Model or callable
-        A model, whose error is D_model - D_oracle, or the error itself as e(x, t) -> (n, d).
+        A model, whose error is D_model - D_oracle, or the error itself as e(x, t), of the shape of x (n, *event).
     field : Field
         The oracle.
     steps : StepTable
@@ -264,28 +264,31 @@ def concentrability(
     >>> itf.theory.concentrability(model, field, itf.ddim(field.schedule, 4), 50, rng=0).ratio.round(6)
     array([1., 1., 1., 1.])
     """
-    if not isinstance(model, Model) and not callable(model):
+    if not isinstance(model, Predictor) and not callable(model):
         msg = f"model must be a Model or a function e(x, t); got {model!r}."
         raise TypeError(msg)
     n = _arrays.count(n, "n", 2)
     source, oracle = _random.noise_key(rng), oracle_of(field)
+    form = oracle.form
+    flat = form._replace(shape=(oracle.d,))
     found = np.zeros((2, len(check_steps(steps)), n))
 
     def error(x: Float, t: float) -> Float:
-        if isinstance(model, Model):
-            prediction = model.predict(x, t, oracle.form.dtype, oracle.form.kind)
-            difference: Float = model.to_denoiser(prediction, x, t, model.schedule(t)) - field.denoiser(x, t)
-            return difference
-        return _arrays.reals(model(x, t), "the value of e(x, t)")
+        if not isinstance(model, Predictor):
+            given = model(x.reshape(n, *form.shape), t)
+            return _arrays.answers(given, form, n, "the value of e(x, t)", "the function")
+        p = oracle.point(t, n)
+        exact = oracle.smooth(p, x, oracle.evaluate(p, x, "mean")["mean"])
+        return model.to_denoiser(model.predict(x, t, form), x, t, model.schedule(t)) - exact
 
     state = State.start(oracle.start(n, steps.sigma[0], source), terms=True)
-    run = Run(steps, state, source, oracle, error=lambda x, t, r: error(x, t))
+    run = Run(steps, state, source, flat, oracle, error=lambda x, t, r: error(x, t))
     for done in run.rows():
         found[0, done - 1] = np.einsum("ij,ij->i", *[run.latest_error] * 2)
     for r, t in enumerate(steps.times[:-1].tolist()):
         key = _random.NoiseKey((_random.subkey(source.key, "queries") + r) % 2**64, source.first_sample)
-        x = np.asarray(field.draw(n, t, key)[0], np.float64)
-        found[1, r] = np.einsum("ij,ij->i", *[error(x, t)] * 2)
+        e = error(oracle.draw(oracle.point(t, n), n, key)[0], t)
+        found[1, r] = np.einsum("ij,ij->i", e, e)
     generated, drawn = found.mean(axis=2)
     spread = found.std(axis=2, ddof=1) / math.sqrt(n)
     with np.errstate(divide="ignore", invalid="ignore"):

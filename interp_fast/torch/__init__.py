@@ -11,8 +11,8 @@ module             call                                        of
 =================  ==========================================  =====================================================
 
 They take any floating type, device and layout, compute in float64 on the CPU and round once, to the type of x and on
-its device. Points are (M, ...) of d numbers each, or one (d,); times and levels are a number, (1,), (M,) or
-(M, 1, ..., 1). Gradients in x, sigma and t are exact; second derivatives are refused.
+its device. Points have the shape of the field's, or are flat; those of a flat field may have any shape. Times and
+levels are a number, (1,), (M,) or (M, 1, ..., 1). Gradients in x, sigma and t are exact; second ones are refused.
 
 ``Targets`` is a data set of the values that networks should learn.
 """
@@ -27,6 +27,7 @@ import numpy as np
 import torch
 
 from .. import _arrays
+from .._shape import split
 from ..schedules import Discrete
 from ._autograd import Curve, Mean, array
 from ._targets import Targets
@@ -50,16 +51,17 @@ class _Oracle(torch.nn.Module):
         return repr(self.field)
 
     def _points(self, x: Any, name: str) -> Any:
-        """The points as (M, d) float64."""
-        d = self.field.d
+        """The points as (M, d) float64: in the shape of the field's points or flat, and of a flat field in any."""
         if not isinstance(x, torch.Tensor):
             msg = f"{name} must be a tensor; got {type(x).__name__}. Pass torch.as_tensor({name})."
             raise TypeError(msg)
         if not x.is_floating_point():
             msg = f"{name} must be of a floating type; got {x.dtype}. Pass {name}.float()."
             raise TypeError(msg)
-        single = x.ndim == 1
-        if x.ndim == 0 or x.numel() != (1 if single else len(x)) * d:
+        event, d, single = self.field.event, self.field.d, x.ndim == 1
+        if len(event) > 1:
+            single, _ = split(tuple(x.shape), event, name, tensor=True)
+        elif x.ndim == 0 or x.numel() != (1 if single else len(x)) * d:
             msg = f"{name} must have shape (M, ...) with {d} numbers a point, or ({d},); got {tuple(x.shape)}."
             raise ValueError(msg)
         return _wide(x).reshape(1 if single else len(x), d)
@@ -248,7 +250,7 @@ class Noise(_Oracle):
 
     def rand_input(self, batchsize: int) -> Any:
         """Standard normals of the shape of a batch of points, as samplers of smalldiffusion start from."""
-        return torch.randn(batchsize, self.field.d)
+        return torch.randn(batchsize, *self.field.event)
 
     def predict_eps(self, x: Any, sigma: Any, cond: Any = None) -> Any:
         """The noise, by the name that smalldiffusion calls."""

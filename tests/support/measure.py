@@ -63,7 +63,7 @@ def measure(errors, oracle_rows, weights, flow, x, t, *, result, bandwidth=0.0):
     errors.check("velocity", alpha / sigma / abs(kappa) * norm(flow.velocity(x, t) - want.velocity), noise_bound)
     mean_bound = tol.denoiser * np.maximum(norm(want.denoiser), radius)
     errors.check("denoiser", norm(flow.denoiser(x, t) - want.denoiser), mean_bound)
-    density_bound = tol.density + tol.density_slope * np.abs(ref.log_density)
+    density_bound = tol.of_density(ref.log_density)
     errors.check("log_density", difference(flow.log_density(x, t), ref.log_density), density_bound)
 
     tiny = np.finfo(result).tiny
@@ -84,7 +84,7 @@ def measure(errors, oracle_rows, weights, flow, x, t, *, result, bandwidth=0.0):
     post = flow.posterior(x, t, top=min(4, len(oracle_rows)))
     mean_bound = tol.denoiser * np.maximum(norm(ref.mean), radius)
     errors.check("mean", norm(post.mean - ref.mean), mean_bound)
-    density_bound = tol.density + tol.density_slope * np.abs(ref.log_norm)
+    density_bound = tol.of_density(ref.log_norm)
     errors.check("log_norm", difference(post.log_norm, ref.log_norm), density_bound)
     for name in ("gap", "log_rest"):
         value = getattr(ref, name)

@@ -1,0 +1,107 @@
+"""Points of any shape: which axes of an array are those of one point, and how answers go back as the questions came.
+
+Inside the package a point is a row of d numbers; its ``event`` is the shape that it has for the caller. Points of a
+known event are taken in that shape or flat, and answered alike. This is the one place where both are known.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Form", "Shape", "split"]
+
+Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
+
+
+class Form(NamedTuple):
+    """How answers about points go back to the caller.
+
+    Attributes
+    ----------
+    dtype : numpy.dtype
+        That results are rounded to.
+    kind : callable
+        Makes the caller's kind of array.
+    shape : tuple of int
+        Of one point: the event, or (d,).
+    single : bool
+        Whether one point was given instead of an array of them.
+    """
+
+    dtype: np.dtype[Any]
+    kind: Callable[[Array], Any]
+    shape: Shape
+    single: bool = False
+
+    def each(self, values: Array) -> Any:
+        """What there is for each point, (M, ...)."""
+        return self.kind(values[0] if self.single else values)
+
+    def points(self, values: Array) -> Any:
+        """Points (M, ..., d)."""
+        return self.each(values.reshape(*values.shape[:-1], *self.shape))
+
+    def shown(self, x: Array) -> Any:
+        """Points (M, d) as a function of the caller's gets them: always an array of them."""
+        return self.kind(x.astype(self.dtype).reshape(len(x), *self.shape))
+
+
+def split(
+    shape: Shape, event: Shape | None, name: str, *, several: bool = False, tensor: bool = False
+) -> tuple[bool, Shape]:
+    """Whether an array of this shape is one point, and the shape of a point in it: ``event`` or flat.
+
+    Where both readings fit the event wins. With an unknown event (None) one axis is a point, and the first of more
+    counts points. With ``several`` one point alone is an error.
+
+    Raises
+    ------
+    ValueError
+        Neither fits.
+    """
+    if event is None:
+        fits = [(True, shape)] if len(shape) == 1 else [(False, shape[1:])] if shape else []
+        fits = [(one, point) for one, point in fits if 0 not in point]
+    else:
+        flat = (math.prod(event),)
+        fits = [
+            (one, point) for point in (event, flat) for one in (True, False) if point == (shape if one else shape[1:])
+        ]
+    for one, point in fits:
+        if not (one and several):
+            return one, point
+    remedy = f" Pass {name}[None]." if fits else "" if event is None else _remedy(shape, event, name, tensor)
+    msg = f"{name} must have shape {_wanted(event, several)}; got {shape}.{remedy}"
+    raise ValueError(msg)
+
+
+def _wanted(event: Shape | None, several: bool) -> str:
+    m = "n" if several else "M"
+    if event is None:
+        return f"({m}, d)" if several else f"({m}, d) or (d,)"
+    shapes = [event] if len(event) == 1 else [event, (math.prod(event),)]
+    texts = [f"({m}, {', '.join(map(str, point))})" + ("" if several else f" or {point}") for point in shapes]
+    return ", flat ".join(texts)
+
+
+def _remedy(shape: Shape, event: Shape, name: str, tensor: bool) -> str:
+    """What to pass instead, where the numbers are there in another order or shape."""
+    k = len(event)
+    if k > 1 and len(shape) in (k, k + 1):
+        point = shape[-k:]
+        words = ("channels last", "channels first") if k > 2 else ("rows and columns exchanged",) * 2  # noqa: PLR2004
+        ways = ((-1, -k, (point[-1], *point[:-1])), (-k, -1, (*point[1:], point[0])))
+        for (source, target, moved), word in zip(ways, words, strict=True):
+            if moved == event:
+                call = f"{name}.movedim" if tensor else f"np.moveaxis({name}"
+                place = f"({source}, {target})" if tensor else f", {source}, {target})"
+                return f" That is {word}: pass {call}{place}."
+    if len(shape) > 1 and math.prod(shape[1:]) == math.prod(event):
+        return f" Pass {name}.reshape(-1, {', '.join(map(str, event))})."
+    return ""
