@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from .metrics import Background, Memorization, Neighbours, memorization, nearest
     from .training import targets
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "VP",
