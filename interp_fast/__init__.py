@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import grid, perturb, theory
+from ._partial import Partial, merge
 from ._random import NoiseKey
 from .field import Field, Posterior
 from .losses import OptimalLoss, optimal_loss
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from .comparing import Comparison, compare
     from .gaussians import Gaussian, GaussianMixture
     from .metrics import Background, Memorization, Neighbours, memorization, nearest
+    from .training import targets
 
 __version__ = "0.2.0"
 
@@ -68,6 +70,7 @@ __all__ = [
     "Neighbours",
     "NoiseKey",
     "OptimalLoss",
+    "Partial",
     "Posterior",
     "Samples",
     "Schedule",
@@ -89,12 +92,14 @@ __all__ = [
     "grid",
     "heun",
     "memorization",
+    "merge",
     "multistep",
     "nearest",
     "optimal_loss",
     "perturb",
     "sample",
     "schedule",
+    "targets",
     "theory",
 ]
 
@@ -117,6 +122,7 @@ _LATER = {
     "experiments": "experiments",
     "memorization": "metrics",
     "nearest": "metrics",
+    "targets": "training",
     "torch": "torch",
 }
 

@@ -18,6 +18,7 @@ from ._copies import background, compare, draw, table
 from ._datasets import KINDS, Dataset, InputError, load
 from ._figures import require_matplotlib
 from ._functions import features_of, function_of
+from ._jobs import merge_arguments, merge_files, partial_arguments, partial_file
 from ._options import Parser, count, joined, number_or_file, schedule, shape, times, value_range
 from ._pictures import show
 from ._results import to_json
@@ -155,6 +156,9 @@ def _parser() -> argparse.ArgumentParser:
     memorization.add_argument(
         "--out", type=Path, metavar="FILE.png", help="picture of the shares over the numbers in the names of the files"
     )
+
+    partial_arguments(add("partial", _partial, [basic, threaded]), data)
+    merge_arguments(add("merge", _merge, [basic]))
 
     experiments = add("experiments", _experiments, [common])
     experiments.add_argument(
@@ -366,6 +370,18 @@ def _memorization(arguments: Any) -> int:
     else:
         files = [{"file": one.file} | result for one, result in zip(found, each, strict=True)]
         _show(arguments, {"range": data.range, "files": files}, "\n".join([*words, table(found)]))
+    return OK
+
+
+def _partial(arguments: Any) -> int:
+    """Evaluate the posterior over one shard of a training set; writes a file that merge takes, the same every time."""
+    _show(arguments, *partial_file(arguments))
+    return OK
+
+
+def _merge(arguments: Any) -> int:
+    """Merge the files of all shards; writes the posterior over all rows, and which queries are unsettled."""
+    _show(arguments, *merge_files(arguments))
     return OK
 
 

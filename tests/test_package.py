@@ -31,13 +31,14 @@ COMMANDS = {
     "_options",
     "_shell",
     "_terminal",
+    "_jobs",
     "_check",
     "_copies",
     "_report",
     "_bench",
 }
 SHARED = {"_datasets", "_compare", "_figures", "_text"}  # by commands and experiments
-GROUND = {"_arrays", "_processors", "_random", "_results", "_pictures", "_shape"}
+GROUND = {"_accuracy", "_arrays", "_processors", "_random", "_results", "_pictures", "_shape"}
 
 NAMES = {
     "Linear", "Trigonometric", "SqrtVP", "LatentBridge", "VP", "VEGeometric", "VELinear", "EncoderDecoder", "Custom",
