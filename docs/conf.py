@@ -43,14 +43,14 @@ sphinx_gallery_conf = {
 
 
 def escape(app, what, name, obj, options, lines):
-    """Formulas of the docstrings are plain text, in which |x| and x_ would be links."""
+    """Formulas of the docstrings are plain text, in which |x|, x_ and (M, *event) would be markup."""
     literal = example = False
     for k, line in enumerate(lines):
         example = line.lstrip().startswith(">>>") or (example and line.strip() != "")
         literal = literal and (not line.strip() or line[0].isspace())
         if not (literal or example):
             parts = re.split(r"(``.*?``|:\w+:`.*?`)", line)
-            parts[::2] = [re.sub(r"\||(?<=\w)_(?=\W|$)", r"\\\g<0>", part) for part in parts[::2]]
+            parts[::2] = [re.sub(r"\||\*(?=event\b)|(?<=\w)_(?=\W|$)", r"\\\g<0>", part) for part in parts[::2]]
             lines[k] = "".join(parts)
         literal = literal or line.endswith("::")
 
