@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import grid, perturb, theory
+from ._partial import Partial, merge
 from ._random import NoiseKey
 from .field import Field, Posterior
 from .losses import OptimalLoss, optimal_loss
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from .metrics import Background, Memorization, Neighbours, memorization, nearest
     from .training import targets
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "VP",
@@ -69,6 +70,7 @@ __all__ = [
     "Neighbours",
     "NoiseKey",
     "OptimalLoss",
+    "Partial",
     "Posterior",
     "Samples",
     "Schedule",
@@ -90,6 +92,7 @@ __all__ = [
     "grid",
     "heun",
     "memorization",
+    "merge",
     "multistep",
     "nearest",
     "optimal_loss",

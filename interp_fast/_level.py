@@ -57,6 +57,10 @@ class Level:
         """One pass over the rows, every output; see :class:`Posterior`."""
         return self._field.posterior(x, self, top)
 
+    def partial(self, x: Any, top: int = 0, *, first_row: int = 0, precise: Any = None) -> Any:
+        """The posterior as a part of a larger set; see :meth:`Field.partial`."""
+        return self._field.partial(x, self, top, first_row=first_row, precise=precise)
+
     @in_kind
     def jvp(self, x: Any, u: Any) -> Any:
         """The denoiser's Jacobian times ``u``: (alpha / sigma^2) C u, (M, d)."""

@@ -73,6 +73,10 @@ class Point:
         s2 = sigma**2 + (alpha * bandwidth) ** 2
         return cls(np.full_like(alpha, math.nan), alpha, sigma, none, none, s2, none)
 
+    def of_queries(self, some: Int) -> Point:
+        """Of some of the queries."""
+        return Point(**{name: values[some] for name, values in vars(self).items()})
+
     # What follows from the posterior mean of the rows (M, d), where S > 0
 
     def velocity(self, x: Float, mean: Float) -> Float:

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _arrays, _random, backends
+from . import _arrays, _random, _shape, backends
+from ._groups import Groups
+from ._labels import Labels
 from ._level import Level
 from ._oracle import Oracle, Point
+from ._orbits import elements
 from ._posterior import Posterior
 from ._progress import reporter
 from ._results import as_html
@@ -21,6 +24,7 @@ from ._shape import Form, Shape
 from ._training_set import TrainingSet
 from ._typing import Backend, in_kind
 from ._weights import third_moment
+from .backends.orbit import Images
 from .schedules import Linear
 
 __all__ = ["Field", "Posterior"]
@@ -30,7 +34,7 @@ Float = npt.NDArray[np.float64]
 _STATISTICS = ("log_norm", "ess", "entropy", "variance", "gap", "log_rest", "dropped", "work")
 
 
-class Field:
+class Field(Groups):
     """The exact field of a training set under a stochastic interpolant.
 
     For x_t = alpha_t x_I + sigma_t z with I drawn by ``weights`` from the N rows of ``data`` and z ~ N(0, 1)^d, the
@@ -51,6 +55,12 @@ class Field:
         delta >= 0: every row is replaced by a Gaussian N(x_i, delta^2), i.e. the target is a kernel density estimate.
     scale : (a, b), optional
         For uint8 rows, value = a * byte + b; default (2/255, -1).
+    labels : (N,) ints or strings, optional
+        The class of each row: see ``given``, ``guided``, ``class_posterior``.
+    orbit : "hflip" or list of permutations (d,), optional
+        The rows together with their images, none of which is stored: mirror images of ``data`` (N, H, W) or
+        (N, C, H, W), or rows[:, p] for each p; the identity is implied, and ``N`` counts all images. Row number =
+        element * len(data) + row. Weights and labels are one for each row given.
     backend : {"auto", "cpp", "numba", "reference"}
     threads : int, optional
         Default: INTERP_FAST_NUM_THREADS, else OMP_NUM_THREADS, else the processors this process may use. No result
@@ -115,6 +125,8 @@ class Field:
         weights: Any = None,
         bandwidth: float = 0.0,
         scale: tuple[float, float] | None = None,
+        labels: Any = None,
+        orbit: Any = None,
         backend: Backend = "auto",
         threads: int | None = None,
         tol: float | None = None,
@@ -124,9 +136,10 @@ class Field:
         tol = None if tol is None else _arrays.number(tol, "tol", least=0.0)
         schedule = check_schedule(Linear() if schedule is None else schedule)
         rows, scale, kind, event = _arrays.rows(data, "data", scale)
+        n, given, images = rows.shape[0], _arrays.log_weights(weights, rows.shape[0]), elements(event, orbit)
         training_set = TrainingSet(
-            rows,
-            _arrays.log_weights(weights, rows.shape[0]),
+            rows if images is None else Images(rows, images),
+            given if images is None else np.tile(given, len(images)),
             scale=scale,
             kind=kind,
             bandwidth=_arrays.number(bandwidth, "bandwidth", least=0.0),
@@ -135,8 +148,12 @@ class Field:
             low_memory=bool(low_memory),
             event=event,
             report=reporter(progress, "data: row"),
+            labels=None if labels is None else Labels.of(labels, n, 1 if images is None else len(images)),
         )
         self._oracle = Oracle(training_set, schedule, tol)
+
+    def _view(self, training_set: Any) -> Field:
+        return Field._of(replace(self._oracle, training_set=training_set))
 
     @classmethod
     def _of(cls, oracle: Oracle) -> Field:
@@ -208,46 +225,6 @@ class Field:
         """The same training set under another schedule; shares what was prepared."""
         return Field._of(replace(self._oracle, schedule=check_schedule(schedule)))
 
-    def subset(self, rows: Any) -> Field:
-        """The field of some of the rows (indices or a boolean mask): numbered from 0, weights renormalised, its own R.
-
-        A class-conditional oracle is ``field.subset(labels == c)``. Copies the chosen rows.
-        """
-        chosen, _ = _arrays.as_array(rows, "rows")
-        if chosen.size > 0 and chosen.dtype.kind not in "iub":
-            msg = f"rows must be a boolean mask or row numbers; got {chosen.dtype}."
-            raise TypeError(msg)
-        mask = chosen.dtype == bool
-        if chosen.ndim != 1 or (mask and len(chosen) != self.N):
-            msg = f"rows must be a boolean mask ({self.N},) or a vector of row numbers; got shape {chosen.shape}."
-            raise ValueError(msg)
-        if mask:
-            chosen = np.flatnonzero(chosen)
-        if len(chosen) == 0:
-            msg = "rows must name at least one row."
-            raise ValueError(msg)
-        if chosen.min() < -self.N or chosen.max() >= self.N:
-            msg = f"rows must lie in [-{self.N}, {self.N}); got {chosen.min()} to {chosen.max()}."
-            raise ValueError(msg)
-        chosen = np.arange(self.N)[chosen]  # a row source knows no numbers that count from the end
-        s = self._oracle.training_set
-        log_w = s.log_w[chosen]
-        if log_w.max() == -math.inf:
-            msg = "rows must include a row of weight > 0; all that were chosen weigh nothing."
-            raise ValueError(msg)
-        part = TrainingSet(
-            s.stored(chosen),
-            _arrays.log_weights(np.exp(log_w - log_w.max()), len(chosen)),
-            scale=s.scale,
-            kind=s.kind,
-            bandwidth=s.bandwidth,
-            backend=s.name,
-            threads=s.threads,
-            low_memory=s.low_memory,
-            event=s.event,
-        )
-        return Field._of(replace(self._oracle, training_set=part))
-
     # The field at (x, t)
 
     @in_kind
@@ -276,6 +253,7 @@ class Field:
 
     def log_density(self, x: Any, t: Any) -> Any:
         """log p_t(x), (M,) float64. At t = 1 without bandwidth +inf on a training row and -inf elsewhere."""
+        self._allow("log_density", "guided field", "tempered field")
         point, wide, form = self._queries(x, t)
         out = self._oracle.evaluate(point, wide, "log_norm", "index")
         return form.each(self._oracle.log_density(point, wide, **out))
@@ -287,14 +265,15 @@ class Field:
         """
         p, wide, form = self._queries(x, t)
         p.forbid(p.s2 == 0, "divergence does not exist where sigma = 0")
-        return form.each(p.divergence(self.d, self._oracle.evaluate(p, wide, "variance")["variance"]))
+        variance = self._oracle.evaluate(p, wide, "variance")["variance"] / self._oracle.training_set.temperature
+        return form.each(p.divergence(self.d, variance))
 
     @in_kind
     def jvp(self, x: Any, t: Any, u: Any) -> Any:
         """The denoiser's Jacobian times ``u``: (alpha / sigma^2) C u, (M, d). Symmetric: also the vjp."""
         p, wide, form = self._queries(x, t)
         p.forbid(p.s2 == 0, "jvp does not exist where sigma = 0")
-        direction = _arrays.directions(u, self.event, form, len(wide))
+        direction = _shape.directions(u, self.event, form, len(wide))
         product = self._oracle.evaluate(p, wide, "jvp", u=direction)["jvp"]
         pull = p.alpha * self.bandwidth**2 / p.s2
         with np.errstate(over="ignore"):
@@ -314,12 +293,16 @@ class Field:
         >>> post.top_index, post.top_weight.round(4), post.ess.round(4)
         (array([[1, 0]]), array([[0.8808, 0.1192]]), array([1.2658]))
         """
+        self._allow("posterior", "guided field")
         top = _arrays.count(top, "top", 0, self.N)
         point, wide, form = self._queries(x, t)
         out = self._oracle.evaluate(point, wide, "mean", "index", *_STATISTICS, top=top)
-        mean = form.points(self._round(out.pop("mean"), "the posterior mean"))
+        data, mean = self._oracle.training_set, form.points(self._round(out.pop("mean"), "the posterior mean"))
         out["log_density"] = self._oracle.log_density(point, wide, out["log_norm"], out["index"])
-        out["certificate"] = self._oracle.training_set.certificate(out["dropped"])
+        if data.view == "tempered field":
+            out["log_density"][:] = math.nan
+        out["certificate"] = data.certificate(out["dropped"])
+        out |= {name: data.number(out[name]) for name in ("index", "top_index")}
         return Posterior(mean=mean, **{name: form.each(values) for name, values in out.items()})
 
     def draw(self, n: int, t: Any, rng: _random.RandomSource = None) -> tuple[Any, npt.NDArray[np.int64]]:
@@ -339,10 +322,11 @@ class Field:
         >>> bool(np.abs(x - 0.9 * X[index]).max() < 0.5)
         True
         """
+        self._plain("draw")
         n = _arrays.count(n, "n", 1)
         point = self._oracle.point(_arrays.times(t, n)[0], n)
         form, (x, index) = self._oracle.form, self._oracle.draw(point, n, _random.noise_key(rng))
-        return form.points(self._round(x, "x")), form.each(index)
+        return form.points(self._round(x, "x")), form.each(self._oracle.training_set.number(index))
 
     def at(self, alpha: Any, sigma: Any) -> Level:
         """The field at given levels, x = alpha x_I + sigma z, whatever the schedule: numbers or (M,), >= 0.
@@ -365,6 +349,7 @@ class Field:
     def _average(self, x: Float, alpha: Float, sigma: Float) -> Float:
         """The posterior mean of the rows, unrounded, at given levels (M,)."""
         _arrays.check_finite(x, "x")
+        self._oracle.training_set.check_queries(len(x), "x")
         point = self._oracle.still(alpha, sigma)
         self._oracle.warn_of_scale(point, x)
         mean: Float = self._oracle.evaluate(point, x, "mean")["mean"]
@@ -385,6 +370,7 @@ class Field:
         in_x = (p.alpha / p.s2)[:, None] * product
         if not levels:
             return in_x, None, None
+        self._plain("a gradient in the level of noise")
         mean, third = found["mean"], np.zeros(len(x))
         if (some := p.alpha > 0).any():
             s = np.sqrt(p.s2)
@@ -396,7 +382,8 @@ class Field:
         return in_x, in_alpha, 2 * p.sigma * in_s2
 
     def _queries(self, x: Any, t: Any) -> tuple[Point, Float, Form]:
-        wide, form = _arrays.queries(x, self.event)
+        wide, form = _shape.queries(x, self.event)
+        self._oracle.training_set.check_queries(len(wide), "x")
         if isinstance(t, Level):
             point = self._oracle.still(*t.of(len(wide)))
         else:
@@ -426,6 +413,13 @@ def check_field(field: Any) -> Field:
     return field
 
 
-def oracle_of(field: Any) -> Oracle:
-    """What the library computes with: the one door into a Field. TypeError unless it is one."""
-    return check_field(field)._oracle
+def oracle_of(field: Any, *, views: bool = False) -> Oracle:
+    """What the library computes with: the one door into a Field.
+
+    TypeError unless it is one, and ValueError unless its queries all see the same rows alike, or ``views`` will do.
+    """
+    oracle = check_field(field)._oracle
+    if oracle.training_set.view and not views:
+        msg = f"field must be a Field, or one of a class or a subset; got a {oracle.training_set.view}."
+        raise ValueError(msg)
+    return oracle

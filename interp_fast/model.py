@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _arrays
+from . import _arrays, _shape
 from ._networks import Network, is_network
 from ._results import as_html, called
 from ._schedule import Schedule, check_schedule
@@ -107,7 +107,7 @@ class Predictor:
 
     def predict(self, x: Float, t: Any, form: Form) -> Float:
         """What ``fn`` returns for (M, d) float64 queries shown to it in a form, checked, in float64."""
-        return _arrays.answers(self.fn(form.shown(x), t), form, len(x), "the model's output", "fn(x, t)")
+        return _shape.answers(self.fn(form.shown(x), t), form, len(x), "the model's output", "fn(x, t)")
 
     def to_denoiser(self, prediction: Float, x: Float, t: Any, c: Any) -> Float:
         """D from a prediction at (x, t), for schedule coefficients ``c`` that broadcast against x."""
@@ -291,7 +291,7 @@ class Model(Predictor):
         return self._answer(x, t, lambda x, d, c: (x - c.alpha * d) / c.sigma, "noise")
 
     def _answer(self, x: Any, t: Any, formula: Callable[[Float, Float, Any], Float], what: str = "denoiser") -> Any:
-        wide, form = _arrays.queries(x, self.event)
+        wide, form = _shape.queries(x, self.event)
         times, scalar = _arrays.times(t, len(wide))
         result = self.predict(wide, float(times) if scalar else form.kind(times), form)
         if self.predicts != what:

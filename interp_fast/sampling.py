@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from . import _arrays, _random
+from . import _arrays, _random, _shape
 from ._attribution import Attribution
 from ._oracle import Oracle
 from ._progress import reporter
@@ -215,9 +215,11 @@ def sample(
     truth = _check_oracle(field, oracle, terms=terms, attribution=attribution)
     source = _random.noise_key(rng)
     start, form = _start(truth, model, steps, n, x0, source)
+    if truth is not None:
+        _check_view(truth, len(start), terms=terms, attribution=attribution)
     if error is not None and not callable(error) and not isinstance(error, Perturbation):
         others = ", a callable or an itf.perturb kind"
-        given = _arrays.errors(error, len(steps), len(start), form.shape, "error", others)
+        given = _shape.errors(error, len(steps), len(start), form.shape, "error", others)
         error = np.require(given, np.float64, ["C", "A"])
     kept = _kept(steps, keep)
     x = _result(out, (len(start), *form.shape), form.dtype)
@@ -252,7 +254,7 @@ def sample(
         path=None if path is None else form.points(path),
         path_times=None if path is None else form.kind(steps.times[kept]),
         terms=seen.get("terms"),
-        attribution=None if shares is None else shares.omega,
+        attribution=None if shares is None else _renumbered(shares.omega, truth),
         attribution_dropped=None if shares is None else form.kind(shares.dropped),
         commit_time=seen.get("commit_time"),
         certificate=seen.get("certificate"),
@@ -260,16 +262,29 @@ def sample(
     )
 
 
+def _renumbered(omega: Any, oracle: Oracle | None) -> Any:
+    """Columns by the numbers that rows are handed out with."""
+    assert oracle is not None
+    numbers = oracle.training_set.numbers
+    if numbers is None:
+        return omega
+    from scipy import sparse
+
+    return sparse.csr_array(
+        (omega.data, numbers[omega.indices], omega.indptr), (omega.shape[0], oracle.training_set.called)
+    )
+
+
 def _seen(oracle: Oracle, state: State, steps: StepTable, form: Form) -> dict[str, Any]:
     """What the oracle of a run that has ended knows of its samples."""
     data, alpha = oracle.training_set, float(steps.alpha[-1])
-    index = data.nearest(state.base, alpha=alpha)[0][:, 0]
+    index: npt.NDArray[np.int64] = data.nearest(state.base, alpha=alpha)[0][:, 0]
     terms = None
     if state.terms is not None:  # kept with 0 in place of the row
         selection, estimation, noise = state.terms[0] - alpha * data.values(index), state.terms[1], state.terms[2]
         terms = Terms(*map(form.points, (selection, estimation, noise, selection + estimation + noise)))
     return {
-        "index": form.each(index),
+        "index": form.each(data.number(index)),
         "terms": terms,
         "commit_time": form.each(steps.times[state.since]),
         "certificate": form.each(data.certificate(state.dropped)),
@@ -298,7 +313,19 @@ def _check_oracle(field: Field | Predictor, oracle: Field | None, *, terms: bool
     if attribution and oracle is not None and oracle.bandwidth > 0:
         msg = f"attribution needs a field of bandwidth 0; got {oracle.bandwidth:g}. Smoothed rows have no weights."
         raise ValueError(msg)
-    return None if oracle is None else oracle_of(oracle)
+    return None if oracle is None else oracle_of(oracle, views=True)
+
+
+def _check_view(oracle: Oracle, n: int, *, terms: bool, attribution: bool) -> None:
+    """ValueError for what is not known of a field whose queries see different rows, or another number of them."""
+    data = oracle.training_set
+    data.check_queries(n, "the samples")
+    if attribution and data.view:
+        msg = f"attribution=True needs a Field, or one of a class or a subset; got a {data.view}."
+        raise ValueError(msg)
+    if terms and data.view == "guided field":
+        msg = "terms=True needs a field whose D is a mean of rows; got a guided field."
+        raise ValueError(msg)
 
 
 def _start(
@@ -310,6 +337,8 @@ def _start(
         if event is None:
             msg = "x0 must be given for a Model, which has no dimension of its own: pass (n, d) points, or oracle=."
             raise ValueError(msg)
+        if n is None and oracle is not None:
+            n = oracle.training_set.length
         if n is None:
             msg = "n must be given when x0 is not: how many samples?"
             raise ValueError(msg)
@@ -319,7 +348,7 @@ def _start(
         key = _random.subkey(source.key, "start")
         z = _random.normals(key, source.first_sample, 0, n=n, d=math.prod(event))
         return steps.sigma[0] * z, Form(np.dtype(np.float64), lambda a: a, event)
-    start, form = _arrays.queries(x0, event, "x0", several=True)
+    start, form = _shape.queries(x0, event, "x0", several=True)
     if n is not None and _arrays.count(n, "n", 1) != len(start):
         msg = f"n must be len(x0) = {len(start)} or left out; got {n}."
         raise ValueError(msg)

@@ -114,3 +114,29 @@ def test_everything_else_too():
     for thing in things:
         for other in copies(thing):
             assert repr(other) == repr(thing)
+
+
+@pytest.mark.parametrize("view", ["given", "guided", "without", "tempered", "orbit", "partial"])
+def test_views_and_parts_go_to_other_processes(view):
+    field = itf.Field(X, labels=np.arange(40) % 4, orbit=[[2, 1, 0]])
+    made = {
+        "given": lambda: field.given([0, 1, 2, 3]),
+        "guided": lambda: field.guided([0, 1, 2, 3], 2.0),
+        "without": lambda: field.without([0, 1, 2, 3]),
+        "tempered": lambda: field.tempered(2.0),
+        "orbit": lambda: field,
+        "partial": lambda: field.partial(QUERIES, 0.6),
+    }[view]()
+    arguments = () if view == "partial" else (QUERIES, 0.6)
+    want = made.denoiser(*arguments)
+    for other in copies(made):
+        np.testing.assert_array_equal(other.denoiser(*arguments), want)
+
+
+def test_joblib_and_spawn_take_methods_of_views():
+    joblib = pytest.importorskip("joblib")
+    view = itf.Field(X, labels=np.arange(40) % 4).guided([0, 1, 2, 3], 2.0)
+    want = view.denoiser(QUERIES, 0.6)
+    found = joblib.Parallel(n_jobs=2)(joblib.delayed(view.denoiser)(QUERIES, 0.6) for _ in range(3))
+    for other in found:
+        np.testing.assert_array_equal(other, want)

@@ -1,4 +1,4 @@
-"""The kernel contract: five functions, the same in every backend.
+"""The kernel contract: six functions, the same in every backend.
 
 Every backend is a module with these functions. ``reference`` (NumPy, float64, direct differences) is the definition;
 a fast backend is a private way to the same answer within the accuracy table of the README.
@@ -55,6 +55,9 @@ a fast backend is a private way to the same answer within the accuracy table of 
 
 ``normals(key, first_sample, row, out, *, threads) -> None``
     out[i, j] = the standard normal of (key, first_sample + i, row, j), the bits of :func:`interp_fast._random.normals`.
+
+``roundoff(stored) -> float``
+    Unit roundoff of the arithmetic that logits of rows of this dtype may be left in, 2^-24 or 2^-53.
 
 Results are the same bits for any ``threads``. Nothing of size M x N is allocated. ``threads`` is a positive int.
 """

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from .. import _core
 from . import Float, Moments, State
 
-__all__ = ["isa", "nearest", "normals", "posterior", "prepare", "run_steps"]
+__all__ = ["isa", "nearest", "normals", "posterior", "prepare", "roundoff", "run_steps"]
 
 isa = _core.isa
 
@@ -55,6 +56,10 @@ def run_steps(
     threads: int,
 ) -> None:
     _core.run_steps(state, data, table, (first, last), (key or 0, first_sample), error, cut, threads)
+
+
+def roundoff(stored: np.dtype[Any]) -> float:
+    return 2.0**-53 if stored == np.float64 else 2.0**-24
 
 
 def nearest(x: Float, data: _core.Data, *, alpha: float, out: dict[str, Any], threads: int) -> None:

@@ -20,7 +20,7 @@ from . import numba_sweep as sweep
 from . import numba_ties as ties
 from .numba_noise import fill_normals, jit
 
-__all__ = ["nearest", "normals", "posterior", "prepare", "run_steps"]
+__all__ = ["nearest", "normals", "posterior", "prepare", "roundoff", "run_steps"]
 
 _TILE = 64  # queries that share a widened block
 _SLAB = 512  # rows of a slab, at least
@@ -307,6 +307,10 @@ def _advance(
             previous[i, k] = denoiser + now
             if commit:
                 base[i, k] = cur[i, k]
+
+
+def roundoff(stored: np.dtype[Any]) -> float:
+    return 2.0**-53
 
 
 def nearest(x: Float, data: Data, *, alpha: float, out: dict[str, Any], threads: int) -> None:

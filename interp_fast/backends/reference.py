@@ -3,7 +3,8 @@
 Written to be read. With c_i = |x - alpha x_i|^2 and S = sigma^2 + alpha^2 delta^2 the logits
 l_i = log_w_i - c_i / (2 S) are taken relative to the top row, and every output made of the off-weights leaves the top
 row out of its sum: nothing is ever formed as 1 - w_max or as a difference of second moments. Where rounding c_i in
-float64 would decide the answer (a tie between far points at small S), differences of c_i are recomputed exactly.
+float64 would decide the answer (a tie between far points at small S), differences of c_i are recomputed exactly, and so
+is the c_i of the top row, which log_norm has to itself.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from .. import _random
 from .._arrays import blocks, widen
 from . import Float, Int, Moments, State
 
-__all__ = ["nearest", "normals", "posterior", "prepare", "run_steps"]
+__all__ = ["nearest", "normals", "posterior", "prepare", "roundoff", "run_steps"]
 
 # Largest exponent that still gives a float64 above 0; rows further down carry no weight.
 UNDERFLOW = 745.0
@@ -66,18 +67,23 @@ def posterior(
     out: dict[str, Any],
     threads: int,
 ) -> None:
+    active = np.flatnonzero(data.log_w > -np.inf)
     for m in range(len(x)):
-        answer = _query(x[m], data, float(alpha[m]), float(sigma[m]), None if u is None else u[m], out)
+        answer = query(x[m], data, float(alpha[m]), float(sigma[m]), None if u is None else u[m], out, active)
         for name, array in out.items():
             array[m] = answer[name]
 
 
-def _query(x: Float, data: Data, alpha: float, sigma: float, u: Float | None, out: dict[str, Any]) -> dict[str, Any]:
+def query(
+    x: Float, data: Data, alpha: float, sigma: float, u: Float | None, out: dict[str, Any], active: Int,
+    *, alone: bool = True,
+) -> dict[str, Any]:  # fmt: skip
+    """The answer to one query over the ``active`` rows, of weight > 0; not ``alone``: they are a part of a whole."""
     s2 = sigma**2 + (alpha * data.bandwidth) ** 2
-    c = _squared_distances(x, data, alpha)
-    active = np.flatnonzero(data.log_w > -np.inf)
-    logits, lowest = _relative_logits(x, data, alpha, s2, c, active)
-    top = int(active[np.argmax(logits)])
+    c = _squared_distances(x, data, alpha, active)
+    logits, lowest = _relative_logits(x, data, alpha, s2, c, active, alone)
+    at = int(np.argmax(logits))
+    top = int(active[at])
     off = active != top
     others, logits = active[off], logits[off] - logits[active == top]
     answer: dict[str, Any] = {"index": top, "dropped": 0.0, "work": 1.0, "top_index": (), "top_weight": ()}
@@ -88,15 +94,15 @@ def _query(x: Float, data: Data, alpha: float, sigma: float, u: Float | None, ou
     runner_up = logits.max(initial=-np.inf)
     answer["gap"] = 0.0 if s2 == 0 and runner_up > -np.inf else 0.0 - runner_up
     answer["log_rest"] = log_others - log_total
-    answer["log_norm"] = -np.inf if s2 == 0 else float(data.log_w[top]) - lowest(top) + log_total
+    answer["log_norm"] = -np.inf if s2 == 0 else float(data.log_w[top]) - lowest(at) + log_total
     answer["ess"] = 1.0 / (p_top**2 + np.sum(p * p))
     finite = logits > -np.inf
     answer["entropy"] = log_total - float(p[finite] @ logits[finite])
     if k := out["top_index"].shape[1] if "top_index" in out else 0:
-        weight = np.zeros(len(data.rows))
+        weight = np.zeros(len(data.log_w))
         weight[others], weight[top] = p, p_top
         # By logit: rows whose weight underflows still have an order.
-        full = np.full(len(data.rows), -np.inf)
+        full = np.full(len(data.log_w), -np.inf)
         full[others], full[top] = logits, 0.0
         order = np.argsort(-full, kind="stable")[:k]
         answer["top_index"], answer["top_weight"] = order, weight[order]
@@ -131,41 +137,44 @@ def _logsumexp(logits: Float) -> float:
     return float(highest) + math.log(float(np.sum(np.exp(logits - highest))))
 
 
-def _squared_distances(x: Float, data: Data, alpha: float) -> Float:
-    c = np.empty(len(data.rows))
-    for block in blocks(data.rows):
-        difference = x - alpha * data.values(block)
+def _squared_distances(x: Float, data: Data, alpha: float, rows: Int) -> Float:
+    c = np.empty(len(rows))
+    for block in blocks(np.broadcast_to(x, (len(rows), len(x)))):
+        difference = x - alpha * data.values(block if len(rows) == len(data.log_w) else rows[block])
         c[block] = np.einsum("ij,ij->i", difference, difference)
     return c
 
 
-def _relative_logits(x: Float, data: Data, alpha: float, s2: float, c: Float, active: Int) -> tuple[Float, Any]:
-    """Logits of the ``active`` rows up to one constant, and row -> its c / (2 S)."""
+def _relative_logits(
+    x: Float, data: Data, alpha: float, s2: float, c: Float, active: Int, alone: bool
+) -> tuple[Float, Any]:
+    """Logits of the ``active`` rows, whose c these are, up to one constant; and which of them -> its c / (2 S)."""
     log_w = data.log_w[active]
     if alpha == 0:
         constant = float(x @ x) / (2 * s2) if s2 > 0 else 0.0
-        return log_w, lambda row: constant
-    first = int(active[np.argmin(c[active])])
-    difference = c[active] - c[first]
+        return log_w, lambda at: constant
+    nearest = int(np.argmin(c))
+    first, difference = int(active[nearest]), c - c[nearest]
     exact = functools.partial(exact_differences, x, alpha, first=data.values([first])[0])
     if s2 == 0:
-        near = np.flatnonzero(difference <= CLOSE * c[first])
+        near = np.flatnonzero(difference <= CLOSE * c[nearest])
         difference[near] = exact(data.values([i])[0] for i in active[near])
         tied = difference == difference[near].min()
-        return np.where(tied, log_w, -np.inf), lambda row: math.inf
+        return np.where(tied, log_w, -np.inf), lambda at: math.inf
     logits = log_w - difference / (2 * s2)
     if len(active) > 1:
         runner_up, top = np.argpartition(logits, -2)[-2:]
         lead = logits[top] - logits[runner_up]
-        error, of_lead = logit_rounding(x, c[active[[top, runner_up]]], s2)
-        most = math.sqrt(max(c[active[[top, runner_up]]]) / s2)  # about as far as rows that count can be
+        error, of_lead = logit_rounding(x, c[[top, runner_up]], s2)
+        most = math.sqrt(max(c[[top, runner_up]]) / s2)  # about as far as rows that count can be
         harmful = error * most > TOLERATED and lead <= UNDERFLOW + 2**7 * error
-        harmful = harmful and error * deviation(data, active, logits, error, alpha, s2) > TOLERATED
+        if alone:  # rows of another part can be as far as that
+            harmful = harmful and error * deviation(data, active, logits, error, alpha, s2) > TOLERATED
         if harmful or of_lead > TOLERATED * max(1.0, 1e-3 * lead):
             near = np.flatnonzero(logits >= logits[runner_up] - UNDERFLOW - 2**7 * of_lead)
             difference[near] = exact(data.values([i])[0] for i in active[near])
             logits = log_w - difference / (2 * s2)
-    return logits, lambda row: float(c[row]) / (2 * s2)
+    return logits, lambda at: math.fsum(_square_terms(x, alpha, data.values([active[at]])[0])) / (2 * s2)
 
 
 def deviation(data: Data, rows: Int, logits: Float, error: float, alpha: float, s2: float) -> float:
@@ -276,10 +285,14 @@ def advance(state: State, table: Any, r: int, used: Float, error: Float | None, 
         state.base[:] = out
 
 
+def roundoff(stored: np.dtype[Any]) -> float:
+    return 2.0**-53
+
+
 def nearest(x: Float, data: Data, *, alpha: float, out: dict[str, Any], threads: int) -> None:
     k = out["index"].shape[1]
     for m in range(len(x)):
-        c = _squared_distances(x[m], data, alpha)
+        c = _squared_distances(x[m], data, alpha, np.arange(len(data.log_w)))
         order = np.argsort(c, kind="stable")[:k]
         out["index"][m], out["squared_distance"][m] = order, c[order]
 

@@ -378,8 +378,6 @@ _known: weakref.WeakKeyDictionary[TrainingSet, Pairs | None] = weakref.WeakKeyDi
 def pairs_of(data: TrainingSet, report: Callable[[int, int], None] | None = None) -> Pairs | None:
     """The pairs of a training set, made once; None where all N^2 distances are too many, or rows stay in files."""
     if data not in _known:
-        from .._arrays import is_source
-
         few = data.n <= _MOST or data.d <= _TREE_DIMENSIONS
-        _known[data] = Pairs(data, report) if few and not is_source(data.rows) else None
+        _known[data] = Pairs(data, report) if few and data.in_memory else None
     return _known[data]

@@ -312,7 +312,7 @@ def memorization(
     return Memorization(
         d1=d1,
         d2=d2,
-        index=index,
+        index=rows.number(index),
         ratio=quotient,
         **_share("copied", quotient < ratio, confidence),
         threshold=ratio,

@@ -88,4 +88,4 @@ def nearest(samples: Any, data: Any, k: int = 5, *, metric: Metric = "euclidean"
     index, distance = np.empty((x.n, k), np.int64), np.empty((x.n, k))
     for block, found, squared in x.search(among, k, lambda rows: None):
         index[block], distance[block] = found, among.distance(squared)
-    return Neighbours(kind(index), kind(distance))
+    return Neighbours(kind(rows.number(index)), kind(distance))

@@ -1,0 +1,316 @@
+"""Views of a training set: queries that do not see all of its rows, or not alike.
+
+A view stands where a :class:`TrainingSet` does, behind a field; its rows have the numbers of the whole.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _arrays
+from ._training_set import TrainingSet
+from .backends import State, dense, reference
+from .backends.reference import run_rows
+
+__all__ = ["ByClass", "Guided", "Tempered", "View", "Without"]
+
+Float = npt.NDArray[np.float64]
+Int = npt.NDArray[np.int64]
+
+
+class View:
+    """What does not differ from the whole. ``length``: how many queries it is made for, None: any number."""
+
+    view = "view"
+    temperature = 1.0
+    length: int | None = None
+    length_of = "labels"
+    numbers = None
+
+    def __init__(self, whole: TrainingSet) -> None:
+        self.whole = whole
+        self.rows, self.given, self.log_w, self.scale, self.kind = (
+            whole.rows, whole.given, whole.log_w, whole.scale, whole.kind
+        )  # fmt: skip
+        self.bandwidth, self.threads, self.low_memory = whole.bandwidth, whole.threads, whole.low_memory
+        self.moments, self.type, self.labels, self.name = whole.moments, whole.type, whole.labels, whole.name
+        self.d, self.n, self.event, self.log_mass = whole.d, whole.n, whole.event, whole.log_mass
+
+    @property
+    def isa(self) -> str | None:
+        return self.whole.isa
+
+    def check_queries(self, m: int, name: str) -> None:
+        """ValueError unless the view is made for ``m`` queries."""
+        if self.length is not None and m != self.length:
+            msg = f"{name} must have {self.length} rows, one for each of the {self.length_of}; got {m}."
+            raise ValueError(msg)
+
+    def number(self, index: Int) -> Int:
+        return self.whole.number(index)
+
+    def values(self, index: Int) -> Float:
+        return self.whole.values(index)
+
+    def normals(self, key: int, first_sample: int, row: int, *, n: int) -> Float:
+        return self.whole.normals(key, first_sample, row, n=n)
+
+    def log_density(self, log_norm: Float, s2: Any) -> Float:
+        return self.whole.log_density(log_norm, s2)
+
+    def nearest(self, x: Float, k: int = 1, alpha: float = 1.0) -> tuple[Int, Float]:
+        return self.whole.nearest(x, k, alpha)
+
+    def certificate(self, dropped: Any) -> Any:
+        return self.whole.certificate(dropped)
+
+    def cut(self, tol: float | None, ratio: Float | None = None) -> Any:
+        return self.whole.cut(tol, ratio)
+
+    def posterior(self, x: Float, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any], u: Any = None) -> None:
+        raise NotImplementedError
+
+    def run_steps(self, state: State, table: Any, first: int, last: int, **options: Any) -> None:
+        """Rows of a step table, by one call of :meth:`posterior` each."""
+
+        def posterior(
+            x: Float, data: Any, alpha: Float, sigma: Float, *, cut: Any, out: dict[str, Any], threads: int
+        ) -> None:
+            self.posterior(x, alpha, sigma, cut, out)
+
+        def normals(key: int, first_sample: int, row: int, out: Float, *, threads: int) -> None:
+            out[:] = self.normals(key, first_sample, row, n=len(out))
+
+        run_rows(posterior, normals, state, self, table, first, last, threads=self.threads, **options)
+
+
+class ByClass(View):
+    """Query m sees the rows of class ``codes[m]``."""
+
+    view = "field given labels"
+
+    def __init__(self, whole: TrainingSet, codes: Int) -> None:
+        super().__init__(whole)
+        self.codes, self.length = codes, len(codes)
+
+    def _classes(self) -> list[tuple[Int, TrainingSet]]:
+        """The queries of each class that there are, and its rows."""
+        return [(np.flatnonzero(self.codes == c), self.whole.of_class(int(c))) for c in np.unique(self.codes)]
+
+    def cut(self, tol: float | None, ratio: Float | None = None) -> Any:
+        if ratio is None:
+            return max(data.cut(tol) for _, data in self._classes())
+        cut = np.empty(len(ratio))
+        for some, data in self._classes():
+            cut[some] = data.cut(tol, ratio[some])
+        return cut
+
+    def certificate(self, dropped: Any) -> Any:
+        bound = np.empty(len(self.codes))
+        for some, data in self._classes():
+            bound[some] = data.certificate(dropped[some])
+        return bound
+
+    def posterior(self, x: Float, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any], u: Any = None) -> None:
+        cut = np.broadcast_to(cut, len(x))
+        for some, data in self._classes():
+            here = {name: array[some] for name, array in out.items()}
+            k = min(data.n, here["top_index"].shape[1]) if "top_index" in here else 0
+            if "top_index" in here:
+                here |= {name: np.ascontiguousarray(here[name][:, :k]) for name in ("top_index", "top_weight")}
+            data.posterior(x[some], alpha[some], sigma[some], cut[some], here, None if u is None else u[some])
+            for name in here.keys() & {"index", "top_index"}:
+                here[name] = self._whole_number(data, here[name])
+            for name, array in out.items():
+                if name.startswith("top_"):
+                    array[some, :k] = here[name]
+                else:
+                    array[some] = here[name]
+            if "top_index" in out and k < out["top_index"].shape[1]:  # rows of other classes follow, of weight 0
+                others = np.setdiff1d(np.arange(self.n), self._whole_number(data, np.arange(data.n)))
+                out["top_index"][some, k:] = others[: out["top_index"].shape[1] - k]
+                out["top_weight"][some, k:] = 0.0
+
+    def _whole_number(self, data: TrainingSet, index: Int) -> Int:
+        """Rows of a class by their place in the whole."""
+        assert data.numbers is not None
+        numbers = data.numbers[index]
+        return numbers if self.whole.numbers is None else np.searchsorted(self.whole.numbers, numbers)
+
+    def nearest(self, x: Float, k: int = 1, alpha: float = 1.0) -> tuple[Int, Float]:
+        index, squared = np.empty((len(x), k), np.int64), np.empty((len(x), k))
+        for some, data in self._classes():
+            found, squared[some] = data.nearest(x[some], k, alpha)
+            index[some] = self._whole_number(data, found)
+        return index, squared
+
+    def run_steps(self, state: State, table: Any, first: int, last: int, **options: Any) -> None:
+        """Each class walks with its own queries, fused; with noise, which neighbours have, in stretches of them."""
+        ends = np.flatnonzero(np.diff(self.codes)) + 1
+        noisy = bool(np.any(table.S > 0))
+        stretches = np.split(np.arange(len(self.codes)), ends)
+        if noisy and len(stretches) > 2 * len(np.unique(self.codes)):
+            super().run_steps(state, table, first, last, **options)
+            return
+        for some in stretches if noisy else [some for some, _ in self._classes()]:
+            data = self.whole.of_class(int(self.codes[some[0]]))
+            error = options["error"]
+            own = options | {
+                "first_sample": options["first_sample"] + int(some[0]),
+                "error": None if error is None else np.ascontiguousarray(error[:, some]),
+            }
+            own["cut"] = float(np.max(own["cut"]))
+            part = _taken(state, some)
+            data.run_steps(part, table, first, last, **own)
+            _put(state, some, part)
+
+
+def _taken(state: State, some: Int) -> State:
+    arrays: dict[str, Any] = {name: a for name, a in vars(state).items() if a is not None}
+    return State(**{n: np.ascontiguousarray(a[..., some, :] if a.ndim > 1 else a[some]) for n, a in arrays.items()})
+
+
+def _put(state: State, some: Int, part: State) -> None:
+    for name, array in vars(state).items():
+        if array is not None and array.ndim > 1:
+            array[..., some, :] = getattr(part, name)
+        elif array is not None:
+            array[some] = getattr(part, name)
+
+
+class Guided(View):
+    """D + scale (D_class - D), and what is linear in D with it; the rest is that of the whole."""
+
+    view = "guided field"
+
+    def __init__(self, whole: TrainingSet, codes: Int, scale: float) -> None:
+        super().__init__(whole)
+        self.of_class, self.strength, self.length = ByClass(whole, codes), scale, len(codes)
+
+    def cut(self, tol: float | None, ratio: Float | None = None) -> Any:
+        return np.maximum(self.whole.cut(tol, ratio), self.of_class.cut(tol, ratio))
+
+    def posterior(self, x: Float, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any], u: Any = None) -> None:
+        self.whole.posterior(x, alpha, sigma, cut, out, u)
+        names = out.keys() & {"mean", "jvp", "variance"}
+        if self.strength == 0 or not names:
+            return
+        guide = {name: np.empty_like(out[name]) for name in names}
+        shared = [name for name in ("dropped", "work") if name in out]
+        guide |= {name: np.empty_like(out[name]) for name in shared}
+        self.of_class.posterior(x, alpha, sigma, cut, guide, u)
+        s = self.strength
+        for name in names:
+            out[name] *= 1 - s
+            out[name] += s * guide[name]
+        if "dropped" in out:
+            out["dropped"] = np.add(abs(1 - s) * out["dropped"], abs(s) * guide["dropped"], out=out["dropped"])
+        if "work" in out:
+            share = np.array([self.whole.of_class(int(c)).n for c in self.of_class.codes]) / self.n
+            out["work"] += share * guide["work"]
+
+
+class Tempered(View):
+    """Weights softmax(l / T): those of the weights w^(1/T) at the variance T S."""
+
+    view = "tempered field"
+
+    def __init__(self, whole: TrainingSet, temperature: float) -> None:
+        super().__init__(whole)
+        self.temperature = temperature
+        alike = whole.bandwidth == 0 and np.ptp(whole.log_w[whole.log_w > -np.inf]) == 0
+        if alike:  # then all that changes is the variance
+            self.cool = whole
+            return
+        self.cool = TrainingSet(
+            whole.rows,
+            whole.log_w / temperature,
+            scale=whole.scale,
+            kind=whole.kind,
+            bandwidth=whole.bandwidth * math.sqrt(temperature),
+            backend=whole.name,
+            threads=whole.threads,
+            low_memory=whole.low_memory,
+            event=whole.event,
+        )
+
+    def cut(self, tol: float | None, ratio: Float | None = None) -> Any:
+        return self.cool.cut(tol, ratio)
+
+    def certificate(self, dropped: Any) -> Any:
+        return self.cool.certificate(dropped)
+
+    def posterior(self, x: Float, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any], u: Any = None) -> None:
+        self.cool.posterior(x, alpha, math.sqrt(self.temperature) * sigma, cut, out, u)
+        if "log_norm" in out:  # the logarithm of the sum of exp(l / T), l with weights of sum 1
+            out["log_norm"] += _arrays.normalized(self.whole.log_w / self.temperature)[1]
+        if "jvp" in out:  # the Jacobian is alpha / (T S) times C
+            out["jvp"] /= self.temperature
+
+    def run_steps(self, state: State, table: Any, first: int, last: int, **options: Any) -> None:
+        hot = copy.copy(table)
+        object.__setattr__(hot, "sigma", math.sqrt(self.temperature) * table.sigma)
+        self.cool.run_steps(state, hot, first, last, **options)
+
+
+class Without(View):
+    """Query m does not see the rows of the group of ``rows[m]``."""
+
+    view = "leave-one-out field"
+    length_of = "rows"
+
+    def __init__(self, whole: TrainingSet, rows: Int, groups: Int | None) -> None:
+        super().__init__(whole)
+        self.left_out, self.groups, self.length = rows, groups, len(rows)
+        self._members: dict[int, Int] = {}
+
+    def hidden(self, m: int) -> Int:
+        row = int(self.left_out[m])
+        if self.groups is None:
+            return np.array([row])
+        group = int(self.groups[row])
+        if group not in self._members:
+            self._members[group] = np.flatnonzero(self.groups == group)
+        return self._members[group]
+
+    def check_left(self, name: str) -> None:
+        """ValueError unless every query sees a row of weight > 0."""
+        used = self.whole.log_w > -np.inf
+        count = np.count_nonzero(used)
+        for m, row in enumerate(self.left_out.tolist()):
+            if np.count_nonzero(used[self.hidden(m)]) == count:
+                msg = f"{name} must leave rows of weight > 0; nothing is left for query {m}, without row {row}."
+                raise ValueError(msg)
+
+    def posterior(self, x: Float, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any], u: Any = None) -> None:
+        whole = self.whole
+        whole.check_size(alpha, sigma)
+        data = reference.Data(whole.rows, whole.log_w, whole.moments, whole.scale, whole.bandwidth)
+        dense.posterior(x, data, alpha, sigma, u=u, out=out, hidden=self.hidden)
+        if "log_norm" in out:  # of weights of sum 1 again
+            for m in range(len(x)):
+                left = np.exp(whole.log_w[self.hidden(m)]).sum()
+                seen = np.delete(whole.log_w, self.hidden(m)) if left > 0.5 else None
+                out["log_norm"][m] -= math.log1p(-left) if seen is None else np.logaddexp.reduce(seen)
+
+    def nearest(self, x: Float, k: int = 1, alpha: float = 1.0) -> tuple[Int, Float]:
+        index, squared = self.whole.nearest(x, min(2, self.n), alpha)
+        for m in range(len(x)):
+            seen = np.flatnonzero(~np.isin(index[m], self.hidden(m)))
+            if len(seen):
+                index[m, 0], squared[m, 0] = index[m, seen[0]], squared[m, seen[0]]
+                continue
+            best = (math.inf, -1)
+            for block in _arrays.blocks(self.rows):
+                away = x[m] - alpha * self.whole.read(block)
+                c = np.einsum("ij,ij->i", away, away)
+                hidden = self.hidden(m) - block.start
+                c[hidden[(hidden >= 0) & (hidden < len(c))]] = math.inf
+                best = min(best, (float(c.min()), block.start + int(np.argmin(c))))
+            squared[m, 0], index[m, 0] = best
+        return index[:, :1], squared[:, :1]

@@ -1,0 +1,131 @@
+"""A training set with its images under permutations: the answers of the set in which they are all stored."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import oracle
+import problems
+import pytest
+from support.measure import Errors, measure
+from support.sources import Source
+
+import interp_fast as itf
+
+LINEAR = itf.Linear()
+
+
+def _pictures(dtype):
+    """Digits (N, 8, 8); one that is its own mirror image, one that is another's, one that is there twice."""
+    from sklearn.datasets import load_digits
+
+    images = load_digits().images[:130] / 8.0 - 1.0
+    images[4] = images[4] + images[4][:, ::-1]
+    images[9] = images[6][:, ::-1]
+    images[11] = images[6]
+    return (images * 100).astype(np.uint8) if dtype == "uint8" else images.astype(dtype)
+
+
+def _stored(images):
+    return np.concatenate([images, images[..., ::-1]]).reshape(2 * len(images), -1)
+
+
+@pytest.mark.parametrize("ratio", [20.0, 2.0, 0.3, 1e-2, 1e-4])
+def test_mirror_images(engine, dtype, ratio):
+    images, t = _pictures(dtype), 1 / (1 + ratio)
+    weights = np.random.default_rng(4).uniform(0.5, 2.0, len(images))
+    rows, both = _stored(images), np.tile(weights, 2)
+    c = LINEAR(t)
+    x = problems.forward(rows, float(c.alpha), float(c.sigma), 12, 3)
+    x[:3] = c.alpha * rows[[6, 4, 134]].astype(float)
+    x[3] = c.alpha * (rows[20].astype(float) + rows[150]) / 2
+    flow = itf.Field(images, LINEAR, weights=weights, orbit="hflip", backend=engine.backend)
+    assert (flow.N, flow.d) == (260, 64)
+    assert pytest.approx(oracle.radius(rows, both)[1], rel=1e-12) == flow.R
+    errors = Errors(f"mirror images, {ratio}, {dtype}, {engine}")
+    measure(errors, rows, both, flow, x, t, result=dtype)
+    errors.close()
+
+
+def test_images_that_are_equal_tie(backend, dtype):
+    """Row 4 and its own mirror image, 6 and the rows that equal it: to the lowest row, gap 0, at every noise."""
+    images = _pictures(dtype)
+    flow, rows = itf.Field(images, orbit="hflip", backend=backend), _stored(images).astype(float)
+    for t in (0.9, 0.999, 1 - 1e-6, 1.0):
+        post = flow.posterior(t * rows[[4, 134, 6, 136]], t, top=3)
+        np.testing.assert_array_equal(post.index, [4, 4, 6, 9])
+        np.testing.assert_array_equal(post.gap, 0)
+        np.testing.assert_array_equal(post.top_index[:, :2], [[4, 134], [4, 134], [6, 11], [9, 136]])
+        np.testing.assert_array_equal(post.top_index[2:, 2], [139, 141])
+        np.testing.assert_allclose(post.top_weight[:2, :2], 0.5, atol=1e-12)
+
+
+def test_channels_bytes_and_bandwidth(backend):
+    """(N, C, H, W) of bytes, with a bandwidth, labels and weights: one for each image, repeated for its mirror."""
+    images = np.random.default_rng(0).integers(0, 256, (40, 3, 4, 5), np.uint8)
+    rows, labels = _stored(images), np.random.default_rng(1).integers(0, 3, 40)
+    weights = np.random.default_rng(2).uniform(0.5, 2, 40)
+    flow = itf.Field(images, weights=weights, labels=labels, orbit="hflip", bandwidth=0.1, backend=backend)
+    want = itf.Field(rows, weights=np.tile(weights, 2), labels=np.tile(labels, 2), bandwidth=0.1, backend=backend)
+    x = np.random.default_rng(3).standard_normal((7, 60))
+    for name in ("denoiser", "velocity", "score", "log_density", "divergence", "class_posterior"):
+        a, b = getattr(flow, name)(x, 0.6), getattr(want, name)(x, 0.6)
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5, err_msg=name)
+    of, out = np.array([0, 1, 2, 0, 1, 2, 0]), np.array([0, 41, 5, 79, 8, 1, 2])
+    for a, b in ((flow.given(of), want.given(of)), (flow.guided(of, 2.0), want.guided(of, 2.0)),
+                 (flow.without(out), want.without(out)), (flow.tempered(2.0), want.tempered(2.0)),
+                 (flow.subset(out), want.subset(out)), (flow.given(1), want.given(1))):  # fmt: skip
+        np.testing.assert_allclose(a.denoiser(x, 0.6), b.denoiser(x, 0.6), rtol=2e-4, atol=2e-5)
+    np.testing.assert_array_equal(flow.draw(9, 0.5, rng=0)[1], want.draw(9, 0.5, rng=0)[1])
+    np.testing.assert_allclose(flow.draw(9, 0.5, rng=0)[0], want.draw(9, 0.5, rng=0)[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
+def test_permutations_and_what_else_reads_rows(backend, dtype):
+    """Three elements; samples, nearest rows, losses, trapping, copies; rows in memory and read in slices."""
+    images = _pictures(dtype)
+    flat = images.reshape(len(images), -1)
+    turn = np.arange(64).reshape(8, 8).T.reshape(-1)
+    mirror = np.arange(64).reshape(8, 8)[:, ::-1].reshape(-1)
+    rows = np.concatenate([flat, flat[:, turn], flat[:, mirror]])
+    want = itf.Field(rows, backend=backend)
+    steps = itf.ddpm(want.schedule, 10)
+    for data in (flat, Source(flat)):
+        flow = itf.Field(data, orbit=[turn, mirror], backend=backend)
+        a, b = (itf.sample(f, steps, 5, rng=4) for f in (flow, want))
+        np.testing.assert_allclose(a.x, b.x, atol=1e-3 if dtype != "float64" else 1e-7)
+        np.testing.assert_array_equal(a.index, b.index)
+    flow = pickle.loads(pickle.dumps(itf.Field(flat, orbit=[turn, mirror], backend=backend)))
+    loss, other = (itf.optimal_loss(f, [0.5, 0.9], 16, rng=0) for f in (flow, want))
+    np.testing.assert_allclose(loss.loss, other.loss, rtol=1e-3)
+    x = rows[::37].astype(float)
+    near, far = (itf.nearest(rows[::37], f, 3) for f in (flow, want))
+    np.testing.assert_allclose(near.distance, far.distance, atol=1e-6)
+    np.testing.assert_array_equal(itf.theory.trapping(flow, x, 0.97).index, itf.theory.trapping(want, x, 0.97).index)
+    assert itf.memorization(rows[::37], flow, rng=0).copied == itf.memorization(rows[::37], want, rng=0).copied
+
+
+@pytest.mark.parametrize(
+    ("data", "orbit", "kind", "words"),
+    [
+        (
+            np.ones((4, 6)),
+            "hflip",
+            ValueError,
+            r"orbit='hflip' needs images \(N, H, W\) or \(N, C, H, W\); .* \(4, 6\)",
+        ),
+        (np.ones((4, 6)), "vflip", ValueError, "orbit must be 'hflip' or a list of permutations"),
+        (
+            np.ones((4, 3)),
+            [[0, 1]],
+            ValueError,
+            r"orbit\[0\] must be a permutation of 0 \.\.\. 2",
+        ),
+        (np.ones((4, 3)), [[0, 1, 2], [0, 0, 1]], ValueError, r"orbit\[1\] must be a permutation"),
+        (np.ones((4, 3)), [[0.0, 1.0, 2.0]], TypeError, r"orbit\[0\] must be a vector of ints"),
+    ],
+)
+def test_no_orbit(data, orbit, kind, words):
+    with pytest.raises(kind, match=words):
+        itf.Field(data, orbit=orbit)
