@@ -108,6 +108,7 @@ double ErrorModel<T>::tolerated_weight(const Query& query) const {
   if (out_.scatter) most = std::min(most, allowed_in_scatter() - rounding);
   const double deviations = std::max(0.0, most) / (error * data_.max_norm);
   if (deviations < 4) weight = std::min({weight, kAveraging, deviations * deviations});
+  if (out_.log_norm) weight = std::min(weight, accuracy_.log_norm / error);
   const double top = accuracy_.top_weight / (2 * error);
   return out_.top > 0 ? std::min(weight, top * top) : weight;
 }

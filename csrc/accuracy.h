@@ -10,7 +10,8 @@ namespace interp_fast {
 
 // What sums have to reach for a result of the promised accuracy.
 struct Accuracy {
-  double logit;          // rms error of a logit: of log_norm, and small enough that first order is all that matters
+  double logit;          // rms error of a logit: small enough that first order is all that matters
+  double log_norm;       // what that of the heaviest row may add to log_norm
   double per_radius;     // error of the mean in units of the rms radius of the data
   double per_deviation;  // and in units of s = sqrt(S) / alpha, which is what the score sees
   double top_weight;     // error of a single weight
@@ -23,6 +24,7 @@ struct Accuracy {
 // shares of off-weights and of the variance are what leaves 1e-3 (1e-9) of differences whose terms are off by some
 // 2^-22 (2^-51).
 constexpr Accuracy kFloat32 = {.logit = 0x1p-13,
+                               .log_norm = 0x1p-13,
                                .per_radius = 0x1p-19,
                                .per_deviation = 0x1p-16,
                                .top_weight = 5e-6,
@@ -30,6 +32,7 @@ constexpr Accuracy kFloat32 = {.logit = 0x1p-13,
                                .variance = 0x1p-8,
                                .scatter = 0x1p-16};
 constexpr Accuracy kFloat64 = {.logit = 0x1p-32,
+                               .log_norm = 0x1p-34,
                                .per_radius = 0x1p-35,
                                .per_deviation = 0x1p-36,
                                .top_weight = 5e-11,
@@ -37,6 +40,7 @@ constexpr Accuracy kFloat64 = {.logit = 0x1p-32,
                                .variance = 0x1p-16,
                                .scatter = 0x1p-36};
 constexpr Accuracy kFloat32InFloat64 = {.logit = kFloat32.logit,
+                                        .log_norm = kFloat32.log_norm,
                                         .per_radius = kFloat32.per_radius,
                                         .per_deviation = kFloat32.per_deviation,
                                         .top_weight = kFloat32.top_weight,

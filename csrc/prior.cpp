@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "answer.h"
+#include "dispatch.h"
 
 namespace interp_fast {
 
@@ -28,14 +29,12 @@ std::vector<Query> answer_prior(const Data& data, const std::vector<Query>& quer
   any.cut = INFINITY;
   any.s2 = queries[0].s2;
   answer_from_candidates(data, &any, once, {}, of_weights, threads);
+  const auto distance2 = active_kernels().exact->distance2;
   const double radius = data.radius * data.unit;
   for (const Query& query : queries) {
     const int64_t m = query.index;
-    double c = 0;
-    for (ptrdiff_t k = 0; k < d; k++) {
-      const double difference = query.x[k] - query.alpha * data.mean[k];
-      c += difference * difference;
-    }
+    // From any row: they are equal, or alpha is 0.
+    const double c = distance2(data.rows, all.rows.front(), query.x, query.alpha);
     if (out.mean) std::copy(data.mean.begin(), data.mean.end(), out.mean + m * d);
     if (out.log_norm) out.log_norm[m] = query.s2 > 0 ? -c / (2 * query.s2) : -INFINITY;
     if (out.index) out.index[m] = index;

@@ -34,7 +34,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "examples",
     "gallery_dirs": "gallery",
     "filename_pattern": "",  # all of them run while the site is built,
-    "ignore_pattern": "audit_a_trained_model",  # but for this one, which trains for minutes
+    "ignore_pattern": r"audit_a_trained_model|_setting",  # but for one that trains for minutes, and what others share
     "write_computation_times": False,
     "abort_on_example_error": True,
     "show_memory": False,

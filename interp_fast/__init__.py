@@ -47,8 +47,9 @@ if TYPE_CHECKING:
     from .comparing import Comparison, compare
     from .gaussians import Gaussian, GaussianMixture
     from .metrics import Background, Memorization, Neighbours, memorization, nearest
+    from .training import targets
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "VP",
@@ -98,6 +99,7 @@ __all__ = [
     "perturb",
     "sample",
     "schedule",
+    "targets",
     "theory",
 ]
 
@@ -120,6 +122,7 @@ _LATER = {
     "experiments": "experiments",
     "memorization": "metrics",
     "nearest": "metrics",
+    "targets": "training",
     "torch": "torch",
 }
 

@@ -16,23 +16,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ._shape import Form, Shape, split
-
 __all__ = [
+    "Shape",
     "Source",
-    "answers",
     "as_array",
+    "as_floats",
     "blocks",
     "check_finite",
     "check_size",
     "count",
-    "directions",
-    "errors",
     "is_source",
+    "is_tensor",
     "log_weights",
     "normalized",
     "number",
-    "queries",
     "reals",
     "result_type",
     "rounded",
@@ -44,6 +41,7 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 Float = npt.NDArray[np.float64]
+Shape = tuple[int, ...]
 
 # Copies up to this size are made silently; above it the caller is told what to do.
 _COPY_LIMIT = 1 << 27
@@ -133,7 +131,7 @@ def as_array(obj: Any, name: str, *, bits: bool = False) -> tuple[Array, Callabl
     if isinstance(obj, np.ndarray):
         return np.asarray(obj), _identity
     _check_array(obj, name)
-    if _is_tensor(obj):
+    if is_tensor(obj):
         return _from_torch(obj, name, bits)
     try:
         array = np.from_dlpack(obj) if hasattr(obj, "__dlpack__") else np.asanyarray(obj)
@@ -143,7 +141,7 @@ def as_array(obj: Any, name: str, *, bits: bool = False) -> tuple[Array, Callabl
     return as_array(array, name)
 
 
-def _is_tensor(obj: Any) -> bool:
+def is_tensor(obj: Any) -> bool:
     return type(obj).__module__.partition(".")[0] == "torch" and hasattr(obj, "__dlpack__")
 
 
@@ -159,9 +157,9 @@ def _check_array(obj: Any, name: str) -> None:
         raise TypeError(msg)
 
 
-def _as_floats(obj: Any, array: Any, name: str) -> str:
+def as_floats(obj: Any, array: Any, name: str) -> str:
     """What to pass in place of ``obj``, which was read as ``array``, to have numbers of a type that can be used."""
-    if _is_tensor(obj):
+    if is_tensor(obj):
         return f"Pass {name}.float()."
     if np.dtype(array.dtype) == np.dtype("V2"):
         return "If it was bfloat16, which .npy files forget, pass np.load(...).view(ml_dtypes.bfloat16)."
@@ -247,7 +245,7 @@ def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None
     if array.dtype.type not in (np.float32, np.float64, np.uint8, np.float16) and not patterns:
         msg = (
             f"{name} must be float32, float64, uint8, float16 or bfloat16; got {array.dtype.name}. "
-            f"{_as_floats(data, array, name)}"
+            f"{as_floats(data, array, name)}"
         )
         raise TypeError(msg)
     event = array.event if isinstance(array, Source) else array.shape[1:]
@@ -259,8 +257,11 @@ def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None
         raise ValueError(msg)
     if array.dtype == np.uint8:
         scale = _byte_scale(BYTE_SCALE if scale is None else scale)
-    flat = array if isinstance(array, Source) else _native(array, name).reshape(len(array), -1)
-    return flat, scale, kind, event
+    if not isinstance(array, Source):
+        array = _native(array, name)
+        if len(event) > 1:
+            array = array.reshape(len(array), -1)
+    return array, scale, kind, event
 
 
 def _mapped(path: str | os.PathLike[str], name: str) -> Array:
@@ -382,70 +383,6 @@ def normalized(log_w: Float) -> tuple[Float, float]:
         return np.full(len(log_w), -math.log(len(log_w))), highest + math.log(len(log_w))
     total = math.log(float(np.sum(np.exp(relative))))
     return relative - total, highest + total
-
-
-def queries(x: Any, event: Shape | None, name: str = "x", *, several: bool = False) -> tuple[Float, Form]:
-    """Points of the shape ``event`` (None: any) as (M, d) float64, and the form of answers about them, of their type.
-
-    With ``several`` one alone is an error.
-    """
-    array, kind = as_array(x, name)
-    if array.dtype.type not in (np.float32, np.float64):
-        msg = f"{name} must be float32 or float64; got {array.dtype}. {_as_floats(x, array, name)}"
-        raise TypeError(msg)
-    single, shape = split(array.shape, event, name, several=several, tensor=array is not x and _is_tensor(x))
-    m = 1 if single else len(array)
-    wide = np.require(array.reshape(m, math.prod(shape)), np.float64, ["C", "A"])
-    check_finite(wide, name)
-    return wide, Form(np.dtype(array.dtype.type), kind, shape, single)
-
-
-def directions(u: Any, event: Shape | None, form: Form, m: int) -> Float:
-    """One direction for each of m points of a form, (m, d) float64."""
-    wide, _ = queries(u, event, "u")
-    if len(wide) != m:
-        shape = form.shape if form.single else (m, *form.shape)
-        msg = f"u must have the shape of x, {shape}; got {np.shape(u)}."
-        raise ValueError(msg)
-    return wide
-
-
-def answers(values: Any, form: Form, m: int, name: str, call: str) -> Float:
-    """What a function of the caller's answered about the m points it was shown in a form, as (m, d) float64."""
-    if isinstance(values, tuple) or hasattr(values, "sample"):
-        got, part = (
-            (f"a tuple of {len(values)}", "[0]") if isinstance(values, tuple) else (type(values).__name__, ".sample")
-        )
-        msg = f"{name} must be one array; got {got}. Let {call} return the array alone, as in ...{part}."
-        raise TypeError(msg)
-    array, _ = as_array(values, name)
-    wanted = (m, *form.shape)
-    if array.shape != wanted or array.dtype.kind != "f":
-        msg = (
-            f"{name} must be a float array of the shape of x, {wanted}; got {array.dtype} {array.shape}. Check {call}."
-        )
-        raise ValueError(msg)
-    wide: Float = array.astype(np.float64).reshape(m, math.prod(form.shape))
-    check_finite(wide, name)
-    return wide
-
-
-def errors(obj: Any, rows: int, n: int | None, event: Shape, name: str, others: str = "") -> Array:
-    """Errors (R, n, *event), one for each row of a table and each of n samples (None: any number), as (R, n, d)."""
-    array, _ = as_array(obj, name)
-    if array.dtype.kind != "f":
-        msg = f"{name} must be a float array{others}; got {array.dtype}."
-        raise TypeError(msg)
-    d = math.prod(event)
-    fits = (
-        array.ndim > 1 and array.shape[2:] in (event, (d,)) and array.shape[1] == (array.shape[1] if n is None else n)
-    )
-    if not fits or len(array) != rows:
-        shape = ", ".join(map(str, (rows, "n" if n is None else n, *event)))
-        msg = f"{name} must have shape ({shape}), one error for each row of the table and sample; got {array.shape}."
-        raise ValueError(msg)
-    check_finite(array, name)
-    return array.reshape(*array.shape[:2], d)
 
 
 def reals(obj: Any, name: str) -> Float:

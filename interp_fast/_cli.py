@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import functools
-import importlib.util
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,13 +17,17 @@ import interp_fast as itf
 from ._copies import background, compare, draw, table
 from ._datasets import KINDS, Dataset, InputError, load
 from ._figures import require_matplotlib
+from ._functions import features_of, function_of
 from ._jobs import merge_arguments, merge_files, partial_arguments, partial_file
-from ._options import Parser, count, joined, schedule, shape, times, value_range
+from ._options import Parser, count, joined, number_or_file, schedule, shape, times, value_range
 from ._pictures import show
 from ._results import to_json
 from ._shell import say, shell
 from ._terminal import Progress, warnings_as_lines, written
 from ._text import columns
+
+if TYPE_CHECKING:
+    from ._report import Report
 
 __all__ = ["main"]
 
@@ -108,15 +109,23 @@ def _parser() -> argparse.ArgumentParser:
 
     data = f"digits, fashion-mnist, {KINDS}"
     report = add("report", _report, [common, training])
-    report.add_argument("data", nargs="?", default="digits", metavar="DATA", help=f"{data} (default: digits)")
+    report.add_argument("data", nargs="?", metavar="DATA", help=f"{data} (default: digits)")
     report.add_argument(
         "--out", type=Path, default=Path("report"), metavar="DIR", help="folder to write (default: report)"
     )
     report.add_argument(
-        "--samples", "-n", type=count(2), default=128, metavar="N", help="samples of each sampler (default 128)"
+        "--samples",
+        "-n",
+        nargs="+",
+        type=number_or_file,
+        default=[128],
+        metavar="N | FILE",
+        help="samples of each sampler (default 128); or files of a model's samples, which the report then is about",
     )
     report.add_argument("--holdout", metavar="X", help="a file of unseen rows, or the share of the rows to set aside")
     report.add_argument("--shape", type=shape, metavar="HxW", help="draw rows as pictures of this size")
+
+    _add_comparing(report.add_argument_group("with files of samples"))
 
     sample = add("sample", _sample, [common, training])
     sample.add_argument("data", metavar="DATA", help=data)
@@ -143,24 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     memorization.add_argument("data", metavar="DATA", help=data)
     memorization.add_argument("--data-dir", metavar="DIR", help="where the idx files of fashion-mnist are")
     memorization.add_argument("--holdout", metavar="FILE", help="rows that were not trained on")
-    memorization.add_argument("--radius", type=float, help="a sample this near to a row is a copy")
-    memorization.add_argument(
-        "--range", type=value_range, metavar="LO,HI", help="of all values; bytes become it (default: what is found)"
-    )
-    memorization.add_argument(
-        "--ratio", type=float, default=1 / 3, help="of the distances to the nearest two rows (default 1/3)"
-    )
-    memorization.add_argument(
-        "--features", metavar="MODULE:FUNCTION", help="measure distances between features(rows), also FILE.py:FUNCTION"
-    )
-    memorization.add_argument("--metric", choices=("euclidean", "cosine"), default="euclidean")
-    memorization.add_argument(
-        "--k",
-        type=count(0),
-        default=5,
-        metavar="K",
-        help="neighbour that balls reach to (default 5; 0: none)",
-    )
+    _add_comparing(memorization)
     memorization.add_argument(
         "--out", type=Path, metavar="FILE.png", help="picture of the shares over the numbers in the names of the files"
     )
@@ -198,6 +190,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_comparing(parser: Any) -> None:
+    """How samples are compared with a training set."""
+    parser.add_argument("--radius", type=float, help="a sample this near to a row is a copy")
+    parser.add_argument(
+        "--range", type=value_range, metavar="LO,HI", help="of all values; bytes become it (default: what is found)"
+    )
+    parser.add_argument(
+        "--ratio", type=float, default=1 / 3, help="of the distances to the nearest two rows (default 1/3)"
+    )
+    parser.add_argument(
+        "--features", metavar="MODULE:FUNCTION", help="measure distances between features(rows), also FILE.py:FUNCTION"
+    )
+    parser.add_argument("--metric", choices=("euclidean", "cosine"), default="euclidean")
+    parser.add_argument(
+        "--k", type=count(0), default=5, metavar="K", help="neighbour that balls reach to (default 5; 0: none)"
+    )
+
+
 # Commands
 
 
@@ -212,23 +222,77 @@ def _check(arguments: Any) -> int:
 
 def _report(arguments: Any) -> int:
     """Study a training set: what its exact field generates, memorizes and costs; writes a page, numbers and samples."""
+    given = arguments.samples
+    if arguments.data is None and len(given) == 2 and isinstance(given[0], int):  # -n 64 DATA
+        arguments.data = given.pop()
+    if len(given) > 1 and any(isinstance(one, int) for one in given):
+        msg = f"--samples must be one number, or files of samples; got {' '.join(map(str, given))}."
+        raise InputError(msg)
+    if isinstance(given[0], str):
+        return _report_of_samples(arguments, given)
+    _refuse(arguments, _COMPARING, "belongs to a report about --samples FILE; leave it out.")
     from ._report import study
 
+    arguments.data = arguments.data or "digits"
     files = ("report.html", "report.json", "samples.npz")
     with written(arguments.out, files, (arguments.data, arguments.holdout)) as folder:
         report = study(
             _load(arguments, shape=arguments.shape, holdout=arguments.holdout),
             arguments.schedule,
-            n=arguments.samples,
+            n=given[0],
             steps=arguments.steps,
             backend=arguments.backend,
             threads=arguments.threads,
             seed=arguments.seed,
             progress=arguments.progress,
         )
-        (folder / "report.html").write_text(report.page, encoding="utf-8")
-        (folder / "report.json").write_text(to_json(report.results), encoding="utf-8")
         np.savez(folder / "samples.npz", **report.samples)  # type: ignore[arg-type]
+        return _write(arguments, report, folder, files)
+
+
+_COMPARING = {"radius": None, "range": None, "ratio": 1 / 3, "features": None, "metric": "euclidean", "k": 5}
+_STUDYING = {"steps": 50, "schedule": itf.Linear(), "backend": "auto", "threads": None}
+
+
+def _report_of_samples(arguments: Any, samples: list[str]) -> int:
+    from ._report import of_samples
+
+    if arguments.data is None:
+        msg = "a report about samples needs the training set: interp-fast report DATA --samples FILE..., DATA first."
+        raise InputError(msg)
+    _refuse(arguments, _STUDYING, "belongs to a report about a training set, without files of samples; leave it out.")
+    files = ("report.html", "report.json")
+    reads = [*samples, arguments.data, arguments.holdout]
+    features = None if arguments.features is None else (arguments.features, features_of(arguments.features))
+    with written(arguments.out, files, reads) as folder:
+        with warnings_as_lines():
+            report = of_samples(
+                samples,
+                _load(arguments, shape=arguments.shape, holdout="0", value_range=arguments.range),
+                holdout=arguments.holdout,
+                features=features,
+                value_range=arguments.range,
+                progress=arguments.progress,
+                radius=arguments.radius,
+                ratio=arguments.ratio,
+                k=arguments.k or None,
+                metric=arguments.metric,
+                rng=arguments.seed,
+            )
+        return _write(arguments, report, folder, files)
+
+
+def _refuse(arguments: Any, defaults: dict[str, Any], why: str) -> None:
+    """InputError when an option that would be ignored was given."""
+    for name, default in defaults.items():
+        if getattr(arguments, name) != default:
+            msg = f"--{name} {why}"
+            raise InputError(msg)
+
+
+def _write(arguments: Any, report: Report, folder: Path, files: tuple[str, ...]) -> int:
+    (folder / "report.html").write_text(report.page, encoding="utf-8")
+    (folder / "report.json").write_text(to_json(report.results), encoding="utf-8")
     verdict = columns(report.verdict) + f"\n\nWritten: {', '.join([str(arguments.out / files[0]), *files[1:]])}"
     _show(arguments, report.results, verdict)
     return OK
@@ -267,7 +331,7 @@ def _audit(arguments: Any) -> int:
         raise InputError(msg)
     data = _load(arguments, holdout=arguments.holdout or "0")
     field = itf.Field(data.points, arguments.schedule, backend=arguments.backend, threads=arguments.threads)
-    model = itf.Model(_function(Path(path), name), field.schedule, predicts=arguments.predicts)
+    model = itf.Model(function_of(Path(path), name), field.schedule, predicts=arguments.predicts)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         result = itf.audit(
@@ -281,49 +345,12 @@ def _audit(arguments: Any) -> int:
     return OK
 
 
-def _function(path: Path, name: str) -> Callable[..., Any]:
-    """A function of a Python file that may import its neighbours; errors in it name their line."""
-    if not path.is_file():
-        msg = f"there is no file {path}."
-        raise InputError(msg)
-
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        msg = f"{path} is not a Python file: its name must end in .py."
-        raise InputError(msg)
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.resolve().parent))
-    try:
-        _guarded(path, spec.loader.exec_module, module)
-    finally:
-        sys.path.remove(str(path.resolve().parent))
-    function = getattr(module, name, None)
-    if not callable(function):
-        msg = f"{path} has no function {name!r}."
-        raise InputError(msg)
-    return functools.partial(_guarded, path, function)
-
-
-def _guarded(path: Path | None, call: Callable[..., Any], *arguments: Any) -> Any:
-    """What the user's function returns; InputError with the line of ``path``, or the file and line, that failed."""
-    try:
-        return call(*arguments)
-    except Exception as exc:
-        frames = [(Path(frame.filename).resolve(), frame.lineno) for frame in traceback.extract_tb(exc.__traceback__)]
-        if path is None:
-            path = frames[-1][0]
-        lines = [line for file, line in frames if file == path.resolve()]
-        where = f" in line {lines[-1]}" if lines else ""
-        msg = f"{path}{where} raised {type(exc).__name__}: {exc}"
-        raise InputError(msg) from exc
-
-
 def _memorization(arguments: Any) -> int:
     """Compare samples with a training set: which are copies, near another sample, new; how well they cover it."""
     if arguments.out is not None:
         require_matplotlib()
     reads = [*arguments.samples, arguments.data, arguments.holdout]
-    features = None if arguments.features is None else _features(arguments.features)
+    features = None if arguments.features is None else features_of(arguments.features)
     with nullcontext() if arguments.out is None else written(arguments.out, reads=reads) as picture:
         with warnings_as_lines():
             data = _load(arguments, holdout="0", value_range=arguments.range)
@@ -344,28 +371,6 @@ def _memorization(arguments: Any) -> int:
         files = [{"file": one.file} | result for one, result in zip(found, each, strict=True)]
         _show(arguments, {"range": data.range, "files": files}, "\n".join([*words, table(found)]))
     return OK
-
-
-def _features(spec: str) -> Callable[..., Any]:
-    """The function MODULE:NAME, of a module that can be imported from here, or of a file."""
-    module, colon, name = spec.rpartition(":")
-    if not colon or not module or not name:
-        msg = f"--features must be MODULE:FUNCTION or FILE.py:FUNCTION; got {spec!r}."
-        raise InputError(msg)
-    if module.endswith(".py"):
-        return _function(Path(module), name)
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        function = getattr(importlib.import_module(module), name, None)
-    except Exception as exc:
-        msg = f"--features could not import {module}: {type(exc).__name__}: {exc}"
-        raise InputError(msg) from exc
-    finally:
-        sys.path.remove(str(Path.cwd()))
-    if not callable(function):
-        msg = f"{module} has no function {name!r}."
-        raise InputError(msg)
-    return functools.partial(_guarded, None, function)
 
 
 def _partial(arguments: Any) -> int:

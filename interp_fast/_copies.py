@@ -19,18 +19,40 @@ from ._figures import COLOURS, plain_log, style
 from ._pictures import Range
 from ._text import columns, interval, number, share
 
-__all__ = ["Compared", "background", "compare", "draw", "places", "table"]
+__all__ = ["Compared", "Pair", "background", "compare", "draw", "places", "table"]
 
 _KINDS = ("memorized", "spurious", "novel")
 
 
 @dataclass(frozen=True)
+class Pair:
+    """A sample and the numbers of the two rows nearest to it; ``copies``: how many samples copy the nearest."""
+
+    file: str
+    sample: int
+    x: npt.NDArray[Any]
+    row: int
+    second: int
+    distance: float
+    second_distance: float
+    ratio: float
+    kind: str
+    copies: int
+
+
+@dataclass(frozen=True)
 class Compared:
-    """Samples of a file, how they relate to the training set, and what was done to make both alike."""
+    """Samples of a file, how they relate to the training set, and what was done to make both alike.
+
+    ``pairs``: the closest ones, if they were asked for, each of another row; ``control``: held-out rows in the place of
+    samples.
+    """
 
     file: str
     result: itf.Memorization
     made_alike: list[str]
+    pairs: list[Pair]
+    control: itf.Memorization | None
 
 
 def compare(
@@ -41,9 +63,13 @@ def compare(
     features: Callable[[Any], Any] | None,
     value_range: Range | None,
     progress: Callable[[str, float], None],
+    pairs: int = 0,
     **options: Any,
 ) -> list[Compared]:
-    """One file after another; what is about the training set alone is found once. ``options`` as in memorization."""
+    """One file after another; what is about the training set alone is found once. ``options`` as in memorization.
+
+    With ``pairs`` that many pairs of each file and the control are added.
+    """
 
     def space(rows: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
         done = 0
@@ -58,12 +84,14 @@ def compare(
     field = itf.Field(space(data.rows, "data"))
     held, said = (None, []) if holdout is None else comparable(holdout, data, "holdout", value_range)
     held_space = [] if held is None else [space(held, "holdout")]
+    control = itf.memorization(held_space[0], field, **options | {"k": None}) if pairs and held_space else None
     found = []
     for k, file in enumerate(files):
         name = "samples" if len(files) == 1 else file
         samples, more = comparable(file, data, name, value_range)
         what = f"{len(samples)} samples against {len(data.rows)} rows"
-        made = None if features is None else (space(samples, name), field, *held_space)
+        points = space(samples, name)
+        made = None if features is None else (points, field, *held_space)
         result = itf.memorization(
             samples,
             field,
@@ -72,9 +100,41 @@ def compare(
             progress=lambda done, rows, k=k, what=what: progress(what, (k + done / rows) / len(files)),
             **options,
         )
-        found.append(Compared(file, result, more + said))
+        closest = _pairs(file, samples, points, field, result, pairs) if pairs else []
+        found.append(Compared(file, result, more + said, closest, control))
     progress("", 1.0)
     return found
+
+
+def _pairs(
+    file: str,
+    samples: npt.NDArray[Any],
+    points: npt.NDArray[Any],
+    field: itf.Field,
+    result: itf.Memorization,
+    count: int,
+) -> list[Pair]:
+    """For each of ``count`` rows the sample nearest to it, by what makes a copy: d1 / d2, or d1 with a radius."""
+    order = np.lexsort((result.d1, result.ratio) if result.radius is None else (result.ratio, result.d1))
+    _, first = np.unique(result.index[order], return_index=True)
+    chosen = order[np.sort(first)[:count]]
+    near = itf.nearest(points[chosen], field, k=2, metric=result.metric)  # type: ignore[arg-type]
+    copied = result.index[result.classes == "memorized"]
+    return [
+        Pair(
+            file=file,
+            sample=int(i),
+            x=samples[i],
+            row=int(near.index[k, 0]),
+            second=int(near.index[k, 1]),
+            distance=float(near.distance[k, 0]),
+            second_distance=float(near.distance[k, 1]),
+            ratio=float(result.ratio[i]),
+            kind=str(result.classes[i]),
+            copies=int(np.sum(copied == near.index[k, 0])),
+        )
+        for k, i in enumerate(chosen)
+    ]
 
 
 def table(found: Sequence[Compared]) -> str:

@@ -23,9 +23,8 @@ __all__ = ["doubt", "suspect"]
 
 Float = npt.NDArray[np.float64]
 
-_LATE = (
-    5.0  # alpha R over sigma sqrt(d) where it is looked: what is there is plain to see, and noise is left to take out
-)
+# alpha R over sigma sqrt(d) where it is looked: what is there is plain to see, and noise is left to take out.
+_LATE = 5.0
 # In shares of the loss of noise, which is R^2 / 25 there: an error that needs no look, a loss that needs no second one,
 # and one that no inexact network has, as its error is all but the spread of the data.
 _SMALL, _FINE, _WRONG = 0.1, 0.5, 20.0

@@ -11,7 +11,7 @@ import interp_fast as itf
 
 from ._datasets import InputError, Shape
 
-__all__ = ["Parser", "count", "joined", "schedule", "shape", "times", "value_range"]
+__all__ = ["Parser", "count", "joined", "number_or_file", "schedule", "shape", "times", "value_range"]
 
 
 def joined(argv: Sequence[str]) -> list[str]:
@@ -52,6 +52,10 @@ def count(least: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def number_or_file(text: str) -> int | str:
+    return count(2)(text) if text.isdecimal() else text
 
 
 def times(text: str) -> int | list[float]:

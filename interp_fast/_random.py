@@ -24,7 +24,7 @@ _HALF = _U(32)
 _ROUNDS = 10
 
 # The streams of one call; each has a key of its own, so that no two ever share a counter.
-_PURPOSES = ("start", "steps", "draw", "perturb", "subset", "queries", "pairs", "optimum", "doubt")
+_PURPOSES = ("start", "steps", "draw", "perturb", "subset", "queries", "pairs", "optimum", "doubt", "times")
 
 
 @dataclass(frozen=True)

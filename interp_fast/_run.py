@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _arrays, _random
+from . import _random, _shape
 from ._attribution import Attribution
 from ._oracle import Oracle
 from ._schedule import Coefficients, Schedule
@@ -140,7 +140,7 @@ class Run:
             normals = functools.partial(self._normals, "perturb", r)
             return error.at(Visit(x, t, density, normals, functools.partial(self._coefficients, t)))
         answer = error(x.reshape(n, *self.form.shape), t, r)
-        return _arrays.answers(answer, self.form, n, "the value of error(x, t, r)", "the function")
+        return _shape.answers(answer, self.form, n, "the value of error(x, t, r)", "the function")
 
     def _log_density(self, oracle: Oracle, r: int) -> Float:
         s2 = self.steps.sigma[r] ** 2 + (self.steps.alpha[r] * oracle.bandwidth) ** 2

@@ -13,10 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Form", "Shape", "split"]
+from . import _arrays
+from ._arrays import Shape
+
+__all__ = ["Form", "Shape", "answers", "directions", "errors", "queries", "split"]
 
 Array = npt.NDArray[Any]
-Shape = tuple[int, ...]
+Float = npt.NDArray[np.float64]
 
 
 class Form(NamedTuple):
@@ -101,7 +104,71 @@ def _remedy(shape: Shape, event: Shape, name: str, tensor: bool) -> str:
             if moved == event:
                 call = f"{name}.movedim" if tensor else f"np.moveaxis({name}"
                 place = f"({source}, {target})" if tensor else f", {source}, {target})"
-                return f" That is {word}: pass {call}{place}."
+                return f" That is {word}. Pass {call}{place}."
     if len(shape) > 1 and math.prod(shape[1:]) == math.prod(event):
         return f" Pass {name}.reshape(-1, {', '.join(map(str, event))})."
     return ""
+
+
+def queries(x: Any, event: Shape | None, name: str = "x", *, several: bool = False) -> tuple[Float, Form]:
+    """Points of the shape ``event`` (None: any) as (M, d) float64, and the form of answers about them, of their type.
+
+    With ``several`` one alone is an error.
+    """
+    array, kind = _arrays.as_array(x, name)
+    if array.dtype.type not in (np.float32, np.float64):
+        msg = f"{name} must be float32 or float64; got {array.dtype}. {_arrays.as_floats(x, array, name)}"
+        raise TypeError(msg)
+    single, shape = split(array.shape, event, name, several=several, tensor=array is not x and _arrays.is_tensor(x))
+    m = 1 if single else len(array)
+    wide = np.require(array.reshape(m, math.prod(shape)), np.float64, ["C", "A"])
+    _arrays.check_finite(wide, name)
+    return wide, Form(np.dtype(array.dtype.type), kind, shape, single)
+
+
+def directions(u: Any, event: Shape | None, form: Form, m: int) -> Float:
+    """One direction for each of m points of a form, (m, d) float64."""
+    wide, _ = queries(u, event, "u")
+    if len(wide) != m:
+        shape = form.shape if form.single else (m, *form.shape)
+        msg = f"u must have the shape of x, {shape}; got {np.shape(u)}."
+        raise ValueError(msg)
+    return wide
+
+
+def answers(values: Any, form: Form, m: int, name: str, call: str) -> Float:
+    """What a function of the caller's answered about the m points it was shown in a form, as (m, d) float64."""
+    if isinstance(values, tuple) or hasattr(values, "sample"):
+        got, part = (
+            (f"a tuple of {len(values)}", "[0]") if isinstance(values, tuple) else (type(values).__name__, ".sample")
+        )
+        msg = f"{name} must be one array; got {got}. Let {call} return the array alone, as in ...{part}."
+        raise TypeError(msg)
+    array, _ = _arrays.as_array(values, name)
+    wanted = (m, *form.shape)
+    if array.shape != wanted or array.dtype.kind != "f":
+        msg = (
+            f"{name} must be a float array of the shape of x, {wanted}; got {array.dtype} {array.shape}. Check {call}."
+        )
+        raise ValueError(msg)
+    wide: Float = array.astype(np.float64).reshape(m, math.prod(form.shape))
+    _arrays.check_finite(wide, name)
+    return wide
+
+
+def errors(obj: Any, rows: int, n: int | None, event: Shape, name: str, others: str = "") -> Array:
+    """Errors (R, n, *event), one for each row of a table and each of n samples (None: any number), as (R, n, d)."""
+    array, _ = _arrays.as_array(obj, name)
+    if array.dtype.kind != "f":
+        msg = f"{name} must be a float array{others}; got {array.dtype}."
+        raise TypeError(msg)
+    d = math.prod(event)
+    fits = (
+        array.ndim > 1 and array.shape[2:] in (event, (d,)) and array.shape[1] == (array.shape[1] if n is None else n)
+    )
+    if not fits or len(array) != rows:
+        shape = ", ".join(map(str, (rows, "n" if n is None else n, *event)))
+        msg = f"{name} must have shape ({shape}), one error for each row of the table and sample; got {array.shape}."
+        raise ValueError(msg)
+    _arrays.check_finite(array, name)
+    return array.reshape(*array.shape[:2], d)

@@ -25,10 +25,11 @@ from .metrics import read_points, warn_of_units
 from .model import Predictor
 from .steps import ddim
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["Comparison", "compare", "of_rows", "tallied"]
 
 Float = npt.NDArray[np.float64]
 Answer = Callable[[Float, float], Float]  # (x (m, d), t) -> (m, d)
+Visits = Iterable[Iterator[tuple[Float, Float | None]]]  # for each time blocks of x, with the D of their rows
 
 _KINDS = ("denoiser", "velocity", "noise", "score")
 _PLACES = ("train", "holdout", "model", "oracle")
@@ -174,10 +175,8 @@ def compare(
     schedule = _check(model, "model").schedule
     oracle = replace(oracle_of(field), schedule=schedule)
     fields = {"": model} | _checked(baselines)
-    answers = {name: _answer(given, name, kind, schedule, oracle) for name, given in fields.items()}
-    exact = _exact(oracle, kind)
     source = _random.noise_key(rng)
-    visits: Iterable[Iterator[tuple[Float, Float | None]]]
+    visits: Visits
     if at in ("model", "oracle"):
         if times is not None:
             msg = f"times must be None on a run: it is compared where its table evaluates; got {times!r}."
@@ -197,17 +196,9 @@ def compare(
             msg = f"steps belongs to at='model' and at='oracle'; got at={at!r}. Leave it out."
             raise ValueError(msg)
         t = grid(times)
-        draw = _of_rows if at == "train" else partial(_of_held, _held(holdout, oracle))
+        draw = of_rows if at == "train" else partial(_of_held, _held(holdout, oracle))
         visits = (draw(oracle, float(v), n, source, k) for k, v in enumerate(t))
-    tallies = {name: _Tally(len(t), n) for name in answers}
-    for k, (time, blocks) in enumerate(zip(t.tolist(), visits, strict=True)):
-        for x, target in blocks:
-            wanted = exact(x, time)
-            goal = None if target is None else _of_denoiser(kind, x, target, schedule, time)
-            for name, answer in answers.items():
-                tallies[name].add(answer(x, time), wanted, goal)
-        for tally in tallies.values():
-            tally.close(k, float(np.finfo(oracle.form.dtype).eps))
+    tallies = tallied(fields, oracle, kind, t, n, visits)
     best = None
     if at == "train":
         key = _random.NoiseKey(_random.subkey(source.key, "optimum"), source.first_sample)
@@ -219,7 +210,25 @@ def compare(
     return replace(found.pop(""), baselines=found, doubt=words)
 
 
-class _Tally:
+def tallied(
+    fields: Mapping[str, Predictor | Field], oracle: Oracle, kind: Kind, times: Float, n: int, visits: Visits
+) -> dict[str, Tally]:
+    """The numbers of fields at n points each of K times, which ``visits`` gives."""
+    schedule, rounding = oracle.schedule, float(np.finfo(oracle.form.dtype).eps)
+    answers = {name: _answer(given, name, kind, schedule, oracle) for name, given in fields.items()}
+    exact, tallies = _exact(oracle, kind), {name: Tally(len(times), n) for name in answers}
+    for k, (time, blocks) in enumerate(zip(times.tolist(), visits, strict=True)):
+        for x, target in blocks:
+            wanted = exact(x, time)
+            goal = None if target is None else _of_denoiser(kind, x, target, schedule, time)
+            for name, answer in answers.items():
+                tallies[name].add(answer(x, time), wanted, goal)
+        for tally in tallies.values():
+            tally.close(k, rounding)
+    return tallies
+
+
+class Tally:
     """The numbers of one field at K times, gathered block by block."""
 
     def __init__(self, times: int, n: int) -> None:
@@ -233,7 +242,8 @@ class _Tally:
         self._begin()
 
     def _begin(self) -> None:
-        self._parts: dict[str, list[Float]] = {name: [] for name in ("error", "cosine", "away", "loss", "optimal")}
+        names = ("error", "cosine", "away", "loss", "optimal", "excess")
+        self._parts: dict[str, list[Float]] = {name: [] for name in names}
         self._origin: Float | None = None
         self._shift: Any = 0.0
 
@@ -247,9 +257,12 @@ class _Tally:
         both = size * of_oracle
         cosine = np.divide(np.einsum("ij,ij->i", got, wanted), both, out=np.zeros(len(got)), where=both > 0)
         cosine[(size == 0) & (of_oracle == 0)] = 1.0
-        parts = {"error": _square(got - wanted), "cosine": np.clip(cosine, -1.0, 1.0), "away": _square(away)}
+        error = got - wanted
+        parts = {"error": _square(error), "cosine": np.clip(cosine, -1.0, 1.0), "away": _square(away)}
         if goal is not None:
             parts |= {"loss": _square(got - goal), "optimal": _square(wanted - goal)}
+            # Their difference, which rounding would hide in it where both are large.
+            parts["excess"] = np.einsum("ij,ij->i", error, got + wanted - 2 * goal)
         for name, values in parts.items():
             self._parts[name].append(values)
 
@@ -275,9 +288,8 @@ class _Tally:
         for name, of in (("mse", error), ("cosine", values["cosine"])):
             self.quantiles[name][k] = np.quantile(of, _LEVELS)
         if "loss" in values:
-            self._put(k, "loss", *mean(values["loss"]))
-            self._put(k, "optimal", *mean(values["optimal"]))
-            self._put(k, "excess", *mean(values["loss"] - values["optimal"]))
+            for name in ("loss", "optimal", "excess"):
+                self._put(k, name, *mean(values[name]))
         self._begin()
 
     def _put(self, k: int, name: str, value: float, stderr: float) -> None:
@@ -305,9 +317,10 @@ def _square(a: Float) -> Float:
 # The points, in blocks of x (m, d) as models get it, with the D that belongs to the row it was made of
 
 
-def _of_rows(
+def of_rows(
     oracle: Oracle, t: float, n: int, source: _random.NoiseKey, stream: int
 ) -> Iterator[tuple[Float, Float | None]]:
+    """n draws of x_t of training rows, with the row each was made of."""
     for _, x, index, point in draws(oracle, t, n, source, stream):
         x = _given(x, oracle)
         # Given x and its row a smoothed row is normal: its mean stands for it.

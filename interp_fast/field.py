@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _arrays, _random, backends
+from . import _arrays, _random, _shape, backends
 from ._groups import Groups
 from ._labels import Labels
 from ._level import Level
@@ -273,7 +273,7 @@ class Field(Groups):
         """The denoiser's Jacobian times ``u``: (alpha / sigma^2) C u, (M, d). Symmetric: also the vjp."""
         p, wide, form = self._queries(x, t)
         p.forbid(p.s2 == 0, "jvp does not exist where sigma = 0")
-        direction = _arrays.directions(u, self.event, form, len(wide))
+        direction = _shape.directions(u, self.event, form, len(wide))
         product = self._oracle.evaluate(p, wide, "jvp", u=direction)["jvp"]
         pull = p.alpha * self.bandwidth**2 / p.s2
         with np.errstate(over="ignore"):
@@ -382,7 +382,7 @@ class Field(Groups):
         return in_x, in_alpha, 2 * p.sigma * in_s2
 
     def _queries(self, x: Any, t: Any) -> tuple[Point, Float, Form]:
-        wide, form = _arrays.queries(x, self.event)
+        wide, form = _shape.queries(x, self.event)
         self._oracle.training_set.check_queries(len(wide), "x")
         if isinstance(t, Level):
             point = self._oracle.still(*t.of(len(wide)))

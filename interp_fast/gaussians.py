@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _arrays, _random
+from . import _arrays, _random, _shape
 from ._level import Level
 from ._oracle import Point
 from ._results import Record, as_html
@@ -244,7 +244,7 @@ class GaussianMixture(Predictor):
         """The denoiser's Jacobian times ``u``: (alpha / sigma^2) C u, (M, d). Symmetric: also the vjp."""
         p, wide, form = self._queries(x, t)
         self._forbid(p, "jvp")
-        direction = _arrays.directions(u, self.event, form, len(wide))
+        direction = _shape.directions(u, self.event, form, len(wide))
         product = self._pullback(wide, p.alpha, p.sigma, direction, levels=False)[0]
         return form.points(_arrays.rounded(product, form.dtype, "jvp"))
 
@@ -285,7 +285,7 @@ class GaussianMixture(Predictor):
     # Private
 
     def _queries(self, x: Any, t: Any) -> tuple[Point, Float, Form]:
-        wide, form = _arrays.queries(x, self.event)
+        wide, form = _shape.queries(x, self.event)
         if isinstance(t, Level):
             point = Point.still(*t.of(len(wide)), 0.0)
         else:

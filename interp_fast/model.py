@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from . import _arrays
+from . import _arrays, _shape
 from ._networks import Network, is_network
 from ._results import as_html, called
 from ._schedule import Schedule, check_schedule
@@ -29,17 +30,62 @@ def _named(name: str, value: Any) -> dict[str, Any]:
     return {} if value is None else {name: value}
 
 
-def _rescaled(schedule: Schedule) -> Callable[[Float, Float], tuple[Float, Float]]:
-    """(x, t) -> (x / alpha, sigma / alpha), for networks that know x_1 + sigma z alone."""
+# How networks are called. Functions of this module, with what they need bound by ``partial``: a model pickles with its
+# network.
 
-    def before(x: Float, t: Float) -> tuple[Float, Float]:
-        c = schedule(t)
-        if not c.alpha.all():
-            msg = f"t must avoid {float(t[c.alpha == 0][0])!r}: there is no data in x, and sigma / alpha is infinite."
-            raise ValueError(msg)
-        return x / c.alpha[:, None], c.sigma / c.alpha
 
-    return before
+def _plain(net: Any, x: Any, t: Any, label: Any) -> Any:
+    return net(x, t)
+
+
+def _call_edm(extras: dict[str, Any], net: Any, x: Any, sigma: Any, label: Any) -> Any:
+    if label is not None and (known := getattr(net, "label_dim", None)):
+        label = x.new_zeros(len(x), known).scatter_(1, label[:, None], 1.0)
+    return net(x, sigma, **_named("class_labels", label), **extras)
+
+
+def _call_flow_matching(extras: dict[str, Any], net: Any, x: Any, t: Any, label: Any) -> Any:
+    return net(x=x, t=t, **_named("y", label), **extras)
+
+
+def _call_torchcfm(extras: dict[str, Any], net: Any, x: Any, t: Any, label: Any) -> Any:
+    if type(net).__name__ == "torch_wrapper":  # of torchcfm: it repeats one time for all points
+        import torch
+
+        return net.model(torch.cat([x, t[:, None]], dim=1))
+    return net(t, x, **_named("y", label), **extras)
+
+
+def _call_diffusers(extras: dict[str, Any], net: Any, x: Any, level: Any, label: Any) -> Any:
+    answer = net(x, level, **_named("class_labels", label), **extras)
+    return answer[0] if isinstance(answer, tuple) else getattr(answer, "sample", answer)
+
+
+def _call_smalldiffusion(extras: dict[str, Any], net: Any, x: Any, sigma: Any, label: Any) -> Any:
+    null = getattr(getattr(net, "cond_embed", None), "null_cond", None)
+    if label is None and null is not None:
+        label = sigma.new_full((len(x),), null).long()
+    return net(x, sigma, **_named("cond", label), **extras)
+
+
+def _rescaled(schedule: Schedule, x: Float, t: Float) -> tuple[Float, Float]:
+    """(x / alpha, sigma / alpha), for networks that know x_1 + sigma z alone."""
+    c = schedule(t)
+    if not c.alpha.all():
+        msg = f"t must avoid {float(t[c.alpha == 0][0])!r}: there is no data in x, and sigma / alpha is infinite."
+        raise ValueError(msg)
+    return x / c.alpha[:, None], c.sigma / c.alpha
+
+
+def _at_level(curve: Discrete, x: Float, t: Float) -> tuple[Float, Any]:
+    return x, curve.level_of(t)
+
+
+def _of_v(curve: Discrete, v: Float, x: Float, t: Float) -> Float:
+    """D of a prediction of v = alpha z - sigma x_1."""
+    c = curve(t[:, None])
+    denoiser: Float = c.alpha * x - c.sigma * v
+    return denoiser
 
 
 class Predictor:
@@ -61,7 +107,7 @@ class Predictor:
 
     def predict(self, x: Float, t: Any, form: Form) -> Float:
         """What ``fn`` returns for (M, d) float64 queries shown to it in a form, checked, in float64."""
-        return _arrays.answers(self.fn(form.shown(x), t), form, len(x), "the model's output", "fn(x, t)")
+        return _shape.answers(self.fn(form.shown(x), t), form, len(x), "the model's output", "fn(x, t)")
 
     def to_denoiser(self, prediction: Float, x: Float, t: Any, c: Any) -> Float:
         """D from a prediction at (x, t), for schedule coefficients ``c`` that broadcast against x."""
@@ -124,7 +170,7 @@ class Model(Predictor):
             msg = f"predicts must be one of {', '.join(_PREDICTS)}; got {predicts!r}."
             raise ValueError(msg)
         if is_network(fn):
-            fn = Network(fn, lambda net, x, t, label: net(x, t))
+            fn = Network(fn, _plain)
         self.fn, self.schedule, self.predicts = fn, check_schedule(schedule), predicts
         self.event = fn.event if isinstance(fn, Network) else None
 
@@ -159,16 +205,10 @@ class Model(Predictor):
             s in f + s (f_label - f).
         """
         curve = check_schedule(VELinear(80.0) if schedule is None else schedule)
-        known, size = getattr(net, "label_dim", None), getattr(net, "img_resolution", None)
-        if size is not None:
+        if (size := getattr(net, "img_resolution", None)) is not None:
             options = {"event": (net.img_channels, size, size)} | options
-
-        def call(net: Any, x: Any, sigma: Any, label: Any) -> Any:
-            if label is not None and known:
-                label = x.new_zeros(len(x), known).scatter_(1, label[:, None], 1.0)
-            return net(x, sigma, **_named("class_labels", label), **(extras or {}))
-
-        return cls(Network(net, call, before=_rescaled(curve), **options), curve, "denoiser")
+        call = partial(_call_edm, extras or {})
+        return cls(Network(net, call, before=partial(_rescaled, curve), **options), curve, "denoiser")
 
     @classmethod
     def from_flow_matching(
@@ -178,10 +218,7 @@ class Model(Predictor):
 
         Parameters are those of :meth:`from_edm`.
         """
-
-        def call(net: Any, x: Any, t: Any, label: Any) -> Any:
-            return net(x=x, t=t, **_named("y", label), **(extras or {}))
-
+        call = partial(_call_flow_matching, extras or {})
         return cls(Network(net, call, **options), Linear() if schedule is None else schedule)
 
     @classmethod
@@ -192,14 +229,7 @@ class Model(Predictor):
 
         Parameters are those of :meth:`from_edm`.
         """
-
-        def call(net: Any, x: Any, t: Any, label: Any) -> Any:
-            if type(net).__name__ == "torch_wrapper":  # of torchcfm: it repeats one time for all points
-                import torch
-
-                return net.model(torch.cat([x, t[:, None]], dim=1))
-            return net(t, x, **_named("y", label), **(extras or {}))
-
+        call = partial(_call_torchcfm, extras or {})
         return cls(Network(net, call, **options), Linear() if schedule is None else schedule)
 
     @classmethod
@@ -219,18 +249,9 @@ class Model(Predictor):
         size, channels = getattr(config, "sample_size", None), getattr(config, "in_channels", None)
         if size is not None and channels is not None:
             options = {"event": (channels, *((size, size) if isinstance(size, int) else size))} | options
-
-        def call(net: Any, x: Any, level: Any, label: Any) -> Any:
-            answer = net(x, level, **_named("class_labels", label), **(extras or {}))
-            return answer[0] if isinstance(answer, tuple) else getattr(answer, "sample", answer)
-
-        def of_v(v: Any, x: Any, t: Any) -> Any:
-            c = curve(t[:, None])
-            return c.alpha * x - c.sigma * v
-
-        after = of_v if kind == "v_prediction" else None
-        network = Network(unet, call, before=lambda x, t: (x, curve.level_of(t)), after=after, **options)
-        return cls(network, curve, _DIFFUSERS[kind])
+        call, before = partial(_call_diffusers, extras or {}), partial(_at_level, curve)
+        after = partial(_of_v, curve) if kind == "v_prediction" else None
+        return cls(Network(unet, call, before=before, after=after, **options), curve, _DIFFUSERS[kind])
 
     @classmethod
     def from_smalldiffusion(cls, net: Any, schedule: Any, *, extras: Extras = None, **options: Any) -> Model:
@@ -244,14 +265,8 @@ class Model(Predictor):
         curve = check_schedule(schedule)
         if (dims := getattr(net, "input_dims", None)) is not None:
             options = {"event": tuple(dims)} | options
-        null = getattr(getattr(net, "cond_embed", None), "null_cond", None)
-
-        def call(net: Any, x: Any, sigma: Any, label: Any) -> Any:
-            if label is None and null is not None:
-                label = sigma.new_full((len(x),), null).long()
-            return net(x, sigma, **_named("cond", label), **(extras or {}))
-
-        return cls(Network(net, call, before=_rescaled(curve), **options), curve, "noise")
+        call = partial(_call_smalldiffusion, extras or {})
+        return cls(Network(net, call, before=partial(_rescaled, curve), **options), curve, "noise")
 
     @in_kind
     def denoiser(self, x: Any, t: Any) -> Any:
@@ -276,7 +291,7 @@ class Model(Predictor):
         return self._answer(x, t, lambda x, d, c: (x - c.alpha * d) / c.sigma, "noise")
 
     def _answer(self, x: Any, t: Any, formula: Callable[[Float, Float, Any], Float], what: str = "denoiser") -> Any:
-        wide, form = _arrays.queries(x, self.event)
+        wide, form = _shape.queries(x, self.event)
         times, scalar = _arrays.times(t, len(wide))
         result = self.predict(wide, float(times) if scalar else form.kind(times), form)
         if self.predicts != what:

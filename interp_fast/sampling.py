@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from . import _arrays, _random
+from . import _arrays, _random, _shape
 from ._attribution import Attribution
 from ._oracle import Oracle
 from ._progress import reporter
@@ -219,7 +219,7 @@ def sample(
         _check_view(truth, len(start), terms=terms, attribution=attribution)
     if error is not None and not callable(error) and not isinstance(error, Perturbation):
         others = ", a callable or an itf.perturb kind"
-        given = _arrays.errors(error, len(steps), len(start), form.shape, "error", others)
+        given = _shape.errors(error, len(steps), len(start), form.shape, "error", others)
         error = np.require(given, np.float64, ["C", "A"])
     kept = _kept(steps, keep)
     x = _result(out, (len(start), *form.shape), form.dtype)
@@ -348,7 +348,7 @@ def _start(
         key = _random.subkey(source.key, "start")
         z = _random.normals(key, source.first_sample, 0, n=n, d=math.prod(event))
         return steps.sigma[0] * z, Form(np.dtype(np.float64), lambda a: a, event)
-    start, form = _arrays.queries(x0, event, "x0", several=True)
+    start, form = _shape.queries(x0, event, "x0", several=True)
     if n is not None and _arrays.count(n, "n", 1) != len(start):
         msg = f"n must be len(x0) = {len(start)} or left out; got {n}."
         raise ValueError(msg)

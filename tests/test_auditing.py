@@ -218,3 +218,13 @@ def test_audit_prints_becomes_a_dict_and_is_drawn():
     last = itf.audit(itf.Model(field.denoiser, field.schedule, "denoiser"), field, 1.0, 30, rng=0)
     assert last.plot().get_yscale() == "linear"  # nothing positive to show
     matplotlib.pyplot.close("all")
+
+
+def test_excess_is_what_compare_finds():
+    """On the same draws, to the bit: there is one formula."""
+    field = itf.Field(PENTAGON)
+    model, times = planted(field, 0.4, "smooth"), [0.3, 0.6, 0.9]
+    rep = itf.audit(model, field, times, 100, rng=5)
+    found = itf.compare(model, field, times, 100, kind="denoiser", rng=5)
+    for name in ("excess", "excess_stderr", "loss", "optimal"):
+        np.testing.assert_array_equal(getattr(rep, name), getattr(found, name))

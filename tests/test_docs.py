@@ -21,7 +21,7 @@ PUBLIC = {
     for module in (itf, itf.grid, itf.perturb, itf.theory, itf.experiments)
     for name in module.__all__
     if not inspect.ismodule(getattr(module, name))
-} | {f"interp_fast.torch.{name}" for name in ("Denoiser", "Noise", "Velocity")}  # which loads torch
+} | {f"interp_fast.torch.{name}" for name in ("Denoiser", "Noise", "Targets", "Velocity")}  # which loads torch
 
 
 def snippets(page: Path) -> list[str]:

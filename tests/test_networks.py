@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from types import SimpleNamespace
 
 import numpy as np
@@ -224,6 +225,38 @@ def test_our_own_modules_are_models():
         t = np.array([0.1, 0.3, 0.5, 0.7, 0.95])
         x = FIELD.draw(5, t, rng=2)[0].astype(np.float64)
         np.testing.assert_allclose(model.denoiser(x, t), FIELD.denoiser(x, t), rtol=1e-5, atol=1e-5)
+
+
+class Sum(torch.nn.Module):
+    """Called in any way."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, *arguments, **named):
+        x, t = sorted([*arguments, *(named[k] for k in ("x", "t") if k in named)], key=lambda a: -a.ndim)
+        return self.weight * x + t[:, None] / 1000 + named.get("shift", 0.0)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_models_pickle_with_their_networks(prediction):
+    """Other processes get them: workers that are spawned, joblib."""
+    curve = itf.Discrete.ddpm()
+    scheduler = SimpleNamespace(alphas_cumprod=curve.alphas_cumprod, config=SimpleNamespace(prediction_type=prediction))
+    extras = {"shift": 0.25}
+    for model in (
+        itf.Model(Sum(), itf.Linear()),
+        itf.Model.from_edm(Sum(), itf.VP(), extras=extras),
+        itf.Model.from_flow_matching(Sum(), extras=extras),
+        itf.Model.from_torchcfm(Sum(), extras=extras),
+        itf.Model.from_diffusers(Sum(), scheduler, extras=extras),
+        itf.Model.from_smalldiffusion(Sum(), itf.VP(), extras=extras),
+    ):
+        t = float(curve.t_of(500))
+        other = pickle.loads(pickle.dumps(model))
+        assert repr(other) == repr(model)
+        np.testing.assert_array_equal(other.denoiser(X, t), model.denoiser(X, t))
 
 
 def test_models_in_runs_and_audits():

@@ -24,7 +24,19 @@ ROOT = Path(__file__).parent.parent
 HEAVY = {"numba", "scipy", "matplotlib", "sklearn", "tqdm", "torch", "ml_dtypes"}
 
 # Rooms (files and folders of the package) that are not the library itself: what the commands are made of.
-COMMANDS = {"__main__", "_cli", "_options", "_shell", "_terminal", "_jobs", "_check", "_copies", "_report", "_bench"}
+COMMANDS = {
+    "__main__",
+    "_cli",
+    "_functions",
+    "_options",
+    "_shell",
+    "_terminal",
+    "_jobs",
+    "_check",
+    "_copies",
+    "_report",
+    "_bench",
+}
 SHARED = {"_datasets", "_compare", "_figures", "_text"}  # by commands and experiments
 GROUND = {"_accuracy", "_arrays", "_processors", "_random", "_results", "_pictures", "_shape"}
 

@@ -258,6 +258,22 @@ def test_query_far_from_all_rows(engine, dtype, distance):
     errors.close()
 
 
+@pytest.mark.parametrize("n", [1, 3, 40])
+def test_log_density_of_rows_far_from_the_origin(engine, n):
+    """30 sigma from a row: a rounded alpha x_i, or the logit that the row has in sums, would cost more than 1e-9."""
+    rows = 1e5 + np.random.default_rng(4).standard_normal((40, 5))[:n]
+    if n == 3:
+        rows[:] = rows[0]
+    t = 1 / (1 + 1e-3)
+    c = LINEAR(t)
+    x = float(c.alpha) * rows[:1] + 30 * float(c.sigma) * np.array([[0.6, 0, 0.8, 0, 0]])
+    flow = itf.Field(rows, LINEAR, backend=engine.backend)
+    want = oracle.posterior_mp(rows, x[0], c.alpha, c.sigma).log_density
+    bound = PROMISES["float64"].of_density(want)
+    assert abs(flow.log_density(x, t)[0] - want) <= bound
+    assert abs(flow.posterior(x, t).log_density[0] - want) <= bound
+
+
 @pytest.mark.parametrize("tol", [0, 1e-6, 1e-3, 0.1])
 def test_certificate(engine, dtype, tol):
     """|mean - dense mean| / R stays within what is reported, and what is reported within ``tol``."""

@@ -301,6 +301,7 @@ def test_bfloat16_in_a_file_is_named(tmp_path):
             itf.Field(rows)
 
 
+@pytest.mark.filterwarnings("ignore:x cannot hold draws")
 def test_a_query_farther_away_than_twice_the_digits(engine):
     """Squared distances agreed to more than 106 bits, and their difference was taken for none."""
     rng = np.random.default_rng(3)

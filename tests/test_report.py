@@ -188,7 +188,9 @@ def test_samples(made, results, data):
         assert set(saved) == {f"{name}_{what}" for name in names for what in ("x", "index", "row")}
         for name in names:
             x, index, row = (saved[f"{name}_{what}"] for what in ("x", "index", "row"))
-            apart = np.linalg.norm(x[:, None] - data.rows[None].astype(float), axis=2)
+            assert x.shape == (len(x), *data.event)
+            flat = x.reshape(len(x), -1)
+            apart = np.linalg.norm(flat[:, None] - data.rows[None].astype(float), axis=2)
             np.testing.assert_array_equal(index, apart.argmin(1))
             np.testing.assert_allclose(data.rows[index], VALUES[row], atol=1e-6)
             assert got[name]["residual_std"] == pytest.approx(math.sqrt((apart.min(1) ** 2).mean() / 16), abs=1e-7)

@@ -96,9 +96,9 @@ def test_where_both_readings_fit_the_event_wins():
     ("x", "match"),
     [
         (np.moveaxis(Q, 1, -1), r"\(M, 3, 4, 5\) or \(3, 4, 5\), flat \(M, 60\) or \(60,\); got \(6, 4, 5, 3\). That "
-         r"is channels last: pass np.moveaxis\(x, -1, -3\)"),
-        (np.moveaxis(Q, 1, -1)[0], r"got \(4, 5, 3\). That is channels last: pass np.moveaxis\(x, -1, -3\)"),
-        (np.moveaxis(Q, -1, 1), r"channels first: pass np.moveaxis\(x, -3, -1\)"),
+         r"is channels last. Pass np.moveaxis\(x, -1, -3\)"),
+        (np.moveaxis(Q, 1, -1)[0], r"got \(4, 5, 3\). That is channels last. Pass np.moveaxis\(x, -1, -3\)"),
+        (np.moveaxis(Q, -1, 1), r"channels first. Pass np.moveaxis\(x, -3, -1\)"),
         (Q.reshape(6, 12, 5), r"got \(6, 12, 5\). Pass x.reshape\(-1, 3, 4, 5\)"),
         (Q[None], r"got \(1, 6, 3, 4, 5\)\.$"),
         (Q[:, :2], r"got \(6, 2, 4, 5\)\.$"),
@@ -109,14 +109,14 @@ def test_where_both_readings_fit_the_event_wins():
 def test_other_shapes_are_refused_with_a_remedy(x, match):
     with pytest.raises(ValueError, match=match):
         FIELD.denoiser(x, 0.5)
-    if "pass np" in match:  # the remedy works
+    if "Pass np" in match:  # the remedy works
         source, target = (-1, -3) if "-1, -3" in match else (-3, -1)
         FIELD.denoiser(np.moveaxis(x, source, target), 0.5)
 
 
 def test_rows_and_columns():
     field = itf.Field(X[:, 0])
-    with pytest.raises(ValueError, match=r"rows and columns exchanged: pass np.moveaxis\(x, -1, -2\)"):
+    with pytest.raises(ValueError, match=r"rows and columns exchanged. Pass np.moveaxis\(x, -1, -2\)"):
         field.denoiser(np.swapaxes(Q[:, 0], 1, 2), 0.5)
     with pytest.raises(ValueError, match=r"data must have shape \(N, d\) or \(N, ...\).*got \(5,\)"):
         itf.Field(np.ones(5))
@@ -293,7 +293,7 @@ def test_copies():
             assert got.to_dict() == flat.to_dict()
             np.testing.assert_array_equal(itf.nearest(samples, data).index, itf.nearest(Q_FLAT, FLAT).index)
     with pytest.raises(
-        ValueError, match=r"samples must have shape.*channels last: pass np.moveaxis\(samples, -1, -3\)"
+        ValueError, match=r"samples must have shape.*channels last. Pass np.moveaxis\(samples, -1, -3\)"
     ):
         itf.memorization(np.moveaxis(Q, 1, -1), X)
     with pytest.raises(ValueError, match=r"holdout must have .*\(6, 2, 4, 5\)"):

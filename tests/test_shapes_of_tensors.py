@@ -36,7 +36,7 @@ def test_answers_are_tensors_of_that_shape():
     np.testing.assert_array_equal(itf.Field(last).velocity(q, 0.6).numpy(), want)
     halves = itf.Field(torch.from_numpy(X).bfloat16())
     assert halves.velocity(q, 0.6).shape == q.shape
-    with pytest.raises(ValueError, match=r"channels last: pass x.movedim\(-1, -3\)"):
+    with pytest.raises(ValueError, match=r"channels last. Pass x.movedim\(-1, -3\)"):
         field.velocity(q.movedim(1, -1), 0.6)
 
 
@@ -52,7 +52,7 @@ def test_modules():
                 continue
             torch.testing.assert_close(got.reshape(5, -1), want)
         assert module(FIELD)(x[0], 0.5).shape == EVENT
-        with pytest.raises(ValueError, match=r"x must have shape .*channels last: pass x.movedim\(-1, -3\)"):
+        with pytest.raises(ValueError, match=r"x must have shape .*channels last. Pass x.movedim\(-1, -3\)"):
             module(FIELD)(x.movedim(1, -1), 0.5)
     assert itf.torch.Noise(FIELD).rand_input(4).shape == (4, *EVENT)
     linear = itf.Gaussian(FIELD)
@@ -89,7 +89,7 @@ def test_networks_see_pictures():
         np.testing.assert_allclose(got.reshape(Q.shape), want, atol=1e-6)
     assert named.velocity(Q[0], 0.5).shape == EVENT
     assert itf.sample(named, itf.ddim(LINEAR, 3), 4, rng=0).x.shape == (4, *EVENT)
-    with pytest.raises(ValueError, match=r"channels last: pass np.moveaxis\(x, -1, -3\)"):
+    with pytest.raises(ValueError, match=r"channels last. Pass np.moveaxis\(x, -1, -3\)"):
         named.velocity(np.moveaxis(Q, 1, -1), 0.5)
     # What the network and the data say of a point is held against each other.
     last = itf.Field(np.moveaxis(X, 1, -1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -264,6 +265,24 @@ def test_amplification_of_two_stage_rows(rng):
             errors[r, :, 1] = 1e-7
             true = np.linalg.norm(itf.sample(field, steps, x0=x, error=errors).x - clean, axis=1) / 1e-7
             assert (true <= found.path[r] * 1.01 + 1e-6).all()
+
+
+def test_noise_is_left_out_of_the_path(rng):
+    """What is looked at is the run of the same table with S = 0, whose states ``sample`` gives."""
+    field, x = itf.Field(PENTAGON, BRIDGE), rng.normal(size=(8, 2))
+    noisy = itf.euler_maruyama(BRIDGE, np.linspace(0.1, 0.9, 12), 0.3)
+    assert (noisy.S > 0).any()
+    quiet = dataclasses.replace(noisy, S=np.zeros(len(noisy)))
+    np.testing.assert_array_equal(
+        theory.amplification(field, noisy, x).path, theory.amplification(field, quiet, x).path
+    )
+    # Rows with noise first, then those that trap: the run up to there is the quiet one, too.
+    field, steps = itf.Field(PENTAGON), itf.ddim(itf.Linear(), 30)
+    found = theory.discretization_bound(field, dataclasses.replace(steps, S=np.where(np.arange(30) < 3, 0.1, 0.0)), x)
+    assert found.valid.any()
+    ends = itf.sample(field, steps, x0=x).x[found.valid]
+    away = np.linalg.norm(ends - PENTAGON[found.index[found.valid]], axis=1)
+    assert (away <= found.bound[found.valid] + 1e-12).all()
 
 
 def test_concentrability_tends_to_one():

@@ -37,6 +37,7 @@ def names(field: itf.Field, x: npt.NDArray[np.float32]) -> None:
     itf.optimal_loss(field, 5, 16, kind="epsilon")  # type: ignore[arg-type]
     itf.memorization(x, x, metric="manhattan")  # type: ignore[arg-type]
     itf.Discrete.ddpm("quadratic")  # type: ignore[arg-type]
+    itf.targets(field, 8, kind="epsilon")  # type: ignore[arg-type]
     steps = itf.ddim(itf.Linear(), 5)
     itf.sample(field, steps, 3, keep="all")  # type: ignore[arg-type]
     samples = itf.sample(field, steps, 3, keep=2)

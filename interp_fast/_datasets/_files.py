@@ -1,4 +1,4 @@
-"""Arrays in files: NumPy's, torch's, and those of MNIST."""
+"""Arrays in files: NumPy's, torch's, those of MNIST, and tables."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _USUAL = ("x", "data", "images", "samples", "arr_0")  # the last: what guided-di
 
 def read(path: Path, member: str = "") -> Array:
     """The array of a file; of several the one called ``member``, else one that is usually meant."""
-    kinds = {".npy": "npy", ".npz": "npz", ".pt": "a torch file", ".pth": "a torch file"}
+    kinds = {".npy": "npy", ".npz": "npz", ".pt": "a torch file", ".pth": "a torch file", ".parquet": "Parquet"}
     kind = kinds.get(path.suffix, "idx")
     try:
         with path.open("rb") as file:
@@ -31,6 +31,8 @@ def read(path: Path, member: str = "") -> Array:
                 return _read_idx(file)
             if kind == "a torch file":
                 return _read_torch(file, path, member)
+            if kind == "Parquet":
+                return _read_parquet(file, path)
             loaded = np.load(file, allow_pickle=False)
             return _member(loaded, path, member) if kind == "npz" else _single(loaded)
     except InputError:
@@ -93,6 +95,37 @@ def _read_torch(file: BinaryIO, path: Path, member: str) -> Array:
     tensor = loaded.detach()
     array: Array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
     return array
+
+
+def _read_parquet(file: BinaryIO, path: Path) -> Array:
+    """A table of numbers, a row of it a row; or its only column, of lists of one length."""
+    try:
+        from pyarrow import compute, parquet, types
+    except ImportError:
+        msg = f"{path} needs pyarrow, which is not installed: pip install pyarrow, or save the table as .npy."
+        raise InputError(msg) from None
+    table = parquet.read_table(file)
+    lists = (types.is_list, types.is_large_list, types.is_fixed_size_list)
+    found = []
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        nested = len(table.column_names) == 1 and any(is_list(column.type) for is_list in lists)
+        numbers = column.type.value_type if nested else column.type
+        if not (types.is_floating(numbers) or types.is_integer(numbers)):
+            msg = f"its column {name} holds {column.type} and must hold numbers; leave it out"
+            raise ValueError(msg)
+        flat = [chunk.flatten() if nested else chunk for chunk in column.chunks]
+        missing = column.null_count + sum(chunk.null_count for chunk in flat if nested)
+        if missing:
+            msg = f"its column {name} has {missing} missing values"
+            raise ValueError(msg)
+        if nested and len(compute.unique(compute.list_value_length(column))) > 1:
+            msg = f"its column {name} has lists of several lengths"
+            raise ValueError(msg)
+        values = np.concatenate([chunk.to_numpy(zero_copy_only=False) for chunk in flat] or [np.empty(0)])
+        found.append(values.reshape(len(column), -1) if len(column) else values[:, None])
+    array: Array = np.concatenate(found, axis=1) if found else np.empty((0, 0))
+    whole = array.dtype.kind in "iu" and array.dtype != np.uint8
+    return array.astype(np.float64) if whole else array
 
 
 def _read_idx(file: BinaryIO) -> Array:

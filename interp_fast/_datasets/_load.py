@@ -21,7 +21,7 @@ __all__ = ["KINDS", "Dataset", "check_columns", "file_of", "load", "matched", "r
 
 Array = npt.NDArray[Any]
 
-KINDS = "a .npy, .npz, .pt or idx(.gz) file, or a folder or zip archive of images"
+KINDS = "a .npy, .npz, .pt, .parquet or idx(.gz) file, or a folder or zip archive of images"
 
 _FASHION = Path("/usr/share/datasets/fashion-mnist")  # where the Debian package dataset-fashion-mnist puts it
 _BYTE_VALUES = (np.arange(256) * BYTE_SCALE[0] + BYTE_SCALE[1]).astype(np.float32)

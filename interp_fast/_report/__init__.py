@@ -1,10 +1,13 @@
-"""``interp-fast report``: what the exact field of a training set generates, memorizes and costs, as one page."""
+"""``interp-fast report``: what the exact field of a training set generates, memorizes and costs, as one page.
+
+With files of samples: whether these are copies of the training set.
+"""
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +19,13 @@ import interp_fast as itf
 from .. import _figures
 from .._datasets import Dataset, InputError
 from .._typing import Backend
-from . import certificates, data, errors, loss, memorization, posterior, samples, step_sizes
+from . import certificates, copies, data, errors, loss, memorization, posterior, samples, step_sizes
+from .evidence import gather
 from .findings import Findings, find
 from .parts import Bullets, Part, Table, template
 from .study import Study
 
-__all__ = ["Report", "study"]
+__all__ = ["Report", "of_samples", "study"]
 
 PARTS: tuple[Callable[[Findings], Part], ...] = (
     data.part,
@@ -102,6 +106,32 @@ def study(
     arrays = {f"{name}_{what}": value for name, run in found.runs.items() for what, value in _arrays(run, data).items()}
     results = {part.key: part.numbers for part in parts} | {"conclusions": conclusions, "verdict": dict(verdict)}
     return Report(text, results, arrays, verdict)
+
+
+def of_samples(
+    files: Sequence[str],
+    data: Dataset,
+    *,
+    holdout: str | None,
+    features: tuple[str, Callable[[Any], Any]] | None,
+    **options: Any,
+) -> Report:
+    """Compare the samples of files with a training set; ``options`` as in memorization."""
+    _figures.require_matplotlib()
+    page = template()
+    e = gather(files, data, holdout=holdout, features=features, **options)
+    parts = [part(e) for part in copies.PARTS]
+    conclusions = copies.summary(e)
+    verdict = [line for part in parts for line in part.verdict]
+    names = files[0] if len(files) == 1 else f"{len(files)} files of samples"
+    text = page.render(
+        title=f"Does the model copy? {names}",
+        lead=f"Samples of a model, compared with every row of its training set, {data.name}.",
+        parts=[Part("", "In short", {}, [Bullets(conclusions), Table(verdict)], summary=True), *parts],
+        footer=f"interp_fast {itf.__version__}; command: interp-fast report --samples.",
+    )
+    results = {part.key: part.numbers for part in parts if part.numbers}
+    return Report(text, results | {"conclusions": conclusions, "verdict": dict(verdict)}, {}, verdict)
 
 
 def _arrays(run: itf.Samples, data: Dataset) -> dict[str, npt.NDArray[Any]]:

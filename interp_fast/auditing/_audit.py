@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from html import escape
 from statistics import NormalDist
@@ -14,14 +14,14 @@ import numpy.typing as npt
 
 from .. import _arrays, _random
 from .._doubt import doubt, suspect
-from .._oracle import Oracle
 from .._progress import reporter
 from .._results import Record, axes
 from .._run import Run
 from .._step_table import StepTable, check_steps
 from ..backends import State
+from ..comparing import of_rows, tallied
 from ..field import Field, oracle_of
-from ..losses import draws, grid, mean, optimal_loss
+from ..losses import grid, optimal_loss
 from ..metrics import read_points, warn_of_units
 from ..model import Predictor
 from ..sampling import Terms
@@ -285,11 +285,16 @@ def audit(
         report(done)
     key = _random.NoiseKey(_random.subkey(source.key, "optimum"), source.first_sample)
     best = optimal_loss(field.with_schedule(model.schedule), at, n, rng=key)
-    compared = []
-    for k, t in enumerate(points.tolist()):
-        compared.append(_compare(model, oracle, t, n, source, k))
-        report(len(steps) + k + 1)
-    (excess, excess_stderr), (gain, gain_stderr) = (np.array([mean(v[q]) for v in compared]).T for q in range(2))
+
+    def visits() -> Iterator[Iterator[tuple[Float, Float | None]]]:
+        for k, t in enumerate(points.tolist()):
+            yield of_rows(oracle, t, n, source, k)
+            report(len(steps) + k + 1)
+
+    found = tallied({"": model}, oracle, "denoiser", points, n, visits())[""].rows
+    excess, excess_stderr = found["mse"], found["mse_stderr"]
+    # The same draws for the model and for D leave less to chance than two losses.
+    gain, gain_stderr = found["excess"], found["excess_stderr"]
     loss = best.loss + gain[here]
     below = gain[here] < -NormalDist().inv_cdf(1 - _FALSE_ALARM / len(at)) * gain_stderr[here]
     below &= excess[here] > (_ROUNDING * field.R) ** 2
@@ -401,21 +406,6 @@ def _check_determined(model: Predictor, times: Float, name: str, remedy: str) ->
                 f"let the model predict the denoiser."
             )
             raise ValueError(msg) from None
-
-
-def _compare(model: Predictor, oracle: Oracle, t: float, n: int, source: _random.NoiseKey, stream: int) -> Float:
-    """For n draws (2, n): |D_model - D|^2, and the model's loss less that of D itself."""
-    out = np.empty((2, n))
-    c, form = model.schedule(t), oracle.form
-    for block, x, index, point in draws(oracle, t, n, source, stream):
-        x = x.astype(form.dtype).astype(np.float64)  # what the model gets
-        predicted = model.to_denoiser(model.predict(x, t, form), x, t, c)
-        exact = oracle.smooth(point, x, oracle.average(point, x, "mean")["mean"])
-        # Given x and its row a smoothed row is normal: its mean stands for it.
-        target = oracle.smooth(point, x, oracle.training_set.values(index))
-        out[0, block] = np.sum((predicted - exact) ** 2, axis=1)
-        out[1, block] = np.sum((predicted - exact) * (predicted + exact - 2 * target), axis=1)
-    return out
 
 
 def _upper(values: Float) -> Any:

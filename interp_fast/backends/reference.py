@@ -3,7 +3,8 @@
 Written to be read. With c_i = |x - alpha x_i|^2 and S = sigma^2 + alpha^2 delta^2 the logits
 l_i = log_w_i - c_i / (2 S) are taken relative to the top row, and every output made of the off-weights leaves the top
 row out of its sum: nothing is ever formed as 1 - w_max or as a difference of second moments. Where rounding c_i in
-float64 would decide the answer (a tie between far points at small S), differences of c_i are recomputed exactly.
+float64 would decide the answer (a tie between far points at small S), differences of c_i are recomputed exactly, and so
+is the c_i of the top row, which log_norm has to itself.
 """
 
 from __future__ import annotations
@@ -173,7 +174,7 @@ def _relative_logits(
             near = np.flatnonzero(logits >= logits[runner_up] - UNDERFLOW - 2**7 * of_lead)
             difference[near] = exact(data.values([i])[0] for i in active[near])
             logits = log_w - difference / (2 * s2)
-    return logits, lambda at: float(c[at]) / (2 * s2)
+    return logits, lambda at: math.fsum(_square_terms(x, alpha, data.values([active[at]])[0])) / (2 * s2)
 
 
 def deviation(data: Data, rows: Int, logits: Float, error: float, alpha: float, s2: float) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import _arrays
+from .. import _arrays, _shape
 from .._results import Record
 from .._step_table import StepTable
 from ..backends import State
@@ -83,7 +83,7 @@ def trapping(field: Field, x: Any, t: Any, q: float = 0.25, *, error: float = 0.
     """
     data = points_of(field, "trapping")
     q, error = shrinkage(q), _arrays.number(error, "error", least=0.0)
-    wide, form = _arrays.queries(x, field.event)
+    wide, form = _shape.queries(x, field.event)
     times, _ = _arrays.times(t, len(wide))
     c = field.schedule(np.array(np.broadcast_to(times, len(wide))))
     index = nearest_points(data, wide, c.alpha)
@@ -224,7 +224,7 @@ def discretization_bound(field: Field, steps: StepTable, x: Any, q: float = 0.25
     """
     data = points_of(field, "discretization_bound")
     q = shrinkage(q)
-    wide, form = _arrays.queries(x, field.event)
+    wide, form = _shape.queries(x, field.event)
     path, rows, n = without_noise(steps), len(steps), len(wide)
     rho = np.divide(steps.alpha, steps.sigma, out=np.full(rows + 1, np.inf), where=steps.sigma > 0)
     strain = _strain(steps)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import _arrays, _random
+from .. import _arrays, _random, _shape
 from .._results import Record, axes
 from .._run import Run
 from .._step_table import StepTable, check_steps
@@ -83,7 +83,7 @@ def estimation_bound(field: Field, steps: StepTable, errors: Any) -> EstimationB
     array([1.])
     """
     check_field(field)
-    array = _arrays.errors(errors, len(check_steps(steps)), None, field.event, "errors")
+    array = _shape.errors(errors, len(check_steps(steps)), None, field.event, "errors")
     weights = steps.error_weights()
     upper, total = np.zeros(array.shape[1]), np.zeros(array.shape[1:])
     for w, e in zip(weights, array, strict=True):
@@ -155,7 +155,7 @@ def amplification(field: Field, steps: StepTable, x: Any, q: float = 0.25) -> Am
     """
     data = points_of(field, "amplification")
     q = shrinkage(q)
-    wide, _ = _arrays.queries(x, field.event)
+    wide, _ = _shape.queries(x, field.event)
     path, rows, n = without_noise(steps), len(steps), len(wide)
     scale = steps.alpha[:-1] / steps.sigma[:-1] ** 2
     state, cut = State.start(wide), data.cut(field.tol)
@@ -276,7 +276,7 @@ def concentrability(
     def error(x: Float, t: float) -> Float:
         if not isinstance(model, Predictor):
             given = model(x.reshape(n, *form.shape), t)
-            return _arrays.answers(given, form, n, "the value of e(x, t)", "the function")
+            return _shape.answers(given, form, n, "the value of e(x, t)", "the function")
         p = oracle.point(t, n)
         exact = oracle.smooth(p, x, oracle.evaluate(p, x, "mean")["mean"])
         return model.to_denoiser(model.predict(x, t, form), x, t, model.schedule(t)) - exact

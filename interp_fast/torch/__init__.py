@@ -13,6 +13,8 @@ module             call                                        of
 They take any floating type, device and layout, compute in float64 on the CPU and round once, to the type of x and on
 its device. Points have the shape of the field's, or are flat; those of a flat field may have any shape. Times and
 levels are a number, (1,), (M,) or (M, 1, ..., 1). Gradients in x, sigma and t are exact; second ones are refused.
+
+``Targets`` is a data set of the values that networks should learn.
 """
 
 from __future__ import annotations
@@ -28,8 +30,9 @@ from .. import _arrays
 from .._shape import split
 from ..schedules import Discrete
 from ._autograd import Curve, Mean, array
+from ._targets import Targets
 
-__all__ = ["Denoiser", "Noise", "Velocity"]
+__all__ = ["Denoiser", "Noise", "Targets", "Velocity"]
 
 _DOORS = {"xt": ("x", "t"), "tx": ("t", "x")}
 

@@ -1,0 +1,83 @@
+"""What a report about a model's samples finds: everything that is computed, before anything is drawn or said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import interp_fast as itf
+
+from .. import _figures
+from .._copies import Compared, Pair, compare
+from .._datasets import Dataset, InputError
+from .parts import Html
+
+__all__ = ["Evidence", "gather"]
+
+PAIRS = 12
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Samples of one or more files beside a training set.
+
+    ``holdout``: where the held-out rows come from; ``features``: the name of the function that distances are measured
+    through; ``k``: the neighbour that balls reach to.
+    """
+
+    data: Dataset
+    found: Sequence[Compared]
+    holdout: str | None
+    features: str | None
+    pairs: Sequence[Pair]
+    k: int | None
+
+    @property
+    def background(self) -> itf.Background | None:
+        return self.found[0].result.background
+
+    @property
+    def control(self) -> itf.Memorization | None:
+        return self.found[0].control
+
+    @property
+    def rule(self) -> itf.Memorization:
+        """One of the results, for the settings that all of them share."""
+        return self.found[0].result
+
+    def name(self, one: Compared) -> str:
+        return "the samples" if len(self.found) == 1 else one.file
+
+    def farther(self, distance: float) -> float | None:
+        """At least so large is the share of training rows whose nearest other row is as far as ``distance``."""
+        if self.background is None:
+            return None
+        at = int(np.searchsorted(self.background.distances, distance))
+        return 0.0 if at == len(self.background.levels) else float(1 - self.background.levels[at])
+
+    def draw(self, values: Any, label: str) -> Html:
+        """A row as a picture, its grey levels those of the data."""
+        some = self.data.rows[:: max(1, len(self.data.rows) // 1000)]
+        return Html(_figures.picture(self.data.drawn(values), (float(some.min()), float(some.max())), label))
+
+
+def gather(
+    files: Sequence[str],
+    data: Dataset,
+    *,
+    holdout: str | None,
+    features: tuple[str, Callable[[Any], Any]] | None,
+    **options: Any,
+) -> Evidence:
+    """Compare all; ``options`` as in ``compare``."""
+    if len(data.rows) < 2:
+        msg = "a report about samples needs at least 2 training rows; got 1."
+        raise InputError(msg)
+    name, function = features or (None, None)
+    found = compare(files, data, holdout=holdout, features=function, pairs=PAIRS, **options)
+    near = found[0].result.radius is not None
+    pairs = sorted((p for one in found for p in one.pairs), key=lambda p: (p.distance, p.ratio)[:: 1 if near else -1])
+    return Evidence(data, found, holdout, name, pairs[:PAIRS], options.get("k"))

@@ -1,0 +1,178 @@
+"""The report about a model's samples: planted copies are found, counted, shown and said, and options mean something."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+from scipy.stats import fisher_exact
+
+from interp_fast import _report
+from interp_fast._cli import main
+from interp_fast._report.copies import _by_chance
+
+ROWS = np.random.default_rng(0).uniform(-1, 1, (60, 4, 4))
+ROWS[0, 0, 0], ROWS[0, 0, 1] = -1, 1
+EXACT, NEAR, FREE = [7, 7, 21], [3, 40], 20
+
+
+def samples():
+    """Copies of three rows, near copies of two, and rows of the same law."""
+    rng = np.random.default_rng(1)
+    near = ROWS[NEAR] + 0.02 * rng.standard_normal((2, 4, 4))
+    return np.concatenate([ROWS[EXACT], near, rng.uniform(-1, 1, (FREE, 4, 4))])
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("rows.npy", ROWS)
+    np.save("samples.npy", samples())
+    np.save("free.npy", samples()[-FREE:])
+    np.save("held.npy", np.random.default_rng(2).uniform(-1, 1, (30, 4, 4)))
+    return tmp_path
+
+
+def run(capsys, *arguments):
+    assert main(["report", "rows.npy", *arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def words(folder):
+    page = (folder / "report" / "report.html").read_text("utf-8")
+    text = re.sub(r"<style>.*?</style>|<svg.*?</svg>", "", page, flags=re.DOTALL)
+    return page, re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", text))
+
+
+def test_planted_copies(folder, capsys):
+    got = run(capsys, "--samples", "samples.npy", "--holdout", "held.npy")
+    assert got == json.loads((folder / "report" / "report.json").read_text("utf-8"))
+    assert sorted(path.name for path in (folder / "report").iterdir()) == ["report.html", "report.json"]
+    (file,) = got["copying"]["files"]
+    x, rows = samples().reshape(-1, 16), ROWS.reshape(-1, 16)
+    distance = np.sort(np.linalg.norm(x[:, None] - rows, axis=2), axis=1)
+    copies = distance[:, 0] < distance[:, 1] / 3
+    assert file["equal"] == 3
+    assert file["memorized"] == np.mean(copies) == 5 / 25
+    assert got["copying"]["holdout"]["memorized"] == 0
+    pairs = got["closest_pairs"]["pairs"]
+    assert [pair["row"] for pair in pairs[:4]][:2] == [7, 21]
+    assert {pair["row"] for pair in pairs[2:4]} == set(NEAR)
+    assert pairs[0]["copies_of_row"] == 2
+    assert len({pair["row"] for pair in pairs}) == len(pairs) == 12
+    own = np.sort(np.linalg.norm(rows[:, None] - rows, axis=2), axis=1)[:, 1]
+    for pair in pairs:
+        found = distance[pair["sample"]]
+        assert [pair["distance"], pair["second_distance"]] == pytest.approx(found[:2].tolist(), abs=1e-9)
+        assert pair["second_row"] == np.argsort(np.linalg.norm(rows - x[pair["sample"]], axis=1))[1]
+        assert pair["rows_farther"] <= np.mean(own >= pair["distance"]) + 1e-12
+    page, text = words(folder)
+    assert page.count('alt="nearest row"') == page.count('alt="second nearest row"') == 12
+    assert "Copies among the samples: 5 of 25, 20 %" in text
+    assert "0 of 30 held-out rows are copies" in text
+    assert "they hold copies of training rows" in text
+    assert "3 of the samples are equal to a training row." in text
+    assert "All training rows are at least that far from any other training row." in text
+    assert "What the words mean" in text
+
+
+def test_no_copies_no_holdout_and_no_pictures(folder, capsys):
+    np.save("rows.npy", ROWS[:, :, 0])
+    np.save("free.npy", samples()[-FREE:, :, 0] + 5)
+    got = run(capsys, "--samples", "free.npy", "--range", "-1,6", "--k", "0")
+    page, text = words(folder)
+    assert "<img" not in page
+    assert "There are no held-out rows to compare with" in text
+    assert got["copying"]["holdout"] is None
+    assert all(pair["rows_farther"] is None for pair in got["closest_pairs"]["pairs"])
+    assert not any("reach" in sentence for sentence in got["conclusions"])
+
+
+def test_equal_rows_are_never_chance(folder, capsys):
+    np.save("one.npy", np.concatenate([ROWS[:1], samples()[-FREE:]]))
+    said = run(capsys, "--samples", "one.npy", "--holdout", "held.npy")["conclusions"][0]
+    assert "Copies among the samples: 1 of 21" in said
+    assert "they hold copies of training rows" in said
+
+
+def test_chance_is_fishers_test():
+    for table in ([5, 20, 0, 30], [3, 97, 2, 50], [0, 10, 4, 6]):
+        mine = _by_chance(table[0], sum(table[:2]), table[2], sum(table[2:]))
+        assert mine == pytest.approx(fisher_exact(np.reshape(table, (2, 2)), "greater").pvalue, rel=1e-9)
+
+
+def test_verdict_beside_held_out_rows(folder, capsys):
+    none = run(capsys, "--samples", "free.npy", "--holdout", "held.npy")["conclusions"][0]
+    assert "No copying is shown; at most 16.8 % of such samples are copies." in none  # 1 - 0.025^(1/20)
+    few = run(capsys, "--samples", "free.npy", "--holdout", "held.npy", "--radius", "1.9")["conclusions"][0]
+    assert "not more than chance likeness explains" in few
+    assert "A copy is within 1.9 of a training row." in few
+
+
+def test_many_files(folder, capsys):
+    got = run(capsys, "--samples", "samples.npy", "free.npy")
+    assert list(got["verdict"]) == ["copies among samples.npy", "copies among free.npy"]
+    assert {pair["file"] for pair in got["closest_pairs"]["pairs"]} == {"samples.npy", "free.npy"}
+    assert "Copies among free.npy: 0 of 20" in words(folder)[1]
+
+
+def test_features(folder, capsys):
+    """Mirrored copies are none, until the features do not see the mirror."""
+    (folder / "both.py").write_text(
+        "import numpy as np\ndef sides(x):\n    return (x + x[..., ::-1]).reshape(len(x), -1)\n"
+    )
+    np.save("mirrored.npy", np.concatenate([ROWS[:10, :, ::-1], samples()[-5:]]))
+    shares = [
+        run(capsys, "--samples", "mirrored.npy", *more)["copying"]["files"][0]["memorized"]
+        for more in ((), ("--features", "both.py:sides"))
+    ]
+    assert shares == [0, 10 / 15]
+    assert "after both.py:sides has turned each into a list of features" in words(folder)[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--samples", "free.npy"], "needs the training set"),
+        (
+            ["rows.npy", "--samples", "3", "free.npy"],
+            "--samples must be one number, or files of samples; got 3 free.npy",
+        ),
+        (["rows.npy", "--samples", "free.npy", "--steps", "9"], "--steps belongs to a report about a training set"),
+        (["rows.npy", "--metric", "cosine"], "--metric belongs to a report about --samples FILE"),
+        (["rows.npy", "--samples", "1"], "1' is not an integer of at least 2"),
+        (["rows.npy", "--samples", "nowhere.npy"], "nowhere.npy"),
+        (["one.npy", "--samples", "free.npy"], "at least 2 training rows; got 1"),
+    ],
+)
+def test_bad_input_is_one_sentence(folder, capsys, arguments, sentence):
+    np.save("one.npy", ROWS[:1])
+    assert main(["report", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert sentence in captured.err
+    assert len(captured.err.strip().splitlines()) == 1
+    assert not (folder / "report").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ([], ("digits", 128)),
+        (["-n", "9"], ("digits", 9)),
+        (["rows.npy", "--samples", "9"], ("rows.npy", 9)),
+        (["-n", "9", "rows.npy"], ("rows.npy", 9)),
+    ],
+)
+def test_a_number_of_samples_asks_for_the_other_report(folder, monkeypatch, arguments, wanted):
+    class Reached(Exception):
+        pass
+
+    def study(data, schedule, *, n, **_):
+        raise Reached(data.name, n)
+
+    monkeypatch.setattr(_report, "study", study)
+    with pytest.raises(Reached) as caught:
+        main(["report", *arguments])
+    assert caught.value.args == wanted
