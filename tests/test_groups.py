@@ -85,6 +85,22 @@ def test_class_posterior(engine, dtype, ratio, bandwidth):
     np.testing.assert_allclose(field.class_posterior(x[3], t), got[3], atol=PROMISES[dtype].weight)
 
 
+def test_class_posterior_is_calibrated():
+    """Of draws to which it gives a probability near p a share p is of that class, within 3 standard errors per bin."""
+    rows, labels = _digits("float32")
+    field = itf.Field(rows, labels=labels)
+    for t in (0.3, 0.35):
+        x, index = field.draw(4000, t, rng=1)
+        p = field.class_posterior(x, t).ravel()
+        hit = (labels[index][:, None] == np.arange(10)).ravel()
+        at = np.digitize(p, [0.02, 0.1, 0.25, 0.5, 0.75, 0.9])
+        for k in range(7):
+            some = at == k
+            error = np.sqrt(np.sum(p[some] * (1 - p[some]))) / some.sum()
+            assert some.sum() > 50
+            assert abs(hit[some].mean() - p[some].mean()) < 3 * error
+
+
 def test_class_posterior_at_the_ends(backend, dtype):
     rows = np.array([[0, 0], [1, 0], [1, 0], [4, 4]], dtype)
     field = itf.Field(rows, weights=[1, 1, 3, 5], labels=["a", "b", "a", "c"], backend=backend)

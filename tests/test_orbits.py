@@ -78,7 +78,15 @@ def test_channels_bytes_and_bandwidth(backend):
                  (flow.subset(out), want.subset(out)), (flow.given(1), want.given(1))):  # fmt: skip
         np.testing.assert_allclose(a.denoiser(x, 0.6), b.denoiser(x, 0.6), rtol=2e-4, atol=2e-5)
     np.testing.assert_array_equal(flow.draw(9, 0.5, rng=0)[1], want.draw(9, 0.5, rng=0)[1])
-    np.testing.assert_allclose(flow.draw(9, 0.5, rng=0)[0], want.draw(9, 0.5, rng=0)[0], rtol=1e-6)
+    drawn = flow.draw(9, 0.5, rng=0)[0]
+    assert drawn.shape == (9, 3, 4, 5)
+    np.testing.assert_allclose(drawn.reshape(9, 60), want.draw(9, 0.5, rng=0)[0], rtol=1e-6)
+    shaped = x.reshape(7, 3, 4, 5)
+    for view in (flow, flow.given(of), flow.guided(of, 2.0), flow.without(out), flow.tempered(2.0), flow.given(1)):
+        np.testing.assert_array_equal(view.denoiser(shaped, 0.6), view.denoiser(x, 0.6).reshape(shaped.shape))
+    assert flow.partial(shaped, 0.6).denoiser().shape == shaped.shape
+    assert flow.partial(shaped[0], 0.6).posterior().mean.shape == (3, 4, 5)
+    assert itf.sample(flow.given(of), itf.ddim(flow.schedule, 3), rng=0).x.shape == shaped.shape
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
@@ -113,7 +121,7 @@ def test_permutations_and_what_else_reads_rows(backend, dtype):
             np.ones((4, 6)),
             "hflip",
             ValueError,
-            r"orbit='hflip' needs images \(N, H, W\) or \(N, C, H, W\); .* \(4, 6\)",
+            r"orbit='hflip' needs images \(N, H, W\) or \(N, C, H, W\); .* \(N, 6\)",
         ),
         (np.ones((4, 6)), "vflip", ValueError, "orbit must be 'hflip' or a list of permutations"),
         (
