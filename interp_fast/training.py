@@ -73,8 +73,16 @@ class Batches:
         exact = self._times(first)
         t = exact.astype(form.dtype)
         t[(t == 1) & (exact < 1)] = np.nextafter(t.dtype.type(1), t.dtype.type(0))
-        x, _ = self.field.draw(self.batch, t, rng=_random.NoiseKey(self.source.key, first))
-        return x, form.kind(t), getattr(self.field, self.kind)(x, t)
+        x, index = self.field.draw(self.batch, t, rng=_random.NoiseKey(self.source.key, first))
+        batch = x, form.kind(t), getattr(self.field, self.kind)(x, t)
+        return batch if self.field.classes is None else (*batch, self._labels(index))
+
+    def _labels(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        data = oracle_of(self.field).training_set
+        assert data.labels is not None
+        local = rows if data.numbers is None else np.searchsorted(data.numbers, rows)
+        labels: npt.NDArray[Any] = data.labels.classes[data.labels.codes[local]]
+        return labels
 
     def _times(self, first: int) -> Float:
         key = _random.subkey(self.source.key, "times")
@@ -97,7 +105,7 @@ def targets(
     n: int | None = None,
     rng: _random.RandomSource = None,
 ) -> Batches:
-    """Batches of (x_t, t, target) for training: the target is the field itself, not the draw of one row.
+    """Batches of (x_t, t, target[, label]) for training: the target is the field itself, not the draw of one row.
 
     x_t = alpha x_I + sigma z, and target = E[alpha_dot x_I + sigma_dot z | x_t], say, where ordinary training regresses
     on the bracket: the same minimiser, and no variance of targets. It costs a pass over the rows.
@@ -120,8 +128,10 @@ def targets(
 
     Returns
     -------
-    iterable of (x_t (B, *event), t (B,), target (B, *event))
+    iterable of (x_t (B, *event), t (B,), target (B, *event)) or, of a field with labels, (x_t, t, target, label (B,))
         Of the type of the field's results, t too, which is rounded before it is used; target = field.velocity(x_t, t).
+        The label is the class of the row that was drawn. The target of a network that is told the class is
+        ``field.given(label).velocity(x_t, t)``; that of ``targets(field.given(c), ...)`` is of that class already.
         Every iteration begins with the same batches: several epochs are one stream, not n batches again.
 
     Raises

@@ -85,6 +85,7 @@ def test_another_process_gets_the_field(start):
     np.testing.assert_array_equal(found, want)
 
 
+@pytest.mark.filterwarnings("ignore:the model.s velocity loss near the data end")  # it is no model of these data
 def test_everything_else_too():
     """Schedules, tables, models, errors, keys and all results."""
     field = itf.Field(X)

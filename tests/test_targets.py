@@ -249,3 +249,27 @@ def test_tensors(monkeypatch):
     monkeypatch.undo()
     with pytest.raises(TypeError, match="endless batches have no length"):
         len(loader(0, n=None).dataset)
+
+
+@pytest.mark.parametrize("names", [np.array([3, 7, 11]), np.array(["a", "b", "c"])], ids=["ints", "strings"])
+def test_labels_are_those_of_the_rows_that_were_drawn(names):
+    """At the data end a point lies on its row, which says the class; of one class all are alike."""
+    labels = names[np.arange(60) % 3]
+    field = itf.Field(ROWS, labels=labels)
+    x, t, target, label = drawn(itf.targets(field, 50, times=[1 - 1e-9], n=2, rng=3))
+    row = np.argmin(((x[:, None] - ROWS) ** 2).sum(-1), axis=1)
+    np.testing.assert_array_equal(label, labels[row])
+    assert len(set(label.tolist())) == 3
+    np.testing.assert_array_equal(target, field.velocity(x, t))
+    x, t, target, label = drawn(itf.targets(field.given(names[1]), 20, n=1, rng=3))
+    assert (label == names[1]).all()
+    np.testing.assert_allclose(target, itf.Field(ROWS[1::3]).velocity(x, t), rtol=1e-9, atol=1e-9)
+
+
+def test_labels_as_tensors():
+    torch = pytest.importorskip("torch")
+    for names, wanted in ((np.array([3, 7, 11]), [3, 7, 11]), (np.array(["a", "b", "c"]), [0, 1, 2])):
+        field = itf.Field(ROWS, labels=names[np.arange(60) % 3])
+        batch = next(iter(itf.torch.Targets(field, 40, n=1, rng=0)))
+        assert batch[3].dtype == torch.int64
+        assert sorted(set(batch[3].tolist())) == wanted

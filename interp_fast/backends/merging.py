@@ -13,7 +13,7 @@ top_index,          the k heaviest rows and the same of them, (M, k); k >= 1
 top_log_w, top_c,
 top_c_low
 rows, top           how many there are, and how many are to be listed if there are as many
-doubt               bound on what the logarithm of the mass of these rows may be off by
+doubt               what the logarithm of the mass of these rows may be off by: an estimate, with a margin
 error               the same of the sets that were merged to this one, as far as they count; 0 before
 between             sum of w_k |mean_k - mean|^2 over these sets
 spoiled             the largest w_k doubt_k^2 of them

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 
 from .._random import RandomSource
@@ -16,12 +17,16 @@ __all__ = ["Targets"]
 
 
 class Targets(torch.utils.data.IterableDataset):
-    """Batches of (x_t, t, target) as tensors: :func:`interp_fast.targets` for ``DataLoader(targets, batch_size=None)``.
+    """Batches of (x_t, t, target[, label]) as tensors, for ``DataLoader(targets, batch_size=None)``.
+
+    :func:`interp_fast.targets` as a data set.
 
     With ``num_workers`` each worker makes its share of one stream, and all together the batches that one process makes,
     in the same order. They divide the field's threads among them: leave processors to the network by
     ``Field(..., threads=)``. Workers that are forked share the rows, and what is prepared of them once the field was
     evaluated; those that are spawned get a copy. A field of backend "numba" that was evaluated must not be forked.
+
+    Labels come as int64 numbers: those of the field, or where these are strings the places in ``field.classes``.
 
     Parameters
     ----------
@@ -59,4 +64,11 @@ class Targets(torch.utils.data.IterableDataset):
         part, parts = (0, 1) if worker is None else (worker.id, worker.num_workers)
         if worker is not None:  # whose field is its own
             oracle_of(self.batches.field).training_set.threads = max(1, self._threads // parts)
-        return (tuple(map(torch.as_tensor, batch)) for batch in self.batches.share(part, parts))
+        return map(self._tensors, self.batches.share(part, parts))
+
+    def _tensors(self, batch: tuple[Any, ...]) -> tuple[Any, ...]:
+        classes = self.batches.field.classes
+        if classes is not None:
+            numbers = np.searchsorted(classes, batch[3]) if classes.dtype.kind == "U" else batch[3].astype(np.int64)
+            batch = (*batch[:3], numbers)
+        return tuple(map(torch.as_tensor, batch))
