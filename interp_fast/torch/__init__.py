@@ -14,6 +14,9 @@ They take any floating type, device and layout, compute in float64 on the CPU an
 its device. Points have the shape of the field's, or are flat; those of a flat field may have any shape. Times and
 levels are a number, (1,), (M,) or (M, 1, ..., 1). Gradients in x, sigma and t are exact; second ones are refused.
 
+Labels, of fields that have them, are (M,) classes by name, or (M, C) floats, one-hot in the order of ``field.classes``,
+where a row of zeros is unconditional.
+
 ``Targets`` is a data set of the values that networks should learn.
 """
 
@@ -70,15 +73,46 @@ class _Oracle(torch.nn.Module):
     def _back(result: Any, x: Any) -> Any:
         return result.reshape(x.shape).to(x.dtype).to(x.device)
 
-    def _unlabelled(self, **labels: Any) -> None:
-        for name, value in labels.items():
-            if value is not None:
-                msg = f"{name} must be None: the field has no labels."
-                raise ValueError(msg)
+    def _mean(self, x: Any, alpha: Any, sigma: Any, labels: dict[str, Any]) -> Any:
+        """The posterior mean of the rows, or of those of a class; ``labels`` by the name of the argument."""
+        given = {name: value for name, value in labels.items() if value is not None}
+        if len(given) > 1:
+            msg = f"{' and '.join(given)} say the same; pass one of them."
+            raise ValueError(msg)
+        if not given:
+            return Mean.apply(x, alpha, sigma, self.field)
+        codes = self._codes(*next(iter(given.items())), len(x))
+        mean = torch.zeros_like(x)
+        for c in np.unique(codes):
+            some = torch.from_numpy(np.flatnonzero(codes == c))
+            field = self.field if c < 0 else self.field.given(self.field.classes[c])
+            mean = mean.index_copy(0, some, Mean.apply(x[some], alpha[some], sigma[some], field))
+        return mean
 
-    def _noise(self, x: Any, alpha: Any, sigma: Any) -> Any:
+    def _codes(self, name: str, value: Any, m: int) -> Any:
+        """Places in ``field.classes`` (m,), -1 for none."""
+        classes = getattr(self.field, "classes", None)  # a Gaussian has no such thing
+        if classes is None:
+            msg = f"{name} must be None: the field has no labels."
+            raise ValueError(msg)
+        given = np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value)
+        if given.shape == (m, len(classes)) and given.dtype.kind == "f":
+            if not ((given == 0) | (given == 1)).all() or (given.sum(axis=1) > 1).any():
+                msg = f"{name} must be one-hot, with rows of zeros where there is no class; got other numbers."
+                raise ValueError(msg)
+            return np.where(given.any(axis=1), given.argmax(axis=1), -1)
+        if given.shape != (m,):
+            msg = f"{name} must have shape ({m},), or ({m}, {len(classes)}) one-hot; got {given.shape}."
+            raise ValueError(msg)
+        unknown = ~np.isin(given, classes)
+        if unknown.any():
+            msg = f"{name} must name classes of the field, as in field.classes; got {given[unknown][0].item()!r}."
+            raise ValueError(msg)
+        return np.searchsorted(classes, given)
+
+    def _noise(self, x: Any, alpha: Any, sigma: Any, labels: dict[str, Any]) -> Any:
         """(x - alpha m) sigma / S, for float64 x (M, d), alpha and sigma (M,), sigma > 0."""
-        mean = Mean.apply(x, alpha, sigma, self.field)
+        mean = self._mean(x, alpha, sigma, labels)
         s2 = sigma**2 + (alpha * self.field.bandwidth) ** 2
         return (x - alpha[:, None] * mean) * (sigma / s2)[:, None]
 
@@ -106,11 +140,10 @@ class Denoiser(_Oracle):
         return torch.as_tensor(sigma)
 
     def forward(self, x: Any, sigma: Any, class_labels: Any = None) -> Any:
-        self._unlabelled(class_labels=class_labels)
         wide = self._points(x, "x")
         level = _levels(sigma, len(wide), "sigma")
         _check_sigma(level, zero=True)
-        mean = Mean.apply(wide, torch.ones_like(level), level, self.field)
+        mean = self._mean(wide, torch.ones_like(level), level, {"class_labels": class_labels})
         if (width := self.field.bandwidth) > 0:
             s2 = level**2 + width**2
             mean = (level**2 / s2)[:, None] * mean + (width**2 / s2)[:, None] * wide
@@ -160,7 +193,7 @@ class Velocity(_Oracle):
             got = f"{len(arguments)} without a name and {sorted(named | given)}"
             msg = f"the velocity is called with {names[0]} and {names[1]}, once each; got {got}."
             raise TypeError(msg)
-        self._unlabelled(**{name: named.pop(name) for name in ("y", "labels") if name in named})
+        labels: dict[str, Any] = {name: named.pop(name) for name in ("y", "labels") if name in named}
         if unknown := sorted(named.keys() - self.ignore):
             msg = f"the velocity knows no argument {unknown[0]!r}; to have it left out pass ignore={tuple(unknown)}."
             raise TypeError(msg)
@@ -173,7 +206,7 @@ class Velocity(_Oracle):
                 remedy = "Pass clip=1e-3, or evaluate next to it." if self.clip is None else "Evaluate next to it."
                 msg = f"t must avoid {float(t.detach()[bad][0])!r}: the velocity {what} there. {remedy}"
                 raise ValueError(msg)
-        mean = Mean.apply(wide, alpha, sigma, self.field)
+        mean = self._mean(wide, alpha, sigma, labels)
         residual = wide - alpha[:, None] * mean
         return self._back(alpha_dot[:, None] * mean + (rate / s2)[:, None] * residual, x)
 
@@ -222,19 +255,19 @@ class Noise(_Oracle):
     def forward(
         self, sample: Any, timestep: Any, cond: Any = None, class_labels: Any = None, return_dict: bool = True
     ) -> Any:
-        self._unlabelled(cond=cond, class_labels=class_labels)
+        labels = {"cond": cond, "class_labels": class_labels}
         if self.levels is None:
-            return self._back(self._at_sigma(sample, timestep), sample)
-        noise = self._back(self._at_level(sample, timestep), sample)
+            return self._back(self._at_sigma(sample, timestep, labels), sample)
+        noise = self._back(self._at_level(sample, timestep, labels), sample)
         return SimpleNamespace(sample=noise) if return_dict else (noise,)
 
-    def _at_sigma(self, x: Any, sigma: Any) -> Any:
+    def _at_sigma(self, x: Any, sigma: Any, labels: dict[str, Any]) -> Any:
         wide = self._points(x, "x")
         level = _levels(sigma, len(wide), "sigma")
         _check_sigma(level, zero=self.field.bandwidth > 0)
-        return self._noise(wide, torch.ones_like(level), level)
+        return self._noise(wide, torch.ones_like(level), level, labels)
 
-    def _at_level(self, sample: Any, timestep: Any) -> Any:
+    def _at_level(self, sample: Any, timestep: Any, labels: dict[str, Any]) -> Any:
         wide = self._points(sample, "sample")
         k = _levels(timestep, len(wide), "timestep")
         if k.requires_grad:
@@ -246,7 +279,7 @@ class Noise(_Oracle):
             msg = f"timestep must lie in [0, {last}], 0 the least noise; got {float(k[outside][0]):g}."
             raise ValueError(msg)
         c = self.levels(np.asarray(self.levels.t_of(array(k))))
-        return self._noise(wide, torch.from_numpy(c.alpha), torch.from_numpy(c.sigma))
+        return self._noise(wide, torch.from_numpy(c.alpha), torch.from_numpy(c.sigma), labels)
 
     def rand_input(self, batchsize: int) -> Any:
         """Standard normals of the shape of a batch of points, as samplers of smalldiffusion start from."""
@@ -257,8 +290,11 @@ class Noise(_Oracle):
         return self(x, sigma, cond=cond)
 
     def predict_eps_cfg(self, x: Any, sigma: Any, cond: Any, cfg_scale: float) -> Any:
-        """The same: without labels there is nothing to guide by."""
-        return self(x, sigma, cond=cond)
+        """eps + cfg_scale (eps - eps without the class), eps that of ``cond``; without labels there is no guidance."""
+        conditional = self(x, sigma, cond=cond)
+        if cond is None or cfg_scale == 0:
+            return conditional
+        return conditional + cfg_scale * (conditional - self(x, sigma))
 
 
 def _wide(value: Any) -> Any:
