@@ -346,12 +346,13 @@ class Field(Groups):
         """The schedule at times (M,)."""
         return self._oracle.point(t, len(t))
 
-    def _average(self, x: Float, alpha: Float, sigma: Float) -> Float:
-        """The posterior mean of the rows, unrounded, at given levels (M,)."""
+    def _average(self, x: Float, alpha: Float, sigma: Float, warn: bool) -> Float:
+        """The posterior mean of the rows, unrounded, at given levels (M,); ``warn``: of queries in another unit."""
         _arrays.check_finite(x, "x")
         self._oracle.training_set.check_queries(len(x), "x")
         point = self._oracle.still(alpha, sigma)
-        self._oracle.warn_of_scale(point, x)
+        if warn:
+            self._oracle.warn_of_scale(point, x)
         mean: Float = self._oracle.evaluate(point, x, "mean")["mean"]
         return mean
 

@@ -328,7 +328,7 @@ class GaussianMixture(Predictor):
     def _point(self, t: Float) -> Point:
         return Point.of(self.schedule, 0.0, t, len(t))
 
-    def _average(self, x: Float, alpha: Float, sigma: Float) -> Float:
+    def _average(self, x: Float, alpha: Float, sigma: Float, warn: bool) -> Float:
         _arrays.check_finite(x, "x")
         return self._mean(x, Point.still(alpha, sigma, 0.0))
 

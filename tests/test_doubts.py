@@ -53,6 +53,12 @@ def test_modules_say_so_too():
         assert said[0].filename == __file__
 
 
+@pytest.mark.filterwarnings("error")
+def test_steps_that_a_solver_tries_are_no_reason_for_doubt():
+    torch = pytest.importorskip("torch")
+    itf.torch.Velocity(FIELD, clip=1e-3)(torch.from_numpy(BYTES), 0.5)
+
+
 def far_and_near():
     """Legitimate queries."""
     spread = itf.Field(np.concatenate([1e-3 * RNG.standard_normal((500, 4)), [[1e6, 0, 0, 0]]]))

@@ -73,20 +73,20 @@ class _Oracle(torch.nn.Module):
     def _back(result: Any, x: Any) -> Any:
         return result.reshape(x.shape).to(x.dtype).to(x.device)
 
-    def _mean(self, x: Any, alpha: Any, sigma: Any, labels: dict[str, Any]) -> Any:
+    def _mean(self, x: Any, alpha: Any, sigma: Any, labels: dict[str, Any], *, warn: bool = True) -> Any:
         """The posterior mean of the rows, or of those of a class; ``labels`` by the name of the argument."""
         given = {name: value for name, value in labels.items() if value is not None}
         if len(given) > 1:
             msg = f"{' and '.join(given)} say the same; pass one of them."
             raise ValueError(msg)
         if not given:
-            return Mean.apply(x, alpha, sigma, self.field)
+            return Mean.apply(x, alpha, sigma, self.field, warn)
         codes = self._codes(*next(iter(given.items())), len(x))
         mean = torch.zeros_like(x)
         for c in np.unique(codes):
             some = torch.from_numpy(np.flatnonzero(codes == c))
             field = self.field if c < 0 else self.field.given(self.field.classes[c])
-            mean = mean.index_copy(0, some, Mean.apply(x[some], alpha[some], sigma[some], field))
+            mean = mean.index_copy(0, some, Mean.apply(x[some], alpha[some], sigma[some], field, warn))
         return mean
 
     def _codes(self, name: str, value: Any, m: int) -> Any:
@@ -206,7 +206,8 @@ class Velocity(_Oracle):
                 remedy = "Pass clip=1e-3, or evaluate next to it." if self.clip is None else "Evaluate next to it."
                 msg = f"t must avoid {float(t.detach()[bad][0])!r}: the velocity {what} there. {remedy}"
                 raise ValueError(msg)
-        mean = self._mean(wide, alpha, sigma, labels)
+        # With clip it is called by solvers that try steps, which may lead anywhere.
+        mean = self._mean(wide, alpha, sigma, labels, warn=self.clip is None)
         residual = wide - alpha[:, None] * mean
         return self._back(alpha_dot[:, None] * mean + (rate / s2)[:, None] * residual, x)
 

@@ -16,20 +16,20 @@ def array(tensor: Any) -> Any:
 
 
 class Mean(torch.autograd.Function):
-    """(x (M, d), alpha (M,), sigma (M,), field) -> the posterior mean of the rows (M, d)."""
+    """(x (M, d), alpha (M,), sigma (M,), field, warn) -> the posterior mean of the rows (M, d)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Any, alpha: Any, sigma: Any, field: Any) -> Any:
+    def forward(ctx: Any, x: Any, alpha: Any, sigma: Any, field: Any, warn: bool) -> Any:
         ctx.save_for_backward(x, alpha, sigma)
         ctx.field = field
-        return torch.from_numpy(field._average(array(x), array(alpha), array(sigma)))
+        return torch.from_numpy(field._average(array(x), array(alpha), array(sigma), warn))
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         x, alpha, sigma = ctx.saved_tensors
         levels = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
         in_x, in_alpha, in_sigma = _Pullback.apply(x, alpha, sigma, grads[0], ctx.field, levels)
-        return in_x, in_alpha, in_sigma, None
+        return in_x, in_alpha, in_sigma, None, None
 
 
 class _Pullback(torch.autograd.Function):
