@@ -471,7 +471,7 @@ def refusals(case, engine, report):
     calls = {
         "data that is not finite": lambda: itf.Field(rows, **build),
         "a source that is not finite": lambda: itf.Field(Source(rows), **build),
-        "integers": lambda: itf.Field(case.values.astype(str(rng.choice(["i8", "i4", "u2", "?", "c16"]))), **build),
+        "integers": lambda: itf.Field(np.ones(rows.shape, str(rng.choice(["i8", "i4", "u2", "?", "c16"]))), **build),
         "weights of another length": lambda: itf.Field(case.stored, weights=np.ones(case.n + 1)),
         "a negative weight": lambda: itf.Field(case.stored, weights=-np.ones(case.n)),
         "a query that is not finite": lambda: flow.posterior(bad, 0.5),
