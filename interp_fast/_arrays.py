@@ -106,7 +106,7 @@ class Source:
             )
             raise ValueError(msg)
         # A copy: some sources read every slice into one and the same buffer.
-        own = np.array(got.view(self.dtype) if self.dtype == np.uint16 else got, self.dtype, order="C")
+        own = np.array(_bits(got) if self.dtype == np.uint16 else got, self.dtype, order="C")
         return own.reshape(stop - start, self.shape[1])
 
 
@@ -184,7 +184,13 @@ def _is_masked(obj: Any) -> bool:
 
 
 def _is_bfloat16(obj: Any) -> bool:
-    return str(getattr(obj, "dtype", None)) in ("bfloat16", "torch.bfloat16")
+    dtype = getattr(obj, "dtype", None)  # in the other byte order it prints as void
+    return getattr(dtype, "name", str(dtype)) in ("bfloat16", "torch.bfloat16")
+
+
+def _bits(array: Array) -> Array:
+    """The patterns of bfloat16, in the byte order that they have."""
+    return array.view(np.dtype(np.uint16).newbyteorder(array.dtype.byteorder))
 
 
 def _from_torch(tensor: Any, name: str, bits: bool) -> tuple[Array, Callable[[Array], Any]]:
@@ -241,7 +247,7 @@ def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None
     array, kind = (Source(data, name), _identity) if is_source(data) else as_array(data, name, bits=True)
     patterns = _is_bfloat16(data) or _is_bfloat16(array)
     if patterns and isinstance(array, np.ndarray):
-        array = array.view(np.uint16)
+        array = _bits(array)
     if array.dtype.type not in (np.float32, np.float64, np.uint8, np.float16) and not patterns:
         msg = (
             f"{name} must be float32, float64, uint8, float16 or bfloat16; got {array.dtype.name}. "

@@ -320,3 +320,22 @@ def test_a_query_farther_away_than_twice_the_digits(engine):
     np.testing.assert_array_equal(post.mean, rows[best])
     gap = [one[i] - max(one[:i] + one[i + 1 :]) for one, i in zip(logits, best, strict=True)]
     np.testing.assert_allclose(post.gap, [float(g) for g in gap], rtol=1e-6)
+
+
+def test_bfloat16_in_the_other_byte_order():
+    """Its type prints as void; the values are the same."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    rows = np.random.default_rng(0).standard_normal((30, 5)).astype(ml_dtypes.bfloat16)
+    swapped = rows.astype(rows.dtype.newbyteorder())
+    x = np.random.default_rng(1).standard_normal((4, 5))
+    want = itf.Field(rows.astype(np.float32)).denoiser(x, 0.6)
+
+    class Source:
+        shape, dtype = swapped.shape, swapped.dtype
+
+        def __getitem__(self, some):
+            return swapped[some]
+
+    for given in (rows, swapped, Source()):
+        np.testing.assert_allclose(itf.Field(given).denoiser(x, 0.6), want, rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(itf.nearest(swapped, swapped, k=1).index[:, 0], np.arange(30))
