@@ -159,7 +159,7 @@ class DenseBatch final : public Visitor<T> {
       T* const thresholds = mine.thresholds.get() + (visit.at + i) * plan_.width;
       offer_block(plan_, panel, block, visit.first_row, lists, thresholds);
     }
-    kernels_.add(block, visit.panels, visit.count, out_.ess || out_.entropy);
+    kernels_.add(block, visit.panels, visit.count, out_.statistics());
     for (int i = 0; i < visit.count; i++) {
       Panel<T>& panel = visit.panels[i];
       states[i].dead_rows += std::max<ptrdiff_t>(0, visit.rows - panel.alive_rows);

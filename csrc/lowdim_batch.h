@@ -41,9 +41,9 @@ class LowdimBatch {
         model_(data, out, accuracy),
         kernels_(typed<T>(active_kernels()).lowdim[data.rows.d - 1]),
         places_{static_cast<int>(data.rows.d)},
-        which_(out.jvp                                                 ? LowdimSums::along
-               : out.ess || out.entropy || out.variance || out.scatter ? LowdimSums::moments
-                                                                       : LowdimSums::mean),
+        which_(out.jvp                                           ? LowdimSums::along
+               : out.statistics() || out.variance || out.scatter ? LowdimSums::moments
+                                                                 : LowdimSums::mean),
         excluded_(queries->excluded != nullptr),
         h_(lowdim_h(*queries)),
         form_(form_of()),

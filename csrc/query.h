@@ -18,6 +18,8 @@ struct Outputs {
 
   // Made of the rows other than the heaviest one.
   bool off_weights() const { return gap || log_rest || ess || entropy || variance || jvp; }
+  // Made of sums over weights and their logarithms that a mean needs none of.
+  bool statistics() const { return ess || entropy; }
   // Decided by the order of the heaviest rows.
   bool order() const { return index || gap || log_rest || top > 0; }
 };

@@ -163,7 +163,7 @@ def as_floats(obj: Any, array: Any, name: str) -> str:
         return f"Pass {name}.float()."
     if np.dtype(array.dtype) == np.dtype("V2"):
         return "If it was bfloat16, which .npy files forget, pass np.load(...).view(ml_dtypes.bfloat16)."
-    if np.dtype(array.dtype).kind not in "biufcO" or not array.shape:
+    if (np.dtype(array.dtype).kind not in "biufcO" and not _is_bfloat16(array)) or not array.shape:
         return "Pass an array or a tensor of numbers."
     direct = hasattr(obj, "astype") and not is_source(obj)
     return f"Pass {name}.astype(np.float32)." if direct else f"Pass np.asarray({name}, np.float32)."

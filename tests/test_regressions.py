@@ -339,3 +339,13 @@ def test_bfloat16_in_the_other_byte_order():
     for given in (rows, swapped, Source()):
         np.testing.assert_allclose(itf.Field(given).denoiser(x, 0.6), want, rtol=1e-6, atol=1e-6)
     np.testing.assert_array_equal(itf.nearest(swapped, swapped, k=1).index[:, 0], np.arange(30))
+
+
+def test_queries_in_bfloat16():
+    """They are numbers, and the remedy said that they were none."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    field = itf.Field(np.zeros((3, 2)))
+    with pytest.raises(
+        TypeError, match=r"x must be float32 or float64; got bfloat16\. Pass x\.astype\(np\.float32\)\."
+    ):
+        field.denoiser(np.zeros((1, 2), ml_dtypes.bfloat16), 0.5)
