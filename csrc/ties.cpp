@@ -44,6 +44,7 @@ double difference2(const double* x, double alpha, const double* row, const doubl
     total.hi = sum.hi, total.lo += sum.lo + term.lo;
     size += std::abs(term.hi);
   }
+  // Five products and sums of a term, each good to 2^-104 or so of it, and the sum over all: less is rounding alone.
   const double difference = total.hi + total.lo;
   return std::abs(difference) < 0x1p-98 * static_cast<double>(d) * size ? 0.0 : difference;
 }

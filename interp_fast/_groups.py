@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,12 +28,10 @@ class Groups:
     """The part of :class:`Field` that is about groups of rows."""
 
     _oracle: Oracle
+    _queries: Any  # arguments to float64
+    if TYPE_CHECKING:
 
-    def _queries(self, x: Any, t: Any) -> Any:
-        raise NotImplementedError
-
-    def _view(self: Own, training_set: Any) -> Own:
-        raise NotImplementedError
+        def _view(self: Own, training_set: Any) -> Own: ...
 
     @property
     def classes(self) -> npt.NDArray[Any] | None:

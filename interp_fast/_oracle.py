@@ -47,7 +47,7 @@ class Point:
     @classmethod
     def of(cls, schedule: Schedule, bandwidth: float, t: Any, m: int) -> Point:
         """A time or m of them, known to lie in [0, 1]."""
-        c = schedule.at_times(np.asarray(t))
+        c = schedule._at(np.asarray(t))
         _arrays.check_size(c.sigma, "sigma")
         columns = np.empty((5, m))
         for column, value in zip(columns, (t, *c), strict=True):
@@ -60,7 +60,7 @@ class Point:
                 s2 += (alpha * bandwidth) ** 2
                 if (end := (sigma == 0) & (s2 > 0)).any():
                     # 0 * inf where sigma^2 vanishes linearly; sigma sigma_dot is continuous: take it next to the end.
-                    before = schedule.at_times(np.nextafter(t[end], 0.0))
+                    before = schedule._at(np.nextafter(t[end], 0.0))
                     rate[end] = before.sigma * before.sigma_dot
                 # 0 * inf where alpha^2 starts linearly; what needs the rate refuses
                 rate += alpha * alpha_dot * bandwidth**2

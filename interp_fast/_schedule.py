@@ -63,9 +63,9 @@ class Schedule(ABC):
         Coefficients(alpha=0.25, sigma=0.75, alpha_dot=1.0, sigma_dot=-1.0)
         """
         time, _ = _arrays.times(t, None)
-        return self.at_times(time)
+        return self._at(time)
 
-    def at_times(self, time: Float) -> Coefficients:
+    def _at(self, time: Float) -> Coefficients:
         """The same of times that are known to lie in [0, 1]."""
         with np.errstate(divide="ignore", invalid="ignore"):
             values = self._coefficients(time, 1.0 - time)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 
 
-class View:
+class View(ABC):
     """What does not differ from the whole. ``length``: how many queries it is made for, None: any number."""
 
     view = "view"
@@ -72,8 +73,9 @@ class View:
     def cut(self, tol: float | None, ratio: Float | None = None) -> Any:
         return self.whole.cut(tol, ratio)
 
+    @abstractmethod
     def posterior(self, x: Float, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any], u: Any = None) -> None:
-        raise NotImplementedError
+        """That of a training set."""
 
     def run_steps(self, state: State, table: Any, first: int, last: int, **options: Any) -> None:
         """Rows of a step table, by one call of :meth:`posterior` each."""

@@ -24,6 +24,8 @@ __all__ = ["ComponentPosterior", "Gaussian", "GaussianMixture"]
 
 Float = npt.NDArray[np.float64]
 
+_ROUNDING = 1e-5  # of covariances that were fitted in float32, some hundred times its roundoff
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class ComponentPosterior(Record):
@@ -414,13 +416,13 @@ def _component(mean: Float, covariance: Float, name: str) -> _Component:
         msg = f"{name} must be finite."
         raise ValueError(msg)
     if covariance.ndim == 2:
-        if np.abs(covariance - covariance.T).max() > 1e-5 * np.abs(covariance).max():  # it may come from float32
+        if np.abs(covariance - covariance.T).max() > _ROUNDING * np.abs(covariance).max():
             msg = f"{name} must be symmetric."
             raise ValueError(msg)
         values, basis = np.linalg.eigh((covariance + covariance.T) / 2)
     else:
         values, basis = np.full(d, covariance), np.eye(d)
-    if values.min() < -1e-5 * max(values.max(), 0.0) or values.max() < 0:
+    if values.min() < -_ROUNDING * max(values.max(), 0.0) or values.max() < 0:
         msg = f"{name} must have no negative eigenvalue; got {values.min():.6g}."
         raise ValueError(msg)
     return _Component(mean, values, basis)

@@ -161,7 +161,7 @@ def relative(name):
 
 
 def lost(t):
-    """Variance of rows so light that they may be no number at all."""
+    """Variance of rows so light that they may be no number at all: the contract lets it vanish beside e^-300."""
     return np.exp(LONG(-600)) * (np.ptp(t.case.values.astype(LONG), axis=0) ** 2).sum() + 1e-300
 
 

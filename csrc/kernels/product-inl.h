@@ -23,7 +23,7 @@ namespace {
 
 // What is fetched from memory while a block meets a panel and those after it, evenly over so many steps of each.
 struct Ahead {
-  static constexpr ptrdiff_t kBytes = 64;
+  static constexpr ptrdiff_t kBytes = 64;  // of a cache line
   const char* at;
   ptrdiff_t every, left;  // steps to a line, and to the next one
 

@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import Float, Int, Moments
-from .reference import logit_rounding
+from .reference import logit_rounding, two_product
 
 __all__ = ["Place", "blank", "fill", "finish", "in_doubt", "merge", "part", "reduce", "shares", "squares", "unsettled"]
 
@@ -84,10 +84,10 @@ def squares(x: Float, alpha: Float, rows: Float) -> tuple[Float, Float]:
 
 
 def _squares(x: Float, alpha: Float, rows: Float) -> tuple[Float, Float]:
-    product, product_low = _two_product(alpha[:, None], rows)
+    product, product_low = two_product(alpha[:, None], rows)
     away, away_low = _two_sum(x, -product)
     away_low -= product_low
-    high, low = _two_product(away, away)
+    high, low = two_product(away, away)
     low += away_low * (2 * away + away_low)
     while high.shape[1] > 1:
         half = (high.shape[1] + 1) // 2
@@ -105,15 +105,6 @@ def _two_sum(a: Any, b: Any) -> tuple[Any, Any]:
     total = a + b
     back = total - a
     return total, (a - (total - back)) + (b - back)
-
-
-def _two_product(a: Any, b: Any) -> tuple[Any, Any]:
-    """a b = product + remainder exactly (Dekker 1971)."""
-    product = a * b
-    a_high, b_high = 134217729.0 * a, 134217729.0 * b
-    a_high, b_high = a_high - (a_high - a), b_high - (b_high - b)
-    a_low, b_low = a - a_high, b - b_high
-    return product, ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
 
 
 def blank(wanted: Iterable[str], x: Float, k: int) -> dict[str, Any]:

@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from .._accuracy import PROMISES
 from .._arrays import result_type, widen
-from . import Float, Int, Moments, State, dense, reference
+from . import Float, Int, Moments, dense, reference
 from .merging import Place, blank, fill, finish, part, reduce, unsettled
-from .reference import run_rows
+from .outer import Outer
 
 __all__ = ["Images", "Orbit"]
 
@@ -54,17 +54,8 @@ class _Data:
         return widen(self.images[index + first], self.scale)
 
 
-class Orbit:
+class Orbit(Outer):
     """The kernel contract over :class:`Images`, by a backend for their rows."""
-
-    def __init__(self, inner: Any) -> None:
-        self.inner = inner
-
-    def isa(self) -> str | None:
-        return self.inner.isa() if hasattr(self.inner, "isa") else None
-
-    def roundoff(self, stored: np.dtype[Any]) -> float:
-        return float(self.inner.roundoff(stored))
 
     def prepare(
         self,
@@ -83,12 +74,6 @@ class Orbit:
             low_memory=low_memory, threads=threads,
         )  # fmt: skip
         return _Data(rows, log_w, moments, scale, bandwidth, inner)
-
-    def normals(self, *args: Any, **kwargs: Any) -> None:
-        self.inner.normals(*args, **kwargs)
-
-    def run_steps(self, state: State, data: _Data, table: Any, first: int, last: int, **options: Any) -> None:
-        run_rows(self.posterior, self.normals, state, data, table, first, last, **options)
 
     def posterior(
         self,

@@ -201,15 +201,15 @@ def exact_differences(x: Float, alpha: float, rows: Iterable[Float], first: Floa
 
 def _square_terms(x: Float, alpha: float, row: Float) -> Float:
     """Floats whose exact sum is |x - alpha row|^2 to 2^-100 relative."""
-    product, product_low = _two_product(np.float64(alpha), row)
+    product, product_low = two_product(np.float64(alpha), row)
     high = x - product
     back = high - x
     low = ((x - (high - back)) - (product + back)) - product_low  # two-sum, then the product's own remainder
-    square, square_low = _two_product(high, high)
+    square, square_low = two_product(high, high)
     return np.concatenate([square, square_low, 2 * high * low, low * low])
 
 
-def _two_product(a: Any, b: Any) -> tuple[Any, Any]:
+def two_product(a: Any, b: Any) -> tuple[Any, Any]:
     """a b = product + remainder exactly (Dekker 1971)."""
     product = a * b
     a_high, b_high = 134217729.0 * a, 134217729.0 * b

@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from .._accuracy import PROMISES
 from .._arrays import blocks, result_type, widen
-from . import Float, Int, Moments, State, dense, reference
+from . import Float, Int, Moments, dense, reference
 from .merging import Place, blank, fill, finish, merge, part, unsettled
-from .reference import run_rows
+from .outer import Outer
 
 __all__ = ["Streamed"]
 
@@ -47,17 +47,8 @@ def _values(rows: npt.NDArray[Any], scale: tuple[float, float] | None, index: In
     return widen(rows[index], scale)
 
 
-class Streamed:
+class Streamed(Outer):
     """The kernel contract over a row source, by an inner backend."""
-
-    def __init__(self, inner: Any) -> None:
-        self.inner = inner
-
-    def isa(self) -> str | None:
-        return self.inner.isa() if hasattr(self.inner, "isa") else None
-
-    def roundoff(self, stored: np.dtype[Any]) -> float:
-        return float(self.inner.roundoff(stored))
 
     def prepare(
         self,
@@ -71,12 +62,6 @@ class Streamed:
         threads: int,
     ) -> _Data:
         return _Data(rows, log_w, moments, scale, bandwidth, threads)
-
-    def normals(self, *args: Any, **kwargs: Any) -> None:
-        self.inner.normals(*args, **kwargs)
-
-    def run_steps(self, state: State, data: _Data, table: Any, first: int, last: int, **options: Any) -> None:
-        run_rows(self.posterior, self.normals, state, data, table, first, last, **options)
 
     def _blocks(self, data: _Data) -> Iterator[_Block]:
         for block in blocks(data.rows):
