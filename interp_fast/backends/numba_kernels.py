@@ -1,5 +1,7 @@
-"""The kernel contract in numba and BLAS. Reading order: ``numba_posterior`` (what way a query takes), ``numba_products``
-(sums and lists from products, by BLAS), ``numba_refine`` (answers from rows, in float64), ``numba_ties``, ``numba_noise``.
+"""The kernel contract in numba and BLAS.
+
+``numba_posterior`` decides what way a query takes: ``numba_products``, sums and lists from products, by BLAS, or
+``numba_refine``, answers from rows in float64, with ``numba_ties``. ``numba_noise`` draws.
 
 Work is cut by shape alone, and compiled calls are handed to threads that live as long as the call: no bit of a result
 depends on their number, and no pool is left to fork or to share. BLAS has threads of its own.
@@ -7,6 +9,7 @@ depends on their number, and no pool is left to fork or to share. BLAS has threa
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -110,11 +113,11 @@ def run_steps(
         alpha, sigma = float(table.alpha[r]), float(table.sigma[r])
         posterior(state.cur, data, np.full(n, alpha), np.full(n, sigma), cut=np.full(n, cut), out=out, threads=threads)
         state.observe(r, out)
-        s2 = sigma**2 + (alpha * data.bandwidth) ** 2
+        s2 = sigma**2 + (alpha * data.given.bandwidth) ** 2
         coefficients = tuple(float(column[r]) for column in (table.A, table.B, table.C, table.S))
-        numbers = (*coefficients, sigma**2 / s2, alpha * data.bandwidth**2 / s2)
+        numbers = (*coefficients, sigma**2 / s2, alpha * data.given.bandwidth**2 / s2)
         with Team(threads) as team:
-            team.share(lambda some, r=r, numbers=numbers: advance(r, numbers, some), n, 16.0 * d, _TILE)  # type: ignore[misc]
+            team.share(functools.partial(advance, r, numbers), n, 16.0 * d, _TILE)
 
 
 @jit()

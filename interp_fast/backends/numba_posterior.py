@@ -134,8 +134,8 @@ class Posterior:
         made, fits, norm = queries(self.x[todo], data, self.alpha[todo], self.s2[todo], data.span, dtype)
         u, reach = roundoff(dtype), data.reach
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            error = 0.5 * u * np.maximum(made.size, 0.5 * made.pull * reach) * reach * max(1.0, self.x.shape[1] / _CHAIN) ** 0.5
-            error += 0.5 * u * data.span
+            chains = max(1.0, self.x.shape[1] / _CHAIN) ** 0.5
+            error = 0.5 * u * (np.maximum(made.size, 0.5 * made.pull * reach) * reach * chains + data.span)
             tried = fits & (self.s2[todo] > 0) & (error + made.blur <= accuracy.logit)
         if not tried.any():
             return todo
@@ -287,14 +287,12 @@ class Posterior:
         reach = self.reach[some]
         if self.off:  # a copy of the top row says nothing about the variance, and cuts nothing
             reach = np.where(next_score == score, reference.UNDERFLOW, reach)
-        doubtful, slack = ties.doubtful(
-            x, s2, score, next_score, lead, reach, self.off, ties.tolerated(data.given)
-        )
+        doubtful, slack = ties.doubtful(x, s2, score, next_score, lead, reach, self.off, ties.tolerated(data.given))
         above = (next_score, next_log_w) if self.off else (score, log_w)
         for q in doubtful[good[doubtful] & (self.alpha[some[doubtful]] > 0)]:
-            own = slice(starts[q], starts[q + 1])
+            own = starts[q] + np.flatnonzero(data.log_w[ids[starts[q] : starts[q + 1]]] > -np.inf)
             farther, heavier = c[own] - above[0][q], data.log_w[ids[own]] - above[1][q]
-            counts = (heavier > -np.inf) & (farther <= 2.0 * s2[q] * (heavier + reach[q]) + slack[q])
+            counts = farther <= 2.0 * s2[q] * (heavier + reach[q]) + slack[q]
             one = slice(some[q], some[q] + 1)
             ties.answer(
                 self.x[one], data.given, ids[own][counts], c[own][counts], self.alpha[one], self.sigma[one],

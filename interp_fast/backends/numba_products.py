@@ -10,7 +10,7 @@ and its rounding is bounded (:attr:`Queries.slack`). So a pass may give two thin
 which whoever asks has to judge; and for each query a list of the rows that can be among its best or within a window of
 them, which are then measured exactly.
 
-Nothing but the lists and sums is kept: a block and its scores take ``_NUMBERS`` numbers of T each, or what 16 rows take.
+Nothing but lists and sums is kept: a block and its scores take ``_NUMBERS`` numbers of T each, or what 16 rows take.
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ class Queries:
     def slack(self, u: float, norm: float) -> Float:
         """Bound on what rounding does to scores of rows of at most this norm, with unit roundoff u."""
         steps = (self.scaled.shape[1] + 16) * u
-        return steps * norm * (self.size + self.pull * norm) + 4 * u * self.span + self.blur
+        bound: Float = steps * norm * (self.size + self.pull * norm) + 4 * u * self.span + self.blur
+        return bound
 
 
 class Lists(NamedTuple):
@@ -157,37 +158,41 @@ def _load(rows: Any, table: Any, first: Any, log_w: Any, center: Any, block: Any
 
 
 @jit(fastmath=_FAST)
-def _scores(score: Any, half: Any, log_w: Any, pull: Any) -> Any:
-    """Products to scores, in place; the largest."""
-    most = score.dtype.type(-np.inf)
-    for b in range(len(score)):
-        s = score[b] - pull * half[b] + log_w[b]
-        score[b] = s
-        most = max(most, s)
-    return most
+def _score(product: Any, half: Any, log_w: Any, pull: Any) -> None:
+    """Products to scores, in place."""
+    for b in range(len(product)):
+        product[b] = product[b] - pull * half[b] + log_w[b]
+
+
+@jit()
+def _score_all(products: Any, half: Any, log_w: Any, pull: Any) -> None:
+    for q in range(len(products)):
+        _score(products[q], half, log_w, products.dtype.type(pull[q]))
 
 
 @jit(fastmath={"contract"})
-def _exp(x: Any, double: Any) -> Any:
-    """exp(x) for x <= 0, without a branch or a call, so that a loop over it is vectorised; ``double``: in float64."""
-    if double is None:
-        y = max(x, np.float32(-87.0))
-        shifted = y * np.float32(1.44269504) + np.float32(12582912.0)  # the nearest integer n in the low bits
-        n = shifted - np.float32(12582912.0)
-        r = (y - n * np.float32(0.693359375)) + n * np.float32(2.12194440e-4)
-        p = np.float32(1.9875691500e-4)
-        p = p * r + np.float32(1.3981999507e-3)
-        p = p * r + np.float32(8.3334519073e-3)
-        p = p * r + np.float32(4.1665795894e-2)
-        p = p * r + np.float32(1.6666665459e-1)
-        p = p * r + np.float32(5.0000001201e-1)
-        p = (p * r) * r + r + np.float32(1.0)
-        bits = np.int32((np.float32(shifted).view(np.int32) + 127) << 23)
-        return p * bits.view(np.float32)
-    y = max(x, -700.0)
-    shifted = y * 1.4426950408889634 + 6755399441055744.0
+def _exp32(x: Any) -> Any:
+    """exp(x) for -87 <= x <= 0 in float32, without a branch or a call, so that loops over it are vectorised."""
+    shifted = x * np.float32(1.44269504) + np.float32(12582912.0)  # the nearest integer n in the low bits
+    n = shifted - np.float32(12582912.0)
+    r = (x - n * np.float32(0.693359375)) + n * np.float32(2.12194440e-4)
+    p = np.float32(1.9875691500e-4)
+    p = p * r + np.float32(1.3981999507e-3)
+    p = p * r + np.float32(8.3334519073e-3)
+    p = p * r + np.float32(4.1665795894e-2)
+    p = p * r + np.float32(1.6666665459e-1)
+    p = p * r + np.float32(5.0000001201e-1)
+    p = (p * r) * r + r + np.float32(1.0)
+    bits = np.int32((np.float32(shifted).view(np.int32) + 127) << 23)
+    return p * bits.view(np.float32)
+
+
+@jit(fastmath={"contract"})
+def _exp64(x: Any) -> Any:
+    """The same in float64 for -700 <= x <= 0."""
+    shifted = x * 1.4426950408889634 + 6755399441055744.0
     n = shifted - 6755399441055744.0
-    r = (y - n * 0.6931471803691238) - n * 1.9082149292705877e-10
+    r = (x - n * 0.6931471803691238) - n * 1.9082149292705877e-10
     p = 1.0 / 6227020800.0
     p = p * r + 1.0 / 479001600.0
     p = p * r + 1.0 / 39916800.0
@@ -207,25 +212,26 @@ def _exp(x: Any, double: Any) -> Any:
 
 @jit(fastmath=_FAST)
 def _weigh(score: Any, half: Any, best: Any, floor: Any, double: Any) -> Any:
-    """Scores to weights relative to the best, in place, 0 below the floor; sums: p, p^2, p (best - score), p half, 1."""
+    """Scores to weights of the best, in place, 0 below the floor; sums of p, p^2, p (best - score), p half, 1."""
     zero, one = score.dtype.type(0), score.dtype.type(1)
     p_sum, p2_sum, heat_sum, half_sum, live = zero, zero, zero, zero, zero
     for b in range(len(score)):
         lead = score[b] - best
-        counts = lead >= floor
-        p = _exp(lead, double) if counts else zero
+        above = max(lead, floor)
+        e = _exp32(above) if double is None else _exp64(above)
+        p = e if lead >= floor else zero
         score[b] = p
         p_sum += p
         p2_sum += p * p
-        heat_sum -= p * max(lead, floor)
+        heat_sum -= p * above
         half_sum += p * half[b]
-        live += one if counts else zero
+        live += one if lead >= floor else zero
     return p_sum, p2_sum, heat_sum, half_sum, live
 
 
 @jit()
 def _add(score: Any, half: Any, most: Any, floor: Any, cut: Any, q: Any, sums: Any, double: Any) -> Any:
-    """A block of scores into the sums of query q; what the earlier vectors have to be multiplied with, and rows alive."""
+    """A block of scores into the sums of query q; what the earlier vectors have to be multiplied with, rows alive."""
     best = max(most, sums.reference[q])
     scale = 1.0 if sums.reference[q] == best else math.exp(sums.reference[q] - best)
     if scale < 1.0:
@@ -311,17 +317,16 @@ def pack(lists: Any, window: Any) -> Any:
 
 @jit()
 def _take(
-    scores: Any, half: Any, log_w: Any, first: Any, pull: Any, slack: Any, window: Any, floor: Any, cut: Any, sums: Any,
-    lists: Any, scale: Any, alive: Any, double: Any,
+    scores: Any, most: Any, half: Any, first: Any, slack: Any, window: Any, floor: Any, cut: Any, sums: Any, lists: Any,
+    scale: Any, alive: Any, double: Any,
 ) -> None:  # fmt: skip
-    """A block of products into the sums and lists of queries."""
+    """A block of scores, the largest of each query being ``most``, into the sums and lists."""
     for q in range(len(scores)):
-        score = scores[q]
-        most = np.float64(_scores(score, half, log_w, score.dtype.type(pull[q])))
+        best = np.float64(most[q])
         if len(lists.count) > 0:
-            _list(score, first, most, slack[q], window[q], q, lists)
+            _list(scores[q], first, best, slack[q], window[q], q, lists)
         if len(sums.mass) > 0:
-            scale[q], alive[q] = _add(score, half, most, floor[q], cut[q], q, sums, double)
+            scale[q], alive[q] = _add(scores[q], half, best, floor[q], cut[q], q, sums, double)
 
 
 @jit(fastmath=_FAST)
@@ -372,7 +377,7 @@ def scan(
     summed, wide = 0 if cut is None else m, d if vectors else 0
     zeros = np.zeros((7, summed))
     zeros[0] = -np.inf
-    sums = Sums(*zeros, np.zeros((summed, wide)), np.zeros((summed, 0 if u is None else wide)))
+    sums = Sums(*[*zeros, np.zeros((summed, wide)), np.zeros((summed, 0 if u is None else wide))])
     cuts, windows = np.zeros(m) if cut is None else cut, np.zeros(m) if window is None else window
     floor = -np.minimum(cuts, 87.0 if double is None else 700.0)
     part = np.empty((m, d), dtype) if cut is not None and vectors else None
@@ -380,19 +385,24 @@ def scan(
 
     for first in range(0, n, size):
         b = min(size, n - first)
-        block, scores, own = buffer[:b], products[: m * b].reshape(m, b), log_w[first : first + b]
+        block, scores = buffer[:b], products[: m * b].reshape(m, b)
 
         def load(some: slice, first: int = first, block: Any = block) -> None:
             _load(data.rows, data.table, first + some.start, log_w, center, block[some], half[some])
 
         team.share(load, b, d)
-        weights = own.astype(dtype)
         norm = math.sqrt(2.0 * float(half[:b].max()))
         slack = queries.slack(roundoff(dtype), norm * (1.0 + 2.0**-10))
-        def take(some: slice, first: int = first, scores: Any = scores, given: Any = (half[:b], weights), slack: Any = slack) -> None:
+        weights = log_w[first : first + b].astype(dtype)
+
+        def take(
+            some: slice, first: int = first, scores: Any = scores, rows: Any = (half[:b], weights), slack: Any = slack
+        ) -> None:
+            own = scores[some]
+            _score_all(own, rows[0], rows[1], queries.pull[some])
             _take(
-                scores[some], *given, first, queries.pull[some], slack[some], windows[some], floor[some],
-                cuts[some], _of(sums, some), _of(lists, some), scale[some], alive[some], double,
+                own, own.max(axis=1), rows[0], first, slack[some], windows[some], floor[some], cuts[some],
+                _of(sums, some), _of(lists, some), scale[some], alive[some], double,
             )  # fmt: skip
 
         np.matmul(y, block.T, out=scores)

@@ -1,9 +1,9 @@
 """Answers of queries from some of the rows, in numba: direct float64 differences, right at every sigma.
 
 With c_i = |x - alpha x_i|^2 and h = 1 / (2 S), a logit is only ever used as the difference of two,
-(log_w_i - log_w_j) - (c_i - c_j) h: nothing is lost where c h is huge, and S = 0 is h = inf. Sums are over the other rows,
-about the top row and in units of the runner-up's weight: with p_i = exp(l_i - l_next) <= 1, sum p_i, sum p_i (x_i -
-x_top), and so on. So no output made of the off-weights is a difference of near equals, none underflows before the
+(log_w_i - log_w_j) - (c_i - c_j) h: nothing is lost where c h is huge, and S = 0 is h = inf. Sums are over the other
+rows, about the top row and in units of the runner-up's weight: with p_i = exp(l_i - l_next) <= 1, sum p_i, sum p_i (x_i
+- x_top), and so on. So no output made of the off-weights is a difference of near equals, none underflows before the
 answer does, and the mean is exact next to a row. Variance and jvp lose at most the factor 1 / w_max <= N.
 """
 
@@ -76,9 +76,7 @@ def _distance(row: Any, table: Any, x: Any, a: Any, k0: Any, k1: Any) -> Any:
 
 
 @jit()
-def _add_distances(
-    rows: Any, table: Any, ids: Any, at: Any, ends: Any, last: Any, x: Any, alpha: Any, c: Any
-) -> None:
+def _add_distances(rows: Any, table: Any, ids: Any, at: Any, ends: Any, last: Any, x: Any, alpha: Any, c: Any) -> None:
     """c of the entries from ``at`` on whose rows are below ``last``; queries go over the rows together."""
     step, d = max(1, _CACHE // x.shape[1]), x.shape[1]
     for stop in range(step, last + step, step):
@@ -157,9 +155,7 @@ def _add_row(row: Any, table: Any, p: Any, u: Any, top: Any, shift: Any, pull: A
 
 
 @jit()
-def _add_vectors(
-    rows: Any, table: Any, ids: Any, at: Any, ends: Any, last: Any, p: Any, u: Any, states: Any
-) -> None:
+def _add_vectors(rows: Any, table: Any, ids: Any, at: Any, ends: Any, last: Any, p: Any, u: Any, states: Any) -> None:
     """The entries from ``at`` on whose rows are below ``last`` into the vectors."""
     step = max(1, _CACHE // states.top.shape[1])
     for stop in range(step, last + step, step):
