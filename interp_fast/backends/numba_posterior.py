@@ -31,6 +31,7 @@ Mask = npt.NDArray[np.bool_]
 
 _SMALL = 2**15  # multiply-adds that products take longer for than differences
 _PAIRS = 2**20  # (query, row) measured at the same time
+_FEW = 4  # queries are answered from lists of up to one in so many rows
 _MOST_LISTED = 64  # heaviest rows that are asked for
 _AVERAGING = 0.25  # largest weight next to which errors of logits count as averaging out
 _CHAIN = 64  # products that are summed with the error the model knows; longer chains lose with their root
@@ -100,6 +101,7 @@ class Posterior:
             self.h = 0.5 / self.s2
         self.cut = np.minimum(cut, refine.DENSE)
         self.reach = np.minimum(cut, reference.UNDERFLOW)
+        self.live = np.zeros(len(x))  # rows that sums were made of, where they were tried
         wanted = out.keys()
         self.k = out["top_index"].shape[1] if "top_index" in wanted else 0
         self.off = bool(wanted & {"gap", "log_rest", "ess", "entropy", "variance", "jvp"})
@@ -121,7 +123,8 @@ class Posterior:
         if m * n * d > _SMALL:
             single = self.data.dtype == np.float32
             todo = self._by_sums(todo, self.data.dtype, _FLOAT32 if single else _FLOAT64)
-            todo = self._by_lists(todo, self.cut)
+            many = self.live[todo] > n // _FEW
+            todo = np.sort(np.concatenate([self._by_lists(todo[~many], self.cut), todo[many]]))
             if single:
                 todo = self._by_sums(todo, np.float64, _FLOAT32_IN_FLOAT64)
         self._by_all_rows(todo)
@@ -167,6 +170,7 @@ class Posterior:
         good = np.flatnonzero(enough)
         for name, array in out.items():
             array[some[good]] = answer[name][good]
+        self.live[some] = sums.live
         return np.setdiff1d(todo, some[good], assume_unique=True)
 
     def _from_near(self, some: Int, ids: Int, starts: Int, answer: dict[str, Any], enough: Mask) -> None:
@@ -221,7 +225,7 @@ class Posterior:
         if limit.all():  # the nearest, whatever they weigh
             width, log_w = np.zeros(len(todo)), np.where(log_w > -np.inf, 0.0, -np.inf)
         _, lists = scan(made, data, dtype, self.team, log_w=log_w, cut=None, window=width, keep=keep)
-        lists.count[lists.count > max(256, n // 4)] = -1
+        lists.count[lists.count > max(256, n // _FEW)] = -1
         short = np.flatnonzero(lists.count >= 0)
         if len(short) == 0:
             return todo
