@@ -49,8 +49,6 @@ def test_beside_numpy(benchmark, request, problem, shape, ratio):
     ours, theirs = _minima(calls, SECONDS if full else 0.0)
     found = {"wall": theirs[0] / ours[0], "cpu": theirs[1] / ours[1]}
     benchmark.extra_info |= {"threads": threads, "numpy_over_numba": found, "numba": list(ours), "numpy": list(theirs)}
-    print(
-        f"\n{shape}, sigma/alpha = {ratio:g}, {threads} threads, ms wall and cpu: numba {1e3 * ours[0]:.2f} "
-        f"{1e3 * ours[1]:.2f}, NumPy {1e3 * theirs[0]:.2f} {1e3 * theirs[1]:.2f}; {found['wall']:.2f} {found['cpu']:.2f}"
-    )
+    times = "; ".join(f"{name} {1e3 * s[0]:.2f} {1e3 * s[1]:.2f}" for name, s in (("numba", ours), ("NumPy", theirs)))
+    print(f"\n{shape}, sigma/alpha = {ratio:g}, {threads} threads, ms of wall and cpu: {times}; {found}")
     benchmark(calls[0])
