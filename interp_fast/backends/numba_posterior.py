@@ -34,7 +34,7 @@ _PAIRS = 2**20  # (query, row) measured at the same time
 _FEW = 4  # queries are answered from lists of up to one in so many rows
 _MOST_LISTED = 64  # heaviest rows that are asked for
 _AVERAGING = 0.25  # largest weight next to which errors of logits count as averaging out
-_CHAIN = 64  # products that are summed with the error the model knows; longer chains lose with their root
+_CHAIN = 64  # products of one sign that are summed with the error of any; longer chains lose with their root
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,7 @@ class Posterior:
         made, fits, norm = queries(self.x[todo], data, self.alpha[todo], self.s2[todo], data.span, dtype)
         u, reach = roundoff(dtype), data.reach
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            chains = max(1.0, self.x.shape[1] / _CHAIN) ** 0.5
-            error = 0.5 * u * (np.maximum(made.size, 0.5 * made.pull * reach) * reach * chains + data.span)
+            error = 0.5 * u * (np.maximum(made.size, 0.5 * made.pull * reach) * reach + data.span)
             tried = fits & (self.s2[todo] > 0) & (error + made.blur <= accuracy.logit)
         if not tried.any():
             return todo
@@ -375,10 +374,14 @@ def _judge(
         answer["mean"] = shift + data.center
     if direction is not None:
         answer["jvp"] = sums.along / mass[:, None] - np.einsum("ij,ij->i", shift, direction)[:, None] * shift
+    # Along a chain of products of one sign errors grow: by as much as the rows that count are parallel to y.
+    along = np.einsum("ij,ij->i", made.scaled, shift) if shift.size else made.size * np.sqrt(second)
+    parallel = np.minimum(1.0, np.where(along != 0, along**2 / (made.size**2 * second), 0.0))
+    error = error * np.sqrt(1.0 + max(0.0, made.scaled.shape[1] / _CHAIN - 1.0) * parallel)
     deviation = np.sqrt(np.minimum(1.0, largest) * variance)
     off = np.where(largest > _AVERAGING, 4.0, 1.0) * error * deviation
     off = off + made.blur / max(reach, np.finfo(float).tiny) * variance + 4 * u * np.sqrt(second)
-    enough = np.isfinite(mass) & (mass > 0) & (error * largest <= accuracy.log_norm)
+    enough = np.isfinite(mass) & (mass > 0) & (error <= accuracy.logit) & (error * largest <= accuracy.log_norm)
     if wanted & {"mean", "jvp", "variance"}:
         enough &= off <= np.minimum(accuracy.per_radius * radius, accuracy.per_deviation * np.sqrt(s2) / alpha)
     if "scatter" in wanted:
