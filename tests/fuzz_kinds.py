@@ -178,7 +178,9 @@ def sizes(case, c, x, u):
         "denoiser": row + residual / c.alpha * (case.bandwidth > 0),
         "noise": residual / np.sqrt(s2),
         "score": residual / s2,
-        "velocity": c.alpha_dot * row + (c.sigma_dot + c.alpha_dot) * residual * np.maximum(c.sigma, c.alpha) / s2,
+        "velocity": c.alpha_dot * row
+        + (c.sigma_dot + c.alpha_dot) * residual * np.maximum(c.sigma, c.alpha) / s2
+        + c.alpha_dot * residual * c.alpha * LONG(case.bandwidth) ** 2 / s2,
         "jvp": c.alpha / s2 * (row**2 + LONG(case.bandwidth) ** 2) * norm(u),
     }
 

@@ -349,3 +349,12 @@ def test_queries_in_bfloat16():
         TypeError, match=r"x must be float32 or float64; got bfloat16\. Pass x\.astype\(np\.float32\)\."
     ):
         field.denoiser(np.zeros((1, 2), ml_dtypes.bfloat16), 0.5)
+
+
+def test_one_row_has_all_the_weight():
+    """Rows without weight entered the origin, so that R came to 5e-189 and pairs were sought of one point."""
+    field = itf.Field([[1.0], [4.0], [2.0], [7.0]], weights=[0, 1, 0, 0])
+    assert field.R == 0
+    best = itf.optimal_loss(field, [0.25, 0.5], 32, rng=0)
+    assert best.loss.tolist() == best.stderr.tolist() == [0, 0]
+    assert best.method.tolist() == ["exact", "exact"]

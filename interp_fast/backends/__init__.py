@@ -125,11 +125,14 @@ class Moments:
         """
         used = log_w > -np.inf
         # Sums are taken about the mean of the first rows: no cancellation on shifted data; the detour over one of
-        # them makes every sum exactly 0 when all rows are equal. Weighted sums are taken about the heaviest row: as
-        # R^2 >= w_max sum w |x|^2 there, no weights cost more than a factor N, and neither does the mean.
+        # them makes every sum exactly 0 when all rows of any weight are equal. Weighted sums are taken about the
+        # heaviest row: as R^2 >= w_max sum w |x|^2 there, no weights cost more than a factor N, nor does the mean.
         start = int(np.argmax(log_w))
         even = bool((log_w == log_w[start]).all())
-        head = widen(rows[start : start + blocks(rows)[0].stop], scale)
+        first = slice(start, start + blocks(rows)[0].stop)
+        head = widen(rows[first], scale)
+        if not used[first].all():
+            head = head[used[first]]
         with np.errstate(invalid="ignore", over="ignore"):
             origin = head[0] + np.mean(head - head[0], axis=0)
         if not np.isfinite(origin).all():
