@@ -136,3 +136,17 @@ def test_signals_too_weak_for_a_number(engine, dtype, t):
     np.testing.assert_array_equal(post.index, order[0])
     np.testing.assert_allclose(post.gap, np.log(weights[order[0]] / weights[order[1]]), rtol=1e-4)
     np.testing.assert_allclose(post.ess, weights.sum() ** 2 / (weights**2).sum(), rtol=1e-4)
+
+
+def test_weights_of_far_queries(engine, dtype):
+    """The top row's weight was taken from a squared distance that has no digits left for what rows differ by."""
+    rng = np.random.default_rng(0)
+    rows = (1e5 * rng.standard_normal((16, 3))).astype(dtype)
+    x, t = 6e8 * rng.standard_normal((40, 3)), 1e-17
+    schedule = itf.Trigonometric()
+    c = schedule(t)
+    ref = oracle.posterior(rows, x, float(c.alpha), float(c.sigma))
+    post = itf.Field(rows, schedule, backend=engine.backend).posterior(x, t, top=3)
+    for name in ("log_rest", "gap", "entropy", "ess"):
+        np.testing.assert_allclose(getattr(post, name), getattr(ref, name), rtol=1e-4, atol=1e-9, err_msg=name)
+    np.testing.assert_allclose(post.top_weight, -np.sort(-np.exp(ref.log_weight), axis=1)[:, :3], rtol=1e-4)
