@@ -26,6 +26,7 @@ from interp_fast.field import oracle_of
 HOME = Path(itf.__file__).parent
 REFUSAL = (ValueError, TypeError)
 MOST = 4_000_000  # coordinates that the oracle looks at in a case
+SMALLEST = 2.0**-537  # distance whose square is a number
 
 
 @dataclass
@@ -360,7 +361,7 @@ def neighbours(case, engine, report):
         order = np.argsort(away, axis=1, kind="stable")[:, :k]
         best = np.take_along_axis(away, order, 1)
         doubt = 1e-13 * best + 4 * judges.EPS * alpha * np.abs(case.values).max() * (alpha not in (0, 1))
-        doubt = doubt + 5e-324
+        doubt = doubt + SMALLEST
         chosen = np.take_along_axis(away, got_index[pick], 1)
         if not (np.abs(chosen - best) <= 2 * doubt * np.sqrt(case.d)).all():
             report.wrong(f"index: not the nearest {k} rows, alpha {alpha:.4g}")
@@ -395,7 +396,7 @@ def neighbours(case, engine, report):
         distances = np.stack([copies.d1, copies.d2], 1)[:, :two]
         judge(np.repeat(copies.index[:, None], 1, 1), distances[:, :1], 1.0, 1)
         second = np.sort(norm(x[:, None].astype(LONG) - case.values), axis=1)[:, 1:2]
-        if two == 2 and not (np.abs(distances[:, 1:] - second) <= 1e-12 * second + 5e-324).all():
+        if two == 2 and not (np.abs(distances[:, 1:] - second) <= 1e-12 * second + SMALLEST).all():
             report.wrong("memorization: d2 is not the second distance")
         support(report, case, x, k, copies.precision)
 
@@ -407,7 +408,8 @@ def support(report, case, x, k, precision):
     values = case.values.astype(LONG)
     radii = np.sort(norm(values[:, None] - values), axis=1)[:, k]
     away = norm(x[:, None].astype(LONG) - values)
-    low, high = ((away <= radii * factor).any(1).mean() for factor in (1 - 1e-9, 1 + 1e-9))
+    rims = (radii * (1 - 1e-9) - SMALLEST, radii * (1 + 1e-9) + SMALLEST)
+    low, high = ((away <= rim).any(1).mean() for rim in rims)
     if not low - 1e-12 <= precision <= high + 1e-12:
         report.wrong(f"memorization: precision {precision}, not {low} to {high}")
 
