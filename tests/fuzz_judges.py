@@ -181,7 +181,8 @@ def scatter(got, t):
     reach = np.ptp(t.case.values.astype(LONG), axis=0)
     left_out = t.case.n * np.exp(-t.cut) * (reach**2).sum()
     mean = (4 * EPS * norm(t.ref.mean)) ** 2  # which is a float64, however small R may be
-    return distance(got, t.ref.variance), t.promise.scatter * LONG(t.case.radius) ** 2 + mean + left_out + 1e-300
+    size = np.maximum(t.ref.variance, LONG(t.case.radius) ** 2)
+    return distance(got, t.ref.variance), t.promise.scatter * size + mean + left_out + 1e-300
 
 
 def product(got, t):
