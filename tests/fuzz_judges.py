@@ -15,6 +15,7 @@ import oracle
 from fuzz_cases import Case
 
 from interp_fast import _accuracy
+from interp_fast._accuracy import OFF_WEIGHT_NATS
 
 LONG = np.longdouble
 EPS = 2.0**-53
@@ -163,8 +164,13 @@ def relative(name):
 
 
 def lost(t):
-    """Variance of rows so light that they may be no number at all: the contract lets it vanish beside e^-300."""
-    return np.exp(LONG(-600)) * (np.ptp(t.case.values.astype(LONG), axis=0) ** 2).sum() + 1e-300
+    """Variance of rows so light that they may be left out, or be no number at all.
+
+    Off-weights are resolved down to rows as near to the top one as e^-20 of the data's reach; and the contract lets a
+    variance vanish beside e^-300.
+    """
+    skipped = np.exp(LONG(-OFF_WEIGHT_NATS)) * (t.case.tol or t.promise.certificate) * LONG(t.case.radius) ** 2
+    return skipped + np.exp(LONG(-600)) * (np.ptp(t.case.values.astype(LONG), axis=0) ** 2).sum() + 1e-300
 
 
 def entropy(got, t):
