@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .._accuracy import PROMISES
 from .._arrays import result_type
 from . import Float, Int, reference
 
@@ -64,7 +65,8 @@ def answer(
 
 
 def _matters(data: reference.Data, x: Float, c: Float, alpha: float, s2: float, off: bool, most: float) -> bool:
-    """Whether the rounding of logits, of rows at the squared distances c, costs more of an answer than ``most``."""
+    """Whether the rounding of logits, of rows at the squared distances c, costs more of an answer than ``most``, in
+    units of the noise prediction, or of the mean than is promised."""
     logits = data.log_w - (c - c.min()) / (2 * s2)
     error = float(reference.logit_rounding(x, c[np.argmax(logits)], s2))
     if off and len(c) > 1:
@@ -72,7 +74,10 @@ def _matters(data: reference.Data, x: Float, c: Float, alpha: float, s2: float, 
         lead = float(logits[top] - logits[runner_up])
         if float(reference.logit_rounding(x, c[runner_up], s2)) > most * max(1.0, 1e-3 * lead):
             return True
-    return error * reference.deviation(data, np.arange(len(c)), logits, error, alpha, s2) > most
+    deviation = reference.deviation(data, np.arange(len(c)), logits, error, alpha, s2)
+    of_mean = error * deviation * math.sqrt(s2) / alpha  # what far queries may lose more by than noise predictions
+    promised = PROMISES[result_type(data.rows.dtype).name].denoiser * data.moments.radius
+    return bool(error * deviation > most or of_mean > promised / 4)
 
 
 def _filled(index: Int, weight: Float, out: dict[str, Any], limit: bool) -> tuple[Int, Float]:
