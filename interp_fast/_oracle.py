@@ -227,7 +227,7 @@ class Oracle:
         density: Float = np.empty(len(x))
         smooth = p.s2 > 0
         density[smooth] = self.training_set.log_density(log_norm[smooth], p.s2[smooth])
-        for m in np.flatnonzero(~smooth):
-            on_row = np.array_equal(p.alpha[m] * self.training_set.values(index[[m]])[0], x[m])
-            density[m] = math.inf if on_row else -math.inf
+        if not smooth.all():
+            rows = p.alpha[~smooth, None] * self.training_set.values(index[~smooth])
+            density[~smooth] = np.where((rows == x[~smooth]).all(axis=1), math.inf, -math.inf)
         return density

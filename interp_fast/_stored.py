@@ -55,6 +55,11 @@ class Stored:
                 self._read(file, a - first, out[a - start : b - start])
         return out
 
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """First row and end of each file."""
+        return [(first, first + file.rows) for file, first in zip(self._files, self._first, strict=True)]
+
     def place(self, row: int) -> str:
         """Where a row is, in words."""
         k = bisect_right(self._first, row) - 1

@@ -223,7 +223,7 @@ class Field(Groups):
 
     def with_schedule(self, schedule: Schedule) -> Field:
         """The same training set under another schedule; shares what was prepared."""
-        return Field._of(replace(self._oracle, schedule=check_schedule(schedule)))
+        return type(self)._of(replace(self._oracle, schedule=check_schedule(schedule)))
 
     # The field at (x, t)
 

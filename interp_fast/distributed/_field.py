@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import distributed
 import numpy as np
 import numpy.typing as npt
 
@@ -42,14 +41,15 @@ class Field(field.Field):
         rows of that shard. Workers read it themselves: paths are those of a file system that all of them see.
     schedule : Schedule, default Linear()
     shards : int, optional
-        Shard i of K has the rows i N // K to (i + 1) N // K. Default: by the data alone, of 256 MiB at most and up to
-        16 of 1024 rows or more. A function needs it.
+        Shard i of K has the rows i N // K to (i + 1) N // K. Default, by the data alone: each file of a list; else
+        shards of at most 256 MiB, and up to 16 of 1024 rows or more. A function needs it.
     weights, bandwidth, scale, tol, low_memory, backend
         As for :class:`interp_fast.Field`; ``weights`` (N,), not all 0 in any shard; ``backend`` of the workers.
 
     Attributes
     ----------
     shards : int
+    client : distributed.Client
 
     Raises
     ------
@@ -113,13 +113,23 @@ class Field(field.Field):
         }
         source = check_source(source)
         weights = None if weights is None else _arrays.reals(weights, "weights")
-        rows = Shards(_client(client), source, shards, weights, options)
+        rows = Shards(client, source, shards, weights, options)
         self._oracle = Oracle(_Set(rows, weights, options), schedule, tol)
 
     @property
     def shards(self) -> int:
         rows: Shards = self._oracle.training_set.rows
         return rows.count
+
+    @property
+    def client(self) -> Any:
+        rows: Shards = self._oracle.training_set.rows
+        return rows.client
+
+    def close(self) -> None:
+        """Have the workers forget the rows, and close the client if it was made here, of an address or a cluster."""
+        rows: Shards = self._oracle.training_set.rows
+        rows.close()
 
     def __repr__(self) -> str:
         return f"distributed.{super().__repr__()[:-1]}, shards={self.shards})"
@@ -129,16 +139,6 @@ class Field(field.Field):
             msg = f"{what} is for rows on one machine; got a distributed.Field. Use subset(rows)."
             raise ValueError(msg)
         return super()._plain(what)
-
-
-def _client(given: Any) -> Any:
-    """A client; one is made of a cluster or an address."""
-    if isinstance(given, distributed.Client):
-        return given
-    if isinstance(given, (str, distributed.deploy.Cluster)):
-        return distributed.Client(given, set_as_default=False)
-    msg = f"client must be a distributed.Client, a cluster or the address of a scheduler; got {type(given).__name__}."
-    raise TypeError(msg)
 
 
 class _Set(TrainingSet):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import uuid
 from collections import deque
@@ -23,7 +24,7 @@ from ..backends import Moments
 from ..backends.merging import Place, fill, finish, in_pairs, unsettled
 from ..backends.outer import Outer
 from . import _worker
-from ._sources import default_shards, outline
+from ._sources import Portion, spans_of
 from ._worker import Asked, Facts
 
 __all__ = ["Distributed", "Shards"]
@@ -50,12 +51,15 @@ class Shards:
     def __init__(
         self, client: Any, source: Any, shards: int | None, weights: Float | None, options: dict[str, Any]
     ) -> None:
-        self._client, self._source, self._weights, self._options = client, source, weights, options
+        self._source, self._weights, self._options = source, weights, options
+        self._client, self._own = _client(client)
         self._held: list[Any] | None = None
+        self._new_names()
         self._check_client()
-        self._address = client.scheduler.address
+        self._address = self._client.scheduler.address
         self._check_versions()
-        self.count = self._count(shards)
+        self._portions = self._divided(shards)
+        self.count = len(self._portions)
         self._load()
         found: list[Facts] = self._results(self._map("facts", _worker.facts, self._shards))
         self._check_alike(found)
@@ -99,42 +103,34 @@ class Shards:
                 )
                 raise ValueError(msg)
 
-    def _count(self, shards: int | None) -> int:
-        """How many shards there are."""
+    def _divided(self, shards: int | None) -> list[Portion]:
         if callable(self._source):
             if shards is None:
                 msg = "shards must be given when source is a function: source(i) is called for i = 0 ... shards - 1."
                 raise ValueError(msg)
-            return _arrays.count(shards, "shards", 1)
-        [(shape, dtype)] = self._results([self._client.submit(outline, self._source, pure=False)])
-        if len(shape) < 2 or 0 in shape:
-            msg = f"source must have shape (N, d) or (N, ...), with no 0 in it; got {shape}."
-            raise ValueError(msg)
-        itemsize, self._rows = np.dtype(dtype).itemsize, shape[0]
-        return default_shards(shape, itemsize) if shards is None else _arrays.count(shards, "shards", 1, shape[0])
+            return [Portion(self._source, k, None) for k in range(_arrays.count(shards, "shards", 1))]
+        [spans] = self._results([self._client.submit(spans_of, self._source, shards, pure=False)])
+        return [Portion(self._source, k, span) for k, span in enumerate(spans)]
 
     def _load(self) -> None:
-        numbers = list(range(self.count))
         self._held = self._map(
-            "shard", _worker.load, numbers, self._weights_of(numbers),
-            source=self._source, shards=self.count, options=self._options, version=self._version,
+            "shard", _worker.load, self._portions, self._weights_of(),
+            shards=self.count, options=self._options, version=self._version,
         )  # fmt: skip
 
-    def _weights_of(self, numbers: list[int]) -> list[Float | None]:
+    def _weights_of(self) -> list[Float | None]:
         """Those of the rows of each shard."""
         if self._weights is None:
             return [None] * self.count
-        if callable(self._source):
-            sizes = self._results(self._map("size", _worker.length, numbers, source=self._source, shards=self.count))
-            edges = np.concatenate([[0], np.cumsum(sizes)])
-        else:
-            edges = np.array([k * self._rows // self.count for k in range(self.count + 1)])
-        given = np.exp(_arrays.log_weights(self._weights, int(edges[-1])))
-        for k in numbers:
+        spans = [portion.span for portion in self._portions if portion.span is not None]
+        edges = np.array([0, *(stop for _, stop in spans)])
+        if not spans:
+            edges = np.concatenate([[0], np.cumsum(self._results(self._map("size", _worker.length, self._portions)))])
+        given = self._weights
+        _arrays.log_weights(given, int(edges[-1]))
+        for k in range(self.count):
             if not given[edges[k] : edges[k + 1]].any():
-                msg = (
-                    f"weights must not all be 0 in a shard; those of shard {k} are. Leave its rows out, or take fewer."
-                )
+                msg = f"weights must not all be 0 in a shard; those of shard {k} are. Take fewer shards."
                 raise ValueError(msg)
         return [given[a:b] for a, b in zip(edges, edges[1:], strict=False)]
 
@@ -155,24 +151,39 @@ class Shards:
                     )
                 raise ValueError(msg)
 
+    def _new_names(self) -> None:
+        """Of tasks, which no other field has."""
+        self._token, self._calls = uuid.uuid4().hex, itertools.count()
+
     # A copy in another process reads the rows again, there where the workers of the same scheduler are.
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {name: value for name, value in vars(self).items() if name not in ("_client", "_held")}
-        return state | {"_address": self._address}
+        here = ("_client", "_own", "_held", "_calls")
+        return {name: value for name, value in vars(self).items() if name not in here}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._client = self._held = None
+        self._client, self._held, self._own = None, None, False
+        self._new_names()
 
     @property
     def _shards(self) -> list[Any]:
         """What the workers hold."""
         if self._held is None:
-            self._client = distributed.get_client(self._address)
+            if self._client is None:
+                self._client, self._own = _connected(self._address)
             self._load()
         assert self._held is not None
         return self._held
+
+    @property
+    def client(self) -> Any:
+        return self._client
+
+    def close(self) -> None:
+        self._held = None
+        if self._own and self._client is not None:
+            self._client.close()
 
     # Rows
 
@@ -200,9 +211,7 @@ class Shards:
         return index, squared
 
     def _nearest(self, x: Float, k: int, alpha: float) -> Any:
-        options = {"x": self._sent(x), "k": k, "alpha": alpha, "kind": self._kind}
-        parts = self._map("nearest", _worker.near, self._shards, self._starts, **options)
-        return self._tree("nearer", _worker.nearer, parts, k=k)
+        return self._gathered("nearest", _worker.near, _worker.nearer, _worker.Sought(x, k, alpha, self._kind))
 
     # Questions
 
@@ -241,24 +250,15 @@ class Shards:
         self, x: Float, alpha: Float, sigma: Float, s2: Float, block: slice, precise: Any, options: dict[str, Any]
     ) -> Any:
         u = options["u"]
-        asked = self._sent(
-            Asked(
-                x[block], alpha[block], sigma[block], s2[block], None if u is None else u[block], precise,
-                kind=self._kind, **{name: value for name, value in options.items() if name != "u"},
-            )
+        asked = Asked(
+            x[block], alpha[block], sigma[block], s2[block], None if u is None else u[block], precise,
+            kind=self._kind, **{name: value for name, value in options.items() if name != "u"},
         )  # fmt: skip
-        parts = self._map("part", _worker.measured, self._shards, self._starts, asked=asked)
-        return self._tree("merge", _worker.joined, parts, asked=asked)
+        return self._gathered("part", _worker.measured, _worker.joined, asked)
 
     @property
     def _kind(self) -> tuple[str, str, str | None]:
         return (self._version, self.backend, self.isa)
-
-    @property
-    def _starts(self) -> list[int]:
-        """The number of the first row of each shard."""
-        starts: list[int] = self.firsts[:-1].tolist()
-        return starts
 
     def _each_block(
         self, m: int, ask: Callable[[slice], Any], again: Callable[[slice, Any], Any] | None = None
@@ -281,31 +281,43 @@ class Shards:
                 else:
                     waiting.append((block, second, True))
         finally:
-            self._client.cancel([future for _, future, _ in waiting])
+            if waiting:  # it was given up
+                self._client.cancel([future for _, future, _ in waiting])
 
     # Dask
 
     def _map(self, what: str, call: Callable[..., Any], *lists: Any, **same: Any) -> list[Any]:
         """A future for each of the arguments in lists."""
         self._check_client()
-        token = uuid.uuid4().hex
-        keys = [f"{what}-{token}-{k}" for k in range(len(lists[0]))]
+        name = self._name(what)
+        keys = [f"{name}-{k}" for k in range(len(lists[0]))]
         with _large():
             futures: list[Any] = self._client.map(call, *lists, key=keys, pure=False, **same)
         return futures
 
-    def _sent(self, thing: Any) -> Any:
-        """Something for all workers, which the scheduler keeps: no worker that ends takes it along."""
-        self._check_client()
-        with _large():
-            return self._client.submit(_worker.same, thing, key=f"queries-{uuid.uuid4().hex}")
+    def _gathered(self, what: str, call: Callable[..., Any], join: Callable[..., Any], question: Any) -> Any:
+        """A future of what all shards say of a question, neighbours joined in pairs, level by level.
 
-    def _tree(self, what: str, join: Callable[..., Any], parts: list[Any], **same: Any) -> Any:
-        """One future of many, neighbours in pairs, level by level, as in :func:`..backends.merging.in_pairs`."""
-        while len(parts) > 1:
-            pairs = self._map(what, join, parts[:-1:2], parts[1::2], **same)
-            parts = pairs + parts[len(pairs) * 2 :]
-        return parts[0]
+        The question is a task of the graph, which the scheduler keeps: no worker that ends takes it along.
+        """
+        shards, name = self._shards, self._name(what)
+        self._check_client()
+        asked = f"question-{name}"
+        graph: dict[str, Any] = {asked: (_worker.same, question)}
+        for k, (shard, first) in enumerate(zip(shards, self.firsts.tolist(), strict=False)):
+            graph[f"{name}-{k}"] = (call, shard, first, asked)
+
+        def joined(a: str, b: str) -> str:
+            key = f"merge-{name}-{len(graph)}"
+            graph[key] = (join, a, b, asked)
+            return key
+
+        whole = in_pairs([f"{name}-{k}" for k in range(self.count)], joined)
+        with _large():
+            return self._client.get(graph, whole, sync=False)
+
+    def _name(self, what: str) -> str:
+        return f"{what}-{self._token}-{next(self._calls)}"
 
     def _results(self, futures: list[Any]) -> list[Any]:
         """What futures come to; what is left of them is called off when one fails."""
@@ -324,6 +336,33 @@ class Shards:
             self._client.cancel(futures)
             raise
         return results
+
+
+def _client(given: Any) -> tuple[Any, bool]:
+    """A client, and whether it was made here, of a cluster or an address."""
+    if isinstance(given, distributed.Client):
+        return given, False
+    if isinstance(given, (str, distributed.deploy.cluster.Cluster)):
+        return distributed.Client(given, set_as_default=False), True
+    msg = f"client must be a distributed.Client, a cluster or the address of a scheduler; got {type(given).__name__}."
+    raise TypeError(msg)
+
+
+def _connected(address: str) -> tuple[Any, bool]:
+    """A client of this scheduler, and whether it was made here: a worker has one, and so has who made a default one."""
+    try:
+        distributed.get_worker()
+    except ValueError:
+        pass
+    else:
+        return distributed.get_client(address), False
+    try:
+        current = distributed.Client.current()
+    except ValueError:
+        current = None
+    if current is not None and current.scheduler.address == address:
+        return current, False
+    return distributed.Client(address, set_as_default=False), True
 
 
 def _task(key: Any) -> str:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from .. import _arrays
 from .._stored import Stored
 
-__all__ = ["check_source", "default_shards", "opened", "outline", "read"]
-
-Array = npt.NDArray[Any]
+__all__ = ["Portion", "check_source", "default_shards", "opened", "spans_of"]
 
 _WANTED = "the path of a .npy file or a zarr store, a list of .npy files, a zarr array or a function of shard numbers"
 _SHARD_BYTES, _SHARD_ROWS, _FEW = 1 << 28, 1024, 16
@@ -69,22 +67,57 @@ def opened(source: Any) -> Any:
     return zarr.open_array(source, mode="r")
 
 
-def outline(source: Any) -> tuple[tuple[int, ...], str]:
-    """Shape and type of all rows of a source that is no function."""
+def spans_of(source: Any, shards: int | None) -> list[tuple[int, int]]:
+    """First row and end of each shard, of a source that is no function: by default each file of a list is one."""
+    if isinstance(source, list) and shards in (None, len(source)):
+        for k, path in enumerate(source):
+            try:
+                opened([path])
+            except (ValueError, OSError) as exc:
+                msg = f"shard {k} of {len(source)}: {exc}"
+                raise (ValueError if isinstance(exc, ValueError) else OSError)(msg) from None
     rows = opened(source)
-    return tuple(map(int, rows.shape)), np.dtype(rows.dtype).str
+    shape = tuple(map(int, rows.shape))
+    if len(shape) < 2 or 0 in shape:
+        msg = f"source must have shape (N, d) or (N, ...), with no 0 in it; got {shape}."
+        raise ValueError(msg)
+    n = shape[0]
+    if shards is None and isinstance(rows, Stored) and isinstance(source, list):
+        return rows.spans
+    if shards is None:
+        shards = default_shards(shape, np.dtype(rows.dtype).itemsize)
+    shards = _arrays.count(shards, "shards", 1, n)
+    return [(k * n // shards, (k + 1) * n // shards) for k in range(shards)]
 
 
-def read(source: Any, number: int, shards: int) -> tuple[Any, str, Callable[[int], str]]:
-    """The rows of a shard, in memory; which they are; and where one of them is, in words."""
-    if callable(source):
-        return source(number), f"source({number})", lambda row: f"row {row} of source({number})"
-    rows = opened(source)
-    n = int(rows.shape[0])
-    start, stop = number * n // shards, (number + 1) * n // shards
-    if isinstance(rows, Stored):
-        names = " and ".join(rows.names(start, stop))
-        return rows[start:stop], f"rows {start} to {stop - 1}, {names}", lambda row: rows.place(start + row)
-    where = source if isinstance(source, str) else type(rows).__name__
-    block, _ = _arrays.as_array(rows[start:stop], "source")
-    return np.array(block, order="C"), f"rows {start} to {stop - 1}, {where}", lambda row: f"row {start + row}"
+@dataclass(frozen=True)
+class Portion:
+    """The rows of one shard: where they are, and how they are read. Without a ``span`` the source is a function."""
+
+    source: Any
+    number: int
+    span: tuple[int, int] | None
+
+    def __str__(self) -> str:
+        if self.span is None:
+            return f"source({self.number})"
+        start, stop = self.span
+        names = [self.source] if isinstance(self.source, str) else [type(self.source).__name__]
+        if isinstance(self.source, list):
+            names = opened(self.source).names(start, stop)
+        return f"rows {start} to {stop - 1}, {' and '.join(names)}"
+
+    def read(self) -> Any:
+        """In memory."""
+        if self.span is None:
+            return self.source(self.number)
+        block, _ = _arrays.as_array(opened(self.source)[slice(*self.span)], "source")
+        return np.array(block, order="C")
+
+    def place(self, row: int) -> str:
+        """Where one of them is, in words."""
+        if self.span is None:
+            return f"row {row} of {self}"
+        rows = opened(self.source)
+        whole = self.span[0] + row
+        return rows.place(whole) if isinstance(rows, Stored) else f"row {whole} of all"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +19,13 @@ from .._training_set import TrainingSet
 from ..backends import merging
 from ..backends.merging import Place
 from ..field import Field, oracle_of
-from ._sources import read
+from ._sources import Portion
 
 __all__ = [
     "Asked",
     "Facts",
     "Shard",
+    "Sought",
     "facts",
     "joined",
     "length",
@@ -71,17 +73,31 @@ class Asked:
     wanted: tuple[str, ...]
     kind: tuple[str, str, str | None]
 
+    def __dask_tokenize__(self) -> str:
+        return uuid.uuid4().hex  # cheap, of what is asked once
+
     @property
     def place(self) -> Place:
         return Place(self.x, self.alpha, self.s2)
 
 
+@dataclass(frozen=True)
+class Sought:
+    """Points whose k nearest rows, scaled by alpha, are sought."""
+
+    x: Float
+    k: int
+    alpha: float
+    kind: tuple[str, str, str | None]
+
+    __dask_tokenize__ = Asked.__dask_tokenize__
+
+
 class Shard:
     """Some of the rows, read when they are first needed: what is sent is where they are to be read from."""
 
-    def __init__(self, source: Any, number: int, shards: int, weights: Float | None, options: dict[str, Any]) -> None:
-        self.source, self.number, self.shards = source, number, shards
-        self.weights, self.options = weights, options
+    def __init__(self, portion: Portion, shards: int, weights: Float | None, options: dict[str, Any]) -> None:
+        self.portion, self.shards, self.weights, self.options = portion, shards, weights, options
         self._open()
 
     def _open(self) -> None:
@@ -110,19 +126,25 @@ class Shard:
             return self._set
 
     def _read(self) -> TrainingSet:
-        name, where, place = f"shard {self.number} of {self.shards}", "", None
+        """The rows, or an error that names the shard, its file and, if one is to blame, the row."""
         try:
-            rows, where, place = read(self.source, self.number, self.shards)
-            field = Field(rows, weights=self.weights, threads=_threads(), **self.options)
+            field = Field(self.portion.read(), weights=self.weights, threads=_threads(), **self.options)
             return oracle_of(field).training_set
         except Exception as exc:
             text = str(exc) or type(exc).__name__
             row = re.search(r"in row (\d+)", text)
-            if row is not None and place is not None:
-                text = f"{text.replace('data must', 'its rows must').rstrip('.')} ({place(int(row[1]))})."
-            kind = next((kind for kind in _KINDS if isinstance(exc, kind)), RuntimeError)
-            msg = f"{name}{f' ({where})' if where else ''}: {text}"
+            if row is not None:
+                text = f"{text.replace('data must', 'its rows must').rstrip('.')} ({self.portion.place(int(row[1]))})."
+            kind: type[Exception] = next((kind for kind in _KINDS if isinstance(exc, kind)), RuntimeError)
+            text = f"{type(exc).__name__}: {text}" if kind is RuntimeError else text
+            msg = f"shard {self.portion.number} of {self.shards} ({self._where()}): {text}"
             raise kind(msg) from exc
+
+    def _where(self) -> str:
+        try:
+            return str(self.portion)
+        except (ValueError, OSError):  # its files are gone, too
+            return "its files"
 
 
 def _threads() -> int:
@@ -133,7 +155,7 @@ def _threads() -> int:
         tasks = get_worker().state.nthreads
     except ValueError:  # not on a worker
         tasks = 1
-    return max(1, backends.default_threads() // tasks)
+    return max(1, backends.default_threads() // int(tasks))
 
 
 def _worker() -> str:
@@ -142,15 +164,15 @@ def _worker() -> str:
     return str(get_worker().address)
 
 
-def length(number: int, source: Any, shards: int) -> int:
+def length(portion: Portion) -> int:
     """How many rows a shard has."""
-    return len(read(source, number, shards)[0])
+    return int(portion.read().shape[0])
 
 
-def load(number: int, weights: Float | None, source: Any, shards: int, options: dict[str, Any], version: str) -> Shard:
+def load(portion: Portion, weights: Float | None, shards: int, options: dict[str, Any], version: str) -> Shard:
     """A shard whose rows are here."""
     check_version(version)
-    shard = Shard(source, number, shards, weights, options)
+    shard = Shard(portion, shards, weights, options)
     shard.set  # noqa: B018, read now, so that its size is known
     return shard
 
@@ -204,19 +226,17 @@ def joined(a: dict[str, Any], b: dict[str, Any], asked: Asked) -> dict[str, Any]
     return merging.merge(a, b, asked.place, asked.u)
 
 
-def near(
-    shard: Shard, first: int, x: Float, k: int, alpha: float, kind: tuple[str, str, str | None]
-) -> tuple[Int, Float]:
+def near(shard: Shard, first: int, asked: Sought) -> tuple[Int, Float]:
     """Numbers and squared distances of its nearest rows, k or as many as it has."""
-    data = _check(shard, kind)
-    index, squared = data.nearest(x, min(k, data.n), alpha)
+    data = _check(shard, asked.kind)
+    index, squared = data.nearest(asked.x, min(asked.k, data.n), asked.alpha)
     return index + first, squared
 
 
-def nearer(a: tuple[Int, Float], b: tuple[Int, Float], k: int) -> tuple[Int, Float]:
+def nearer(a: tuple[Int, Float], b: tuple[Int, Float], asked: Sought) -> tuple[Int, Float]:
     """The k nearest of both, ``a`` first at ties."""
     index, squared = (np.concatenate(both, axis=1) for both in zip(a, b, strict=True))
-    order = np.argsort(squared, axis=1, kind="stable")[:, :k]
+    order = np.argsort(squared, axis=1, kind="stable")[:, : asked.k]
     return np.take_along_axis(index, order, axis=1), np.take_along_axis(squared, order, axis=1)
 
 
