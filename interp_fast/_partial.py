@@ -19,6 +19,7 @@ from ._oracle import Point
 from ._posterior import Posterior
 from ._shape import Form
 from ._training_set import TrainingSet
+from .backends import pooled
 from .backends.merging import Place, finish, in_pairs, unsettled
 from .backends.merging import merge as merge_two
 from .backends.reference import smoothed
@@ -65,11 +66,9 @@ class Setting:
 
     def merged(self, other: Setting) -> Setting:
         """Of the rows of both."""
-        log_mass = float(np.logaddexp(self.log_mass, other.log_mass))
-        w_a, w_b = np.exp(self.log_mass - log_mass), np.exp(other.log_mass - log_mass)
-        apart = other.center - self.center
-        center = self.center + w_b * apart if w_a >= w_b else other.center - w_a * apart
-        radius = float(np.sqrt(w_a * self.radius**2 + w_b * other.radius**2 + w_a * w_b * float(apart @ apart)))
+        log_mass, center, radius = pooled(
+            (self.log_mass, other.log_mass), (self.center, other.center), (self.radius, other.radius)
+        )
         reach = max(s.reach + float(np.linalg.norm(s.center - center)) for s in (self, other))
         return replace(self, log_mass=log_mass, center=center, radius=radius, reach=reach)
 

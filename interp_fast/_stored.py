@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Stored"]
+__all__ = ["Slices", "Stored"]
 
 _MAGIC = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -45,6 +45,27 @@ class Stored:
                 raise ValueError(msg)
         self._first = [sum(file.rows for file in self._files[:k]) for k in range(len(found))]
         self.shape = (sum(file.rows for file in self._files), *self._event)
+
+    @classmethod
+    def of_map(cls, array: np.memmap[Any, Any], name: str = "data") -> Stored | None:
+        """The rows of a mapped array, contiguous, in the file that it is mapped from; None if that is not the file."""
+        root: Any = array
+        while isinstance(root.base, np.ndarray):
+            root = root.base
+        if not isinstance(root, np.memmap) or root.filename is None or root.mode == "c":
+            return None
+        path, offset = str(root.filename), int(root.offset) + array.ctypes.data - root.ctypes.data
+        try:
+            now = os.stat(path)
+        except OSError:
+            return None
+        if now.st_size < offset + array.nbytes:
+            msg = f"{name} must not change while in use; {path}, which it is mapped from, is shorter than it was."
+            raise ValueError(msg)
+        stored = object.__new__(cls)
+        stored._name, stored._event, stored.dtype, stored.shape = name, array.shape[1:], array.dtype, array.shape
+        stored._files, stored._first = [_File(path, offset, array.shape[0], now.st_size, now.st_mtime_ns)], [0]
+        return stored
 
     def __getitem__(self, block: slice) -> npt.NDArray[Any]:
         start, stop, _ = block.indices(self.shape[0])
@@ -82,6 +103,16 @@ class Stored:
         if (now.st_size, now.st_mtime_ns) != (file.size, file.time) or done < len(into):
             msg = f"{self._name} must not change while in use; {file.path} has. Make the field anew."
             raise ValueError(msg)
+
+
+class Slices:
+    """Rows of an array that is mapped from a file which has no name any more, or is written to in memory alone."""
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        self._array, self.shape, self.dtype = array, array.shape, array.dtype
+
+    def __getitem__(self, block: slice) -> npt.NDArray[Any]:
+        return np.asarray(self._array[block])
 
 
 def _read_header(path: str, name: str) -> tuple[_File, np.dtype[Any], tuple[int, ...]]:

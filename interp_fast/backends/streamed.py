@@ -1,4 +1,4 @@
-"""Any backend over rows that are read block by block: zarr, h5py and whatever else has shape, dtype and row slices.
+"""Any backend over rows that are read stretch by stretch: files, zarr, h5py and what else has shape, dtype and slices.
 
 Each block is handed to the inner backend as it is stored, and the posteriors of the blocks are merged in row order.
 Queries in which rounding inside the blocks may decide between them are answered again in float64 (:mod:`.dense`).
@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .._accuracy import PROMISES
-from .._arrays import blocks, result_type, widen
-from . import Float, Int, Moments, dense, reference
+from .._arrays import result_type, widen
+from . import Float, Int, Moments, dense, of_sum_one, reference
 from .merging import Place, blank, fill, finish, merge, part, unsettled
 from .outer import Outer
 
@@ -64,12 +64,8 @@ class Streamed(Outer):
         return _Data(rows, log_w, moments, scale, bandwidth, threads)
 
     def _blocks(self, data: _Data) -> Iterator[_Block]:
-        for block in blocks(data.rows):
-            log_w = data.log_w[block]
-            mass = float(np.logaddexp.reduce(log_w))
-            weighted = log_w - mass if mass > -np.inf else np.full(len(log_w), -np.log(len(log_w)))
-            rows = data.rows[block]
-            yield _Block(block.start, rows, weighted, Moments.of(rows, weighted, data.scale))
+        for (cut, rows), moments in zip(data.rows.ahead(), data.moments.parts, strict=True):
+            yield _Block(cut.start, rows, of_sum_one(data.log_w[cut])[0], moments)
 
     def _prepare(self, data: _Data, block: _Block) -> Any:
         return self.inner.prepare(
