@@ -50,7 +50,7 @@ Shape = tuple[int, ...]
 # Copies up to this size are made silently; above it the caller is told what to do.
 _COPY_LIMIT = 1 << 27
 _BLOCK_BYTES = 1 << 24
-_STRETCH_BYTES = 1 << 25
+_STRETCH_BYTES = 48 << 20
 BYTE_SCALE = (2.0 / 255.0, -1.0)  # values of bytes, unless another scale is given
 # Of numbers other than 0: squares of these, sums of many of them and their quotients are normal float64 numbers.
 _SMALLEST, LARGEST = 2.0**-250, 2.0**250
@@ -85,7 +85,10 @@ class Source:
     """
 
     def ahead(self) -> Iterator[tuple[slice, Array]]:
-        """All rows, stretch by stretch; while one is worked on the next is read. At most three are held."""
+        """All rows, stretch by stretch; while one is worked on the next is read.
+
+        Two are held if the caller lets go of one before it asks for the next.
+        """
         cuts = stretches(self)
         if len(cuts) == 1:
             yield cuts[0], self[cuts[0]]
@@ -97,6 +100,7 @@ class Source:
                 if following is not None:
                     coming = reader.submit(self.__getitem__, following)
                 yield cut, rows
+                del rows
 
     def __init__(self, source: Any, name: str) -> None:
         self._source, self._name = source, name
@@ -341,7 +345,7 @@ def blocks(array: Any) -> list[slice]:
 
 
 def stretches(array: Any) -> list[slice]:
-    """Row slices of an (N, d) source that are some 32 MiB each as they are stored: what is read at once."""
+    """Row slices of an (N, d) source that are some 48 MiB each as they are stored: what is read at once."""
     n, d = array.shape
     size = max(1, _STRETCH_BYTES // (array.dtype.itemsize * d))
     return [slice(i, min(i + size, n)) for i in range(0, n, size)]

@@ -86,10 +86,10 @@ class Stored:
         k = bisect_right(self._first, row) - 1
         return f"row {row - self._first[k]} of {self._files[k].path}"
 
-    def names(self, start: int, stop: int) -> list[str]:
-        """The files that hold some of these rows."""
-        spans = zip(self._files, self._first, strict=True)
-        return [file.path for file, first in spans if max(start, first) < min(stop, first + file.rows)]
+    def holding(self, start: int, stop: int) -> tuple[list[str], int]:
+        """The files that hold some of these rows, and how many rows the first of them has before."""
+        own = [k for k, (first, end) in enumerate(self.spans) if max(start, first) < min(stop, end)]
+        return [self._files[k].path for k in own], start - self._first[own[0]]
 
     def _read(self, file: _File, row: int, out: npt.NDArray[Any]) -> None:
         into = out.reshape(-1).view(np.uint8).data

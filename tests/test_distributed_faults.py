@@ -163,8 +163,8 @@ def test_a_corrupt_shard_stops_the_run(client, folder, tmp_path):
         itf.distributed.Field(client, files)
     x = rows[:3] * 0.5
     want = field.denoiser(x, 0.5)  # from memory
-    for pid in client.run(os.getpid).values():
-        os.kill(pid, signal.SIGKILL)
+    [holders] = client.who_has(field._oracle.training_set.rows._shards[5:6]).values()
+    os.kill(client.run(os.getpid, workers=[holders[0]])[holders[0]], signal.SIGKILL)
     with pytest.raises(ValueError, match=r"shard 5 of 8 .*5.npy"):
         field.denoiser(x, 0.5)
     files[5].write_bytes(whole)

@@ -128,9 +128,7 @@ def test_files_that_are_not_what_they_say(tmp_path, path):
     for name, words in bad.items():
         with pytest.raises(ValueError, match=words):
             itf.Field(tmp_path / name)
-    with pytest.raises(
-        ValueError, match=r"same type and shape of rows; got float32 \(3, 2\) in .*and float64 \(7,\)"
-    ):
+    with pytest.raises(ValueError, match=r"same type and shape of rows; got float32 \(3, 2\) in .*and float64 \(7,\)"):
         itf.Field([path, tmp_path / "wide.npy"])
     rows = ROWS.copy()
     rows[33, 0, 1] = np.inf

@@ -190,6 +190,7 @@ class Moments:
             if mass > -math.inf:
                 one = _Pool(found, mass, int(np.count_nonzero(own > -np.inf)))
                 whole = one if whole is None else whole.joined(one)
+            del stretch
         assert whole is not None
         return replace(whole.moments, parts=tuple(parts))
 

@@ -64,8 +64,10 @@ class Streamed(Outer):
         return _Data(rows, log_w, moments, scale, bandwidth, threads)
 
     def _blocks(self, data: _Data) -> Iterator[_Block]:
-        for (cut, rows), moments in zip(data.rows.ahead(), data.moments.parts, strict=True):
-            yield _Block(cut.start, rows, of_sum_one(data.log_w[cut])[0], moments)
+        moments = iter(data.moments.parts)
+        for cut, rows in data.rows.ahead():
+            yield _Block(cut.start, rows, of_sum_one(data.log_w[cut])[0], next(moments))
+            del rows
 
     def _prepare(self, data: _Data, block: _Block) -> Any:
         return self.inner.prepare(
@@ -90,6 +92,7 @@ class Streamed(Outer):
             order = np.argsort(both, axis=1, kind="stable")[:, :k]
             index[:] = np.take_along_axis(np.concatenate([index, found["index"] + block.start], axis=1), order, axis=1)
             squared[:] = np.take_along_axis(both, order, axis=1)
+            del block
 
     def posterior(
         self,
@@ -122,7 +125,7 @@ class Streamed(Outer):
         whole: dict[str, Any] = {}
         for block in self._blocks(data):
             here = blank(out, place.x, min(top, len(block.rows)))
-            moments = None
+            moments = rows = prepared = None
             if cut is None:
                 rows = reference.Data(block.rows, block.log_w, block.moments, data.scale, data.bandwidth)
                 dense.posterior(place.x, rows, place.alpha, sigma, u=u, out=here)
@@ -135,4 +138,5 @@ class Streamed(Outer):
                 top=top, first=block.start, moments=moments, roundoff=self.roundoff(block.rows.dtype),
             )  # fmt: skip
             whole = merge(whole, found, place, u) if whole else found
+            del block, rows, prepared  # before the next one comes
         return whole

@@ -24,7 +24,7 @@ from ..backends import Moments
 from ..backends.merging import Place, fill, finish, in_pairs, unsettled
 from ..backends.outer import Outer
 from . import _worker
-from ._sources import Portion, spans_of
+from ._sources import Portion, divided
 from ._worker import Asked, Facts
 
 __all__ = ["Distributed", "Shards"]
@@ -108,9 +108,9 @@ class Shards:
             if shards is None:
                 msg = "shards must be given when source is a function: source(i) is called for i = 0 ... shards - 1."
                 raise ValueError(msg)
-            return [Portion(self._source, k, None) for k in range(_arrays.count(shards, "shards", 1))]
-        [spans] = self._results([self._client.submit(spans_of, self._source, shards, pure=False)])
-        return [Portion(self._source, k, span) for k, span in enumerate(spans)]
+            return [Portion(self._source, k) for k in range(_arrays.count(shards, "shards", 1))]
+        [found] = self._results([self._client.submit(divided, self._source, shards, pure=False)])
+        return list(found)
 
     def _load(self) -> None:
         self._held = self._map(
@@ -122,9 +122,8 @@ class Shards:
         """Those of the rows of each shard."""
         if self._weights is None:
             return [None] * self.count
-        spans = [portion.span for portion in self._portions if portion.span is not None]
-        edges = np.array([0, *(stop for _, stop in spans)])
-        if not spans:
+        edges = np.array([0, *(portion.stop for portion in self._portions)])
+        if callable(self._source):
             edges = np.concatenate([[0], np.cumsum(self._results(self._map("size", _worker.length, self._portions)))])
         given = self._weights
         _arrays.log_weights(given, int(edges[-1]))

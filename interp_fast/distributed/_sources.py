@@ -14,7 +14,7 @@ import numpy as np
 from .. import _arrays
 from .._stored import Stored
 
-__all__ = ["Portion", "check_source", "default_shards", "opened", "spans_of"]
+__all__ = ["Portion", "check_source", "default_shards", "divided", "opened"]
 
 _WANTED = "the path of a .npy file or a zarr store, a list of .npy files, a zarr array or a function of shard numbers"
 _SHARD_BYTES, _SHARD_ROWS, _FEW = 1 << 28, 1024, 16
@@ -67,8 +67,8 @@ def opened(source: Any) -> Any:
     return zarr.open_array(source, mode="r")
 
 
-def spans_of(source: Any, shards: int | None) -> list[tuple[int, int]]:
-    """First row and end of each shard, of a source that is no function: by default each file of a list is one."""
+def divided(source: Any, shards: int | None) -> list[Portion]:
+    """The shards of a source that is no function; by default each file of a list is one."""
     if isinstance(source, list) and shards in (None, len(source)):
         for k, path in enumerate(source):
             try:
@@ -82,42 +82,54 @@ def spans_of(source: Any, shards: int | None) -> list[tuple[int, int]]:
         msg = f"source must have shape (N, d) or (N, ...), with no 0 in it; got {shape}."
         raise ValueError(msg)
     n = shape[0]
-    if shards is None and isinstance(rows, Stored) and isinstance(source, list):
-        return rows.spans
+    if shards is None and isinstance(source, list):
+        return [Portion([path], k, *span) for k, (path, span) in enumerate(zip(source, rows.spans, strict=True))]
     if shards is None:
         shards = default_shards(shape, np.dtype(rows.dtype).itemsize)
     shards = _arrays.count(shards, "shards", 1, n)
-    return [(k * n // shards, (k + 1) * n // shards) for k in range(shards)]
+    spans = [(k * n // shards, (k + 1) * n // shards) for k in range(shards)]
+    if not isinstance(source, list):
+        return [Portion(source, k, *span) for k, span in enumerate(spans)]
+    own = [rows.holding(*span) for span in spans]
+    return [Portion(paths, k, *span, skip) for k, ((paths, skip), span) in enumerate(zip(own, spans, strict=True))]
 
 
 @dataclass(frozen=True)
 class Portion:
-    """The rows of one shard: where they are, and how they are read. Without a ``span`` the source is a function."""
+    """The rows of one shard: where they are, and how they are read. ``stop`` 0: the source is a function.
+
+    Of a list of files it has those that hold its rows, the first ``skip`` of which are not its own.
+    """
 
     source: Any
     number: int
-    span: tuple[int, int] | None
+    start: int = 0
+    stop: int = 0
+    skip: int = 0
+
+    @property
+    def _own(self) -> slice:
+        """Its rows in its source."""
+        first = self.start if not isinstance(self.source, list) else self.skip
+        return slice(first, first + self.stop - self.start)
 
     def __str__(self) -> str:
-        if self.span is None:
+        if self.stop == 0:
             return f"source({self.number})"
-        start, stop = self.span
         names = [self.source] if isinstance(self.source, str) else [type(self.source).__name__]
-        if isinstance(self.source, list):
-            names = opened(self.source).names(start, stop)
-        return f"rows {start} to {stop - 1}, {' and '.join(names)}"
+        names = self.source if isinstance(self.source, list) else names
+        return f"rows {self.start} to {self.stop - 1}, {' and '.join(names)}"
 
     def read(self) -> Any:
         """In memory."""
-        if self.span is None:
+        if self.stop == 0:
             return self.source(self.number)
-        block, _ = _arrays.as_array(opened(self.source)[slice(*self.span)], "source")
+        block, _ = _arrays.as_array(opened(self.source)[self._own], "source")
         return np.array(block, order="C")
 
     def place(self, row: int) -> str:
         """Where one of them is, in words."""
-        if self.span is None:
+        if self.stop == 0:
             return f"row {row} of {self}"
         rows = opened(self.source)
-        whole = self.span[0] + row
-        return rows.place(whole) if isinstance(rows, Stored) else f"row {whole} of all"
+        return rows.place(self._own.start + row) if isinstance(rows, Stored) else f"row {self.start + row} of all"

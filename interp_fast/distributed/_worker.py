@@ -137,14 +137,8 @@ class Shard:
                 text = f"{text.replace('data must', 'its rows must').rstrip('.')} ({self.portion.place(int(row[1]))})."
             kind: type[Exception] = next((kind for kind in _KINDS if isinstance(exc, kind)), RuntimeError)
             text = f"{type(exc).__name__}: {text}" if kind is RuntimeError else text
-            msg = f"shard {self.portion.number} of {self.shards} ({self._where()}): {text}"
+            msg = f"shard {self.portion.number} of {self.shards} ({self.portion}): {text}"
             raise kind(msg) from exc
-
-    def _where(self) -> str:
-        try:
-            return str(self.portion)
-        except (ValueError, OSError):  # its files are gone, too
-            return "its files"
 
 
 def _threads() -> int:
