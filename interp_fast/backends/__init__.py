@@ -69,7 +69,8 @@ import importlib.util
 import math
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -88,6 +89,7 @@ Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 
 _MODULES = {"cpp": "cpp", "numba": "numba_kernels", "reference": "reference"}  # best first: the order of "auto"
+_READERS = 4  # threads that read rows at construction: each holds two blocks of them in float64
 
 
 @dataclass(frozen=True)
@@ -122,14 +124,15 @@ class Moments:
         log_w: Float,
         scale: tuple[float, float] | None,
         report: Callable[[int, int], None] | None = None,
+        threads: int = 1,
         offset: int = 0,
     ) -> Moments:
         """One pass over the rows in float64; ValueError naming the first row that is not finite, from ``offset`` on.
 
-        ``report`` gets (rows read, rows).
+        ``report`` gets (rows read, rows). Any number of threads gives the same bits.
         """
         if isinstance(rows, Source):
-            return cls._of_stretches(rows, log_w, scale, report)
+            return cls._of_stretches(rows, log_w, scale, report, threads)
         used = log_w > -np.inf
         # Sums are taken about the mean of the first rows: no cancellation on shifted data; the detour over one of
         # them makes every sum exactly 0 when all rows of any weight are equal. Weighted sums are taken about the
@@ -146,23 +149,30 @@ class Moments:
             origin = np.zeros_like(origin)
         heaviest = origin if even else head[0].copy()
         del head  # here and below: two blocks at a time, not five, is what a field costs when it is made
-        total, weighted, second, farthest, tiny = np.zeros_like(origin), np.zeros_like(origin), 0.0, 0.0, 0.0
-        for block in blocks(rows):
+
+        def sums_of(block: slice) -> tuple[Float, Float, float, float, float]:
             values = widen(rows[block], scale)
             check_finite(values, "data", offset + block.start)
             w, used_here = np.exp(log_w[block]), used[block]
             away = np.subtract(values, origin, out=values if even else None)
             squares = np.einsum("ij,ij->i", away, away)
-            if farthest == 0:  # all rows so far are equal, or differ by so little that the squares vanish
-                tiny = max(tiny, float(np.abs(away[used_here]).max(initial=0.0)))
-            total += used_here.astype(np.float64) @ away
-            farthest = max(farthest, float(np.max(squares[used_here], initial=0.0)))
+            farthest, tiny = float(np.max(squares[used_here], initial=0.0)), 0.0
+            if farthest == 0:  # rows are equal, or differ by so little that the squares vanish
+                tiny = float(np.abs(away[used_here]).max(initial=0.0))
+            total = used_here.astype(np.float64) @ away
             if not even:
                 np.subtract(values, heaviest, out=away)
                 squares = np.einsum("ij,ij->i", away, away)
-            weighted += w @ away
-            second += float(w @ squares)
-            del values, away
+            return total, w @ away, float(w @ squares), farthest, tiny
+
+        total, weighted, second, farthest, tiny = np.zeros_like(origin), np.zeros_like(origin), 0.0, 0.0, 0.0
+        in_memory = isinstance(rows, np.ndarray) and not isinstance(rows, np.memmap)
+        parts = blocks(rows)
+        for block, some in zip(parts, _in_order(sums_of, parts, threads if in_memory else 1), strict=True):
+            total += some[0]
+            weighted += some[1]
+            second += some[2]
+            farthest, tiny = max(farthest, some[3]), max(tiny, some[4])
             if report is not None:
                 report(block.stop, len(log_w))
         shift = total / np.count_nonzero(used)
@@ -174,7 +184,12 @@ class Moments:
 
     @classmethod
     def _of_stretches(
-        cls, rows: Source, log_w: Float, scale: tuple[float, float] | None, report: Callable[[int, int], None] | None
+        cls,
+        rows: Source,
+        log_w: Float,
+        scale: tuple[float, float] | None,
+        report: Callable[[int, int], None] | None,
+        threads: int,
     ) -> Moments:
         """The same of rows that are read once, from those of each stretch."""
         parts, whole = [], None
@@ -185,7 +200,7 @@ class Moments:
                     report(start + done, len(log_w))
 
             own, mass = of_sum_one(log_w[cut])
-            found = cls.of(stretch, own, scale, tell, offset=cut.start)
+            found = cls.of(stretch, own, scale, tell, threads, offset=cut.start)
             parts.append(found)
             if mass > -math.inf:
                 one = _Pool(found, mass, int(np.count_nonzero(own > -np.inf)))
@@ -228,6 +243,18 @@ class _Pool:
         reach = max(one.reach + float(np.linalg.norm(one.center - center)) for one in (a, b))
         check_size(reach, "the distance of the rows of data to their mean")
         return _Pool(Moments(center, mean, max(radius, 2.0**-530 * reach), reach), total, used)
+
+
+def _in_order(of: Callable[[slice], Any], parts: list[slice], threads: int) -> Iterator[Any]:
+    """``of`` of each part, by so many threads, in the order of the parts."""
+    if threads == 1 or len(parts) == 1:
+        yield from map(of, parts)
+        return
+    pool = ThreadPoolExecutor(min(threads, _READERS))
+    try:
+        yield from pool.map(of, parts)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 @dataclass
