@@ -10,11 +10,14 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from ._stored import Slices, Stored
 
 __all__ = [
     "Shape",
@@ -34,6 +37,7 @@ __all__ = [
     "result_type",
     "rounded",
     "rows",
+    "stretches",
     "times",
     "warn",
     "widen",
@@ -46,6 +50,7 @@ Shape = tuple[int, ...]
 # Copies up to this size are made silently; above it the caller is told what to do.
 _COPY_LIMIT = 1 << 27
 _BLOCK_BYTES = 1 << 24
+_STRETCH_BYTES = 48 << 20
 BYTE_SCALE = (2.0 / 255.0, -1.0)  # values of bytes, unless another scale is given
 # Of numbers other than 0: squares of these, sums of many of them and their quotients are normal float64 numbers.
 _SMALLEST, LARGEST = 2.0**-250, 2.0**250
@@ -78,6 +83,24 @@ class Source:
 
     Bits of bfloat16 come as uint16, as they do from arrays in memory.
     """
+
+    def ahead(self) -> Iterator[tuple[slice, Array]]:
+        """All rows, stretch by stretch; while one is worked on the next is read.
+
+        Two are held if the caller lets go of one before it asks for the next.
+        """
+        cuts = stretches(self)
+        if len(cuts) == 1:
+            yield cuts[0], self[cuts[0]]
+            return
+        with ThreadPoolExecutor(1, "interp_fast-reads") as reader:
+            coming = reader.submit(self.__getitem__, cuts[0])
+            for cut, following in zip(cuts, [*cuts[1:], None], strict=True):
+                rows = coming.result()
+                if following is not None:
+                    coming = reader.submit(self.__getitem__, following)
+                yield cut, rows
+                del rows
 
     def __init__(self, source: Any, name: str) -> None:
         self._source, self._name = source, name
@@ -230,8 +253,8 @@ def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None
 
     Rows are float32, float64, uint8, float16, or uint16 for bfloat16 bits.
 
-    A row source (see :func:`is_source`) becomes a :class:`Source`; the path of a .npy file stands for the array in it,
-    which is mapped and not read.
+    A row source (see :func:`is_source`) becomes a :class:`Source`, and so do rows in files: the path of a .npy file, a
+    list of them, an array that is mapped.
 
     Raises
     ------
@@ -242,7 +265,11 @@ def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None
     """
     array: Any
     if isinstance(data, (str, os.PathLike)):
-        data = _mapped(data, name)
+        data = Stored([data], name)
+    elif isinstance(data, (list, tuple)) and data and all(isinstance(one, (str, os.PathLike)) for one in data):
+        data = Stored(data, name)
+    elif isinstance(data, np.memmap) and data.ndim > 1 and data.flags.c_contiguous:
+        data = Slices(data) if (stored := Stored.of_map(data, name)) is None else stored
     _check_array(data, name)
     array, kind = (Source(data, name), _identity) if is_source(data) else as_array(data, name, bits=True)
     patterns = _is_bfloat16(data) or _is_bfloat16(array)
@@ -268,14 +295,6 @@ def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None
         if len(event) > 1:
             array = array.reshape(len(array), -1)
     return array, scale, kind, event
-
-
-def _mapped(path: str | os.PathLike[str], name: str) -> Array:
-    try:
-        return np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, EOFError) as exc:
-        msg = f"{name} must be an array or the path of a .npy file with one; got {os.fspath(path)!r} ({exc})."
-        raise ValueError(msg) from None
 
 
 def _byte_scale(scale: Any) -> tuple[float, float]:
@@ -322,6 +341,13 @@ def blocks(array: Any) -> list[slice]:
     """Row slices of an (N, d) array that are some 16 MiB each in float64."""
     n, d = array.shape
     size = max(1, _BLOCK_BYTES // (8 * d))
+    return [slice(i, min(i + size, n)) for i in range(0, n, size)]
+
+
+def stretches(array: Any) -> list[slice]:
+    """Row slices of an (N, d) source that are some 48 MiB each as they are stored: what is read at once."""
+    n, d = array.shape
+    size = max(1, _STRETCH_BYTES // (array.dtype.itemsize * d))
     return [slice(i, min(i + size, n)) for i in range(0, n, size)]
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays
-from ._accuracy import OFF_WEIGHT_NATS
 from ._random import NoiseKey, subkey, uniforms
 from ._schedule import Schedule
 from ._shape import Form, Shape
 from ._training_set import TrainingSet
+from .backends.merging import Place
 from .backends.reference import smoothed
 
 __all__ = ["Oracle", "Point"]
@@ -76,6 +76,10 @@ class Point:
     def of_queries(self, some: Int) -> Point:
         """Of some of the queries."""
         return Point(**{name: values[some] for name, values in vars(self).items()})
+
+    def place(self, x: Float) -> Place:
+        """Where queries are, for parts that are merged."""
+        return Place(x, self.alpha, self.s2)
 
     # What follows from the posterior mean of the rows (M, d), where S > 0
 
@@ -191,9 +195,8 @@ class Oracle:
         if "dropped" in want:
             out |= {"top_index": np.empty((len(x), top), np.int64), "top_weight": np.empty((len(x), top))}
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            cut = self.training_set.cut(self.tol, np.sqrt(p.s2) / p.alpha)
-        if _OFF_WEIGHTS & out.keys():
-            cut = cut + OFF_WEIGHT_NATS
+            ratio = np.sqrt(p.s2) / p.alpha
+        cut = self.training_set.cut(self.tol, ratio, off_weights=bool(_OFF_WEIGHTS & out.keys()))
         self.training_set.posterior(x, p.alpha, p.sigma, cut, out, u)
         return out
 
@@ -224,7 +227,7 @@ class Oracle:
         density: Float = np.empty(len(x))
         smooth = p.s2 > 0
         density[smooth] = self.training_set.log_density(log_norm[smooth], p.s2[smooth])
-        for m in np.flatnonzero(~smooth):
-            on_row = np.array_equal(p.alpha[m] * self.training_set.values(index[[m]])[0], x[m])
-            density[m] = math.inf if on_row else -math.inf
+        if not smooth.all():
+            rows = p.alpha[~smooth, None] * self.training_set.values(index[~smooth])
+            density[~smooth] = np.where((rows == x[~smooth]).all(axis=1), math.inf, -math.inf)
         return density

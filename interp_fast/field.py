@@ -46,8 +46,10 @@ class Field(Groups):
     data : (N, d) or (N, ...) array
         float32, float64, uint8, float16 or bfloat16 (as an ``ml_dtypes`` array or a torch tensor). Kept by reference
         and never modified; do not modify it while the field is in use. float64 rows give float64 results, all others
-        float32. Any object with ``shape``, ``dtype`` and row slices (zarr, h5py) is read block by block in every call
-        and never held in memory; its trajectories step in Python. The path of a .npy file is that array, mapped.
+        float32. Any object with ``shape``, ``dtype`` and row slices (zarr, h5py) is read stretch by stretch in every
+        call, the next one while one is worked on, and never held in memory (two of 48 MiB are); its trajectories step
+        in Python. So are the path of a .npy file, a list of such paths (their rows one after another) and an array that
+        is mapped from a file: one that has changed when rows are read is an error that names it.
     schedule : Schedule, default Linear()
     weights : (N,) array, optional
         Non-negative; normalised to sum 1. Default: equal.
@@ -224,7 +226,7 @@ class Field(Groups):
 
     def with_schedule(self, schedule: Schedule) -> Field:
         """The same training set under another schedule; shares what was prepared."""
-        return Field._of(replace(self._oracle, schedule=check_schedule(schedule)))
+        return type(self)._of(replace(self._oracle, schedule=check_schedule(schedule)))
 
     # The field at (x, t)
 

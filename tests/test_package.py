@@ -21,12 +21,13 @@ from interp_fast import backends
 
 PACKAGE = Path(itf.__file__).parent
 ROOT = Path(__file__).parent.parent
-HEAVY = {"numba", "scipy", "matplotlib", "sklearn", "tqdm", "torch", "ml_dtypes"}
+HEAVY = {"numba", "scipy", "matplotlib", "sklearn", "tqdm", "torch", "ml_dtypes", "dask", "distributed"}
 
 # Rooms (files and folders of the package) that are not the library itself: what the commands are made of.
 COMMANDS = {
     "__main__",
     "_cli",
+    "_cluster",
     "_functions",
     "_options",
     "_shell",
@@ -38,7 +39,7 @@ COMMANDS = {
     "_bench",
 }
 SHARED = {"_datasets", "_compare", "_figures", "_text"}  # by commands and experiments
-GROUND = {"_accuracy", "_arrays", "_processors", "_random", "_results", "_pictures", "_shape"}
+GROUND = {"_accuracy", "_arrays", "_processors", "_random", "_results", "_pictures", "_shape", "_stored"}
 
 NAMES = {
     "Linear", "Trigonometric", "SqrtVP", "LatentBridge", "VP", "VEGeometric", "VELinear", "EncoderDecoder", "Custom",
