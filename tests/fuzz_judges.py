@@ -188,7 +188,8 @@ def scatter(got, t):
     left_out = t.case.n * np.exp(-t.cut) * (reach**2).sum()
     mean = (4 * EPS * norm(t.ref.mean)) ** 2  # which is a float64, however small R may be
     size = np.maximum(t.ref.variance, LONG(t.case.radius) ** 2)
-    return distance(got, t.ref.variance), t.promise.scatter * size + mean + left_out + 1e-300
+    promised = t.promise.scatter + t.once + t.tie  # it goes into averages
+    return distance(got, t.ref.variance), promised * size + mean + left_out + 1e-300
 
 
 def product(got, t):
