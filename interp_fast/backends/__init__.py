@@ -87,7 +87,8 @@ __all__ = ["Moments", "State", "available", "broken", "default_threads", "get"]
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 
-_MODULES = {"cpp": "cpp", "numba": "numba_kernels", "reference": "reference"}  # best first: the order of "auto"
+# Best first: the order of "auto", which never comes to torch, that is for devices and takes seconds to load.
+_MODULES = {"cpp": "cpp", "numba": "numba_kernels", "reference": "reference", "torch": "torch_kernels"}
 
 
 @dataclass(frozen=True)
@@ -230,15 +231,18 @@ def available() -> list[str]:
     return found
 
 
-def get(name: str) -> tuple[str, Any]:
-    """The backend called ``name`` ("auto": the best available) as (name, module).
+def get(name: str, device: Any = None) -> tuple[str, Any]:
+    """The backend called ``name`` ("auto": the best available) as (name, its six functions).
+
+    ``device`` is that of the backend torch (None: the CPU).
 
     Raises
     ------
     TypeError
         The name is no string.
     ValueError
-        The name is unknown, or that backend does not load here; the message lists what is available.
+        The name is unknown, or that backend does not load here; the message lists what is available. The device will
+        not do.
     """
     if name == "auto":
         for candidate in _MODULES:
@@ -254,9 +258,13 @@ def get(name: str) -> tuple[str, Any]:
         raise TypeError(msg)
     if name in _MODULES:
         try:
-            return name, _load(name)
+            module = _load(name)
         except ImportError as exc:
             reason = str(exc)
+            if name == "torch" and importlib.util.find_spec("torch") is None:
+                reason = "torch is not installed: pip install 'interp_fast[torch]'"
+        else:
+            return name, module.Kernels(device) if name == "torch" else module
     else:
         reason = "there is no such backend"
     msg = f"backend must be one of {['auto', *available()]}; got {name!r} ({reason})."
