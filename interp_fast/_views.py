@@ -40,6 +40,7 @@ class View(ABC):
         )  # fmt: skip
         self.bandwidth, self.threads, self.low_memory = whole.bandwidth, whole.threads, whole.low_memory
         self.moments, self.type, self.labels, self.name = whole.moments, whole.type, whole.labels, whole.name
+        self.device = whole.device
         self.d, self.n, self.event, self.log_mass = whole.d, whole.n, whole.event, whole.log_mass
 
     @property
@@ -239,6 +240,7 @@ class Tempered(View):
             threads=whole.threads,
             low_memory=whole.low_memory,
             event=whole.event,
+            device=whole.device,
         )
 
     def cut(self, tol: float | None, ratio: Float | None = None) -> Any:

@@ -46,7 +46,7 @@ def allowed(device: Any) -> torch.device:
 
 
 def _first_line(exc: Exception) -> str:
-    return str(exc).strip().partition("\n")[0].rstrip(".")
+    return str(exc).strip().partition("\n")[0].partition(". ")[0].partition(":")[0].rstrip(".")
 
 
 def workspace(device: torch.device) -> int:

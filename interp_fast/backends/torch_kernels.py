@@ -74,7 +74,7 @@ class Kernels:
         answer: dict[str, Any] = {}
         for way in np.unique(ways):
             some = np.flatnonzero(ways == way)
-            q = Queries(x, *numbers, u, limit=bool(way == 2), still=bool(way == 1))
+            q = Queries(x, numbers[0], numbers[1], numbers[2], u, limit=bool(way == 2), still=bool(way == 1))
             if len(some) < len(x):
                 q = q.some(self._here(some))
             found = _at_rest(q, data, set(out), k) if way == 1 else posterior(q, data, set(out), k)
@@ -103,7 +103,10 @@ class Kernels:
         n, d = state.cur.shape
         want = {"mean": state.cur, "index": state.index, "dropped": state.dropped, "work": state.work}
         with self._about(data, n):
-            here = State(**{name: None if a is None else self._here(a).clone() for name, a in vars(state).items()})
+            carried: dict[str, Any] = {
+                name: None if a is None else self._here(a).clone() for name, a in vars(state).items()
+            }
+            here = State(**carried)
             for r in range(first, last):
                 alpha, sigma = float(table.alpha[r]), float(table.sigma[r])
                 levels = np.full(n, alpha), np.full(n, sigma)
@@ -173,15 +176,15 @@ def _size(count: float) -> str:
 
 def _fill(out: dict[str, Any], answer: dict[str, Any]) -> None:
     for name, array in out.items():
-        if not len(array):
+        if 0 in array.shape:
             continue
         array[...] = answer[name] if isinstance(array, torch.Tensor) else torch_device.read(answer[name])
 
 
-def _observe(state: State, r: int, found: dict[str, Any]) -> None:
+def _observe(state: Any, r: int, found: dict[str, Any]) -> None:
     state.since[found["index"] != state.index] = r
-    state.index.copy_(found["index"])
-    torch.maximum(state.dropped, found["dropped"], out=state.dropped)
+    state.index[:] = found["index"]
+    state.dropped[:] = torch.maximum(state.dropped, found["dropped"])
     state.work += found["work"]
 
 

@@ -81,9 +81,7 @@ def near(q: Queries, data: Data, index: Any, want: set[str], k: int) -> State:
     return found
 
 
-def _summed(
-    q: Queries, data: Data, index: Any, want: set[str], k: int, *, exact: bool
-) -> tuple[State, Any, Any]:
+def _summed(q: Queries, data: Data, index: Any, want: set[str], k: int, *, exact: bool) -> tuple[State, Any, Any]:
     """The state; and of each row its logit, less that of the heaviest, and |x_i - x_top|^2."""
     c, low = squared(q, data, index, exact=exact)
     log_w = data.log_w[index]

@@ -18,7 +18,7 @@ from . import Float, Moments, torch_device
 __all__ = ["Data", "Queries", "prepare", "roundoff"]
 
 # Coordinates that one chain of float32 additions runs over, and rows; beyond, sums of chains are added.
-_CHAIN, _ROWS = 128, 4096
+_CHAIN, _ROWS = 128, 1024
 
 
 @dataclass(frozen=True)

@@ -165,13 +165,13 @@ def _accepted(
     q: Queries, data: Data, kind: torch.dtype, state: State, lowest: Any, highest: Any, usual: Any, want: set[str]
 ) -> Any:
     """Where roundings of logits of rows beside the head cost far less than is promised."""
-    promise, ratio, total, scale = data.promise, *_scales(state)
+    promise, (_, total, scale) = data.promise, _scales(state)
     variance = scale * state["spread"] - (scale[:, None] * state["shift"]).square().sum(dim=1)
     good = usual <= promise.density / 8
     heaviest = (lowest - highest).exp() / total  # of the rows beside the head
     moved = usual * (heaviest * variance.clamp(min=0.0)).sqrt()
     s = q.s2.sqrt() / q.alpha  # sigma / alpha
-    good &= moved <= torch.minimum(0.15 * promise.noise * s, torch.full_like(s, 0.38 * promise.denoiser * data.radius))
+    good &= moved <= torch.minimum(0.05 * promise.noise * s, torch.full_like(s, 0.1 * promise.denoiser * data.radius))
     if want & {"variance", "jvp"}:
         # Sums about the center leave this much of rows that are so near to the heaviest one, or to each other.
         narrow = 2.0**8 * roundoff(kind) / promise.off_weights * data.reach**2
@@ -188,6 +188,8 @@ def _scales(state: State) -> tuple[Any, Any, Any]:
 
 def outputs(q: Queries, data: Data, state: State, want: set[str], k: int) -> dict[str, Any]:
     """The outputs of the kernel contract from states."""
+    if "log_norm" in want:  # has the distance of the heaviest row to itself, far from the origin too
+        state["score"] = squared(q, data, state["top"][:, None], exact=True)[0][:, 0]
     ratio, total, scale = _scales(state)
     lead, rest = state["lead"], state["rest"]
     out = {"index": state["top"], "dropped": state["dropped"], "ess": total**2 / (1.0 + ratio**2 * state["rest2"])}
@@ -211,7 +213,7 @@ def outputs(q: Queries, data: Data, state: State, want: set[str], k: int) -> dic
             out["jvp"] = scale[:, None] * state["pull"] - (scale * state["along"])[:, None] * shift
     if k > 0:
         out["top_index"], out["top_weight"] = _lists(state, total, len(data.log_w), k)
-    return {name: out[name] for name in want}
+    return {name: out[name] for name in want if name in out}
 
 
 def _lists(state: State, total: Any, n: int, k: int) -> tuple[Any, Any]:
