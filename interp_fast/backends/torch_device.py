@@ -20,8 +20,8 @@ def allowed(device: Any) -> torch.device:
     """``device`` (None: the CPU) as torch has it; ValueError when it cannot hold float64 numbers here."""
     try:
         found = torch.device("cpu" if device is None else device)
-    except (RuntimeError, TypeError) as exc:
-        msg = f"device must be one of torch, as 'cpu' or 'cuda:0'; got {device!r} ({_first_line(exc)})."
+    except (RuntimeError, TypeError):
+        msg = f"device must be one of torch, as 'cpu' or 'cuda:0'; got {device!r}."
         raise ValueError(msg) from None
     if found.type == "meta":
         msg = "device must be one that holds numbers; got 'meta'. Pass device='cpu', or that of the model's weights."

@@ -73,6 +73,10 @@ def _chunk(q: Queries, data: Data, kind: torch.dtype, want: set[str], k: int) ->
         head = logits.topk(size, dim=1).indices
     reach = torch.zeros_like(q.cut) if q.limit else q.cut.clamp(max=_UNDERFLOW)
     last = min(n, max(2, k) if k > 0 or _OFF & want else 1) - 1
+    if _OFF & want and n > 1:  # a copy of the heaviest row says nothing about the variance, and cuts nothing
+        two = head[:, :2]
+        nearness = logits.gather(1, two) - data.log_w[two]
+        reach = torch.where((nearness[:, 0] - nearness[:, 1]).abs() > 2 * most, reach, _UNDERFLOW)
     floor = logits.gather(1, head[:, 0 if q.limit else last][:, None])[:, 0] - 2 * most - reach
     count = ((logits >= floor[:, None]) & (logits > -math.inf)).sum(dim=1)
     known = [max(c, min(n, max(2, k))) for c in count.tolist()]  # what is done next depends on it
