@@ -81,7 +81,8 @@ def _read(tensor: Any) -> Array:
     import torch
 
     bits = tensor.dtype == torch.bfloat16
-    array: Array = (tensor.view(torch.int16) if bits else tensor).cpu().numpy()
+    here = tensor if tensor.device.type == "cpu" else tensor.cpu()
+    array: Array = (here.view(torch.int16) if bits else here).numpy()
     return array.view(np.uint16) if bits else array
 
 
