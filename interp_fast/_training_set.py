@@ -16,6 +16,7 @@ from ._labels import Labels
 from ._shape import Shape
 from ._tensors import Resident
 from .backends.orbit import Images, Orbit
+from .backends.outer import Outer
 from .backends.streamed import Streamed
 
 __all__ = ["TrainingSet", "points"]
@@ -117,6 +118,11 @@ class TrainingSet:
     def isa(self) -> str | None:
         isa: str | None = getattr(self.backend, "isa", lambda: None)()
         return isa
+
+    @property
+    def takes_tensors(self) -> bool:
+        """Whether queries and answers may be tensors on the device."""
+        return self.device is not None and not isinstance(self.backend, Outer)
 
     @property
     def in_memory(self) -> bool:

@@ -32,6 +32,7 @@ class View(ABC):
     length: int | None = None
     length_of = "labels"
     numbers = None
+    takes_tensors = False
 
     def __init__(self, whole: TrainingSet) -> None:
         self.whole = whole

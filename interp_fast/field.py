@@ -360,15 +360,23 @@ class Field(Groups):
         """The schedule at times (M,)."""
         return self._oracle.point(t, len(t))
 
-    def _average(self, x: Float, alpha: Float, sigma: Float, warn: bool) -> Float:
+    @property
+    def _takes_tensors(self) -> bool:
+        """Whether :meth:`_average` is asked about, and answers with, float64 tensors on the field's device."""
+        return self._oracle.training_set.takes_tensors
+
+    def _average(self, x: Any, alpha: Float, sigma: Float, warn: bool) -> Any:
         """The posterior mean of the rows, unrounded, at given levels (M,); ``warn``: of queries in another unit."""
-        _arrays.check_finite(x, "x")
+        if isinstance(x, np.ndarray) or not bool((x.abs() <= _arrays.LARGEST).all()):
+            _arrays.check_finite(np.asarray(x if isinstance(x, np.ndarray) else x.cpu()), "x")
         self._oracle.training_set.check_queries(len(x), "x")
         point = self._oracle.still(alpha, sigma)
-        if warn:
+        if warn and isinstance(x, np.ndarray):
             self._oracle.warn_of_scale(point, x)
-        mean: Float = self._oracle.evaluate(point, x, "mean")["mean"]
-        return mean
+        elif warn:
+            seen = np.arange(0, len(x), max(1, len(x) // 16))
+            self._oracle.warn_of_scale(point.of_queries(seen), x[:: max(1, len(x) // 16)].cpu().numpy())
+        return self._oracle.evaluate(point, x, "mean")["mean"]
 
     def _pullback(
         self, x: Float, alpha: Float, sigma: Float, g: Float, *, levels: bool

@@ -374,3 +374,29 @@ def test_state_is_carried_whole(monkeypatch):
         KERNELS.run_steps(pieces, data, table, first, first + 1, **options)
     for name, array in vars(whole).items():
         np.testing.assert_array_equal(getattr(pieces, name), array, err_msg=name)
+
+
+def test_modules_and_their_gradients():
+    """On the field's device from end to end: values and gradients are those over any other backend."""
+    rows = problems.problem("gauss").rows[:60, :6]
+    flows = [itf.Field(rows, itf.Trigonometric(), labels=np.arange(60) % 2, backend=b) for b in ("torch", "reference")]
+    x0 = torch.from_numpy(flows[1].draw(4, 0.6, rng=1)[0])
+    found = []
+    for flow in flows:
+        x, t, s = x0.clone().requires_grad_(), torch.full((4,), 0.6, dtype=torch.float64, requires_grad=True), 0.4
+        sigma = torch.full((4,), s, dtype=torch.float64, requires_grad=True)
+        values = [
+            itf.torch.Velocity(flow)(x, t),
+            itf.torch.Denoiser(flow)(x, sigma, class_labels=torch.tensor([0, 1, 1, 0])),
+            itf.torch.Noise(flow, itf.Discrete.ddpm())(x, 500).sample,
+        ]
+        total = sum((value * value).sum() for value in values[::2]) + itf.torch.Denoiser(flow)(x, sigma).square().sum()
+        found.append([*(v.detach() for v in values), *torch.autograd.grad(total, (x, t, sigma))])
+    for got, want in zip(*found, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-10)
+    with pytest.raises(ValueError, match="x must be finite; got nan in row 2"):
+        itf.torch.Denoiser(flows[0])(torch.tensor([[0.0] * 6, [0.0] * 6, [float("nan")] * 6]), 0.4)
+    with pytest.raises(TypeError, match="x lives on meta, where tensors have no numbers"):
+        itf.torch.Denoiser(flows[0])(torch.zeros(2, 6, device="meta"), 0.4)
+    with pytest.warns(UserWarning, match="x cannot hold draws"):
+        itf.torch.Denoiser(flows[0])(1e6 * torch.ones(40, 6), 0.4)
