@@ -274,11 +274,15 @@ def test_squares_in_pairs_of_floats():
     data = prepare(KERNELS, rows)
     tensor = torch.from_numpy
     q = torch_rows.Queries(tensor(x), tensor(np.array([alpha])), tensor(np.ones(1)), tensor(np.ones(1)), None)
-    c, low = torch_near.squared(q, data, torch.arange(5)[None], exact=True)
+    index = torch.arange(5)[None]
+    c, rest = torch_near.exactly_squared(q, data, index)[0], torch_near.farther(q, data, index, index[:, 2:3])[0]
+    exact = [
+        sum((Fraction(a) - Fraction(alpha) * Fraction(b)) ** 2 for a, b in zip(x[0], row, strict=True)) for row in rows
+    ]
     for i in range(5):
-        exact = sum((Fraction(a) - Fraction(alpha) * Fraction(b)) ** 2 for a, b in zip(x[0], rows[i], strict=True))
-        got = Fraction(c[0, i].item()) + Fraction(low[0, i].item())
-        assert abs(got - exact) <= exact * Fraction(2) ** -85
+        assert c[i].item() == float(exact[i])
+        apart = exact[i] - exact[2]
+        assert abs(Fraction(rest[i].item()) - apart) <= abs(apart) * Fraction(2) ** -52 + Fraction(2) ** -80
 
 
 def test_rows_are_not_written_to():

@@ -220,11 +220,14 @@ def _load(name: str) -> ModuleType:
 
 
 def available() -> list[str]:
-    """Names of the backends that load here, best first."""
+    """Names of the backends that load here, best first; torch, which takes seconds to load, where it is installed."""
     found = []
     for name in _MODULES:
         try:
-            _load(name)
+            if name != "torch":
+                _load(name)
+            elif importlib.util.find_spec("torch") is None:
+                continue
         except ImportError:
             continue
         found.append(name)

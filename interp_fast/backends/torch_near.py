@@ -12,24 +12,69 @@ from . import torch_device
 from .reference import two_product
 from .torch_rows import Data, Queries
 
-__all__ = ["State", "listed", "near", "squared"]
+__all__ = ["State", "exactly_squared", "farther", "listed", "near", "squared"]
 
 State = dict[str, Any]  # what is known of each query once its rows are summed up; see :func:`near`
 
 
-def squared(q: Queries, data: Data, index: Any, *, exact: bool = False) -> tuple[Any, Any]:
-    """|x - alpha x_i|^2 of the rows ``index`` (M, K) as sums of two floats (M, K); the second is 0 unless ``exact``."""
+def squared(q: Queries, data: Data, index: Any) -> Any:
+    """|x - alpha x_i|^2 of the rows ``index`` (M, K), by differences in float64: (M, K)."""
     c = torch.empty(index.shape, dtype=torch.float64, device=data.device)
-    low = torch.zeros_like(c)
-    for block in _blocks(q, index, 16 if exact else 4):
-        x, alpha, rows = q.x[:, None, :], q.alpha[:, None, None], data.values(index[:, block])
-        if exact:
-            c[:, block], low[:, block] = _exact_squares(x, alpha, rows)
-        else:
-            rows *= -alpha
-            rows += x
-            c[:, block] = (rows * rows).sum(dim=-1)
-    return c, low
+    for block in _blocks(q, index, 4):
+        rows = data.values(index[:, block])
+        rows *= -q.alpha[:, None, None]
+        rows += q.x[:, None, :]
+        c[:, block] = (rows * rows).sum(dim=-1)
+    return c
+
+
+def exactly_squared(q: Queries, data: Data, index: Any) -> Any:
+    """The same, rounded once."""
+    x, c = q.x[:, None, :], torch.empty(index.shape, dtype=torch.float64, device=data.device)
+    for block in _blocks(q, index, 16):
+        away, low = _away(x, *two_product(q.alpha[:, None, None], data.values(index[:, block])))
+        square, rest = two_product(away, away)
+        c[:, block] = _sum(square, rest + low * (2 * away + low))
+    return c
+
+
+def farther(q: Queries, data: Data, index: Any, base: Any) -> Any:
+    """|x - alpha x_i|^2 less that of the row ``base`` (M, 1), to 2^-96 of the sizes of what it is the product of.
+
+    (alpha x_b - alpha x_i) . ((x - alpha x_i) + (x - alpha x_b)), all of it in pairs of floats; no operation is fused,
+    as torch runs each by itself.
+    """
+    x, alpha = q.x[:, None, :], q.alpha[:, None, None]
+    found = torch.empty(index.shape, dtype=torch.float64, device=data.device)
+    there = two_product(alpha, data.values(base))
+    first, first_low = _away(x, *there)
+    for block in _blocks(q, index, 24):
+        here = two_product(alpha, data.values(index[:, block]))
+        delta, delta_low = _two_sum(there[0], -here[0])
+        delta_low = delta_low + (there[1] - here[1])
+        away, low = _away(x, *here)
+        both, both_low = _two_sum(away, first)
+        both_low = both_low + (low + first_low)
+        high, rest = two_product(delta, both)
+        found[:, block] = _sum(high, rest + (delta * both_low + delta_low * both))
+    return found
+
+
+def _away(x: Any, product: Any, product_low: Any) -> tuple[Any, Any]:
+    """x less a product, in pairs."""
+    away, low = _two_sum(x, -product)
+    return away, low - product_low
+
+
+def _sum(high: Any, low: Any) -> Any:
+    """Of pairs, over coordinates, added in halves."""
+    while (d := high.shape[-1]) > 1:
+        half = (d + 1) // 2
+        total, lost = _two_sum(high[..., : d - half], high[..., half:])
+        lost = lost + (low[..., : d - half] + low[..., half:])
+        high = torch.cat([total, high[..., d - half : half]], dim=-1)
+        low = torch.cat([lost, low[..., d - half : half]], dim=-1)
+    return high[..., 0] + low[..., 0]
 
 
 def _blocks(q: Queries, index: Any, arrays: int) -> list[slice]:
@@ -44,22 +89,6 @@ def _two_sum(a: Any, b: Any) -> tuple[Any, Any]:
     total = a + b
     back = total - a
     return total, (a - (total - back)) + (b - back)
-
-
-def _exact_squares(x: Any, alpha: Any, rows: Any) -> tuple[Any, Any]:
-    """To 2^-96 relative, by coordinates in halves; no operation is fused, as torch runs each by itself."""
-    product, product_low = two_product(alpha, rows)
-    away, away_low = _two_sum(x, -product)
-    away_low = away_low - product_low
-    high, low = two_product(away, away)
-    low = low + away_low * (2 * away + away_low)
-    while (d := high.shape[-1]) > 1:
-        half = (d + 1) // 2
-        total, lost = _two_sum(high[..., : d - half], high[..., half:])
-        lost = lost + (low[..., : d - half] + low[..., half:])
-        high = torch.cat([total, high[..., d - half : half]], dim=-1)
-        low = torch.cat([lost, low[..., d - half : half]], dim=-1)
-    return _two_sum(high[..., 0], low[..., 0])
 
 
 def near(q: Queries, data: Data, index: Any, want: set[str], k: int) -> State:
@@ -83,16 +112,16 @@ def near(q: Queries, data: Data, index: Any, want: set[str], k: int) -> State:
 
 def _summed(q: Queries, data: Data, index: Any, want: set[str], k: int, *, exact: bool) -> tuple[State, Any, Any]:
     """The state; and of each row its logit, less that of the heaviest, and |x_i - x_top|^2."""
-    c, low = squared(q, data, index, exact=exact)
+    c = squared(q, data, index)
     log_w = data.log_w[index]
     seen = log_w > -math.inf
     nearest = torch.where(seen, c, math.inf).argmin(dim=1, keepdim=True)
-    farther = (c - c.gather(1, nearest)) + (low - low.gather(1, nearest))
+    apart = farther(q, data, index, index.gather(1, nearest)) if exact else c - c.gather(1, nearest)
     if q.limit:
-        least = torch.where(seen, farther, math.inf).amin(dim=1, keepdim=True)
-        logits = torch.where(farther == least, log_w, -math.inf)
+        least = torch.where(seen, apart, math.inf).amin(dim=1, keepdim=True)
+        logits = torch.where(apart == least, log_w, -math.inf)
     else:
-        logits = log_w - farther / (2 * q.s2)[:, None]
+        logits = log_w - apart / (2 * q.s2)[:, None]
     at = logits.argmax(dim=1, keepdim=True)  # the first of equal ones
     off = logits.scatter(1, at, -math.inf)
     highest = off.amax(dim=1, keepdim=True)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from . import torch_device
-from .torch_near import State, listed, near, squared, weights_summed
+from .torch_near import State, exactly_squared, listed, near, squared, weights_summed
 from .torch_rows import Data, Queries, roundoff, weighted
 
 __all__ = ["batches", "chunk", "nearest", "posterior"]
@@ -134,7 +134,7 @@ def _summed(
     last = logits.gather(1, head[:, min(n, max(2, k)) - 1][:, None])[:, 0]
     good = (lowest < last - 2 * most) | q.still if head.shape[1] < n else torch.ones_like(most, dtype=torch.bool)
     index = head.sort(dim=1).values
-    c, _ = squared(q, data, index)
+    c = squared(q, data, index)
     own = data.log_w[index] - c / (2 * q.s2)[:, None]
     logits.scatter_(1, index, own)
     at = own.argmax(dim=1, keepdim=True)
@@ -193,7 +193,7 @@ def _scales(state: State) -> tuple[Any, Any, Any]:
 def outputs(q: Queries, data: Data, state: State, want: set[str], k: int) -> dict[str, Any]:
     """The outputs of the kernel contract from states."""
     if "log_norm" in want:  # has the distance of the heaviest row to itself, far from the origin too
-        state["score"] = squared(q, data, state["top"][:, None], exact=True)[0][:, 0]
+        state["score"] = exactly_squared(q, data, state["top"][:, None])[:, 0]
     ratio, total, scale = _scales(state)
     lead, rest = state["lead"], state["rest"]
     out = {"index": state["top"], "dropped": state["dropped"], "ess": total**2 / (1.0 + ratio**2 * state["rest2"])}
@@ -252,7 +252,7 @@ def nearest(x: Any, data: Data, alpha: float, k: int) -> tuple[Any, Any]:
             for batch in batches(sorted(set(range(len(known))) - set(later)), known, d, data.device):
                 at = _index(batch, data)
                 rows = logits[at].topk(known[batch[-1]], dim=1).indices.sort(dim=1).values
-                c, order = squared(here.some(at), data, rows)[0].sort(dim=1, stable=True)
+                c, order = squared(here.some(at), data, rows).sort(dim=1, stable=True)
                 index[some[at]], squares[some[at]] = rows.gather(1, order[:, :k]), c[:, :k]
         if not left:
             break
