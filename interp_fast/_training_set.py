@@ -72,7 +72,7 @@ class TrainingSet:
         if isinstance(base, Resident):
             backend, device = "torch" if backend == "auto" else backend, device or base.device
         self._device = device
-        self.moments = backends.Moments.of(rows, self.log_w, scale, report)
+        self.moments = backends.Moments.of(rows, self.log_w, scale, report, threads)
         self.type = _arrays.result_type(rows.dtype)
         self._promise = _accuracy.PROMISES[self.type.name]
         self._farthest = float(np.abs(self.moments.center).max()) + self.moments.reach

@@ -6,7 +6,7 @@ Everything is formed in ``np.longdouble``, so that no size that float64 holds is
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +15,7 @@ import oracle
 from fuzz_cases import Case
 
 from interp_fast import _accuracy
+from interp_fast._accuracy import OFF_WEIGHT_NATS
 
 LONG = np.longdouble
 EPS = 2.0**-53
@@ -68,9 +69,11 @@ class Truth:
     def want(self) -> SimpleNamespace:
         return oracle.fields(self.ref, self.x, self.c, bandwidth=self.case.bandwidth)
 
-    @property
+    @functools.cached_property
     def promise(self) -> Promise:
-        return PROMISES[self.case.result]
+        promise = PROMISES[self.case.result]
+        # What the caller's mode flushes to 0 is 0 where results are rounded to their type.
+        return replace(promise, least=float(np.finfo(self.case.result).tiny)) if self.case.flush else promise
 
     @functools.cached_property
     def s2(self):
@@ -161,8 +164,13 @@ def relative(name):
 
 
 def lost(t):
-    """Variance of rows so light that they may be no number at all: the contract lets it vanish beside e^-300."""
-    return np.exp(LONG(-600)) * (np.ptp(t.case.values.astype(LONG), axis=0) ** 2).sum() + 1e-300
+    """Variance of rows so light that they may be left out, or be no number at all.
+
+    Off-weights are resolved down to rows as near to the top one as e^-20 of the data's reach; and the contract lets a
+    variance vanish beside e^-300.
+    """
+    skipped = np.exp(LONG(-OFF_WEIGHT_NATS)) * (t.case.tol or t.promise.certificate) * LONG(t.case.radius) ** 2
+    return skipped + np.exp(LONG(-600)) * (np.ptp(t.case.values.astype(LONG), axis=0) ** 2).sum() + 1e-300
 
 
 def entropy(got, t):
@@ -178,7 +186,9 @@ def variance(got, t):
 def scatter(got, t):
     reach = np.ptp(t.case.values.astype(LONG), axis=0)
     left_out = t.case.n * np.exp(-t.cut) * (reach**2).sum()
-    return distance(got, t.ref.variance), t.promise.scatter * LONG(t.case.radius) ** 2 + left_out + 1e-300
+    mean = (4 * EPS * norm(t.ref.mean)) ** 2  # which is a float64, however small R may be
+    size = np.maximum(t.ref.variance, LONG(t.case.radius) ** 2)
+    return distance(got, t.ref.variance), t.promise.scatter * size + mean + left_out + 1e-300
 
 
 def product(got, t):
