@@ -12,12 +12,14 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ._stored import Slices, Stored
+from ._tensors import Resident, from_torch, is_elsewhere, is_tensor, to_torch
 
 __all__ = [
     "Shape",
@@ -29,7 +31,6 @@ __all__ = [
     "check_size",
     "count",
     "is_source",
-    "is_tensor",
     "log_weights",
     "normalized",
     "number",
@@ -133,10 +134,11 @@ class Source:
         return own.reshape(stop - start, self.shape[1])
 
 
-def as_array(obj: Any, name: str, *, bits: bool = False) -> tuple[Array, Callable[[Array], Any]]:
+def as_array(obj: Any, name: str, *, bits: bool = False, device: Any = None) -> tuple[Array, Callable[[Array], Any]]:
     """``obj`` as a plain NumPy array without a copy, and the function that turns a result into the same kind.
 
     NumPy has no bfloat16: with ``bits`` a tensor of it comes as its 16-bit patterns (uint16), otherwise it is refused.
+    A tensor must live on ``device`` (None: the CPU), and is read from there.
 
     Raises
     ------
@@ -155,17 +157,13 @@ def as_array(obj: Any, name: str, *, bits: bool = False) -> tuple[Array, Callabl
         return np.asarray(obj), _identity
     _check_array(obj, name)
     if is_tensor(obj):
-        return _from_torch(obj, name, bits)
+        return from_torch(obj, name, bits, device)
     try:
         array = np.from_dlpack(obj) if hasattr(obj, "__dlpack__") else np.asanyarray(obj)
     except (TypeError, ValueError, BufferError, RuntimeError) as exc:
         msg = f"{name} could not be read as an array ({exc}); pass a NumPy array."
         raise TypeError(msg) from None
     return as_array(array, name)
-
-
-def is_tensor(obj: Any) -> bool:
-    return type(obj).__module__.partition(".")[0] == "torch" and hasattr(obj, "__dlpack__")
 
 
 def _check_array(obj: Any, name: str) -> None:
@@ -192,12 +190,6 @@ def as_floats(obj: Any, array: Any, name: str) -> str:
     return f"Pass {name}.astype(np.float32)." if direct else f"Pass np.asarray({name}, np.float32)."
 
 
-def _to_torch(a: Array) -> Any:
-    import torch
-
-    return torch.from_numpy(np.asarray(a))
-
-
 def _is_masked(obj: Any) -> bool:
     """Whether there is a masked entry in a masked array, or in one of those that a list holds."""
     if isinstance(obj, np.ma.MaskedArray):
@@ -214,23 +206,6 @@ def _is_bfloat16(obj: Any) -> bool:
 def _bits(array: Array) -> Array:
     """The patterns of bfloat16, in the byte order that they have."""
     return array.view(np.dtype(np.uint16).newbyteorder(array.dtype.byteorder))
-
-
-def _from_torch(tensor: Any, name: str, bits: bool) -> tuple[Array, Callable[[Array], Any]]:
-    import torch
-
-    if tensor.requires_grad:
-        msg = f"{name} is a tensor that requires grad, which the closed form does not track; pass {name}.detach()."
-        raise TypeError(msg)
-    if tensor.device.type != "cpu":
-        msg = f"{name} lives on {tensor.device}; pass {name}.cpu()."
-        raise TypeError(msg)
-    if tensor.dtype == torch.bfloat16:
-        if not bits:
-            msg = f"{name} is bfloat16, which queries cannot be; pass {name}.float()."
-            raise TypeError(msg)
-        return tensor.view(torch.int16).numpy().view(np.uint16), _to_torch
-    return tensor.numpy(), _to_torch
 
 
 def _native(a: Array, name: str) -> Array:
@@ -254,7 +229,7 @@ def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None
     Rows are float32, float64, uint8, float16, or uint16 for bfloat16 bits.
 
     A row source (see :func:`is_source`) becomes a :class:`Source`, and so do rows in files: the path of a .npy file, a
-    list of them, an array that is mapped.
+    list of them, an array that is mapped. A tensor on another device than the CPU stays there (:class:`Resident`).
 
     Raises
     ------
@@ -264,6 +239,7 @@ def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None
         The shape is not (N, *event) without zeros, or ``scale`` does not fit.
     """
     array: Any
+    kind: Callable[[Array], Any]
     if isinstance(data, (str, os.PathLike)):
         data = Stored([data], name)
     elif isinstance(data, (list, tuple)) and data and all(isinstance(one, (str, os.PathLike)) for one in data):
@@ -271,7 +247,10 @@ def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None
     elif isinstance(data, np.memmap) and data.ndim > 1 and data.flags.c_contiguous:
         data = Slices(data) if (stored := Stored.of_map(data, name)) is None else stored
     _check_array(data, name)
-    array, kind = (Source(data, name), _identity) if is_source(data) else as_array(data, name, bits=True)
+    if is_elsewhere(data):
+        array, kind = Resident(data, name), partial(to_torch, device=data.device)
+    else:
+        array, kind = (Source(data, name), _identity) if is_source(data) else as_array(data, name, bits=True)
     patterns = _is_bfloat16(data) or _is_bfloat16(array)
     if patterns and isinstance(array, np.ndarray):
         array = _bits(array)
@@ -281,7 +260,8 @@ def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None
             f"{as_floats(data, array, name)}"
         )
         raise TypeError(msg)
-    event = array.event if isinstance(array, Source) else array.shape[1:]
+    apart = isinstance(array, (Source, Resident))
+    event = array.event if apart else array.shape[1:]
     if not event or 0 in array.shape:
         msg = f"{name} must have shape (N, d) or (N, ...), with no 0 in it; got {(*array.shape[:1], *event)}."
         raise ValueError(msg)
@@ -290,7 +270,7 @@ def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None
         raise ValueError(msg)
     if array.dtype == np.uint8:
         scale = _byte_scale(BYTE_SCALE if scale is None else scale)
-    if not isinstance(array, Source):
+    if not apart:
         array = _native(array, name)
         if len(event) > 1:
             array = array.reshape(len(array), -1)

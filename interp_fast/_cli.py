@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     threaded.add_argument("--threads", type=count(1), metavar="N", help="default: all this process may use")
 
     common = Parser(add_help=False, parents=[basic, seeded, threaded])
-    common.add_argument("--backend", default="auto", help="cpp, numba, reference or auto (default)")
+    common.add_argument("--backend", default="auto", help="cpp, numba, reference, torch or auto (default)")
 
     training = Parser(add_help=False)
     group = training.add_argument_group("training set")

@@ -114,6 +114,10 @@ class Point:
             raise ValueError(msg)
 
 
+def _blank(x: Any) -> Any:
+    return x.new_empty(x.shape)
+
+
 @dataclass(frozen=True)
 class Oracle:
     """A training set under a schedule; ``tol`` is that of the field, None: at rounding."""
@@ -208,7 +212,8 @@ class Oracle:
 
     def _empty(self, x: Float, want: tuple[str, ...]) -> dict[str, Any]:
         out: dict[str, Any] = {name: np.empty(len(x), np.int64 if name == "index" else np.float64) for name in want}
-        return out | {name: np.empty_like(x) for name in ("mean", "jvp") if name in want}
+        blank = np.empty_like if isinstance(x, np.ndarray) else _blank  # a tensor on the device of the backend
+        return out | {name: blank(x) for name in ("mean", "jvp") if name in want}
 
     def smooth(self, p: Point, x: Float, mean: Float) -> Float:
         """D of the smoothed data, from the posterior mean."""

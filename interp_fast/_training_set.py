@@ -14,9 +14,11 @@ import numpy.typing as npt
 from . import _accuracy, _arrays, backends
 from ._labels import Labels
 from ._shape import Shape
+from ._tensors import Resident
 from .backends import dense, reference
 from .backends.merging import Place, blank, part
 from .backends.orbit import Images, Orbit
+from .backends.outer import Outer
 from .backends.streamed import Streamed
 
 __all__ = ["TrainingSet", "points"]
@@ -34,6 +36,8 @@ class TrainingSet:
         The shape of a row where it comes from; default flat.
     given, log_w : (N,)
         Logarithms of the weights as given, and of sum 1; ``log_mass`` is the logarithm of the sum that they had.
+    device : torch.device or None
+        Where the backend "torch" computes.
     numbers : (N,) or None
         What the rows are called where they are handed out, in increasing order; None: 0 ... N - 1. ``called`` is how
         many numbers there are.
@@ -59,6 +63,7 @@ class TrainingSet:
         labels: Labels | None = None,
         numbers: Int | None = None,
         moments: backends.Moments | None = None,
+        device: Any = None,
     ) -> None:
         _arrays.check_size(bandwidth, "bandwidth")
         self.rows, self.given, self.scale, self.kind = rows, given, scale, kind
@@ -66,6 +71,10 @@ class TrainingSet:
         self.bandwidth, self.threads, self.low_memory = bandwidth, threads, low_memory
         self.event = (int(rows.shape[1]),) if event is None else event
         self.labels, self.numbers, self.called = labels, numbers, len(given)
+        base = rows.rows if isinstance(rows, Images) else rows
+        if isinstance(base, Resident):
+            backend, device = "torch" if backend == "auto" else backend, device or base.device
+        self._device = device
         if moments is None:
             moments = backends.Moments.of(rows, self.log_w, scale, report, threads)
         self.moments = moments
@@ -75,7 +84,8 @@ class TrainingSet:
         self._open(backend)
 
     def _open(self, backend: str) -> None:
-        self.name, self.backend = backends.get(backend)
+        self.name, self.backend = backends.get(backend, self._device)
+        self.device = getattr(self.backend, "device", None)
         if not self.in_memory:
             self.backend = Streamed(self.backend)
         if isinstance(self.rows, Images):
@@ -115,8 +125,13 @@ class TrainingSet:
         return isa
 
     @property
+    def takes_tensors(self) -> bool:
+        """Whether queries and answers may be tensors on the device."""
+        return self.device is not None and not isinstance(self.backend, Outer)
+
+    @property
     def in_memory(self) -> bool:
-        return isinstance(self.rows.rows if isinstance(self.rows, Images) else self.rows, np.ndarray)
+        return isinstance(self.rows.rows if isinstance(self.rows, Images) else self.rows, (np.ndarray, Resident))
 
     @property
     def roundoff(self) -> float:
@@ -147,8 +162,12 @@ class TrainingSet:
         """Some of the rows, in any order: a set of its own, numbered anew or as they are here."""
         first, n = int(chosen[0]), len(chosen)
         together = np.array_equal(chosen, np.arange(first, first + n))
+        if isinstance(self.rows, Resident):
+            rows: Any = self.rows.take(slice(first, first + n) if together else chosen)
+        else:
+            rows = self.rows[first : first + n] if together and isinstance(self.rows, np.ndarray) else None
         part = TrainingSet(
-            self.rows[first : first + n] if together and isinstance(self.rows, np.ndarray) else self.stored(chosen),
+            self.stored(chosen) if rows is None else rows,
             self.given[chosen],
             scale=self.scale,
             kind=self.kind,
@@ -159,6 +178,7 @@ class TrainingSet:
             event=self.event,
             labels=None if self.labels is None else self.labels.of_rows(chosen),
             numbers=None if renumber else self.number(chosen),
+            device=self.device,
         )
         part.called = part.n if renumber else self.called
         return part

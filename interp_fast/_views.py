@@ -32,6 +32,7 @@ class View(ABC):
     length: int | None = None
     length_of = "labels"
     numbers = None
+    takes_tensors = False
 
     def __init__(self, whole: TrainingSet) -> None:
         self.whole = whole
@@ -40,6 +41,7 @@ class View(ABC):
         )  # fmt: skip
         self.bandwidth, self.threads, self.low_memory = whole.bandwidth, whole.threads, whole.low_memory
         self.moments, self.type, self.labels, self.name = whole.moments, whole.type, whole.labels, whole.name
+        self.device = whole.device
         self.d, self.n, self.event, self.log_mass = whole.d, whole.n, whole.event, whole.log_mass
 
     @property
@@ -240,6 +242,7 @@ class Tempered(View):
             threads=whole.threads,
             low_memory=whole.low_memory,
             event=whole.event,
+            device=whole.device,
         )
 
     def cut(self, tol: float | None, ratio: Float | None = None, *, off_weights: bool = False) -> Any:

@@ -39,7 +39,9 @@ COMMANDS = {
     "_bench",
 }
 SHARED = {"_datasets", "_compare", "_figures", "_text"}  # by commands and experiments
-GROUND = {"_accuracy", "_arrays", "_processors", "_random", "_results", "_pictures", "_shape", "_stored"}
+GROUND = {
+    "_accuracy", "_arrays", "_processors", "_random", "_results", "_pictures", "_shape", "_stored", "_tensors",
+}  # fmt: skip
 
 NAMES = {
     "Linear", "Trigonometric", "SqrtVP", "LatentBridge", "VP", "VEGeometric", "VELinear", "EncoderDecoder", "Custom",
@@ -187,14 +189,15 @@ print("done")
 """
     names = {name for name in modules() if name not in {"__main__", "__init__"}}
     if importlib.util.find_spec("torch") is None:
-        names = {name for name in names if name.partition(".")[0] != "torch"}
+        names = {name for name in names if not name.removeprefix("backends.").startswith("torch")}
     run = fresh(code, input="\n".join(sorted(names)))
     assert run.stdout == "done\n", run.stdout + run.stderr
 
 
 def test_all_backends_are_here():
     """A wheel without its compiled part, or a broken numba, must not pass by testing less."""
-    assert backends.available() == ["cpp", "numba", "reference"]
+    torch = ["torch"] if importlib.util.find_spec("torch") is not None else []
+    assert backends.available() == ["cpp", "numba", "reference", *torch]
     assert itf.Field(np.ones((1, 1))).backend == "cpp"
 
 

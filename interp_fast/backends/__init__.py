@@ -88,7 +88,8 @@ __all__ = ["Moments", "State", "available", "broken", "default_threads", "get", 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 
-_MODULES = {"cpp": "cpp", "numba": "numba_kernels", "reference": "reference"}  # best first: the order of "auto"
+# Best first: the order of "auto", which never comes to torch, that is for devices and takes seconds to load.
+_MODULES = {"cpp": "cpp", "numba": "numba_kernels", "reference": "reference", "torch": "torch_kernels"}
 _READERS = 4  # threads that read rows at construction: each holds two blocks of them in float64
 
 
@@ -313,26 +314,32 @@ def _load(name: str) -> ModuleType:
 
 
 def available() -> list[str]:
-    """Names of the backends that load here, best first."""
+    """Names of the backends that load here, best first; torch, which takes seconds to load, where it is installed."""
     found = []
     for name in _MODULES:
         try:
-            _load(name)
+            if name != "torch":
+                _load(name)
+            elif importlib.util.find_spec("torch") is None:
+                continue
         except ImportError:
             continue
         found.append(name)
     return found
 
 
-def get(name: str) -> tuple[str, Any]:
-    """The backend called ``name`` ("auto": the best available) as (name, module).
+def get(name: str, device: Any = None) -> tuple[str, Any]:
+    """The backend called ``name`` ("auto": the best available) as (name, its six functions).
+
+    ``device`` is that of the backend torch (None: the CPU).
 
     Raises
     ------
     TypeError
         The name is no string.
     ValueError
-        The name is unknown, or that backend does not load here; the message lists what is available.
+        The name is unknown, or that backend does not load here; the message lists what is available. The device will
+        not do.
     """
     if name == "auto":
         for candidate in _MODULES:
@@ -348,9 +355,13 @@ def get(name: str) -> tuple[str, Any]:
         raise TypeError(msg)
     if name in _MODULES:
         try:
-            return name, _load(name)
+            module = _load(name)
         except ImportError as exc:
             reason = str(exc)
+            if name == "torch" and importlib.util.find_spec("torch") is None:
+                reason = "torch is not installed: pip install 'interp_fast[torch]'"
+        else:
+            return name, module.Kernels(device) if name == "torch" else module
     else:
         reason = "there is no such backend"
     msg = f"backend must be one of {['auto', *available()]}; got {name!r} ({reason})."
