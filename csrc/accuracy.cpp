@@ -8,6 +8,7 @@ namespace {
 
 constexpr double kMostInT = 0.5;     // next to more than this a sum of off-weights has its digits in any case
 constexpr double kAveraging = 0.25;  // largest weight for which errors of logits count as averaging out
+constexpr double kSlope = 0x1p-11;   // of what a log-normalizer may be off by in units of that of a small one
 
 // How far the mean of rows of this variance moves with a query.
 double displaced(const Query& query, double by, double variance) {
@@ -94,9 +95,12 @@ template <class T>
 bool ErrorModel<T>::resolved(const Query& query, const Candidates& candidates, double variance) const {
   double c = INFINITY;
   for (double other : candidates.c) c = std::min(c, other);
-  const double from_center = data_.unit * data_.unit * query.x2;
-  c = c < INFINITY ? std::max(c, from_center) : from_center;
-  return !ill_conditioned(data_, query, c, variance, out_.off_weights() || out_.top > 0);
+  const double from_center = data_.unit * data_.unit * query.x2, nearest = c < INFINITY ? c : from_center;
+  // The log-normalizer, about the size of the nearest row's logit, is what is left of the centre's.
+  const double lost = 2 * kRoundoff<double> * from_center, of_itself = kSlope * nearest / (2 * query.s2);
+  if (out_.log_norm && !(lost <= 2 * query.s2 * accuracy_.log_norm * std::max(1.0, of_itself))) return false;
+  const bool logits = out_.off_weights() || out_.top > 0;
+  return !ill_conditioned(data_, query, std::max(nearest, from_center), variance, logits);
 }
 
 template <class T>

@@ -88,7 +88,7 @@ class ErrorModel {
   bool enough_beside(const Query& query, const Sums& remainder, double weight, double variance) const;
 
   // Whether distances in float64 resolve the candidates: tell them from each other, and from those in sums about the
-  // centre.
+  // centre; and the log-normalizer, if it is taken from such sums.
   bool resolved(const Query& query, const Candidates& candidates, double variance) const;
 
   // The largest weight whose logit may be formed in T whatever the posterior: what the tests let pass.

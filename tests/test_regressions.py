@@ -12,6 +12,7 @@ import oracle
 import pytest
 
 import interp_fast as itf
+from interp_fast._accuracy import PROMISES
 
 
 @pytest.mark.parametrize("place", ["first", "middle", "last", "all but one"])
@@ -399,3 +400,17 @@ def test_rows_that_are_equally_far_are_no_copies(engine, d):
     for top in (0, 2, 30):
         post = field.posterior(x, 1e-68, top)  # alpha 1e-34
         np.testing.assert_allclose(post.variance, d * 1e-120 / weights.sum(), rtol=1e-3)
+
+
+@pytest.mark.parametrize("d", [3, 74])
+def test_log_densities_within_groups_far_apart(engine, dtype, d):
+    """Formed about the centre, they were what rounding leaves of 10^17 nats."""
+    rng = np.random.default_rng(0)
+    groups = 8e10 * (rng.random((1200, 1)) < 0.5)
+    rows = (groups + 5e4 * rng.standard_normal((1200, d))).astype(dtype)
+    flow, t = itf.Field(rows, itf.VELinear(1e6), backend=engine.backend), 1 - 2e-4
+    sigma = float(flow.schedule(t).sigma)
+    x = rows[:6].astype(float) + sigma * rng.standard_normal((6, d)) * np.array([[0.3], [1], [1], [3], [100], [1000]])
+    ref = oracle.posterior(rows, x, 1.0, sigma)
+    promise = PROMISES[dtype].of_density(ref.log_density)
+    assert (np.abs(flow.log_density(x, t) - ref.log_density) <= promise).all()
