@@ -1,4 +1,7 @@
-"""The commands. Each is a function of parsed arguments that returns the exit code: 0 ok, 1 failed, 2 bad input."""
+"""The commands, in one file because they share their options and their errors.
+
+Each is a function of parsed arguments that returns the exit code: 0 ok, 1 failed, 2 bad input.
+"""
 
 from __future__ import annotations
 

@@ -71,8 +71,7 @@ class Field(Groups):
         Of the backend "torch"; default that of ``data``. Tensors that are asked about live there, and so do answers.
     threads : int, optional
         Default: INTERP_FAST_NUM_THREADS, else OMP_NUM_THREADS, else the processors this process may use. No result
-        depends on it. The products of backend "numba" are NumPy's, by BLAS, which has threads of its own
-        (OPENBLAS_NUM_THREADS).
+        depends on it. Products of backend "numba" are BLAS's, with threads of its own (OPENBLAS_NUM_THREADS).
     tol : float, optional
         Certified bound on |D computed - D dense| / R, per evaluation, from work that is skipped. None: at rounding
         (2**-20 for float32 results, 2**-46 for float64, tightened where sigma/alpha is small). 0: dense.
