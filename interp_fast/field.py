@@ -84,7 +84,7 @@ class Field(Groups):
         Numbers in a point.
     backend : str
     isa : str or None
-        Instruction set in use ("base", "v3", "v4"); None unless the backend is "cpp".
+        Instruction set in use ("base", "v3", "v4", "amx"); None unless the backend is "cpp".
     threads : int
     R : float
         Weighted rms distance of the rows to their weighted mean, the unit of ``tol``.
