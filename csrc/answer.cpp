@@ -84,6 +84,24 @@ RelativeLogits relative_logits(const Data& data, const Query& query, const Candi
   return out;
 }
 
+// Which candidates have the values of one of them: not only its distance, which far from all rows says little.
+std::vector<char> copies_of(const Data& data, const Candidates& candidates, size_t one) {
+  const ExactKernels& exact = *active_kernels().exact;
+  std::vector<double> first, row(static_cast<size_t>(data.rows.d));
+  std::vector<char> out(candidates.rows.size());
+  for (size_t i = 0; i < out.size(); i++) {
+    out[i] = i == one;
+    if (i == one || candidates.c[i] != candidates.c[one]) continue;
+    if (first.empty()) {
+      first.resize(row.size());
+      exact.values(data.rows, candidates.rows[one], first.data());
+    }
+    exact.values(data.rows, candidates.rows[i], row.data());
+    out[i] = row == first;
+  }
+  return out;
+}
+
 // Rows and weights of the `top` heaviest candidates; rows that are no candidates follow with weight 0.
 void fill_top(const Candidates& candidates, const std::vector<double>& logits, double log_weight_top, int64_t top,
               int64_t* index, double* weight) {
@@ -118,13 +136,14 @@ AnswerInfo write_scalars(const Data& data, const Query& query, const Candidates&
   const double runner_up = relative.runner_up;
   const size_t rows = from.rows.size();
   // Copies of the heaviest row say nothing about the variance, which is made of the first row that differs.
+  const std::vector<char> is_copy = out.variance || out.jvp ? copies_of(data, from, relative.top) : std::vector<char>{};
   double differing = -INFINITY;
-  for (size_t i = 0; i < rows; i++) {
-    if (from.c[i] != from.c[relative.top]) differing = std::max(differing, relative.logits[i]);
+  for (size_t i = 0; i < is_copy.size(); i++) {
+    if (!is_copy[i]) differing = std::max(differing, relative.logits[i]);
   }
   size_t copies = 0;
-  for (size_t i = 0; i < rows; i++) copies += from.c[i] == from.c[relative.top] && relative.logits[i] >= differing;
-  const bool second_order = (out.variance || out.jvp) && differing > -INFINITY;
+  for (size_t i = 0; i < is_copy.size(); i++) copies += is_copy[i] && relative.logits[i] >= differing;
+  const bool second_order = differing > -INFINITY;
   const double counted_from = second_order ? differing : out.off_weights() ? runner_up : 0.0;
   const double floor = remainder ? -INFINITY : (counted_from > -INFINITY ? counted_from : 0.0) - query.cut;
   // Logits of a unit of the remainder and of all that is in them.
@@ -264,8 +283,6 @@ std::vector<AnswerInfo> answer_from_candidates(const Data& data, const Query* qu
       AnswerInfo& of = info[first + q];
       if (!remainders.empty()) add_remainder(data, query, remainders[first + q], sums[q]);
       of.variance = write_sums(sums[q], query, out) / (data.unit * data.unit);
-      if (of.variance > 0 && of.copies == candidates[first + q].rows.size())
-        of.copies = 0;  // equally far, but distinct
     }
   };
   parallel_for((n + kRefineTogether - 1) / kRefineTogether, threads, [&](int64_t task, int) {

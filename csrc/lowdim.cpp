@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include "lowdim_batch.h"
@@ -39,7 +40,8 @@ std::vector<Query> lowdim_pass(const Data& data, const std::vector<Query>& queri
     const double of_logit = logit_error<T>(data, query) + displaced_logit(data, query);
     const double worst = 4 * data.max_norm * (of_logit + kRoundoff<T>);
     const double a2 = query.alpha * query.alpha;
-    const bool finite = query.x2 < kNever * a2 && a2 < kNever * query.variance;
+    const bool finite = query.x2 < kNever * a2 && a2 < kNever * query.variance &&
+                        lowdim_h(query) >= static_cast<double>(std::numeric_limits<T>::min());  // divided by there
     const bool products = query.alpha > 0 && worst <= allowed(data, query, accuracy);
     (products ? far : finite ? near : rest).push_back(query);
   }

@@ -305,6 +305,8 @@ class LowdimBatch {
       const ExactKernels& exact = *active_kernels().exact;
       for (int64_t row : candidates.rows)
         candidates.c.push_back(exact.distance2(data_.rows, row, query.x, query.alpha));
+      // Sums about the centre know nothing of the distance that the top row's weight would be taken from.
+      if (!direct_ && !model_.resolved(query, candidates, 0)) return false;
     }
     // Nor where the sums are NaN.
     if (!(sums.p > 0 && sums.logit <= most_)) return false;

@@ -63,7 +63,7 @@ class TrainingSet:
         self.bandwidth, self.threads, self.low_memory = bandwidth, threads, low_memory
         self.event = (int(rows.shape[1]),) if event is None else event
         self.labels, self.numbers, self.called = labels, numbers, len(given)
-        self.moments = backends.Moments.of(rows, self.log_w, scale, report)
+        self.moments = backends.Moments.of(rows, self.log_w, scale, report, threads)
         self.type = _arrays.result_type(rows.dtype)
         self._promise = _accuracy.PROMISES[self.type.name]
         self._farthest = float(np.abs(self.moments.center).max()) + self.moments.reach

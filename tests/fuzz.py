@@ -55,6 +55,11 @@ def sort(sentence):
     return re.sub(r"[-+]?\d[\d.e+-]*|\bnan\b|\binf\b", "#", sentence)
 
 
+def _ends(text, most=1500):
+    """What an error starts with, as a sanitizer says it, and what it ends with, as Python does."""
+    return text if len(text) <= 2 * most else f"{text[:most]}\n...\n{text[-most:]}"
+
+
 def _forward(stream, lines):
     for line in stream:
         lines.put(line)
@@ -82,7 +87,7 @@ def batch(seeds, options):
                 reason = f"no answer in {PATIENCE:g} s"
         if reason or process.returncode:
             errors.seek(0)
-            yield {"seed": min(at, seeds[-1]), "kind": "crash", "case": errors.read()[-3000:], "refused": {},
+            yield {"seed": min(at, seeds[-1]), "kind": "crash", "case": _ends(errors.read()), "refused": {},
                    "found": ["all: " + (reason or f"the process ended with code {process.returncode}")]}  # fmt: skip
 
 

@@ -114,16 +114,23 @@ def _summary(rows, lead, top, u):
 
 
 def _lead_exact(rows, x, alpha, spread, prior):
-    """Log weights relative to the largest, from distances of twice the precision (two-products and two-sums)."""
+    """Log weights relative to the largest, from differences of squared distances of twice the precision.
+
+    |x - a|^2 - |x - b|^2 = (b - a) . (2 x - a - b) for rows a = alpha x_i: products of differences, which leave out
+    what all squares have in common, however far the query is.
+    """
+    first = np.argmax(prior - ((x - alpha * rows) ** 2).sum(1) / (2 * spread))
     high, low = np.zeros((2, len(rows)), LONG)
     for q, column in zip(x, rows.T, strict=True):
-        product, product_low = _two_product(alpha, column)
-        away, away_low = _two_sum(q, -product)
-        square, square_low = _two_product(away, away)
-        high, lost = _two_sum(high, square)
-        low += lost + (square_low + 2 * away * (away_low - product_low))
-    nearest = np.argmin(high)
-    score = prior - ((high - high[nearest]) + (low - low[nearest])) / (2 * spread)
+        apart, apart_low = _two_sum(column[first], -column)
+        both, both_low = _two_sum(column[first], column)
+        scaled, scaled_low = _two_product(alpha, both)
+        away, away_low = _two_sum(2 * q, -scaled)
+        away_low = away_low - (scaled_low + alpha * both_low)
+        term, term_low = _two_product(apart, away)
+        high, lost = _two_sum(high, term)
+        low += lost + (term_low + (apart * away_low + apart_low * away))
+    score = prior - alpha * (high + low) / (2 * spread)
     return score - score.max()
 
 

@@ -10,6 +10,7 @@ from scipy import stats
 
 import interp_fast as itf
 from interp_fast import _random, backends
+from interp_fast.field import oracle_of
 
 LINEAR = itf.Linear()
 TIGHT = {"float32": 2e-5, "float64": 1e-10}
@@ -57,6 +58,24 @@ def test_threads_change_no_bit_of_a_field(engine, dtype, shape):
         for other in others:
             for name, value in one.items():
                 np.testing.assert_array_equal(other[name], value, err_msg=f"{name} {ratio} {engine}")
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_threads_change_no_bit_of_the_moments(weighted):
+    """Several blocks of rows, the last one short; the first bad row is named, whichever thread meets one first."""
+    rng = np.random.default_rng(0)
+    rows, weights = rng.standard_normal((5500, 1024)).astype(np.float32), rng.random(5500) if weighted else None
+    one, *others = [itf.Field(rows, weights=weights, threads=threads) for threads in (1, 2, 7)]
+    want, _ = oracle.radius(rows[:, :3], weights)
+    np.testing.assert_allclose(oracle_of(one).training_set.moments.mean[:3], want, atol=1e-13)
+    for other in others:
+        mine, theirs = (oracle_of(field).training_set.moments for field in (one, other))
+        assert (mine.radius, mine.reach) == (theirs.radius, theirs.reach)
+        np.testing.assert_array_equal(mine.center, theirs.center)
+        np.testing.assert_array_equal(mine.mean, theirs.mean)
+    rows[5400, 3], rows[2100, 7] = np.nan, np.inf
+    with pytest.raises(ValueError, match="got inf in row 2100, column 7"):
+        itf.Field(rows, threads=3)
 
 
 @pytest.mark.parametrize("solver", ["heun", "ddpm"])

@@ -122,3 +122,31 @@ def test_more_ties_than_are_kept(engine):
     np.testing.assert_array_equal(post.top_index, [[0, 1, 2, 3, 4]])
     np.testing.assert_allclose(post.top_weight, 1 / 2400, rtol=1e-5)
     np.testing.assert_allclose([post.gap, post.ess], [[0.0], [2400.0]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("t", [1e-308, 1e-200, 1e-40])
+def test_signals_too_weak_for_a_number(engine, dtype, t):
+    """What squared differences count for was 0 in float32, the score of the heaviest row divided by it no number."""
+    rng = np.random.default_rng(1)
+    rows, weights = rng.standard_normal((2000, 3)).astype(dtype), 10.0 ** rng.uniform(-20, 0, 2000)
+    x = np.concatenate([rng.standard_normal((4, 3)), np.zeros((1, 3))])
+    post = itf.Field(rows, itf.SqrtVP(), weights=weights, backend=engine.backend).posterior(x, t, top=3)
+    order = np.argsort(-weights)
+    np.testing.assert_array_equal(post.top_index, np.tile(order[:3], (5, 1)))
+    np.testing.assert_array_equal(post.index, order[0])
+    np.testing.assert_allclose(post.gap, np.log(weights[order[0]] / weights[order[1]]), rtol=1e-4)
+    np.testing.assert_allclose(post.ess, weights.sum() ** 2 / (weights**2).sum(), rtol=1e-4)
+
+
+def test_weights_of_far_queries(engine, dtype):
+    """The top row's weight was taken from a squared distance that has no digits left for what rows differ by."""
+    rng = np.random.default_rng(0)
+    rows = (1e5 * rng.standard_normal((16, 3))).astype(dtype)
+    x, t = 6e8 * rng.standard_normal((40, 3)), 1e-17
+    schedule = itf.Trigonometric()
+    c = schedule(t)
+    ref = oracle.posterior(rows, x, float(c.alpha), float(c.sigma))
+    post = itf.Field(rows, schedule, backend=engine.backend).posterior(x, t, top=3)
+    for name in ("log_rest", "gap", "entropy", "ess"):
+        np.testing.assert_allclose(getattr(post, name), getattr(ref, name), rtol=1e-4, atol=1e-9, err_msg=name)
+    np.testing.assert_allclose(post.top_weight, -np.sort(-np.exp(ref.log_weight), axis=1)[:, :3], rtol=1e-4)

@@ -349,3 +349,26 @@ def test_queries_in_bfloat16():
         TypeError, match=r"x must be float32 or float64; got bfloat16\. Pass x\.astype\(np\.float32\)\."
     ):
         field.denoiser(np.zeros((1, 2), ml_dtypes.bfloat16), 0.5)
+
+
+def test_one_row_has_all_the_weight():
+    """Rows without weight entered the origin, so that R came to 5e-189 and pairs were sought of one point."""
+    field = itf.Field([[1.0], [4.0], [2.0], [7.0]], weights=[0, 1, 0, 0])
+    assert field.R == 0
+    best = itf.optimal_loss(field, [0.25, 0.5], 32, rng=0)
+    assert best.loss.tolist() == best.stderr.tolist() == [0, 0]
+    assert best.method.tolist() == ["exact", "exact"]
+
+
+@pytest.mark.parametrize("d", [3, 19])
+def test_rows_that_are_equally_far_are_no_copies(engine, d):
+    """So far that all squared distances are the same number, 40 rows and one that differs were taken for 41 copies."""
+    rows = np.zeros((41, d), np.float32)
+    rows[7] = 1
+    weights = 10.0 ** -np.linspace(1, 110, 41)
+    weights[7] = 1e-120
+    field = itf.Field(rows, itf.SqrtVP(), weights=weights, backend=engine.backend)
+    x = np.random.default_rng(0).standard_normal((5, d))
+    for top in (0, 2, 30):
+        post = field.posterior(x, 1e-68, top)  # alpha 1e-34
+        np.testing.assert_allclose(post.variance, d * 1e-120 / weights.sum(), rtol=1e-3)

@@ -210,8 +210,10 @@ IF_INLINE Vec<double> exp2(Vec<double> x) {
 #else
 // 2^x for x below the overflow threshold, exactly 0 below 2^-126 (2^-1022): x = n + r with |r| <= 1/2 by adding and
 // subtracting a number whose unit in the last place is 1, then a minimax polynomial of 2^r (relative error 9e-8 and
-// 3e-17) times 2^n put together from its bits; n is kept from going below the exponent whose bits are 0.
+// 3e-17) times 2^n put together from its bits; n is kept from going below the exponent whose bits are 0. Beyond the
+// overflow threshold, and of NaN, it is some number.
 IF_INLINE Vec<float> exp2(Vec<float> x) {
+  typedef uint32_t Bits __attribute__((vector_size(kVectorBytes)));
   const Vec<float> magic = fill(kWhole32);
   x = max(x, fill(-127.0f));
   const Vec<float> z = x + magic;
@@ -222,11 +224,11 @@ IF_INLINE Vec<float> exp2(Vec<float> x) {
   p = p * r + 0.2402224212f;
   p = p * r + 0.6931469775f;
   p = p * r + 1.0f;
-  return p * (Vec<float>)(((Ints)z << 23) + 0x3F800000);
+  return p * (Vec<float>)(((Bits)z << 23) + 0x3F800000u);
 }
 
 IF_INLINE Vec<double> exp2(Vec<double> x) {
-  typedef int64_t Int __attribute__((vector_size(kVectorBytes)));
+  typedef uint64_t Bits __attribute__((vector_size(kVectorBytes)));
   const Vec<double> magic = fill(kWhole64);
   x = max(x, fill(-1023.0));
   const Vec<double> z = x + magic;
@@ -243,7 +245,7 @@ IF_INLINE Vec<double> exp2(Vec<double> x) {
   p = p * r + 0.24022650695910156204;
   p = p * r + 0.69314718055994533046;
   p = p * r + 1.0;
-  return p * (Vec<double>)(((Int)z << 52) + 0x3FF0000000000000);
+  return p * (Vec<double>)(((Bits)z << 52) + 0x3FF0000000000000u);
 }
 #endif
 

@@ -69,7 +69,8 @@ import importlib.util
 import math
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -88,6 +89,7 @@ Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 
 _MODULES = {"cpp": "cpp", "numba": "numba_kernels", "reference": "reference"}  # best first: the order of "auto"
+_READERS = 4  # threads that read rows at construction: each holds two blocks of them in float64
 
 
 @dataclass(frozen=True)
@@ -118,41 +120,52 @@ class Moments:
         log_w: Float,
         scale: tuple[float, float] | None,
         report: Callable[[int, int], None] | None = None,
+        threads: int = 1,
     ) -> Moments:
         """One pass over the rows in float64; ValueError naming the first row that is not finite.
 
-        ``report`` gets (rows read, rows).
+        ``report`` gets (rows read, rows). Any number of threads gives the same bits.
         """
         used = log_w > -np.inf
         # Sums are taken about the mean of the first rows: no cancellation on shifted data; the detour over one of
-        # them makes every sum exactly 0 when all rows are equal. Weighted sums are taken about the heaviest row: as
-        # R^2 >= w_max sum w |x|^2 there, no weights cost more than a factor N, and neither does the mean.
+        # them makes every sum exactly 0 when all rows of any weight are equal. Weighted sums are taken about the
+        # heaviest row: as R^2 >= w_max sum w |x|^2 there, no weights cost more than a factor N, nor does the mean.
         start = int(np.argmax(log_w))
         even = bool((log_w == log_w[start]).all())
-        head = widen(rows[start : start + blocks(rows)[0].stop], scale)
+        first = slice(start, start + blocks(rows)[0].stop)
+        head = widen(rows[first], scale)
+        if not used[first].all():
+            head = head[used[first]]
         with np.errstate(invalid="ignore", over="ignore"):
             origin = head[0] + np.mean(head - head[0], axis=0)
         if not np.isfinite(origin).all():
             origin = np.zeros_like(origin)
         heaviest = origin if even else head[0].copy()
         del head  # here and below: two blocks at a time, not five, is what a field costs when it is made
-        total, weighted, second, farthest, tiny = np.zeros_like(origin), np.zeros_like(origin), 0.0, 0.0, 0.0
-        for block in blocks(rows):
+
+        def sums_of(block: slice) -> tuple[Float, Float, float, float, float]:
             values = widen(rows[block], scale)
             check_finite(values, "data", block.start)
             w, used_here = np.exp(log_w[block]), used[block]
             away = np.subtract(values, origin, out=values if even else None)
             squares = np.einsum("ij,ij->i", away, away)
-            if farthest == 0:  # all rows so far are equal, or differ by so little that the squares vanish
-                tiny = max(tiny, float(np.abs(away[used_here]).max(initial=0.0)))
-            total += used_here.astype(np.float64) @ away
-            farthest = max(farthest, float(np.max(squares[used_here], initial=0.0)))
+            farthest, tiny = float(np.max(squares[used_here], initial=0.0)), 0.0
+            if farthest == 0:  # rows are equal, or differ by so little that the squares vanish
+                tiny = float(np.abs(away[used_here]).max(initial=0.0))
+            total = used_here.astype(np.float64) @ away
             if not even:
                 np.subtract(values, heaviest, out=away)
                 squares = np.einsum("ij,ij->i", away, away)
-            weighted += w @ away
-            second += float(w @ squares)
-            del values, away
+            return total, w @ away, float(w @ squares), farthest, tiny
+
+        total, weighted, second, farthest, tiny = np.zeros_like(origin), np.zeros_like(origin), 0.0, 0.0, 0.0
+        in_memory = isinstance(rows, np.ndarray) and not isinstance(rows, np.memmap)
+        parts = blocks(rows)
+        for block, some in zip(parts, _in_order(sums_of, parts, threads if in_memory else 1), strict=True):
+            total += some[0]
+            weighted += some[1]
+            second += some[2]
+            farthest, tiny = max(farthest, some[3]), max(tiny, some[4])
             if report is not None:
                 report(block.stop, len(log_w))
         shift = total / np.count_nonzero(used)
@@ -161,6 +174,18 @@ class Moments:
         # Rows that differ differ, also when the weights of all but one are too small for the sum.
         radius = max(math.sqrt(max(0.0, second - float(weighted @ weighted))), 2.0**-530 * reach)
         return cls(origin + shift, heaviest + weighted, radius, reach)
+
+
+def _in_order(of: Callable[[slice], Any], parts: list[slice], threads: int) -> Iterator[Any]:
+    """``of`` of each part, by so many threads, in the order of the parts."""
+    if threads == 1 or len(parts) == 1:
+        yield from map(of, parts)
+        return
+    pool = ThreadPoolExecutor(min(threads, _READERS))
+    try:
+        yield from pool.map(of, parts)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 @dataclass

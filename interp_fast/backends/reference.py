@@ -165,7 +165,7 @@ def _relative_logits(
     if len(active) > 1:
         runner_up, top = np.argpartition(logits, -2)[-2:]
         lead = logits[top] - logits[runner_up]
-        error, of_lead = logit_rounding(x, c[[top, runner_up]], s2)
+        error, of_lead = map(float, logit_rounding(x, c[[top, runner_up]], s2))  # whose products may be infinite
         most = math.sqrt(max(c[[top, runner_up]]) / s2)  # about as far as rows that count can be
         harmful = error * most > TOLERATED and lead <= UNDERFLOW + 2**7 * error
         if alone:  # rows of another part can be as far as that
