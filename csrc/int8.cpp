@@ -57,8 +57,11 @@ void fill_int8_panels(Panels<float>& panels, const Data& data, const Query* quer
 void integers(const Rows& rows, const int8_t* queries, const int32_t* offsets, int64_t count, int32_t* out) {
   const PanelKernels<float>& kernels = active_int8()->panel;
   const ptrdiff_t d = rows.d, width = kernels.width, tile = kernels.tiles ? kTileSide : kTile;
-  Plan plan{.width = kernels.width, .tiles = kernels.tiles, .size = width * byte_dimensions(d, kernels.tiles)};
-  Block<float> block{.x8_stride = byte_dimensions(d, false), .d = d, .rows = (rows.n + tile - 1) / tile * tile};
+  Plan plan{};
+  plan.width = kernels.width, plan.tiles = kernels.tiles;
+  plan.size = width * byte_dimensions(d, kernels.tiles);
+  Block<float> block{};
+  block.x8_stride = byte_dimensions(d, false), block.d = d, block.rows = (rows.n + tile - 1) / tile * tile;
   Buffer<uint8_t> bytes(static_cast<size_t>(block.rows * byte_dimensions(d, true)));
   if (plan.tiles) {
     pack_tiles(rows.data, rows.stride, rows.n, d, block.rows, bytes.get());
@@ -82,7 +85,8 @@ void integers(const Rows& rows, const int8_t* queries, const int32_t* offsets, i
         q8[plan.first_byte(lane) + k / 4 * 4 * plan.bytes_apart() + k % 4] = queries[(first + lane) * d + k];
       }
     }
-    const Panel<float> panel = {.q8 = q8.get(), .offset = offset.get(), .of = 1};
+    Panel<float> panel{};
+    panel.q8 = q8.get(), panel.offset = offset.get(), panel.of = 1;
     active_int8()->integers(block, panel, sums.get());
     for (int64_t i = 0; i < rows.n; i++) {
       for (int lane = 0; lane < lanes; lane++) out[i * count + first + lane] = sums[i * width + lane];
