@@ -135,14 +135,18 @@ AnswerInfo write_scalars(const Data& data, const Query& query, const Candidates&
   const RelativeLogits relative = relative_logits(data, query, from, variance);
   const double runner_up = relative.runner_up;
   const size_t rows = from.rows.size();
-  // Copies of the heaviest row say nothing about the variance, which is made of the first row that differs.
+  // Copies of the heaviest row say nothing about the variance, which is made of the first row that differs. Of equal
+  // rows one is counted, as filters do.
   const std::vector<char> is_copy = out.variance || out.jvp ? copies_of(data, from, relative.top) : std::vector<char>{};
   double differing = -INFINITY;
   for (size_t i = 0; i < is_copy.size(); i++) {
     if (!is_copy[i]) differing = std::max(differing, relative.logits[i]);
   }
   size_t copies = 0;
-  for (size_t i = 0; i < is_copy.size(); i++) copies += is_copy[i] && relative.logits[i] >= differing;
+  for (size_t i = 0; i < is_copy.size(); i++) {
+    const bool later = data.copies.any() && data.copies.later[static_cast<size_t>(from.rows[i])];
+    copies += is_copy[i] && !later && relative.logits[i] >= differing;
+  }
   const bool second_order = differing > -INFINITY;
   const double counted_from = second_order ? differing : out.off_weights() ? runner_up : 0.0;
   const double floor = remainder ? -INFINITY : (counted_from > -INFINITY ? counted_from : 0.0) - query.cut;

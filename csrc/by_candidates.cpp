@@ -16,7 +16,7 @@ constexpr int64_t kProbe = 32;          // queries that show whether it is worth
 
 // So many of the heaviest rows decide what is asked for.
 size_t heaviest_wanted(const Data& data, const Outputs& out) {
-  return static_cast<size_t>(std::min(data.active, std::max<int64_t>(out.off_weights() ? 2 : 1, out.top)));
+  return static_cast<size_t>(std::min(data.copies.distinct, std::max<int64_t>(out.off_weights() ? 2 : 1, out.top)));
 }
 
 // As by_candidates, within the cut of the k-th heaviest row.
@@ -27,9 +27,9 @@ std::vector<Query> by_candidates_within(const Data& data, const std::vector<Quer
   // One float64 difference costs some three times what the row costs in a float64 sum of all, and much more than to
   // look at it in int8.
   const auto capacity = [&](int64_t count) {
-    const double worth = by == FilterBy::int8 ? n / 32 : n / 4 + 64;
+    const double worth = by == FilterBy::int8 ? std::max(n / 32, std::min(256.0, n / 8 + 16)) : n / 4 + 64;
     const double most = std::min(worth, kListBytes / (row_bytes * static_cast<double>(count)));
-    return std::max<size_t>(256, static_cast<size_t>(most));
+    return std::max(k, static_cast<size_t>(most));
   };
   const FilterOptions options = {.k = k, .weighted = true};
   filter_in_batches(data, queries, by, options, threads, capacity, [&](const Query* some, int64_t count, auto lists) {
@@ -63,8 +63,8 @@ std::vector<Query> by_candidates_within(const Data& data, const std::vector<Quer
     }
     if (flat.empty()) return;
     // Copies of the heaviest row dominated the rows that make the variance: look beyond them.
-    const size_t beyond = std::min(static_cast<size_t>(data.active), copies + 1);
-    by_candidates_within(data, flat, out, beyond, FilterBy::products_without_limit, threads);
+    const size_t beyond = std::min(static_cast<size_t>(data.copies.distinct), copies + 1);
+    append(rest, by_candidates_within(data, flat, out, beyond, by, threads));
   });
   return rest;
 }

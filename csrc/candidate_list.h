@@ -4,7 +4,7 @@
 // upper < lb_(k) - cut: k rows are known to lie more than `cut` above it. A list that need not go down so far has a
 // bar, raised by its owner, and by itself whenever it holds more than `trim_above` rows; rows within `least` of lb_(k)
 // are wanted however high that is. One that outgrows its capacity has overflowed: from then on it is about the heaviest
-// rows alone, or, where even those are too many to tell, empty.
+// rows alone, or, where even those are more than its capacity, empty.
 #pragma once
 
 #include <algorithm>
@@ -13,6 +13,8 @@
 #include <cstdint>
 #include <functional>
 #include <vector>
+
+#include "copies.h"
 
 namespace interp_fast {
 
@@ -34,7 +36,7 @@ class CandidateList {
     k_ = options.k, cut_ = options.cut, least_ = options.least;
     trim_above_ = options.trim_above, capacity_ = options.capacity;
     bar_ = floor_ = -INFINITY;
-    next_ = std::min(kFirst, trim_above_);
+    next_ = std::min({kFirst, trim_above_, capacity_});
     overflowed_ = empty_ = false;
     best_.clear(), entries_.clear();
   }
@@ -75,7 +77,7 @@ class CandidateList {
     prune();
     if (entries_.size() > trim_above_) shrink();
     if (entries_.size() > capacity_) overflow();
-    next_ = std::max(std::min(kFirst, trim_above_), 2 * entries_.size());
+    next_ = std::max(std::min({kFirst, trim_above_, capacity_}), 2 * entries_.size());
   }
 
   // The lists of consecutive slabs of rows, in order.
@@ -104,6 +106,16 @@ class CandidateList {
     for (int64_t row = 0; row < rows && !empty_; row++) entries_.push_back({row, -INFINITY, INFINITY});
   }
 
+  // Every row that one in the list stands for.
+  void add_copies(const Copies& copies) {
+    for (size_t i = 0, known = entries_.size(); i < known; i++) {
+      Entry entry = entries_[i];
+      while ((entry.row = copies.next[static_cast<size_t>(entry.row)]) >= 0) entries_.push_back(entry);
+    }
+    std::sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) { return a.row < b.row; });
+    if (entries_.size() > capacity_) overflow();
+  }
+
   // Rows between the thresholds of before and after the overflow are missing.
   bool overflowed() const { return overflowed_; }
   const std::vector<Entry>& entries() const { return entries_; }
@@ -129,7 +141,7 @@ class CandidateList {
   void overflow() {
     overflowed_ = true;
     least_ = 0;
-    trim_above_ = std::max(kHeaviest, k_), capacity_ = 4 * trim_above_;
+    trim_above_ = std::max(kHeaviest, k_), capacity_ = std::max(capacity_, 4 * trim_above_);
     if (entries_.size() > trim_above_) shrink();
     empty_ |= entries_.size() > capacity_;
     if (empty_) entries_ = {};

@@ -62,6 +62,7 @@ Data prepare(const Rows& rows, const double* log_w, const Moments& moments, doub
   data.radius = moments.radius / std::abs(data.unit);
   data.log_w_max = heaviest;
   data.log_w_span = heaviest - lightest;
+  data.copies = find_copies(rows, log_w, data.n2);
   if (!low_memory || rows.type == RowType::u8) data.quantized = std::make_unique<QuantizedRows>();
   return data;
 }

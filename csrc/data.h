@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "copies.h"
 #include "normal_rows.h"
 #include "quantized_rows.h"
 
@@ -23,8 +24,9 @@ struct Data : NormalRows {
   // In units of `unit`: weighted rms distance to the mean, and the largest |X| of a row of non-zero weight.
   double radius, max_norm;
   double log_w_max, log_w_span;
-  int64_t active;                            // rows of non-zero weight
-  int64_t heaviest;                          // one of the largest weight
+  int64_t active;    // rows of non-zero weight
+  int64_t heaviest;  // one of the largest weight
+  Copies copies;
   std::unique_ptr<QuantizedRows> quantized;  // nullptr: not to be kept
 };
 

@@ -93,11 +93,11 @@ class DenseBatch final : public Visitor<T> {
   std::vector<Query> run() {
     if (listed_) {
       const int64_t sample = kSample * plan_.slabs * plan_.block_rows / data_.rows.n + 1;
-      const PilotOptions options = {.k = best_, .weighted = true, .sample = sample, .sum_exp = doubts_};
+      const PilotOptions options = {.k = best_, .counted = Counted::weighted, .sample = sample, .sum_exp = doubts_};
       pilot_ = pilot_pass(data_, panels_, options, threads_);
     }
     parallel_for(plan_.panels, threads_, [&](int64_t p, int) { merged_[p].clear(plan_, p, directions_); });
-    scan(data_, panels_, true, threads_, *this);
+    scan(data_, panels_, Counted::weighted, threads_, *this);
 
     sums_.resize(queries_.size());
     parallel_for(plan_.panels, threads_, [&](int64_t p, int) { take_sums(p); });

@@ -7,7 +7,6 @@
 #include "dispatch.h"
 #include "int8.h"
 #include "pool.h"
-#include "scan.h"
 
 namespace interp_fast {
 namespace {
@@ -153,14 +152,18 @@ class FilterVisitor final : public Visitor<T> {
     }
   }
 
-  // The lists over all n rows.
-  std::vector<CandidateList> merged(int64_t n, int threads) {
+  // The lists over all rows.
+  std::vector<CandidateList> merged(const Data& data, int threads) {
     std::vector<CandidateList> merged = std::move(lists_[0]);
     parallel_for(panels_.plan.queries, threads, [&](int64_t q, int) {
       CandidateList& list = merged[q];
       for (int64_t slab = 1; slab < panels_.plan.slabs; slab++) list.append(lists_[slab][q]);
       list.prune();
-      if (!list.overflowed() && list.entries().size() < options_.k) list.take_all(n);
+      if (!list.overflowed() && list.entries().size() < options_.k) {
+        list.take_all(data.rows.n);
+      } else if (options_.weighted && data.copies.any()) {
+        list.add_copies(data.copies);
+      }
     });
     return merged;
   }
@@ -182,10 +185,11 @@ class FilterVisitor final : public Visitor<T> {
 template <class T>
 std::vector<CandidateList> filter_panels(const Data& data, const Panels<T>& panels, const Int8Kernels* int8,
                                          const FilterOptions& options, int threads) {
-  const Pilot pilot = pilot_pass(data, panels, {.k = options.k, .weighted = options.weighted}, threads);
+  const Counted counted = options.weighted ? Counted::distinct : Counted::all;
+  const Pilot pilot = pilot_pass(data, panels, {.k = options.k, .counted = counted}, threads);
   FilterVisitor<T> visitor(panels, int8, options, pilot.bounds, threads);
-  scan(data, panels, options.weighted, threads, visitor);
-  return visitor.merged(data.rows.n, threads);
+  scan(data, panels, counted, threads, visitor);
+  return visitor.merged(data, threads);
 }
 
 template <class T>
@@ -234,7 +238,7 @@ Pilot pilot_pass(const Data& data, const Panels<T>& panels, const PilotOptions& 
   const size_t taken = std::min<size_t>(k, 2);
   if ((k > taken * slabs && !options.sum_exp) || plan.gemv || options.sample > plan.slabs) return pilot;
   PilotVisitor<T> visitor(panels, options, threads);
-  scan(data, panels, options.weighted, threads, visitor, options.sample);
+  scan(data, panels, options.counted, threads, visitor, options.sample);
   std::vector<double> best(taken * slabs);
   for (size_t q = 0; q < queries; q++) {
     const auto* const from = visitor.of_query(q);

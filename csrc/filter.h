@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "candidate_list.h"
-#include "panels.h"
+#include "scan.h"
 
 namespace interp_fast {
 
@@ -28,7 +28,7 @@ struct Pilot {
 };
 struct PilotOptions {
   size_t k;
-  bool weighted;
+  Counted counted;
   int64_t sample = 1;  // the first block of every such slab
   bool sum_exp = false;
 };
@@ -41,7 +41,7 @@ Pilot pilot_pass(const Data& data, const Panels<T>& panels, const PilotOptions& 
 // Which rows of a query are looked for: those whose score may lie within its cut of the k-th best score.
 struct FilterOptions {
   size_t k;
-  bool weighted;                 // false: by distance alone, over all rows and with no cut
+  bool weighted;                 // false: by distance alone, over all rows and with no cut; else equal rows are one
   size_t capacity = SIZE_MAX;    // lists of more rows overflow
   size_t trim_above = SIZE_MAX;  // longer lists keep the best rows alone
   bool bounds = true;            // false: scores are taken as if they were exact

@@ -11,8 +11,8 @@
 // Off-weights, and a variance, may be made of rows whose share drowns in sums that hold the heaviest ones, too. Those
 // few are then excluded: the sums are formed without them, and they are added in float64.
 //
-// Data stored in less than float64 have one more stage: sums in float64, for queries whose logits need more digits than
-// float32 has while many rows still count.
+// Where many rows still count there is one more stage of sums, in float64: of data stored in less than that, for logits
+// that need more digits than float32 has, and else beside rows that only candidates showed to dominate.
 #include "posterior.h"
 
 #include <algorithm>
@@ -68,7 +68,9 @@ void climb(const Data& data, Queries queries, const Outputs& out, int threads) {
   for (Query& query : queries) query.regime = regime_of<T>(data, query, out, accuracy);
   const auto any = [](const Query&) { return true; };
   const auto lowdim = [&](const Query&) { return data.rows.d <= kLowdim; };
-  const auto in_float32 = [](const Query&) { return sizeof(T) == 4; };
+  const auto once_more = [](const Query& query) {
+    return sizeof(T) == 4 || (query.excluded && query.regime != Regime::late);
+  };
   const auto only = [](Regime wanted) { return [wanted](const Query& query) { return query.regime == wanted; }; };
   const auto all_but = [](Regime other) { return [other](const Query& query) { return query.regime != other; }; };
   const auto candidates = [&](FilterBy by) {
@@ -76,7 +78,7 @@ void climb(const Data& data, Queries queries, const Outputs& out, int threads) {
   };
   const auto sums = [&](const Queries& some) { return dense_pass<T>(data, some, out, accuracy, threads); };
   const auto sums_in_float64 = [&](const Queries& some) {
-    return dense_pass<double>(data, some, out, kFloat32InFloat64, threads);
+    return dense_pass<double>(data, some, out, sizeof(T) == 4 ? kFloat32InFloat64 : kFloat64, threads);
   };
 
   stage(queries, only(Regime::prior), [&](const Queries& some) { return answer_prior(data, some, out, threads); });
@@ -88,7 +90,7 @@ void climb(const Data& data, Queries queries, const Outputs& out, int threads) {
   stage(queries, only(Regime::late), [&](const Queries& some) { return by_int8(data, some, out, threads); });
   stage(queries, all_but(Regime::late), sums);
   stage(queries, any, candidates(FilterBy::products));
-  stage(queries, in_float32, sums_in_float64);
+  stage(queries, once_more, sums_in_float64);
   stage(queries, any, candidates(FilterBy::products_without_limit));
 }
 

@@ -67,9 +67,9 @@ struct Scratch {
   }
 };
 
-// Rows first ... first + count - 1 as a block. With `weighted` rows of weight 0 are blank and never count.
+// Rows first ... first + count - 1 as a block. Those that do not count are blank.
 template <class T>
-Block<T> make_block(const Data& data, const Plan& plan, int64_t first, ptrdiff_t count, bool weighted,
+Block<T> make_block(const Data& data, const Plan& plan, int64_t first, ptrdiff_t count, Counted counted,
                     const Scratch<T>& scratch) {
   Block<T> block{};
   block.chunk = plan.chunk, block.chunk_stride = plan.block_rows * plan.ld, block.ld = plan.ld;
@@ -91,7 +91,8 @@ Block<T> make_block(const Data& data, const Plan& plan, int64_t first, ptrdiff_t
     typed<T>(active_kernels()).decode(data.rows, first, count, block.inverse, block.shift, block, x);
   }
   const int64_t next = std::min(data.rows.n, first + count + plan.block_rows);
-  const bool even = !weighted || (data.log_w_span == 0 && data.active == data.rows.n);
+  const bool even = counted == Counted::all || (data.log_w_span == 0 && data.active == data.rows.n);
+  const bool once = counted == Counted::distinct && data.copies.any();
   const auto fetch = [&](const double* of_rows) {
     for (int64_t row = first + count; row < next; row += kLine / sizeof(double)) __builtin_prefetch(of_rows + row);
   };
@@ -101,7 +102,7 @@ Block<T> make_block(const Data& data, const Plan& plan, int64_t first, ptrdiff_t
   const char* counting = data.rows.data + data.heaviest * data.rows.stride;  // the latest row that does
   for (ptrdiff_t i = 0; i < block.rows; i++) {
     const int64_t row = first + i;
-    const bool blank = i >= count || (!even && data.log_w[row] == -INFINITY);
+    const bool blank = i >= count || (!even && data.log_w[row] == -INFINITY) || (once && data.copies.later[row]);
     if (blank) {
       n2[i] = static_cast<T>(kNever), log_w[i] = static_cast<T>(-kNever), scale[i] = 0;
       stored[i] = counting;
@@ -134,7 +135,8 @@ Block<T> make_block(const Data& data, const Plan& plan, int64_t first, ptrdiff_t
 }  // namespace
 
 template <class T>
-void scan(const Data& data, const Panels<T>& panels, bool weighted, int threads, Visitor<T>& visitor, int64_t sample) {
+void scan(const Data& data, const Panels<T>& panels, Counted counted, int threads, Visitor<T>& visitor,
+          int64_t sample) {
   const Plan& plan = panels.plan;
   std::vector<std::unique_ptr<Scratch<T>>> scratch(static_cast<size_t>(threads));
   const int64_t step = std::max<int64_t>(1, sample), slabs = (plan.slabs + step - 1) / step;
@@ -156,7 +158,7 @@ void scan(const Data& data, const Panels<T>& panels, bool weighted, int threads,
     for (int64_t first = begin; first < last; first += plan.block_rows) {
       checkpoint();
       const ptrdiff_t rows = std::min<int64_t>(plan.block_rows, last - first);
-      const Block<T> block = make_block(data, plan, first, rows, weighted, *memory);
+      const Block<T> block = make_block(data, plan, first, rows, counted, *memory);
       for (int64_t at = 0; at < task.count; at += plan.together) {
         visitor.visit(task, {.block = block,
                              .first_row = first,
@@ -170,7 +172,7 @@ void scan(const Data& data, const Panels<T>& panels, bool weighted, int threads,
   });
 }
 
-template void scan<float>(const Data&, const Panels<float>&, bool, int, Visitor<float>&, int64_t);
-template void scan<double>(const Data&, const Panels<double>&, bool, int, Visitor<double>&, int64_t);
+template void scan<float>(const Data&, const Panels<float>&, Counted, int, Visitor<float>&, int64_t);
+template void scan<double>(const Data&, const Panels<double>&, Counted, int, Visitor<double>&, int64_t);
 
 }  // namespace interp_fast

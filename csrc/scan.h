@@ -46,9 +46,12 @@ class Visitor {
   ~Visitor() = default;
 };
 
+// What counts in a pass: every row; those of weight above 0; of these one of those that are equal.
+enum class Counted { all, weighted, distinct };
+
 // Runs a pass. With a `sample` only the first block of every `sample`-th slab.
 template <class T>
-void scan(const Data& data, const Panels<T>& panels, bool weighted, int threads, Visitor<T>& visitor,
+void scan(const Data& data, const Panels<T>& panels, Counted counted, int threads, Visitor<T>& visitor,
           int64_t sample = 0);
 
 }  // namespace interp_fast

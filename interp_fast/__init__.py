@@ -119,6 +119,7 @@ _LATER = {
     "Neighbours": "metrics",
     "audit": "auditing",
     "compare": "comparing",
+    "distributed": "distributed",
     "experiments": "experiments",
     "memorization": "metrics",
     "nearest": "metrics",

@@ -10,11 +10,16 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from ._stored import Slices, Stored
+from ._tensors import Resident, from_torch, is_elsewhere, is_tensor, to_torch
 
 __all__ = [
     "Shape",
@@ -26,7 +31,6 @@ __all__ = [
     "check_size",
     "count",
     "is_source",
-    "is_tensor",
     "log_weights",
     "normalized",
     "number",
@@ -34,6 +38,7 @@ __all__ = [
     "result_type",
     "rounded",
     "rows",
+    "stretches",
     "times",
     "warn",
     "widen",
@@ -46,6 +51,7 @@ Shape = tuple[int, ...]
 # Copies up to this size are made silently; above it the caller is told what to do.
 _COPY_LIMIT = 1 << 27
 _BLOCK_BYTES = 1 << 24
+_STRETCH_BYTES = 48 << 20
 BYTE_SCALE = (2.0 / 255.0, -1.0)  # values of bytes, unless another scale is given
 # Of numbers other than 0: squares of these, sums of many of them and their quotients are normal float64 numbers.
 _SMALLEST, LARGEST = 2.0**-250, 2.0**250
@@ -79,6 +85,24 @@ class Source:
     Bits of bfloat16 come as uint16, as they do from arrays in memory.
     """
 
+    def ahead(self) -> Iterator[tuple[slice, Array]]:
+        """All rows, stretch by stretch; while one is worked on the next is read.
+
+        Two are held if the caller lets go of one before it asks for the next.
+        """
+        cuts = stretches(self)
+        if len(cuts) == 1:
+            yield cuts[0], self[cuts[0]]
+            return
+        with ThreadPoolExecutor(1, "interp_fast-reads") as reader:
+            coming = reader.submit(self.__getitem__, cuts[0])
+            for cut, following in zip(cuts, [*cuts[1:], None], strict=True):
+                rows = coming.result()
+                if following is not None:
+                    coming = reader.submit(self.__getitem__, following)
+                yield cut, rows
+                del rows
+
     def __init__(self, source: Any, name: str) -> None:
         self._source, self._name = source, name
         self._announced = np.dtype(source.dtype)
@@ -110,10 +134,11 @@ class Source:
         return own.reshape(stop - start, self.shape[1])
 
 
-def as_array(obj: Any, name: str, *, bits: bool = False) -> tuple[Array, Callable[[Array], Any]]:
+def as_array(obj: Any, name: str, *, bits: bool = False, device: Any = None) -> tuple[Array, Callable[[Array], Any]]:
     """``obj`` as a plain NumPy array without a copy, and the function that turns a result into the same kind.
 
     NumPy has no bfloat16: with ``bits`` a tensor of it comes as its 16-bit patterns (uint16), otherwise it is refused.
+    A tensor must live on ``device`` (None: the CPU), and is read from there.
 
     Raises
     ------
@@ -132,17 +157,13 @@ def as_array(obj: Any, name: str, *, bits: bool = False) -> tuple[Array, Callabl
         return np.asarray(obj), _identity
     _check_array(obj, name)
     if is_tensor(obj):
-        return _from_torch(obj, name, bits)
+        return from_torch(obj, name, bits, device)
     try:
         array = np.from_dlpack(obj) if hasattr(obj, "__dlpack__") else np.asanyarray(obj)
     except (TypeError, ValueError, BufferError, RuntimeError) as exc:
         msg = f"{name} could not be read as an array ({exc}); pass a NumPy array."
         raise TypeError(msg) from None
     return as_array(array, name)
-
-
-def is_tensor(obj: Any) -> bool:
-    return type(obj).__module__.partition(".")[0] == "torch" and hasattr(obj, "__dlpack__")
 
 
 def _check_array(obj: Any, name: str) -> None:
@@ -169,12 +190,6 @@ def as_floats(obj: Any, array: Any, name: str) -> str:
     return f"Pass {name}.astype(np.float32)." if direct else f"Pass np.asarray({name}, np.float32)."
 
 
-def _to_torch(a: Array) -> Any:
-    import torch
-
-    return torch.from_numpy(np.asarray(a))
-
-
 def _is_masked(obj: Any) -> bool:
     """Whether there is a masked entry in a masked array, or in one of those that a list holds."""
     if isinstance(obj, np.ma.MaskedArray):
@@ -191,23 +206,6 @@ def _is_bfloat16(obj: Any) -> bool:
 def _bits(array: Array) -> Array:
     """The patterns of bfloat16, in the byte order that they have."""
     return array.view(np.dtype(np.uint16).newbyteorder(array.dtype.byteorder))
-
-
-def _from_torch(tensor: Any, name: str, bits: bool) -> tuple[Array, Callable[[Array], Any]]:
-    import torch
-
-    if tensor.requires_grad:
-        msg = f"{name} is a tensor that requires grad, which the closed form does not track; pass {name}.detach()."
-        raise TypeError(msg)
-    if tensor.device.type != "cpu":
-        msg = f"{name} lives on {tensor.device}; pass {name}.cpu()."
-        raise TypeError(msg)
-    if tensor.dtype == torch.bfloat16:
-        if not bits:
-            msg = f"{name} is bfloat16, which queries cannot be; pass {name}.float()."
-            raise TypeError(msg)
-        return tensor.view(torch.int16).numpy().view(np.uint16), _to_torch
-    return tensor.numpy(), _to_torch
 
 
 def _native(a: Array, name: str) -> Array:
@@ -230,8 +228,8 @@ def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None
 
     Rows are float32, float64, uint8, float16, or uint16 for bfloat16 bits.
 
-    A row source (see :func:`is_source`) becomes a :class:`Source`; the path of a .npy file stands for the array in it,
-    which is mapped and not read.
+    A row source (see :func:`is_source`) becomes a :class:`Source`, and so do rows in files: the path of a .npy file, a
+    list of them, an array that is mapped. A tensor on another device than the CPU stays there (:class:`Resident`).
 
     Raises
     ------
@@ -241,10 +239,18 @@ def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None
         The shape is not (N, *event) without zeros, or ``scale`` does not fit.
     """
     array: Any
+    kind: Callable[[Array], Any]
     if isinstance(data, (str, os.PathLike)):
-        data = _mapped(data, name)
+        data = Stored([data], name)
+    elif isinstance(data, (list, tuple)) and data and all(isinstance(one, (str, os.PathLike)) for one in data):
+        data = Stored(data, name)
+    elif isinstance(data, np.memmap) and data.ndim > 1 and data.flags.c_contiguous:
+        data = Slices(data) if (stored := Stored.of_map(data, name)) is None else stored
     _check_array(data, name)
-    array, kind = (Source(data, name), _identity) if is_source(data) else as_array(data, name, bits=True)
+    if is_elsewhere(data):
+        array, kind = Resident(data, name), partial(to_torch, device=data.device)
+    else:
+        array, kind = (Source(data, name), _identity) if is_source(data) else as_array(data, name, bits=True)
     patterns = _is_bfloat16(data) or _is_bfloat16(array)
     if patterns and isinstance(array, np.ndarray):
         array = _bits(array)
@@ -254,7 +260,8 @@ def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None
             f"{as_floats(data, array, name)}"
         )
         raise TypeError(msg)
-    event = array.event if isinstance(array, Source) else array.shape[1:]
+    apart = isinstance(array, (Source, Resident))
+    event = array.event if apart else array.shape[1:]
     if not event or 0 in array.shape:
         msg = f"{name} must have shape (N, d) or (N, ...), with no 0 in it; got {(*array.shape[:1], *event)}."
         raise ValueError(msg)
@@ -263,19 +270,11 @@ def rows(data: Any, name: str = "data", scale: tuple[float, float] | None = None
         raise ValueError(msg)
     if array.dtype == np.uint8:
         scale = _byte_scale(BYTE_SCALE if scale is None else scale)
-    if not isinstance(array, Source):
+    if not apart:
         array = _native(array, name)
         if len(event) > 1:
             array = array.reshape(len(array), -1)
     return array, scale, kind, event
-
-
-def _mapped(path: str | os.PathLike[str], name: str) -> Array:
-    try:
-        return np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, EOFError) as exc:
-        msg = f"{name} must be an array or the path of a .npy file with one; got {os.fspath(path)!r} ({exc})."
-        raise ValueError(msg) from None
 
 
 def _byte_scale(scale: Any) -> tuple[float, float]:
@@ -322,6 +321,13 @@ def blocks(array: Any) -> list[slice]:
     """Row slices of an (N, d) array that are some 16 MiB each in float64."""
     n, d = array.shape
     size = max(1, _BLOCK_BYTES // (8 * d))
+    return [slice(i, min(i + size, n)) for i in range(0, n, size)]
+
+
+def stretches(array: Any) -> list[slice]:
+    """Row slices of an (N, d) source that are some 48 MiB each as they are stored: what is read at once."""
+    n, d = array.shape
+    size = max(1, _STRETCH_BYTES // (array.dtype.itemsize * d))
     return [slice(i, min(i + size, n)) for i in range(0, n, size)]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 import interp_fast as itf
 
+from ._cluster import cluster_arguments, elsewhere
 from ._copies import background, compare, draw, table
 from ._datasets import KINDS, Dataset, InputError, load
 from ._figures import require_matplotlib
@@ -78,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     threaded.add_argument("--threads", type=count(1), metavar="N", help="default: all this process may use")
 
     common = Parser(add_help=False, parents=[basic, seeded, threaded])
-    common.add_argument("--backend", default="auto", help="cpp, numba, reference or auto (default)")
+    common.add_argument("--backend", default="auto", help="cpp, numba, reference, torch or auto (default)")
 
     training = Parser(add_help=False)
     group = training.add_argument_group("training set")
@@ -124,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.add_argument("--holdout", metavar="X", help="a file of unseen rows, or the share of the rows to set aside")
     report.add_argument("--shape", type=shape, metavar="HxW", help="draw rows as pictures of this size")
+    cluster_arguments(report)
 
     _add_comparing(report.add_argument_group("with files of samples"))
 
@@ -235,10 +237,13 @@ def _report(arguments: Any) -> int:
 
     arguments.data = arguments.data or "digits"
     files = ("report.html", "report.json", "samples.npz")
-    with written(arguments.out, files, (arguments.data, arguments.holdout)) as folder:
+    reads = (arguments.data, arguments.holdout)
+    options = _options(arguments, shape=arguments.shape, holdout=arguments.holdout)
+    with written(arguments.out, files, reads) as folder, elsewhere(arguments, **options) as workers:
         report = study(
-            _load(arguments, shape=arguments.shape, holdout=arguments.holdout),
+            load(arguments.data, **options),
             arguments.schedule,
+            workers=workers,
             n=given[0],
             steps=arguments.steps,
             backend=arguments.backend,
@@ -251,7 +256,9 @@ def _report(arguments: Any) -> int:
 
 
 _COMPARING = {"radius": None, "range": None, "ratio": 1 / 3, "features": None, "metric": "euclidean", "k": 5}
-_STUDYING = {"steps": 50, "schedule": itf.Linear(), "backend": "auto", "threads": None}
+_STUDYING = {
+    "steps": 50, "schedule": itf.Linear(), "backend": "auto", "threads": None, "workers": None, "scheduler": None,
+}  # fmt: skip
 
 
 def _report_of_samples(arguments: Any, samples: list[str]) -> int:
@@ -442,8 +449,13 @@ def _bench(arguments: Any) -> int:
 
 
 def _load(arguments: Any, **options: Any) -> Dataset:
+    return load(arguments.data, **_options(arguments, **options))
+
+
+def _options(arguments: Any, **options: Any) -> dict[str, Any]:
+    """Of :func:`load`."""
     limit = getattr(arguments, "rows", None)
-    return load(arguments.data, data_dir=arguments.data_dir, limit=limit, seed=arguments.seed, **options)
+    return {"data_dir": arguments.data_dir, "limit": limit, "seed": arguments.seed, **options}
 
 
 def _show(arguments: Any, result: dict[str, Any], text: str) -> None:

@@ -12,7 +12,6 @@ from . import _arrays
 from ._accuracy import PROMISES
 from ._oracle import Oracle, Point
 from ._partial import WANTED, Partial, partial_of
-from ._parts import measured, place_of
 from ._typing import in_kind
 from ._views import ByClass, Guided, Tempered, Without
 from .backends.merging import in_doubt, shares
@@ -272,7 +271,7 @@ class Groups:
                 msg = f"precise must be True or a mask ({len(wide)},); got {chosen.dtype} {chosen.shape}."
                 raise ValueError(msg)
             mask[:] = chosen
-        found = measured(data, p, wide, WANTED, top=top, tol=self._oracle.tol, precise=mask, first=first)
+        found = data.measured(p.place(wide), p.sigma, WANTED, top=top, tol=self._oracle.tol, precise=mask, first=first)
         return partial_of(data, wide, p, found, form=form, first_row=first)
 
     # Private
@@ -315,9 +314,10 @@ class Groups:
 
     def _shares(self, p: Point, x: Float, codes: Int, *, precise: bool = False) -> Float:
         """Of some classes in the posterior mass, (M, K)."""
-        data, asked = self._oracle.training_set, np.full(len(x), precise)
-        parts = [measured(data.of_class(int(c)), p, x, (), top=1, tol=self._oracle.tol, precise=asked) for c in codes]
-        found = shares(parts, place_of(p, x))
+        data, place = self._oracle.training_set, p.place(x)
+        options: dict[str, Any] = {"top": 1, "tol": self._oracle.tol, "precise": np.full(len(x), precise)}
+        parts = [data.of_class(int(c)).measured(place, p.sigma, (), **options) for c in codes]
+        found = shares(parts, place)
         again = np.flatnonzero(in_doubt(parts, found, PROMISES[data.type.name]))
         if len(again):
             found[again] = self._shares(p.of_queries(again), x[again], codes, precise=True)

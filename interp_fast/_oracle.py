@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays
-from ._accuracy import OFF_WEIGHT_NATS
 from ._random import NoiseKey, subkey, uniforms
 from ._schedule import Schedule
 from ._shape import Form, Shape
 from ._training_set import TrainingSet
+from .backends.merging import Place
 from .backends.reference import smoothed
 
 __all__ = ["Oracle", "Point"]
@@ -77,6 +77,10 @@ class Point:
         """Of some of the queries."""
         return Point(**{name: values[some] for name, values in vars(self).items()})
 
+    def place(self, x: Float) -> Place:
+        """Where queries are, for parts that are merged."""
+        return Place(x, self.alpha, self.s2)
+
     # What follows from the posterior mean of the rows (M, d), where S > 0
 
     def velocity(self, x: Float, mean: Float) -> Float:
@@ -108,6 +112,10 @@ class Point:
             place = "sigma must be > 0: the" if math.isnan(t) else f"t must avoid {t!r}: the"
             msg = f"{place} {what}{'' if math.isnan(t) else ' there'}. Evaluate next to it or use denoiser."
             raise ValueError(msg)
+
+
+def _blank(x: Any) -> Any:
+    return x.new_empty(x.shape)
 
 
 @dataclass(frozen=True)
@@ -191,9 +199,8 @@ class Oracle:
         if "dropped" in want:
             out |= {"top_index": np.empty((len(x), top), np.int64), "top_weight": np.empty((len(x), top))}
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            cut = self.training_set.cut(self.tol, np.sqrt(p.s2) / p.alpha)
-        if _OFF_WEIGHTS & out.keys():
-            cut = cut + OFF_WEIGHT_NATS
+            ratio = np.sqrt(p.s2) / p.alpha
+        cut = self.training_set.cut(self.tol, ratio, off_weights=bool(_OFF_WEIGHTS & out.keys()))
         self.training_set.posterior(x, p.alpha, p.sigma, cut, out, u)
         return out
 
@@ -205,7 +212,8 @@ class Oracle:
 
     def _empty(self, x: Float, want: tuple[str, ...]) -> dict[str, Any]:
         out: dict[str, Any] = {name: np.empty(len(x), np.int64 if name == "index" else np.float64) for name in want}
-        return out | {name: np.empty_like(x) for name in ("mean", "jvp") if name in want}
+        blank = np.empty_like if isinstance(x, np.ndarray) else _blank  # a tensor on the device of the backend
+        return out | {name: blank(x) for name in ("mean", "jvp") if name in want}
 
     def smooth(self, p: Point, x: Float, mean: Float) -> Float:
         """D of the smoothed data, from the posterior mean."""
@@ -224,7 +232,7 @@ class Oracle:
         density: Float = np.empty(len(x))
         smooth = p.s2 > 0
         density[smooth] = self.training_set.log_density(log_norm[smooth], p.s2[smooth])
-        for m in np.flatnonzero(~smooth):
-            on_row = np.array_equal(p.alpha[m] * self.training_set.values(index[[m]])[0], x[m])
-            density[m] = math.inf if on_row else -math.inf
+        if not smooth.all():
+            rows = p.alpha[~smooth, None] * self.training_set.values(index[~smooth])
+            density[~smooth] = np.where((rows == x[~smooth]).all(axis=1), math.inf, -math.inf)
         return density

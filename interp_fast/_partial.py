@@ -19,7 +19,8 @@ from ._oracle import Point
 from ._posterior import Posterior
 from ._shape import Form
 from ._training_set import TrainingSet
-from .backends.merging import Place, finish, unsettled
+from .backends import pooled
+from .backends.merging import Place, finish, in_pairs, unsettled
 from .backends.merging import merge as merge_two
 from .backends.reference import smoothed
 
@@ -51,6 +52,25 @@ class Setting:
     radius: float
     reach: float
     center: Float
+
+    @classmethod
+    def of(cls, data: TrainingSet) -> Setting:
+        from . import __version__  # not before the package is loaded
+
+        moments = data.moments
+        return cls(
+            bandwidth=data.bandwidth, type=data.type.name, version=__version__, log_mass=data.log_mass,
+            radius=moments.radius, reach=moments.reach + float(np.linalg.norm(moments.center - moments.mean)),
+            center=moments.mean,
+        )  # fmt: skip
+
+    def merged(self, other: Setting) -> Setting:
+        """Of the rows of both."""
+        log_mass, center, radius = pooled(
+            (self.log_mass, other.log_mass), (self.center, other.center), (self.radius, other.radius)
+        )
+        reach = max(s.reach + float(np.linalg.norm(s.center - center)) for s in (self, other))
+        return replace(self, log_mass=log_mass, center=center, radius=radius, reach=reach)
 
 
 class Partial:
@@ -183,7 +203,7 @@ class Partial:
 
     @property
     def _place(self) -> Place:
-        return Place(self._x, self._point.alpha, self._point.s2)
+        return self._point.place(self._x)
 
     def _finished(self) -> dict[str, Any]:
         return finish(self._found, self._place, self._setting.log_mass)
@@ -218,15 +238,7 @@ def partial_of(
     data: TrainingSet, x: Float, point: Point, found: dict[str, Any], *, form: Form, first_row: int
 ) -> Partial:
     """The Partial of all rows of a training set."""
-    from . import __version__  # not before the package is loaded
-
-    moments = data.moments
-    setting = Setting(
-        bandwidth=data.bandwidth, type=data.type.name, version=__version__, log_mass=data.log_mass,
-        radius=moments.radius, reach=moments.reach + float(np.linalg.norm(moments.center - moments.mean)),
-        center=moments.mean,
-    )  # fmt: skip
-    return Partial(x, point, found, ((first_row, first_row + data.n),), setting, form)
+    return Partial(x, point, found, ((first_row, first_row + data.n),), Setting.of(data), form)
 
 
 def merge(parts: Iterable[Partial]) -> Partial:
@@ -278,11 +290,7 @@ def merge_named(parts: list[Partial], names: Sequence[str]) -> Partial:
             whose = f"{names[k]} and {names[j]} both have"
             msg = f"parts must hold different rows; {whose} rows {start} to {min(stop, end) - 1}, from row {first} on."
             raise ValueError(msg.replace(f", from row {first} on", ""))
-    level = sorted(parts, key=lambda part: part.first_row)
-    while len(level) > 1:
-        pairs = [_merge_two(a, b) for a, b in zip(level[::2], level[1::2], strict=False)]
-        level = pairs + level[2 * len(pairs) :]
-    return level[0]
+    return in_pairs(sorted(parts, key=lambda part: part.first_row), _merge_two)
 
 
 def _check_alike(a: Partial, b: Partial, a_name: str, b_name: str) -> None:
@@ -310,18 +318,11 @@ def _check_alike(a: Partial, b: Partial, a_name: str, b_name: str) -> None:
 
 
 def _merge_two(a: Partial, b: Partial) -> Partial:
-    one, two = a._setting, b._setting
-    log_mass = float(np.logaddexp(one.log_mass, two.log_mass))
-    w_a, w_b = np.exp(one.log_mass - log_mass), np.exp(two.log_mass - log_mass)
-    apart = two.center - one.center
-    center = one.center + w_b * apart if w_a >= w_b else two.center - w_a * apart
-    radius = float(np.sqrt(w_a * one.radius**2 + w_b * two.radius**2 + w_a * w_b * float(apart @ apart)))
-    reach = max(s.reach + float(np.linalg.norm(s.center - center)) for s in (one, two))
-    setting = replace(one, log_mass=log_mass, center=center, radius=radius, reach=reach)
     rows: list[tuple[int, int]] = []
     for first, stop in sorted(a.rows + b.rows):
         if rows and rows[-1][1] == first:
             rows[-1] = (rows[-1][0], stop)
         else:
             rows.append((first, stop))
-    return Partial(a._x, a._point, merge_two(a._found, b._found, a._place), tuple(rows), setting, a._form)
+    found, setting = merge_two(a._found, b._found, a._place), a._setting.merged(b._setting)
+    return Partial(a._x, a._point, found, tuple(rows), setting, a._form)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from . import _arrays
 from ._arrays import Shape
+from ._tensors import is_elsewhere, is_tensor
 
 __all__ = ["Form", "Shape", "answers", "directions", "errors", "queries", "split"]
 
@@ -110,25 +111,27 @@ def _remedy(shape: Shape, event: Shape, name: str, tensor: bool) -> str:
     return ""
 
 
-def queries(x: Any, event: Shape | None, name: str = "x", *, several: bool = False) -> tuple[Float, Form]:
+def queries(
+    x: Any, event: Shape | None, name: str = "x", *, several: bool = False, device: Any = None
+) -> tuple[Float, Form]:
     """Points of the shape ``event`` (None: any) as (M, d) float64, and the form of answers about them, of their type.
 
-    With ``several`` one alone is an error.
+    With ``several`` one alone is an error. Tensors live on ``device`` (None: the CPU), and so do answers about them.
     """
-    array, kind = _arrays.as_array(x, name)
+    array, kind = _arrays.as_array(x, name, device=device)
     if array.dtype.type not in (np.float32, np.float64):
         msg = f"{name} must be float32 or float64; got {array.dtype}. {_arrays.as_floats(x, array, name)}"
         raise TypeError(msg)
-    single, shape = split(array.shape, event, name, several=several, tensor=array is not x and _arrays.is_tensor(x))
+    single, shape = split(array.shape, event, name, several=several, tensor=is_tensor(x))
     m = 1 if single else len(array)
     wide = np.require(array.reshape(m, math.prod(shape)), np.float64, ["C", "A"])
     _arrays.check_finite(wide, name)
     return wide, Form(np.dtype(array.dtype.type), kind, shape, single)
 
 
-def directions(u: Any, event: Shape | None, form: Form, m: int) -> Float:
+def directions(u: Any, event: Shape | None, form: Form, m: int, device: Any = None) -> Float:
     """One direction for each of m points of a form, (m, d) float64."""
-    wide, _ = queries(u, event, "u")
+    wide, _ = queries(u, event, "u", device=device)
     if len(wide) != m:
         shape = form.shape if form.single else (m, *form.shape)
         msg = f"u must have the shape of x, {shape}; got {np.shape(u)}."
@@ -144,7 +147,7 @@ def answers(values: Any, form: Form, m: int, name: str, call: str) -> Float:
         )
         msg = f"{name} must be one array; got {got}. Let {call} return the array alone, as in ...{part}."
         raise TypeError(msg)
-    array, _ = _arrays.as_array(values, name)
+    array, _ = _arrays.as_array(values.cpu() if is_elsewhere(values) else values, name)
     wanted = (m, *form.shape)
     if array.shape != wanted or array.dtype.kind != "f":
         msg = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import Any
 
@@ -14,7 +14,11 @@ import numpy.typing as npt
 from . import _accuracy, _arrays, backends
 from ._labels import Labels
 from ._shape import Shape
+from ._tensors import Resident
+from .backends import dense, reference
+from .backends.merging import Place, blank, part
 from .backends.orbit import Images, Orbit
+from .backends.outer import Outer
 from .backends.streamed import Streamed
 
 __all__ = ["TrainingSet", "points"]
@@ -32,6 +36,8 @@ class TrainingSet:
         The shape of a row where it comes from; default flat.
     given, log_w : (N,)
         Logarithms of the weights as given, and of sum 1; ``log_mass`` is the logarithm of the sum that they had.
+    device : torch.device or None
+        Where the backend "torch" computes.
     numbers : (N,) or None
         What the rows are called where they are handed out, in increasing order; None: 0 ... N - 1. ``called`` is how
         many numbers there are.
@@ -56,6 +62,8 @@ class TrainingSet:
         report: Callable[[int, int], None] | None = None,
         labels: Labels | None = None,
         numbers: Int | None = None,
+        moments: backends.Moments | None = None,
+        device: Any = None,
     ) -> None:
         _arrays.check_size(bandwidth, "bandwidth")
         self.rows, self.given, self.scale, self.kind = rows, given, scale, kind
@@ -63,14 +71,21 @@ class TrainingSet:
         self.bandwidth, self.threads, self.low_memory = bandwidth, threads, low_memory
         self.event = (int(rows.shape[1]),) if event is None else event
         self.labels, self.numbers, self.called = labels, numbers, len(given)
-        self.moments = backends.Moments.of(rows, self.log_w, scale, report, threads)
+        base = rows.rows if isinstance(rows, Images) else rows
+        if isinstance(base, Resident):
+            backend, device = "torch" if backend == "auto" else backend, device or base.device
+        self._device = device
+        if moments is None:
+            moments = backends.Moments.of(rows, self.log_w, scale, report, threads)
+        self.moments = moments
         self.type = _arrays.result_type(rows.dtype)
         self._promise = _accuracy.PROMISES[self.type.name]
         self._farthest = float(np.abs(self.moments.center).max()) + self.moments.reach
         self._open(backend)
 
     def _open(self, backend: str) -> None:
-        self.name, self.backend = backends.get(backend)
+        self.name, self.backend = backends.get(backend, self._device)
+        self.device = getattr(self.backend, "device", None)
         if not self.in_memory:
             self.backend = Streamed(self.backend)
         if isinstance(self.rows, Images):
@@ -110,8 +125,13 @@ class TrainingSet:
         return isa
 
     @property
+    def takes_tensors(self) -> bool:
+        """Whether queries and answers may be tensors on the device."""
+        return self.device is not None and not isinstance(self.backend, Outer)
+
+    @property
     def in_memory(self) -> bool:
-        return isinstance(self.rows.rows if isinstance(self.rows, Images) else self.rows, np.ndarray)
+        return isinstance(self.rows.rows if isinstance(self.rows, Images) else self.rows, (np.ndarray, Resident))
 
     @property
     def roundoff(self) -> float:
@@ -142,8 +162,12 @@ class TrainingSet:
         """Some of the rows, in any order: a set of its own, numbered anew or as they are here."""
         first, n = int(chosen[0]), len(chosen)
         together = np.array_equal(chosen, np.arange(first, first + n))
+        if isinstance(self.rows, Resident):
+            rows: Any = self.rows.take(slice(first, first + n) if together else chosen)
+        else:
+            rows = self.rows[first : first + n] if together and isinstance(self.rows, np.ndarray) else None
         part = TrainingSet(
-            self.rows[first : first + n] if together and isinstance(self.rows, np.ndarray) else self.stored(chosen),
+            self.stored(chosen) if rows is None else rows,
             self.given[chosen],
             scale=self.scale,
             kind=self.kind,
@@ -154,6 +178,7 @@ class TrainingSet:
             event=self.event,
             labels=None if self.labels is None else self.labels.of_rows(chosen),
             numbers=None if renumber else self.number(chosen),
+            device=self.device,
         )
         part.called = part.n if renumber else self.called
         return part
@@ -181,6 +206,44 @@ class TrainingSet:
         self.check_size(alpha, sigma)
         cut = cut if isinstance(cut, np.ndarray) else np.full(len(x), cut)
         self.backend.posterior(x, self.prepared, alpha, sigma, u=u, cut=cut, out=out, threads=self.threads)
+
+    def measured(
+        self,
+        place: Place,
+        sigma: Float,
+        wanted: Iterable[str],
+        *,
+        top: int,
+        tol: float | None,
+        precise: npt.NDArray[np.bool_],
+        first: int = 0,
+        u: Float | None = None,
+    ) -> dict[str, Any]:
+        """A part in the sense of :mod:`.backends.merging`, of rows numbered from ``first``; ``precise``: in float64."""
+        asked, top = top, max(1, top)
+        x, alpha, s2 = place.x, place.alpha, place.s2
+        out = blank(wanted, x, min(top, self.n))
+        fast, slow = np.flatnonzero(~precise), np.flatnonzero(precise)
+        if len(fast):
+            ratio = np.divide(np.sqrt(s2), alpha, out=np.full_like(s2, np.inf), where=alpha > 0)
+            here = {name: array[fast] for name, array in out.items()}
+            cut = self.cut(tol, ratio[fast], off_weights=True)
+            self.posterior(x[fast], alpha[fast], sigma[fast], cut, here, None if u is None else u[fast])
+            for name, array in out.items():
+                array[fast] = here[name]
+        if len(slow):
+            self.check_size(alpha, sigma)
+            here = {name: array[slow] for name, array in out.items()}
+            rows = reference.Data(self.rows, self.log_w, self.moments, self.scale, self.bandwidth)
+            dense.posterior(x[slow], rows, alpha[slow], sigma[slow], u=None if u is None else u[slow], out=here)
+            for name, array in out.items():
+                array[slow] = here[name]
+        found = part(
+            out, place, self.given, self.values, top=top, first=first, moments=self.moments, roundoff=self.roundoff
+        )
+        found["doubt"][precise] = found["spoiled"][precise] = 0.0
+        found["top"] = asked
+        return found
 
     def run_steps(self, state: backends.State, table: Any, first: int, last: int, **options: Any) -> None:
         """Rows first <= r < last of a step table, in place on ``state``."""
@@ -223,10 +286,11 @@ class TrainingSet:
         reach, radius = self.moments.reach, self.moments.radius
         return dropped * (2 * (reach / radius) if radius > 0 else 0.0)
 
-    def cut(self, tol: float | None, ratio: Float | None = None) -> Any:
+    def cut(self, tol: float | None, ratio: Float | None = None, *, off_weights: bool = False) -> Any:
         """Nats below the maximum from which rows may be left out; see :func:`interp_fast._accuracy.cut`."""
         moments = self.moments
-        return _accuracy.cut(tol, ratio, self._promise, self.n, moments.reach, moments.radius)
+        nats = _accuracy.cut(tol, ratio, self._promise, self.n, moments.reach, moments.radius)
+        return nats + _accuracy.OFF_WEIGHT_NATS if off_weights else nats
 
 
 def points(data: TrainingSet) -> tuple[Int, Float]:

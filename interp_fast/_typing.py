@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 __all__ = ["Backend", "Betas", "Kind", "Metric", "in_kind"]
 
-Backend: TypeAlias = Literal["auto", "cpp", "numba", "reference"]
+Backend: TypeAlias = Literal["auto", "cpp", "numba", "reference", "torch"]
 Betas: TypeAlias = Literal["linear", "scaled_linear", "cosine"]
 Kind: TypeAlias = Literal["denoiser", "velocity", "noise", "score"]
 Metric: TypeAlias = Literal["euclidean", "cosine"]

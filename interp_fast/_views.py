@@ -32,6 +32,7 @@ class View(ABC):
     length: int | None = None
     length_of = "labels"
     numbers = None
+    takes_tensors = False
 
     def __init__(self, whole: TrainingSet) -> None:
         self.whole = whole
@@ -40,6 +41,7 @@ class View(ABC):
         )  # fmt: skip
         self.bandwidth, self.threads, self.low_memory = whole.bandwidth, whole.threads, whole.low_memory
         self.moments, self.type, self.labels, self.name = whole.moments, whole.type, whole.labels, whole.name
+        self.device = whole.device
         self.d, self.n, self.event, self.log_mass = whole.d, whole.n, whole.event, whole.log_mass
 
     @property
@@ -70,8 +72,8 @@ class View(ABC):
     def certificate(self, dropped: Any) -> Any:
         return self.whole.certificate(dropped)
 
-    def cut(self, tol: float | None, ratio: Float | None = None) -> Any:
-        return self.whole.cut(tol, ratio)
+    def cut(self, tol: float | None, ratio: Float | None = None, *, off_weights: bool = False) -> Any:
+        return self.whole.cut(tol, ratio, off_weights=off_weights)
 
     @abstractmethod
     def posterior(self, x: Float, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any], u: Any = None) -> None:
@@ -104,12 +106,12 @@ class ByClass(View):
         """The queries of each class that there are, and its rows."""
         return [(np.flatnonzero(self.codes == c), self.whole.of_class(int(c))) for c in np.unique(self.codes)]
 
-    def cut(self, tol: float | None, ratio: Float | None = None) -> Any:
+    def cut(self, tol: float | None, ratio: Float | None = None, *, off_weights: bool = False) -> Any:
         if ratio is None:
-            return max(data.cut(tol) for _, data in self._classes())
+            return max(data.cut(tol, off_weights=off_weights) for _, data in self._classes())
         cut = np.empty(len(ratio))
         for some, data in self._classes():
-            cut[some] = data.cut(tol, ratio[some])
+            cut[some] = data.cut(tol, ratio[some], off_weights=off_weights)
         return cut
 
     def certificate(self, dropped: Any) -> Any:
@@ -194,8 +196,9 @@ class Guided(View):
         super().__init__(whole)
         self.of_class, self.strength, self.length = ByClass(whole, codes), scale, len(codes)
 
-    def cut(self, tol: float | None, ratio: Float | None = None) -> Any:
-        return np.maximum(self.whole.cut(tol, ratio), self.of_class.cut(tol, ratio))
+    def cut(self, tol: float | None, ratio: Float | None = None, *, off_weights: bool = False) -> Any:
+        both = (data.cut(tol, ratio, off_weights=off_weights) for data in (self.whole, self.of_class))
+        return np.maximum(*both)
 
     def posterior(self, x: Float, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any], u: Any = None) -> None:
         self.whole.posterior(x, alpha, sigma, cut, out, u)
@@ -239,10 +242,11 @@ class Tempered(View):
             threads=whole.threads,
             low_memory=whole.low_memory,
             event=whole.event,
+            device=whole.device,
         )
 
-    def cut(self, tol: float | None, ratio: Float | None = None) -> Any:
-        return self.cool.cut(tol, ratio)
+    def cut(self, tol: float | None, ratio: Float | None = None, *, off_weights: bool = False) -> Any:
+        return self.cool.cut(tol, ratio, off_weights=off_weights)
 
     def certificate(self, dropped: Any) -> Any:
         return self.cool.certificate(dropped)

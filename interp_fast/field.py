@@ -21,6 +21,7 @@ from ._progress import reporter
 from ._results import as_html
 from ._schedule import Schedule, check_schedule
 from ._shape import Form, Shape
+from ._tensors import placed
 from ._training_set import TrainingSet
 from ._typing import Backend, in_kind
 from ._weights import third_moment
@@ -46,8 +47,10 @@ class Field(Groups):
     data : (N, d) or (N, ...) array
         float32, float64, uint8, float16 or bfloat16 (as an ``ml_dtypes`` array or a torch tensor). Kept by reference
         and never modified; do not modify it while the field is in use. float64 rows give float64 results, all others
-        float32. Any object with ``shape``, ``dtype`` and row slices (zarr, h5py) is read block by block in every call
-        and never held in memory; its trajectories step in Python. The path of a .npy file is that array, mapped.
+        float32. Any object with ``shape``, ``dtype`` and row slices (zarr, h5py) is read stretch by stretch in every
+        call, the next one while one is worked on, and never held in memory (two of 48 MiB are); its trajectories step
+        in Python. So are the path of a .npy file, a list of such paths (their rows one after another) and an array that
+        is mapped from a file: one that has changed when rows are read is an error that names it.
     schedule : Schedule, default Linear()
     weights : (N,) array, optional
         Non-negative; normalised to sum 1. Default: equal.
@@ -61,10 +64,15 @@ class Field(Groups):
         The rows together with their images, none of which is stored: mirror images of ``data`` (N, H, W) or
         (N, C, H, W), or rows[:, p] for each p; the identity is implied, and ``N`` counts all images. Row number =
         element * len(data) + row. Weights and labels are one for each row given.
-    backend : {"auto", "cpp", "numba", "reference"}
+    backend : {"auto", "cpp", "numba", "reference", "torch"}
+        "auto": "torch" when ``data`` is a tensor on another device than the CPU, else the first of the others that is
+        there. "torch" computes on a device of torch, where rows stay; its threads are those of torch.
+    device : str or torch.device, optional
+        Of the backend "torch"; default that of ``data``. Tensors that are asked about live there, and so do answers.
     threads : int, optional
         Default: INTERP_FAST_NUM_THREADS, else OMP_NUM_THREADS, else the processors this process may use. No result
-        depends on it.
+        depends on it. The products of backend "numba" are NumPy's, by BLAS, which has threads of its own
+        (OPENBLAS_NUM_THREADS).
     tol : float, optional
         Certified bound on |D computed - D dense| / R, per evaluation, from work that is skipped. None: at rounding
         (2**-20 for float32 results, 2**-46 for float64, tightened where sigma/alpha is small). 0: dense.
@@ -83,6 +91,8 @@ class Field(Groups):
     d : int
         Numbers in a point.
     backend : str
+    device : torch.device or None
+        None unless the backend is "torch".
     isa : str or None
         Instruction set in use ("base", "v3", "v4", "amx"); None unless the backend is "cpp".
     threads : int
@@ -128,6 +138,7 @@ class Field(Groups):
         labels: Any = None,
         orbit: Any = None,
         backend: Backend = "auto",
+        device: Any = None,
         threads: int | None = None,
         tol: float | None = None,
         low_memory: bool = False,
@@ -136,6 +147,7 @@ class Field(Groups):
         tol = None if tol is None else _arrays.number(tol, "tol", least=0.0)
         schedule = check_schedule(Linear() if schedule is None else schedule)
         rows, scale, kind, event = _arrays.rows(data, "data", scale)
+        kind = placed(kind, data, backend, device)
         n, given, images = rows.shape[0], _arrays.log_weights(weights, rows.shape[0]), elements(event, orbit)
         training_set = TrainingSet(
             rows if images is None else Images(rows, images),
@@ -149,6 +161,7 @@ class Field(Groups):
             event=event,
             report=reporter(progress, "data: row"),
             labels=None if labels is None else Labels.of(labels, n, 1 if images is None else len(images)),
+            device=device if backend == "torch" else None,
         )
         self._oracle = Oracle(training_set, schedule, tol)
 
@@ -192,6 +205,10 @@ class Field(Groups):
         return self._oracle.training_set.isa
 
     @property
+    def device(self) -> Any:
+        return self._oracle.training_set.device
+
+    @property
     def threads(self) -> int:
         return self._oracle.training_set.threads
 
@@ -217,13 +234,13 @@ class Field(Groups):
         )
 
     def _repr_html_(self) -> str:
-        names = ("N", "event", "d", "R", "schedule", "bandwidth", "tol", "backend", "isa", "threads")
+        names = ("N", "event", "d", "R", "schedule", "bandwidth", "tol", "backend", "device", "isa", "threads")
         rows = ("rows", self._oracle.training_set.rows.dtype)
         return as_html("Field", [rows, *((name, getattr(self, name)) for name in names)])
 
     def with_schedule(self, schedule: Schedule) -> Field:
         """The same training set under another schedule; shares what was prepared."""
-        return Field._of(replace(self._oracle, schedule=check_schedule(schedule)))
+        return type(self)._of(replace(self._oracle, schedule=check_schedule(schedule)))
 
     # The field at (x, t)
 
@@ -273,7 +290,7 @@ class Field(Groups):
         """The denoiser's Jacobian times ``u``: (alpha / sigma^2) C u, (M, d). Symmetric: also the vjp."""
         p, wide, form = self._queries(x, t)
         p.forbid(p.s2 == 0, "jvp does not exist where sigma = 0")
-        direction = _shape.directions(u, self.event, form, len(wide))
+        direction = _shape.directions(u, self.event, form, len(wide), self.device)
         product = self._oracle.evaluate(p, wide, "jvp", u=direction)["jvp"]
         pull = p.alpha * self.bandwidth**2 / p.s2
         with np.errstate(over="ignore"):
@@ -346,15 +363,23 @@ class Field(Groups):
         """The schedule at times (M,)."""
         return self._oracle.point(t, len(t))
 
-    def _average(self, x: Float, alpha: Float, sigma: Float, warn: bool) -> Float:
+    @property
+    def _takes_tensors(self) -> bool:
+        """Whether :meth:`_average` is asked about, and answers with, float64 tensors on the field's device."""
+        return self._oracle.training_set.takes_tensors
+
+    def _average(self, x: Any, alpha: Float, sigma: Float, warn: bool) -> Any:
         """The posterior mean of the rows, unrounded, at given levels (M,); ``warn``: of queries in another unit."""
-        _arrays.check_finite(x, "x")
+        if isinstance(x, np.ndarray) or not bool((x.abs() <= _arrays.LARGEST).all()):
+            _arrays.check_finite(np.asarray(x if isinstance(x, np.ndarray) else x.cpu()), "x")
         self._oracle.training_set.check_queries(len(x), "x")
         point = self._oracle.still(alpha, sigma)
-        if warn:
+        if warn and isinstance(x, np.ndarray):
             self._oracle.warn_of_scale(point, x)
-        mean: Float = self._oracle.evaluate(point, x, "mean")["mean"]
-        return mean
+        elif warn:
+            seen = np.arange(0, len(x), max(1, len(x) // 16))
+            self._oracle.warn_of_scale(point.of_queries(seen), x[:: max(1, len(x) // 16)].cpu().numpy())
+        return self._oracle.evaluate(point, x, "mean")["mean"]
 
     def _pullback(
         self, x: Float, alpha: Float, sigma: Float, g: Float, *, levels: bool
@@ -383,7 +408,7 @@ class Field(Groups):
         return in_x, in_alpha, 2 * p.sigma * in_s2
 
     def _queries(self, x: Any, t: Any) -> tuple[Point, Float, Form]:
-        wide, form = _shape.queries(x, self.event)
+        wide, form = _shape.queries(x, self.event, device=self.device)
         self._oracle.training_set.check_queries(len(wide), "x")
         if isinstance(t, Level):
             point = self._oracle.still(*t.of(len(wide)))

@@ -348,7 +348,7 @@ def _start(
         key = _random.subkey(source.key, "start")
         z = _random.normals(key, source.first_sample, 0, n=n, d=math.prod(event))
         return steps.sigma[0] * z, Form(np.dtype(np.float64), lambda a: a, event)
-    start, form = _shape.queries(x0, event, "x0", several=True)
+    start, form = _shape.queries(x0, event, "x0", several=True, device=oracle.training_set.device if oracle else None)
     if n is not None and _arrays.count(n, "n", 1) != len(start):
         msg = f"n must be len(x0) = {len(start)} or left out; got {n}."
         raise ValueError(msg)

@@ -49,3 +49,7 @@ def _engines() -> list[Engine]:
 
 ENGINES = _engines()
 BACKENDS = backends.available()
+if "torch" in BACKENDS:
+    import torch
+
+    torch.set_num_threads(1)  # problems are small, and threads that wait for each other cost more than they do

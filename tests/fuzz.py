@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 
-BACKENDS = ("cpp", "numba", "reference")
+BACKENDS = ("cpp", "numba", "reference", "torch")
 BATCH = 50
 PATIENCE = 900.0  # seconds without a word from a child
 

@@ -15,6 +15,7 @@ import oracle
 from fuzz_cases import Case
 
 from interp_fast import _accuracy
+from interp_fast._accuracy import OFF_WEIGHT_NATS
 
 LONG = np.longdouble
 EPS = 2.0**-53
@@ -163,8 +164,13 @@ def relative(name):
 
 
 def lost(t):
-    """Variance of rows so light that they may be no number at all: the contract lets it vanish beside e^-300."""
-    return np.exp(LONG(-600)) * (np.ptp(t.case.values.astype(LONG), axis=0) ** 2).sum() + 1e-300
+    """Variance of rows so light that they may be left out, or be no number at all.
+
+    Off-weights are resolved down to rows as near to the top one as e^-20 of the data's reach; and the contract lets a
+    variance vanish beside e^-300.
+    """
+    skipped = np.exp(LONG(-OFF_WEIGHT_NATS)) * (t.case.tol or t.promise.certificate) * LONG(t.case.radius) ** 2
+    return skipped + np.exp(LONG(-600)) * (np.ptp(t.case.values.astype(LONG), axis=0) ** 2).sum() + 1e-300
 
 
 def entropy(got, t):
@@ -181,7 +187,9 @@ def scatter(got, t):
     reach = np.ptp(t.case.values.astype(LONG), axis=0)
     left_out = t.case.n * np.exp(-t.cut) * (reach**2).sum()
     mean = (4 * EPS * norm(t.ref.mean)) ** 2  # which is a float64, however small R may be
-    return distance(got, t.ref.variance), t.promise.scatter * LONG(t.case.radius) ** 2 + mean + left_out + 1e-300
+    size = np.maximum(t.ref.variance, LONG(t.case.radius) ** 2)
+    promised = t.promise.scatter + t.once + t.tie  # it goes into averages
+    return distance(got, t.ref.variance), promised * size + mean + left_out + 1e-300
 
 
 def product(got, t):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -199,3 +201,22 @@ def test_what_goes_wrong_in_a_process_is_said_here(tmp_path):
 
 def test_our_backends_come_first():
     assert tuple(PEERS)[: len(OURS)] == OURS
+
+
+def test_search_for_cliffs(capsys, tmp_path):
+    """Every output of every kind, in units that are those of normal rows."""
+    script = runpy.run_path(str(Path(__file__).parent.parent / "bench" / "cliffs.py"))
+    where = tmp_path / "cells.json"
+    arguments = "--rows 400 --queries 9 --kinds normal,copies,decades --types float32,uint8 --ratios 5,0.1 --worst 3"
+    cells = script["main"]([*arguments.split(), "--repeats", "1", "--json", str(where)])
+    assert len(cells) == (4 + 4 + 2) * 2 * len(script["OUTPUTS"])  # of weights over decades there are no bytes
+    assert len(json.loads(where.read_text())) == len(cells)
+    assert all(cell.dense > 0 and cell.own > 0 for cell in cells)
+    assert all(cell.own == 1 for cell in cells if cell.output == "denoiser")
+    printed = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("copies") for line in printed) >= 4
+    worst = max(cells, key=lambda cell: cell.dense / script["LIMITS"][cell.output])
+    assert printed[-3].startswith(worst.kind)
+    with pytest.raises(SystemExit):
+        script["main"](["--kinds", "nonesuch"])
+    assert "'nonesuch' is none of normal, copies" in capsys.readouterr().err

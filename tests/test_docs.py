@@ -22,6 +22,7 @@ PUBLIC = {
     for name in module.__all__
     if not inspect.ismodule(getattr(module, name))
 } | {f"interp_fast.torch.{name}" for name in ("Denoiser", "Noise", "Targets", "Velocity")}  # which loads torch
+PUBLIC |= {"interp_fast.distributed.Field"}  # which loads Dask
 
 
 def snippets(page: Path) -> list[str]:

@@ -150,3 +150,14 @@ def test_weights_of_far_queries(engine, dtype):
     for name in ("log_rest", "gap", "entropy", "ess"):
         np.testing.assert_allclose(getattr(post, name), getattr(ref, name), rtol=1e-4, atol=1e-9, err_msg=name)
     np.testing.assert_allclose(post.top_weight, -np.sort(-np.exp(ref.log_weight), axis=1)[:, :3], rtol=1e-4)
+
+
+def test_means_of_far_queries(engine):
+    """What rounding a logit costs of the noise prediction is nothing there, and of the mean it was all."""
+    rng = np.random.default_rng(1)
+    rows = (1.8e3 * rng.standard_normal((85, 3))).astype(np.float32)
+    x, t, schedule = 6e9 * rng.standard_normal((20, 3)), 1e-17, itf.Trigonometric()
+    ref = oracle.posterior(rows, x, float(schedule(t).alpha), 1.0)
+    flow = itf.Field(rows, schedule, backend=engine.backend)
+    error = np.linalg.norm(flow.denoiser(x, t) - ref.mean, axis=1)
+    assert (error <= 5e-6 * np.maximum(np.linalg.norm(ref.mean, axis=1), flow.R)).all()

@@ -21,12 +21,13 @@ from interp_fast import backends
 
 PACKAGE = Path(itf.__file__).parent
 ROOT = Path(__file__).parent.parent
-HEAVY = {"numba", "scipy", "matplotlib", "sklearn", "tqdm", "torch", "ml_dtypes"}
+HEAVY = {"numba", "scipy", "matplotlib", "sklearn", "tqdm", "torch", "ml_dtypes", "dask", "distributed"}
 
 # Rooms (files and folders of the package) that are not the library itself: what the commands are made of.
 COMMANDS = {
     "__main__",
     "_cli",
+    "_cluster",
     "_functions",
     "_options",
     "_shell",
@@ -38,7 +39,9 @@ COMMANDS = {
     "_bench",
 }
 SHARED = {"_datasets", "_compare", "_figures", "_text"}  # by commands and experiments
-GROUND = {"_accuracy", "_arrays", "_processors", "_random", "_results", "_pictures", "_shape"}
+GROUND = {
+    "_accuracy", "_arrays", "_processors", "_random", "_results", "_pictures", "_shape", "_stored", "_tensors",
+}  # fmt: skip
 
 NAMES = {
     "Linear", "Trigonometric", "SqrtVP", "LatentBridge", "VP", "VEGeometric", "VELinear", "EncoderDecoder", "Custom",
@@ -186,14 +189,15 @@ print("done")
 """
     names = {name for name in modules() if name not in {"__main__", "__init__"}}
     if importlib.util.find_spec("torch") is None:
-        names = {name for name in names if name.partition(".")[0] != "torch"}
+        names = {name for name in names if not name.removeprefix("backends.").startswith("torch")}
     run = fresh(code, input="\n".join(sorted(names)))
     assert run.stdout == "done\n", run.stdout + run.stderr
 
 
 def test_all_backends_are_here():
     """A wheel without its compiled part, or a broken numba, must not pass by testing less."""
-    assert backends.available() == ["cpp", "numba", "reference"]
+    torch = ["torch"] if importlib.util.find_spec("torch") is not None else []
+    assert backends.available() == ["cpp", "numba", "reference", *torch]
     assert itf.Field(np.ones((1, 1))).backend == "cpp"
 
 

@@ -201,6 +201,33 @@ def test_variance_beside_copies_of_the_heaviest_row(engine, dtype, copies):
     np.testing.assert_array_equal(post.top_index, [[0, 1, 2]])
 
 
+@pytest.mark.parametrize("uneven", [False, True])
+def test_statistics_where_every_row_is_there_many_times(engine, dtype, uneven):
+    """What is one row to a search is as many as were given to every statistic."""
+    rng = np.random.default_rng(7)
+    rows = np.repeat(rng.standard_normal((12, 40)), 50, axis=0)
+    order = rng.permutation(len(rows))
+    rows = rows[order].astype(dtype)
+    weights = np.where(rng.random(len(rows)) < 0.2, 0, rng.random(len(rows))) if uneven else None
+    tight = 1e-3 if dtype == "float32" else 1e-9
+    field = itf.Field(rows, weights=weights, backend=engine.backend)
+    for ratio in (1.5, 0.05):
+        t = 1 / (1 + ratio)
+        x = t * rows[:10].astype(float) + (1 - t) * rng.standard_normal((10, 40))
+        u = rng.standard_normal(x.shape)
+        post = field.posterior(x, t, top=3)
+        ref = oracle.posterior(rows, x, t, 1 - t, weights, u=u)
+        for name in ("ess", "entropy", "variance"):
+            np.testing.assert_allclose(getattr(post, name), getattr(ref, name), rtol=tight, err_msg=name)
+        for name in ("gap", "log_rest", "log_norm"):
+            np.testing.assert_allclose(getattr(post, name), getattr(ref, name), rtol=1e-6, atol=tight, err_msg=name)
+        np.testing.assert_array_equal(rows[post.index], rows[ref.index])
+        np.testing.assert_allclose(post.top_weight[:, 0], np.exp(ref.log_weight.max(axis=1)), atol=tight / 100)
+        slope = t / (1 - t) ** 2
+        error = np.linalg.norm(field.jvp(x, t, u) - slope * ref.product, axis=1)
+        assert np.all(error <= tight * slope * ref.variance * np.linalg.norm(u, axis=1))
+
+
 SCHEDULES = {
     "linear": itf.Linear(),
     "trigonometric": itf.Trigonometric(),

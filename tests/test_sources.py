@@ -13,6 +13,7 @@ from interp_fast import _arrays
 @pytest.fixture
 def small_blocks(monkeypatch):
     monkeypatch.setattr(_arrays, "_BLOCK_BYTES", 8 * 5 * 7)  # blocks of 7 rows of 5
+    monkeypatch.setattr(_arrays, "stretches", _arrays.blocks)
 
 
 def _problem(dtype):

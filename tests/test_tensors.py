@@ -118,8 +118,8 @@ def test_tensors_that_cannot_be_read_name_the_remedy(monkeypatch):
     away.device = types.SimpleNamespace(type="cuda")
     with pytest.raises(TypeError, match=r"x is a tensor that requires grad.*x\.detach\(\)"):
         itf.Field(ROWS).denoiser(tracked, 0.5)
-    with pytest.raises(TypeError, match=r"data lives on .*data\.cpu\(\)"):
-        itf.Field(away)
+    with pytest.raises(TypeError, match=r"x lives on .*x\.cpu\(\)"):
+        itf.Field(ROWS).denoiser(away, 0.5)
 
 
 def test_shorts_are_no_bfloat16():

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import interp_fast as itf
 
 from .. import _figures
+from .._cluster import Elsewhere
 from .._datasets import Dataset, InputError
 from .._typing import Backend
 from . import certificates, copies, data, errors, loss, memorization, posterior, samples, step_sizes
@@ -59,6 +60,7 @@ def study(
     steps: int,
     backend: Backend,
     threads: int | None,
+    workers: Elsewhere | None = None,
     seed: int,
     progress: Callable[[str, float], None],
 ) -> Report:
@@ -69,7 +71,10 @@ def study(
         msg = f"a report needs at least 3 training rows; got {len(data.rows)}."
         raise InputError(msg)
     began = time.perf_counter()
-    oracle = itf.Field(data.rows, schedule, backend=backend, threads=threads)
+    if workers is None:
+        oracle = itf.Field(data.rows, schedule, backend=backend, threads=threads)
+    else:
+        oracle = workers.field(data, schedule, backend=backend)
     if oracle.R == 0:
         msg = "a report needs rows that differ; all of these are equal."
         raise InputError(msg)
@@ -93,7 +98,8 @@ def study(
     seconds = time.perf_counter() - began
     # What the report is about comes first.
     conclusions = [s for part in sorted(parts, key=lambda p: p.key != "memorization") for s in part.conclusions]
-    made_by = f"{oracle.backend}{f' ({oracle.isa})' if oracle.isa else ''}, {oracle.threads} threads, {seconds:.0f} s"
+    many = f"{oracle.threads} threads" if workers is None else f"{workers.count} workers"
+    made_by = f"{oracle.backend}{f' ({oracle.isa})' if oracle.isa else ''}, {many}, {seconds:.0f} s"
     verdict = [line for part in parts for line in part.verdict] + [("computed by", made_by)]
     summary = Part("", "In short", {}, [Bullets(conclusions), Table(verdict)], summary=True)
     lead = f"What the exact field of {data.name} generates, memorizes and costs; {schedule!r} schedule, seed {seed}."

@@ -71,7 +71,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -81,14 +81,15 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _processors
-from .._arrays import blocks, check_finite, check_size, widen
+from .._arrays import Source, blocks, check_finite, check_size, widen
 
-__all__ = ["Moments", "State", "available", "broken", "default_threads", "get"]
+__all__ = ["Moments", "State", "available", "broken", "default_threads", "get", "of_sum_one", "pooled"]
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 
-_MODULES = {"cpp": "cpp", "numba": "numba_kernels", "reference": "reference"}  # best first: the order of "auto"
+# Best first: the order of "auto", which never comes to torch, that is for devices and takes seconds to load.
+_MODULES = {"cpp": "cpp", "numba": "numba_kernels", "reference": "reference", "torch": "torch_kernels"}
 _READERS = 4  # threads that read rows at construction: each holds two blocks of them in float64
 
 
@@ -105,13 +106,17 @@ class Moments:
     radius : float
         R, the weighted rms distance to ``mean``; exactly 0 when all rows of non-zero weight are equal.
     reach : float
-        Upper bound of the distance of a row of non-zero weight to ``center``, within a factor 2.
+        Upper bound of the distance of a row of non-zero weight to ``center``, within a factor 2; of rows that are read
+        in stretches, somewhat more.
+    parts : tuple of Moments
+        Of each stretch of a row source, with its weights of sum 1 again; empty for rows in memory.
     """
 
     center: Float
     mean: Float
     radius: float
     reach: float
+    parts: tuple[Moments, ...] = ()
 
     @classmethod
     def of(
@@ -121,11 +126,14 @@ class Moments:
         scale: tuple[float, float] | None,
         report: Callable[[int, int], None] | None = None,
         threads: int = 1,
+        offset: int = 0,
     ) -> Moments:
-        """One pass over the rows in float64; ValueError naming the first row that is not finite.
+        """One pass over the rows in float64; ValueError naming the first row that is not finite, from ``offset`` on.
 
         ``report`` gets (rows read, rows). Any number of threads gives the same bits.
         """
+        if isinstance(rows, Source):
+            return cls._of_stretches(rows, log_w, scale, report, threads)
         used = log_w > -np.inf
         # Sums are taken about the mean of the first rows: no cancellation on shifted data; the detour over one of
         # them makes every sum exactly 0 when all rows of any weight are equal. Weighted sums are taken about the
@@ -145,7 +153,7 @@ class Moments:
 
         def sums_of(block: slice) -> tuple[Float, Float, float, float, float]:
             values = widen(rows[block], scale)
-            check_finite(values, "data", block.start)
+            check_finite(values, "data", offset + block.start)
             w, used_here = np.exp(log_w[block]), used[block]
             away = np.subtract(values, origin, out=values if even else None)
             squares = np.einsum("ij,ij->i", away, away)
@@ -174,6 +182,68 @@ class Moments:
         # Rows that differ differ, also when the weights of all but one are too small for the sum.
         radius = max(math.sqrt(max(0.0, second - float(weighted @ weighted))), 2.0**-530 * reach)
         return cls(origin + shift, heaviest + weighted, radius, reach)
+
+    @classmethod
+    def _of_stretches(
+        cls,
+        rows: Source,
+        log_w: Float,
+        scale: tuple[float, float] | None,
+        report: Callable[[int, int], None] | None,
+        threads: int,
+    ) -> Moments:
+        """The same of rows that are read once, from those of each stretch."""
+        parts, whole = [], None
+        for cut, stretch in rows.ahead():
+
+            def tell(done: int, _: int, start: int = cut.start) -> None:
+                if report is not None:
+                    report(start + done, len(log_w))
+
+            own, mass = of_sum_one(log_w[cut])
+            found = cls.of(stretch, own, scale, tell, threads, offset=cut.start)
+            parts.append(found)
+            if mass > -math.inf:
+                one = _Pool(found, mass, int(np.count_nonzero(own > -np.inf)))
+                whole = one if whole is None else whole.joined(one)
+            del stretch
+        assert whole is not None
+        return replace(whole.moments, parts=tuple(parts))
+
+
+def of_sum_one(log_w: Float) -> tuple[Float, float]:
+    """Log weights of some rows with sum 1 again, even where they have none, and the logarithm of the sum they had."""
+    mass = float(np.logaddexp.reduce(log_w))
+    return (log_w - mass if mass > -np.inf else np.full(len(log_w), -np.log(len(log_w)))), mass
+
+
+def pooled(
+    log_mass: tuple[float, float], means: tuple[Float, Float], radii: tuple[float, float]
+) -> tuple[float, Float, float]:
+    """Log mass, mean and rms distance to it of two sets of rows together."""
+    (log_a, log_b), (a, b), (r_a, r_b) = log_mass, means, radii
+    total = float(np.logaddexp(log_a, log_b))
+    w_a, w_b = np.exp(log_a - total), np.exp(log_b - total)
+    apart = b - a
+    mean = a + w_b * apart if w_a >= w_b else b - w_a * apart
+    return total, mean, float(np.sqrt(w_a * r_a**2 + w_b * r_b**2 + w_a * w_b * float(apart @ apart)))
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """Moments of some rows, the logarithm of their mass, and how many of them weigh something."""
+
+    moments: Moments
+    log_mass: float
+    used: int
+
+    def joined(self, other: _Pool) -> _Pool:
+        a, b, used = self.moments, other.moments, self.used + other.used
+        total, mean, radius = pooled((self.log_mass, other.log_mass), (a.mean, b.mean), (a.radius, b.radius))
+        center = a.center + (other.used / used) * (b.center - a.center)
+        reach = max(one.reach + float(np.linalg.norm(one.center - center)) for one in (a, b))
+        check_size(reach, "the distance of the rows of data to their mean")
+        return _Pool(Moments(center, mean, max(radius, 2.0**-530 * reach), reach), total, used)
 
 
 def _in_order(of: Callable[[slice], Any], parts: list[slice], threads: int) -> Iterator[Any]:
@@ -244,26 +314,32 @@ def _load(name: str) -> ModuleType:
 
 
 def available() -> list[str]:
-    """Names of the backends that load here, best first."""
+    """Names of the backends that load here, best first; torch, which takes seconds to load, where it is installed."""
     found = []
     for name in _MODULES:
         try:
-            _load(name)
+            if name != "torch":
+                _load(name)
+            elif importlib.util.find_spec("torch") is None:
+                continue
         except ImportError:
             continue
         found.append(name)
     return found
 
 
-def get(name: str) -> tuple[str, Any]:
-    """The backend called ``name`` ("auto": the best available) as (name, module).
+def get(name: str, device: Any = None) -> tuple[str, Any]:
+    """The backend called ``name`` ("auto": the best available) as (name, its six functions).
+
+    ``device`` is that of the backend torch (None: the CPU).
 
     Raises
     ------
     TypeError
         The name is no string.
     ValueError
-        The name is unknown, or that backend does not load here; the message lists what is available.
+        The name is unknown, or that backend does not load here; the message lists what is available. The device will
+        not do.
     """
     if name == "auto":
         for candidate in _MODULES:
@@ -279,9 +355,13 @@ def get(name: str) -> tuple[str, Any]:
         raise TypeError(msg)
     if name in _MODULES:
         try:
-            return name, _load(name)
+            module = _load(name)
         except ImportError as exc:
             reason = str(exc)
+            if name == "torch" and importlib.util.find_spec("torch") is None:
+                reason = "torch is not installed: pip install 'interp_fast[torch]'"
+        else:
+            return name, module.Kernels(device) if name == "torch" else module
     else:
         reason = "there is no such backend"
     msg = f"backend must be one of {['auto', *available()]}; got {name!r} ({reason})."

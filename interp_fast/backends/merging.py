@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,22 @@ import numpy.typing as npt
 from . import Float, Int, Moments
 from .reference import logit_rounding, two_product
 
-__all__ = ["Place", "blank", "fill", "finish", "in_doubt", "merge", "part", "reduce", "shares", "squares", "unsettled"]
+__all__ = [
+    "Place",
+    "blank",
+    "fill",
+    "finish",
+    "in_doubt",
+    "in_pairs",
+    "merge",
+    "part",
+    "reduce",
+    "shares",
+    "squares",
+    "unsettled",
+]
+
+Kind = TypeVar("Kind")
 
 _NEEDED = (
     "index",
@@ -244,9 +259,14 @@ def merge(a: dict[str, Any], b: dict[str, Any], place: Place, u: Float | None = 
 
 
 def reduce(parts: list[dict[str, Any]], place: Place, u: Float | None = None) -> dict[str, Any]:
-    """All of them, merged in pairs of neighbours, level by level."""
+    """All of them."""
+    return in_pairs(parts, lambda a, b: merge(a, b, place, u))
+
+
+def in_pairs(parts: list[Kind], join: Callable[[Kind, Kind], Kind]) -> Kind:
+    """One of many: neighbours are joined in pairs, level by level."""
     while len(parts) > 1:
-        pairs = [merge(a, b, place, u) for a, b in zip(parts[::2], parts[1::2], strict=False)]
+        pairs = [join(a, b) for a, b in zip(parts[::2], parts[1::2], strict=False)]
         parts = pairs + parts[len(pairs) * 2 :]
     return parts[0]
 

@@ -1,7 +1,7 @@
 """Ties of far rows in numba: queries whose logits rounding would spoil, and the rows that count there.
 
-The sweep knows a logit to some roundings of its whole exponent. Where that is not enough, one more product finds the
-rows that count, and those few are handed to the reference, which tells them apart exactly.
+Distances in float64 tell a logit to some roundings of its whole exponent. Where that is not enough, the few rows that
+count are handed to the reference, which tells them apart exactly.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from .._accuracy import PROMISES
 from .._arrays import result_type
 from . import Float, Int, reference
-from . import numba_sweep as sweep
-from .numba_noise import jit
 
-__all__ = ["answer", "doubtful", "near_rows", "tolerated"]
+__all__ = ["answer", "doubtful", "tolerated"]
 
 
 def tolerated(data: reference.Data) -> float:
@@ -39,35 +38,6 @@ def doubtful(
         some = np.where(s2 > 0, harmful, np.abs(next_score - score) <= reference.CLOSE * score)
         slack = np.where(s2 > 0, 2**9 * s2 * (of_lead if off else error), reference.CLOSE * score)
     return np.flatnonzero(some & (next_score < math.inf) & ((score > 0) | (s2 > 0))), slack
-
-
-@jit()
-def near_rows(
-    rows: Any, table: Any, log_w: Any, first: Any, last: Any, x: Any, alpha: Any, width: Any, score: Any, log_w0: Any,
-    reach: Any, slack: Any,
-) -> Any:  # fmt: skip
-    """Query, row and c of those rows first .. last with c <= score + width (log_w - log_w0 + reach) + slack."""
-    n, d, wide = len(x), x.shape[1], min(x.shape[1], sweep.CHUNK)
-    block, c, everyone = np.empty(wide * sweep.LANES), np.empty(n * sweep.LANES), np.arange(n)
-    queries, found, distances, count = np.empty(64, np.int64), np.empty(64, np.int64), np.empty(64), 0
-    for i in range(first, last, sweep.LANES):
-        end = min(i + sweep.LANES, last)
-        c[:] = 0.0
-        for k0 in range(0, d, wide):
-            k1 = min(k0 + wide, d)
-            sweep.load(rows, table, i, end, k0, k1, block)
-            sweep.add_distances(block, k0, k1, x, alpha, everyone, c)
-        for q in range(n):
-            for b in range(end - i):
-                farther, above = c[q * sweep.LANES + b] - score[q], log_w[i + b] - log_w0[q]
-                if above == -math.inf or not farther <= width[q] * (above + reach[q]) + slack[q]:
-                    continue
-                if count == len(found):
-                    queries, found = np.append(queries, queries), np.append(found, found)
-                    distances = np.append(distances, distances)
-                queries[count], found[count], distances[count] = q, i + b, c[q * sweep.LANES + b]
-                count += 1
-    return queries[:count], found[:count], distances[:count]
 
 
 def answer(
@@ -95,7 +65,8 @@ def answer(
 
 
 def _matters(data: reference.Data, x: Float, c: Float, alpha: float, s2: float, off: bool, most: float) -> bool:
-    """Whether the rounding of logits, of rows at the squared distances c, costs more of an answer than ``most``."""
+    """Whether the rounding of logits, of rows at the squared distances c, costs more of an answer than ``most``, in
+    units of the noise prediction, or of the mean than is promised."""
     logits = data.log_w - (c - c.min()) / (2 * s2)
     error = float(reference.logit_rounding(x, c[np.argmax(logits)], s2))
     if off and len(c) > 1:
@@ -103,7 +74,10 @@ def _matters(data: reference.Data, x: Float, c: Float, alpha: float, s2: float, 
         lead = float(logits[top] - logits[runner_up])
         if float(reference.logit_rounding(x, c[runner_up], s2)) > most * max(1.0, 1e-3 * lead):
             return True
-    return error * reference.deviation(data, np.arange(len(c)), logits, error, alpha, s2) > most
+    deviation = reference.deviation(data, np.arange(len(c)), logits, error, alpha, s2)
+    of_mean = error * deviation * math.sqrt(s2) / alpha  # what far queries may lose more by than noise predictions
+    promised = PROMISES[result_type(data.rows.dtype).name].denoiser * data.moments.radius
+    return bool(error * deviation > most or of_mean > promised / 4)
 
 
 def _filled(index: Int, weight: Float, out: dict[str, Any], limit: bool) -> tuple[Int, Float]:

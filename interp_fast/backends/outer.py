@@ -23,6 +23,10 @@ class Outer:
     def isa(self) -> str | None:
         return self.inner.isa() if hasattr(self.inner, "isa") else None
 
+    @property
+    def device(self) -> Any:
+        return getattr(self.inner, "device", None)
+
     def roundoff(self, stored: np.dtype[Any]) -> float:
         return float(self.inner.roundoff(stored))
 

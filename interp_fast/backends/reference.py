@@ -271,7 +271,7 @@ def advance(state: State, table: Any, r: int, used: Float, error: Float | None, 
     if xi is not None:
         out += s * xi
     if state.terms is not None and state.previous_error is not None:
-        now = np.zeros_like(used) if error is None else error
+        now = 0.0 * used if error is None else error
         if table.commit[r]:
             state.terms *= a
             state.terms[0] += b * (used - now) + c * (state.previous - state.previous_error)

@@ -1,4 +1,4 @@
-"""Any backend over rows that are read block by block: zarr, h5py and whatever else has shape, dtype and row slices.
+"""Any backend over rows that are read stretch by stretch: files, zarr, h5py and what else has shape, dtype and slices.
 
 Each block is handed to the inner backend as it is stored, and the posteriors of the blocks are merged in row order.
 Queries in which rounding inside the blocks may decide between them are answered again in float64 (:mod:`.dense`).
@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .._accuracy import PROMISES
-from .._arrays import blocks, result_type, widen
-from . import Float, Int, Moments, dense, reference
+from .._arrays import result_type, widen
+from . import Float, Int, Moments, dense, of_sum_one, reference
 from .merging import Place, blank, fill, finish, merge, part, unsettled
 from .outer import Outer
 
@@ -64,12 +64,10 @@ class Streamed(Outer):
         return _Data(rows, log_w, moments, scale, bandwidth, threads)
 
     def _blocks(self, data: _Data) -> Iterator[_Block]:
-        for block in blocks(data.rows):
-            log_w = data.log_w[block]
-            mass = float(np.logaddexp.reduce(log_w))
-            weighted = log_w - mass if mass > -np.inf else np.full(len(log_w), -np.log(len(log_w)))
-            rows = data.rows[block]
-            yield _Block(block.start, rows, weighted, Moments.of(rows, weighted, data.scale))
+        moments = iter(data.moments.parts)
+        for cut, rows in data.rows.ahead():
+            yield _Block(cut.start, rows, of_sum_one(data.log_w[cut])[0], next(moments))
+            del rows
 
     def _prepare(self, data: _Data, block: _Block) -> Any:
         return self.inner.prepare(
@@ -94,6 +92,7 @@ class Streamed(Outer):
             order = np.argsort(both, axis=1, kind="stable")[:, :k]
             index[:] = np.take_along_axis(np.concatenate([index, found["index"] + block.start], axis=1), order, axis=1)
             squared[:] = np.take_along_axis(both, order, axis=1)
+            del block
 
     def posterior(
         self,
@@ -126,7 +125,7 @@ class Streamed(Outer):
         whole: dict[str, Any] = {}
         for block in self._blocks(data):
             here = blank(out, place.x, min(top, len(block.rows)))
-            moments = None
+            moments = rows = prepared = None
             if cut is None:
                 rows = reference.Data(block.rows, block.log_w, block.moments, data.scale, data.bandwidth)
                 dense.posterior(place.x, rows, place.alpha, sigma, u=u, out=here)
@@ -139,4 +138,5 @@ class Streamed(Outer):
                 top=top, first=block.start, moments=moments, roundoff=self.roundoff(block.rows.dtype),
             )  # fmt: skip
             whole = merge(whole, found, place, u) if whole else found
+            del block, rows, prepared  # before the next one comes
         return whole

@@ -85,6 +85,7 @@ def training_set(
         threads=backends.default_threads() if like is None else like.threads,
         low_memory=False,
         event=event,
+        device=None if like is None else like.device,
     )
 
 

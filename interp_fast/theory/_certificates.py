@@ -83,7 +83,7 @@ def trapping(field: Field, x: Any, t: Any, q: float = 0.25, *, error: float = 0.
     """
     data = points_of(field, "trapping")
     q, error = shrinkage(q), _arrays.number(error, "error", least=0.0)
-    wide, form = _shape.queries(x, field.event)
+    wide, form = _shape.queries(x, field.event, device=field.device)
     times, _ = _arrays.times(t, len(wide))
     c = field.schedule(np.array(np.broadcast_to(times, len(wide))))
     index = nearest_points(data, wide, c.alpha)
@@ -149,7 +149,7 @@ def margin_condition(field: Field, x: Any, t: Any, h: float) -> MarginCondition:
         msg = f"h must lie in (0, 1], the size of a step; got {h}."
         raise ValueError(msg)
     data = oracle_of(field).training_set
-    post = field.posterior(_arrays.as_array(x, "x")[0], t)
+    post = field.posterior(_arrays.as_array(x, "x", device=field.device)[0], t)
     c = field.schedule(np.asarray(t, np.float64))
     s2 = np.asarray(c.sigma) ** 2 + (np.asarray(c.alpha) * field.bandwidth) ** 2
     required = -0.5 * math.log(step)
@@ -224,7 +224,7 @@ def discretization_bound(field: Field, steps: StepTable, x: Any, q: float = 0.25
     """
     data = points_of(field, "discretization_bound")
     q = shrinkage(q)
-    wide, form = _shape.queries(x, field.event)
+    wide, form = _shape.queries(x, field.event, device=field.device)
     path, rows, n = without_noise(steps), len(steps), len(wide)
     rho = np.divide(steps.alpha, steps.sigma, out=np.full(rows + 1, np.inf), where=steps.sigma > 0)
     strain = _strain(steps)

@@ -155,7 +155,7 @@ def amplification(field: Field, steps: StepTable, x: Any, q: float = 0.25) -> Am
     """
     data = points_of(field, "amplification")
     q = shrinkage(q)
-    wide, _ = _shape.queries(x, field.event)
+    wide, _ = _shape.queries(x, field.event, device=field.device)
     path, rows, n = without_noise(steps), len(steps), len(wide)
     scale = steps.alpha[:-1] / steps.sigma[:-1] ** 2
     state, cut = State.start(wide), data.cut(field.tol)

@@ -10,9 +10,10 @@ module             call                                        of
 ``Noise``          ``(x, sigma, cond=None)`` -> eps            smalldiffusion, without
 =================  ==========================================  =====================================================
 
-They take any floating type, device and layout, compute in float64 on the CPU and round once, to the type of x and on
-its device. Points have the shape of the field's, or are flat; those of a flat field may have any shape. Times and
-levels are a number, (1,), (M,) or (M, 1, ..., 1). Gradients in x, sigma and t are exact; second ones are refused.
+They take any floating type, device and layout, compute in float64 (on the CPU, or the device of a field of backend
+"torch") and round once, to the type of x and on its device. Points have the shape of the field's, or are flat; those
+of a flat field may have any shape. Times and levels are a number, (1,), (M,) or (M, 1, ..., 1). Gradients in x, sigma
+and t are exact; second ones are refused.
 
 Labels, of fields that have them, are (M,) classes by name, or (M, C) floats, one-hot in the order of ``field.classes``,
 where a row of zeros is unconditional.
@@ -32,7 +33,7 @@ import torch
 from .. import _arrays
 from .._shape import split
 from ..schedules import Discrete
-from ._autograd import Curve, Mean, array
+from ._autograd import Curve, Mean, array, there
 from ._targets import Targets
 
 __all__ = ["Denoiser", "Noise", "Targets", "Velocity"]
@@ -67,7 +68,12 @@ class _Oracle(torch.nn.Module):
         elif x.ndim == 0 or x.numel() != (1 if single else len(x)) * d:
             msg = f"{name} must have shape (M, ...) with {d} numbers a point, or ({d},); got {tuple(x.shape)}."
             raise ValueError(msg)
-        return _wide(x).reshape(1 if single else len(x), d)
+        return _wide(x, self._home, name).reshape(1 if single else len(x), d)
+
+    @property
+    def _home(self) -> Any:
+        """Where the field computes."""
+        return getattr(self.field, "device", None) or torch.device("cpu")
 
     @staticmethod
     def _back(result: Any, x: Any) -> Any:
@@ -84,7 +90,7 @@ class _Oracle(torch.nn.Module):
         codes = self._codes(*next(iter(given.items())), len(x))
         mean = torch.zeros_like(x)
         for c in np.unique(codes):
-            some = torch.from_numpy(np.flatnonzero(codes == c))
+            some = there(np.flatnonzero(codes == c), x)
             field = self.field if c < 0 else self.field.given(self.field.classes[c])
             mean = mean.index_copy(0, some, Mean.apply(x[some], alpha[some], sigma[some], field, warn))
         return mean
@@ -141,7 +147,7 @@ class Denoiser(_Oracle):
 
     def forward(self, x: Any, sigma: Any, class_labels: Any = None) -> Any:
         wide = self._points(x, "x")
-        level = _levels(sigma, len(wide), "sigma")
+        level = _levels(sigma, wide, "sigma")
         _check_sigma(level, zero=True)
         mean = self._mean(wide, torch.ones_like(level), level, {"class_labels": class_labels})
         if (width := self.field.bandwidth) > 0:
@@ -199,7 +205,7 @@ class Velocity(_Oracle):
             raise TypeError(msg)
         x = given["x"]
         wide = self._points(x, "x")
-        t = self._times(_levels(given["t"], len(wide), "t"))
+        t = self._times(_levels(given["t"], wide, "t"))
         alpha, s2, alpha_dot, rate, sigma = Curve.apply(t, self.field)
         for bad, what in ((s2 == 0, "does not exist where sigma = 0"), (~alpha_dot.isfinite(), "is infinite")):
             if bad.any():
@@ -264,13 +270,13 @@ class Noise(_Oracle):
 
     def _at_sigma(self, x: Any, sigma: Any, labels: dict[str, Any]) -> Any:
         wide = self._points(x, "x")
-        level = _levels(sigma, len(wide), "sigma")
+        level = _levels(sigma, wide, "sigma")
         _check_sigma(level, zero=self.field.bandwidth > 0)
         return self._noise(wide, torch.ones_like(level), level, labels)
 
     def _at_level(self, sample: Any, timestep: Any, labels: dict[str, Any]) -> Any:
         wide = self._points(sample, "sample")
-        k = _levels(timestep, len(wide), "timestep")
+        k = _levels(timestep, wide, "timestep")
         if k.requires_grad:
             msg = "timestep is a tensor that requires grad, but levels are numbered, not timed; pass timestep.detach()."
             raise TypeError(msg)
@@ -280,7 +286,7 @@ class Noise(_Oracle):
             msg = f"timestep must lie in [0, {last}], 0 the least noise; got {float(k[outside][0]):g}."
             raise ValueError(msg)
         c = self.levels(np.asarray(self.levels.t_of(array(k))))
-        return self._noise(wide, torch.from_numpy(c.alpha), torch.from_numpy(c.sigma), labels)
+        return self._noise(wide, there(c.alpha, wide), there(c.sigma, wide), labels)
 
     def rand_input(self, batchsize: int) -> Any:
         """Standard normals of the shape of a batch of points, as samplers of smalldiffusion start from."""
@@ -298,20 +304,24 @@ class Noise(_Oracle):
         return conditional + cfg_scale * (conditional - self(x, sigma))
 
 
-def _wide(value: Any) -> Any:
-    """float64 on the CPU; moved first, as some devices have no float64."""
-    return value.to("cpu").to(torch.float64)
+def _wide(value: Any, home: Any, name: str) -> Any:
+    """float64 where the field computes; moved first, as some devices have no float64."""
+    if value.is_meta:
+        msg = f"{name} lives on meta, where tensors have no numbers; pass {name} on a device that holds them."
+        raise TypeError(msg)
+    return value.to(home).to(torch.float64)
 
 
-def _levels(value: Any, m: int, name: str) -> Any:
-    """Times or levels as (m,) float64 on the CPU."""
+def _levels(value: Any, like: Any, name: str) -> Any:
+    """Times or levels, one for each of the points ``like`` (M, d), as (M,) float64 on their device."""
+    m = len(like)
     if isinstance(value, torch.Tensor):
         if value.dtype == torch.bool or value.is_complex():
             msg = f"{name} must be a real number or a tensor of them; got {value.dtype}."
             raise TypeError(msg)
-        wide = _wide(value)
+        wide = _wide(value, like.device, name)
     else:
-        wide = torch.from_numpy(np.asarray(_arrays.reals(value, name)))
+        wide = there(np.asarray(_arrays.reals(value, name)), like)
     if wide.numel() == 1:
         return wide.reshape(1).expand(m)
     if wide.ndim == 0 or wide.numel() != m or len(wide) != m:

@@ -1,4 +1,4 @@
-"""The posterior mean and a schedule as differentiable functions of float64 tensors on the CPU."""
+"""The posterior mean and a schedule as differentiable functions of float64 tensors, on the device of the field."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["Curve", "Mean", "array"]
+__all__ = ["Curve", "Mean", "array", "there"]
 
 
 def array(tensor: Any) -> Any:
     """The numbers of a tensor, as NumPy has them."""
-    return np.ascontiguousarray(tensor.detach().numpy())
+    return np.ascontiguousarray(tensor.detach().cpu().numpy())
+
+
+def there(values: Any, like: Any) -> Any:
+    """An array as a tensor on the device of another."""
+    return torch.from_numpy(values).to(like.device)
 
 
 class Mean(torch.autograd.Function):
@@ -22,7 +27,10 @@ class Mean(torch.autograd.Function):
     def forward(ctx: Any, x: Any, alpha: Any, sigma: Any, field: Any, warn: bool) -> Any:
         ctx.save_for_backward(x, alpha, sigma)
         ctx.field = field
-        return torch.from_numpy(field._average(array(x), array(alpha), array(sigma), warn))
+        levels = array(alpha), array(sigma)
+        if getattr(field, "_takes_tensors", False):
+            return field._average(x.detach(), *levels, warn)
+        return there(field._average(array(x), *levels, warn), x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -38,7 +46,7 @@ class _Pullback(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Any, alpha: Any, sigma: Any, g: Any, field: Any, levels: bool) -> Any:
         found = field._pullback(array(x), array(alpha), array(sigma), array(g), levels=levels)
-        return tuple(None if value is None else torch.from_numpy(value) for value in found)
+        return tuple(None if value is None else there(value, x) for value in found)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -57,7 +65,7 @@ class Curve(torch.autograd.Function):
         ctx.save_for_backward(t)
         ctx.field = field
         p = field._point(array(t))
-        return tuple(map(torch.from_numpy, (p.alpha, p.s2, p.alpha_dot, p.rate, p.sigma)))
+        return tuple(there(column, t) for column in (p.alpha, p.s2, p.alpha_dot, p.rate, p.sigma))
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -79,7 +87,7 @@ class _CurveGradient(torch.autograd.Function):
             bad = float(time[~np.isfinite(in_t)][0])
             msg = f"t must avoid {bad!r}: the schedule has no second derivative there. Evaluate next to it."
             raise ValueError(msg)
-        return torch.from_numpy(in_t)
+        return there(in_t, t)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:

@@ -1,0 +1,126 @@
+"""Devices of torch: which will do, how arrays get there, and what holds while something is computed on them."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+__all__ = ["allowed", "exactly", "read", "tensor", "workspace"]
+
+_ON_CPU, _ELSEWHERE = 1 << 26, 1 << 30  # bytes of intermediate numbers at a time
+
+
+def allowed(device: Any) -> torch.device:
+    """``device`` (None: the CPU) as torch has it; ValueError when it cannot hold float64 numbers here."""
+    try:
+        found = torch.device("cpu" if device is None else device)
+    except (RuntimeError, TypeError):
+        msg = f"device must be one of torch, as 'cpu' or 'cuda:0'; got {device!r}."
+        raise ValueError(msg) from None
+    if found.type == "meta":
+        msg = "device must be one that holds numbers; got 'meta'. Pass device='cpu', or that of the model's weights."
+        raise ValueError(msg)
+    try:
+        held = torch.zeros(1, dtype=torch.float64, device=found)
+        fine = float(held + 2.0**-40) == 2.0**-40
+    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as exc:
+        try:
+            torch.zeros(1, dtype=torch.float32, device=found)
+        except (RuntimeError, TypeError, AssertionError, NotImplementedError):
+            msg = f"device must be one that torch has here; got {str(found)!r} ({_first_line(exc)})."
+            raise ValueError(msg) from None
+        fine = False
+    if not fine:
+        msg = (
+            f"device must compute in float64, without which the accuracy that is promised cannot be kept; "
+            f"{str(found)!r} does not. Leave device out, and pass data.cpu()."
+        )
+        raise ValueError(msg)
+    return held.device if found.index is None and found.type != "cpu" else found  # with its number
+
+
+def _first_line(exc: Exception) -> str:
+    return str(exc).strip().partition("\n")[0].partition(". ")[0].partition(":")[0].rstrip(".")
+
+
+def workspace(device: torch.device) -> int:
+    """Bytes that a call may use beside its rows, queries and results, or those of one query where these are more."""
+    return _ON_CPU if device.type == "cpu" else _ELSEWHERE
+
+
+def tensor(array: npt.NDArray[Any], device: torch.device) -> Any:
+    """A NumPy array on a device; on the CPU its own memory, where torch can have it."""
+    if any(stride < 0 for stride in array.strides):
+        array = np.ascontiguousarray(array)
+    if not array.flags.writeable:  # nothing here writes to rows, but torch warns of arrays that it may not write to
+        array = np.asarray(_Writable(array))
+    return torch.from_numpy(array).to(device)
+
+
+class _Writable:
+    """The memory of an array, without the flag that says who may write to it."""
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        self._array = array
+        interface = dict(array.__array_interface__)
+        self.__array_interface__ = interface | {"data": (interface["data"][0], False)}
+
+
+def read(values: Any) -> Any:
+    """A tensor as a NumPy array."""
+    return values.cpu().numpy()
+
+
+_lock = threading.Lock()
+_inside: list[Any] = []  # the settings to go back to, once for each computation that runs
+
+
+@contextlib.contextmanager
+def exactly(device: torch.device) -> Iterator[None]:
+    """Products in the precision of their factors, no autocast, no gradients; then everything as it was.
+
+    The precision of products is a setting of the process: it goes back when the last computation that runs has ended.
+    """
+    with _lock:
+        _inside.append(_inside[0] if _inside else _products())
+        torch.set_float32_matmul_precision("highest")
+    try:
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+            torch.autocast(device.type, enabled=False),
+        ):
+            yield
+    finally:
+        with _lock:
+            before = _inside.pop()
+            if not _inside:
+                _set_products(before)
+
+
+def _products() -> tuple[str, list[str]]:
+    """How float32 products are formed: the setting of all backends, and since torch 2.9 that of each."""
+    return torch.get_float32_matmul_precision(), [backend.fp32_precision for backend in _backends()]
+
+
+def _set_products(before: tuple[str, list[str]]) -> None:
+    torch.set_float32_matmul_precision(before[0])
+    for backend, value in zip(_backends(), before[1], strict=True):
+        if backend.fp32_precision != value:
+            backend.fp32_precision = value
+
+
+def _backends() -> list[Any]:
+    found = (torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None))
+    return [backend for backend in found if hasattr(backend, "fp32_precision")]
+
+
+def free(device: torch.device) -> int | None:
+    """Bytes that are free on a device; None where it does not say."""
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else None

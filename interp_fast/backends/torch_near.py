@@ -1,0 +1,185 @@
+"""The rows that count of each query, one by one: differences in float64, and in pairs of floats where rounding those
+would decide the answer."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from . import torch_device
+from .reference import two_product
+from .torch_rows import Data, Queries
+
+__all__ = ["State", "exactly_squared", "farther", "listed", "near", "squared"]
+
+State = dict[str, Any]  # what is known of each query once its rows are summed up; see :func:`near`
+
+
+def squared(q: Queries, data: Data, index: Any) -> Any:
+    """|x - alpha x_i|^2 of the rows ``index`` (M, K), by differences in float64: (M, K)."""
+    c = torch.empty(index.shape, dtype=torch.float64, device=data.device)
+    for block in _blocks(q, index, 4):
+        rows = data.values(index[:, block])
+        rows *= -q.alpha[:, None, None]
+        rows += q.x[:, None, :]
+        c[:, block] = (rows * rows).sum(dim=-1)
+    return c
+
+
+def exactly_squared(q: Queries, data: Data, index: Any) -> Any:
+    """The same, rounded once."""
+    x, c = q.x[:, None, :], torch.empty(index.shape, dtype=torch.float64, device=data.device)
+    for block in _blocks(q, index, 16):
+        away, low = _away(x, *two_product(q.alpha[:, None, None], data.values(index[:, block])))
+        square, rest = two_product(away, away)
+        c[:, block] = _sum(square, rest + low * (2 * away + low))
+    return c
+
+
+def farther(q: Queries, data: Data, index: Any, base: Any) -> Any:
+    """|x - alpha x_i|^2 less that of the row ``base`` (M, 1), to 2^-96 of the sizes of what it is the product of.
+
+    (alpha x_b - alpha x_i) . ((x - alpha x_i) + (x - alpha x_b)), all of it in pairs of floats; no operation is fused,
+    as torch runs each by itself.
+    """
+    x, alpha = q.x[:, None, :], q.alpha[:, None, None]
+    found = torch.empty(index.shape, dtype=torch.float64, device=data.device)
+    there = two_product(alpha, data.values(base))
+    first, first_low = _away(x, *there)
+    for block in _blocks(q, index, 24):
+        here = two_product(alpha, data.values(index[:, block]))
+        delta, delta_low = _two_sum(there[0], -here[0])
+        delta_low = delta_low + (there[1] - here[1])
+        away, low = _away(x, *here)
+        both, both_low = _two_sum(away, first)
+        both_low = both_low + (low + first_low)
+        high, rest = two_product(delta, both)
+        found[:, block] = _sum(high, rest + (delta * both_low + delta_low * both))
+    return found
+
+
+def _away(x: Any, product: Any, product_low: Any) -> tuple[Any, Any]:
+    """x less a product, in pairs."""
+    away, low = _two_sum(x, -product)
+    return away, low - product_low
+
+
+def _sum(high: Any, low: Any) -> Any:
+    """Of pairs, over coordinates, added in halves."""
+    while (d := high.shape[-1]) > 1:
+        half = (d + 1) // 2
+        total, lost = _two_sum(high[..., : d - half], high[..., half:])
+        lost = lost + (low[..., : d - half] + low[..., half:])
+        high = torch.cat([total, high[..., d - half : half]], dim=-1)
+        low = torch.cat([lost, low[..., d - half : half]], dim=-1)
+    return high[..., 0] + low[..., 0]
+
+
+def _blocks(q: Queries, index: Any, arrays: int) -> list[slice]:
+    """Of rows, so that this many arrays of them fit into the workspace."""
+    (m, k), d = index.shape, q.x.shape[1]
+    size = max(1, torch_device.workspace(q.x.device) // (8 * arrays * m * d))
+    return [slice(first, min(first + size, k)) for first in range(0, k, size)]
+
+
+def _two_sum(a: Any, b: Any) -> tuple[Any, Any]:
+    """a + b = total + remainder exactly (Knuth)."""
+    total = a + b
+    back = total - a
+    return total, (a - (total - back)) + (b - back)
+
+
+def near(q: Queries, data: Data, index: Any, want: set[str], k: int) -> State:
+    """The state of queries of which the rows ``index`` (M, K), increasing, are all that count.
+
+    With e_i = exp(l_i - l of the runner-up) of the rows beside the heaviest one: ``top`` (M,) its number, ``score`` its
+    c and ``log_w`` its weight, ``lead`` = l of the runner-up less its own, ``rest`` = sum e, ``rest2`` = sum e^2,
+    ``heat`` = -sum e log e; about its row ``x_top``: ``shift`` = sum e_i (x_i - x_top), ``spread`` = sum e_i
+    |x_i - x_top|^2, ``along`` and ``pull``; and ``listed``, the k heaviest with their logits less its own.
+    """
+    found, lead, apart = _summed(q, data, index, want, k, exact=q.limit)
+    if q.limit:
+        return found
+    again = torch.nonzero(_matters(q, data, found, lead, apart, want))[:, 0]
+    if len(again):
+        better, _, _ = _summed(q.some(again), data, index[again], want, k, exact=True)
+        for name, values in found.items():
+            values[again] = better[name]
+    return found
+
+
+def _summed(q: Queries, data: Data, index: Any, want: set[str], k: int, *, exact: bool) -> tuple[State, Any, Any]:
+    """The state; and of each row its logit, less that of the heaviest, and |x_i - x_top|^2."""
+    c = squared(q, data, index)
+    log_w = data.log_w[index]
+    seen = log_w > -math.inf
+    nearest = torch.where(seen, c, math.inf).argmin(dim=1, keepdim=True)
+    apart = farther(q, data, index, index.gather(1, nearest)) if exact else c - c.gather(1, nearest)
+    if q.limit:
+        least = torch.where(seen, apart, math.inf).amin(dim=1, keepdim=True)
+        logits = torch.where(apart == least, log_w, -math.inf)
+    else:
+        logits = log_w - apart / (2 * q.s2)[:, None]
+    at = logits.argmax(dim=1, keepdim=True)  # the first of equal ones
+    off = logits.scatter(1, at, -math.inf)
+    highest = off.amax(dim=1, keepdim=True)
+    e = torch.where(off > -math.inf, (off - highest).exp(), 0.0)
+    top = index.gather(1, at)
+    x_top = data.values(top[:, 0])
+    lead = logits - logits.gather(1, at)
+    found: State = {
+        "top": top[:, 0], "score": c.gather(1, at)[:, 0], "log_w": log_w.gather(1, at)[:, 0],
+        "lead": (highest - logits.gather(1, at))[:, 0], "x_top": x_top, "next": c.gather(1, off.argmax(1, True))[:, 0],
+    }  # fmt: skip
+    found |= weights_summed(e, want)
+    found |= {"shift": torch.zeros_like(x_top), "along": torch.zeros_like(q.s2), "pull": torch.zeros_like(x_top)}
+    apart = torch.empty_like(c)
+    for block in _blocks(q, index, 4):
+        delta = data.values(index[:, block]) - x_top[:, None, :]
+        part = e[:, None, block]
+        apart[:, block] = (delta * delta).sum(dim=-1)
+        if want & {"mean", "variance", "scatter", "jvp"}:
+            found["shift"] += torch.bmm(part, delta)[:, 0]
+        if q.u is not None:
+            of_u = torch.bmm(delta, q.u[:, :, None])[:, :, 0] * part[:, 0]
+            found["along"] += of_u.sum(dim=1)
+            found["pull"] += torch.bmm(of_u[:, None, :], delta)[:, 0]
+    found["spread"] = (e * apart).sum(dim=1)
+    return found | listed(index, lead, k), lead, apart
+
+
+def weights_summed(e: Any, want: set[str]) -> State:
+    """``rest``, ``rest2`` and ``heat``."""
+    found = {"rest": e.sum(dim=1)}
+    found["rest2"] = (e * e).sum(dim=1) if "ess" in want else torch.zeros_like(found["rest"])
+    found["heat"] = -torch.xlogy(e, e).sum(dim=1) if "entropy" in want else torch.zeros_like(found["rest"])
+    return found
+
+
+def listed(index: Any, lead: Any, k: int) -> State:
+    """The k heaviest of rows in increasing order, and their logits less that of the heaviest."""
+    if k == 0:
+        return {}
+    lead, order = lead.sort(dim=1, descending=True, stable=True)
+    return {"listed_index": index.gather(1, order[:, :k]), "listed": lead[:, :k].contiguous()}
+
+
+def _matters(q: Queries, data: Data, found: State, lead: Any, apart: Any, want: set[str]) -> Any:
+    """Where rounding the distances may cost more of an answer than it may, as in the reference."""
+    of_top, of_next = (_rounding(q, c) for c in (found["score"], found["next"]))
+    error = of_top[:, None]
+    others = lead.scatter(1, lead.argmax(1, True), -math.inf)
+    p = (others + 2 * error).clamp(max=0.0).exp() / (lead - 2 * error).exp().sum(dim=1, keepdim=True).clamp(min=1.0)
+    deviation = q.alpha * ((p * apart).sum(dim=1) / q.s2).sqrt()
+    bad = of_top * deviation > data.tolerated
+    if want & {"gap", "log_rest", "ess", "entropy", "variance", "jvp"}:
+        bad |= of_next > data.tolerated * (-1e-3 * found["lead"]).clamp(min=1.0)
+    return bad & (found["lead"] > -math.inf)
+
+
+def _rounding(q: Queries, c: Any) -> Any:
+    """What float64 leaves in a logit at the squared distance c: a rounding of c, and one of alpha x_i."""
+    away = c.sqrt()
+    return 2.0**-53 * away * (away + 2 * q.x.norm(dim=1)) / (2 * q.s2)
