@@ -14,6 +14,7 @@
 #include "arithmetic.h"
 #include "data.h"
 #include "dispatch.h"
+#include "int8.h"
 #include "limits.h"
 #include "nearest.h"
 #include "pool.h"
@@ -27,6 +28,7 @@ namespace {
 
 using Doubles = py::array_t<double, py::array::c_style>;
 using Integers = py::array_t<int64_t, py::array::c_style>;
+using Array32 = py::array_t<int32_t, py::array::c_style>;
 using Booleans = py::array_t<bool, py::array::c_style>;
 
 // Ctrl-C is heard, and other signals are handled, in the middle of a call.
@@ -153,6 +155,21 @@ std::map<std::string, double> py_limits(const py::array_t<uint8_t, py::array::c_
   return limits(p, bytes, threads);
 }
 
+Array32 py_integers(const py::array_t<uint8_t, py::array::c_style>& rows,
+                    const py::array_t<int8_t, py::array::c_style>& queries, const Array32& offsets) {
+  const Rows of_bytes = {.data = reinterpret_cast<const char*>(rows.data()),
+                         .stride = rows.shape(1),
+                         .n = rows.shape(0),
+                         .d = rows.shape(1),
+                         .type = RowType::u8,
+                         .a = 1,
+                         .b = 0};
+  if (!active_int8()) throw std::invalid_argument("This instruction set has no products of bytes.");
+  Array32 out({rows.shape(0), queries.shape(0)});
+  integers(of_bytes, queries.data(), offsets.data(), queries.shape(0), out.mutable_data());
+  return out;
+}
+
 // `state` and `table` are State and StepTable of the package; rows: the first and the one after the last; noise: the
 // key and the first sample.
 void py_run_steps(const py::object& state, const PyData& data, const py::object& table,
@@ -231,6 +248,9 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.def("isa", [] { return std::string(active_kernels().name); }, "Name of the instruction set in use.");
   m.def("set_isa", &set_isa, arg("name"), "Use another instruction set of this processor from now on.");
   m.def("supported", &supported_isas, "Instruction sets that run here, best first.");
+  m.def("amx_obstacle", &amx_obstacle, "Why amx is not among these; empty if it is.");
+  m.def("integers", &py_integers, arg("rows").noconvert(), arg("queries").noconvert(), arg("offsets").noconvert(),
+        "offsets + <row, query> as the instruction set in use multiplies bytes.");
   py::class_<PyData>(m, "Data").def(py::init(&make_data), arg("rows").noconvert(), arg("log_w").noconvert(),
                                     arg("moments"), arg("scale"), arg("bandwidth"), arg("low_memory"), arg("threads"));
   m.def("posterior", &py_posterior, arg("x").noconvert(), arg("data"), arg("alpha").noconvert(),

@@ -12,6 +12,9 @@ namespace interp_fast {
 const KernelTable& active_kernels();
 // The int8 kernels that go with that table on this processor, or nullptr.
 const Int8Kernels* active_int8();
+// Why `amx` is not among the sets; empty if it is. The first call asks the system for it.
+const std::string& amx_obstacle();
+// One of those below, or `twin`: v3 with the products of bytes as `amx` has them, in plain C++. For tests.
 void set_isa(const std::string& name);
 std::vector<std::string> supported_isas();  // best first
 

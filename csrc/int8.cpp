@@ -1,5 +1,6 @@
 #include "int8.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -42,14 +43,56 @@ void fill_int8_panels(Panels<float>& panels, const Data& data, const Query* quer
       const double a = query.alpha, factor = normal_factor(query);
       const double normal = factor * a / data.unit;
       const double scale = std::max(std::abs(normal) * query.largest, kFinest) / options.kernels.most;
-      const QuerySums sums = options.kernels.quantize_query(query.x, a, data.center.data(), normal / scale, offsets,
-                                                            QuantizedRows::offset(), d, q8 + 4 * lane, plan.width);
+      const QuerySums sums =
+          options.kernels.quantize_query(query.x, a, data.center.data(), normal / scale, offsets,
+                                         QuantizedRows::offset(), d, q8 + plan.first_byte(lane), plan.bytes_apart());
       offset[lane] = static_cast<int32_t>(std::nearbyint(sums.offset));  // what is lost is the same for all rows
       const ProductErrors errors = {
           .gamma = gamma, .left = 1.001 * std::sqrt(sums.left2), .length = 1.001 * std::sqrt(sums.length2)};
       fill_lane(lanes, lane, query, factor / scale, options.weighted, options.bounds ? &errors : nullptr);
     }
   });
+}
+
+void integers(const Rows& rows, const int8_t* queries, const int32_t* offsets, int64_t count, int32_t* out) {
+  const PanelKernels<float>& kernels = active_int8()->panel;
+  const ptrdiff_t d = rows.d, width = kernels.width, tile = kernels.tiles ? kTileSide : kTile;
+  Plan plan{};
+  plan.width = kernels.width, plan.tiles = kernels.tiles;
+  plan.size = width * byte_dimensions(d, kernels.tiles);
+  Block<float> block{};
+  block.x8_stride = byte_dimensions(d, false), block.d = d, block.rows = (rows.n + tile - 1) / tile * tile;
+  Buffer<uint8_t> bytes(static_cast<size_t>(block.rows * byte_dimensions(d, true)));
+  if (plan.tiles) {
+    pack_tiles(rows.data, rows.stride, rows.n, d, block.rows, bytes.get());
+    plan.tiles->begin();
+  } else {
+    std::memset(bytes.get(), 0, static_cast<size_t>(block.rows * block.x8_stride));
+    for (int64_t i = 0; i < rows.n; i++) {
+      std::memcpy(bytes.get() + i * block.x8_stride, rows.data + i * rows.stride, static_cast<size_t>(d));
+    }
+  }
+  block.x8 = bytes.get();
+  Buffer<int8_t> q8(static_cast<size_t>(plan.size));
+  Buffer<int32_t> offset(static_cast<size_t>(width)), sums(static_cast<size_t>(block.rows * width));
+  for (int64_t first = 0; first < count; first += width) {
+    const int lanes = static_cast<int>(std::min<int64_t>(width, count - first));
+    std::memset(q8.get(), 0, static_cast<size_t>(plan.size));
+    std::memset(offset.get(), 0, static_cast<size_t>(width) * sizeof(int32_t));
+    for (int lane = 0; lane < lanes; lane++) {
+      offset[lane] = offsets[first + lane];
+      for (ptrdiff_t k = 0; k < d; k++) {
+        q8[plan.first_byte(lane) + k / 4 * 4 * plan.bytes_apart() + k % 4] = queries[(first + lane) * d + k];
+      }
+    }
+    Panel<float> panel{};
+    panel.q8 = q8.get(), panel.offset = offset.get(), panel.of = 1;
+    active_int8()->integers(block, panel, sums.get());
+    for (int64_t i = 0; i < rows.n; i++) {
+      for (int lane = 0; lane < lanes; lane++) out[i * count + first + lane] = sums[i * width + lane];
+    }
+  }
+  if (plan.tiles) plan.tiles->end();
 }
 
 }  // namespace interp_fast

@@ -19,4 +19,8 @@ struct Int8Options {
 void fill_int8_panels(Panels<float>& panels, const Data& data, const Query* queries, const Int8Options& options,
                       int threads);
 
+// The integers that scores are made of, offset + <row, query> of rows and queries of bytes, (rows, queries): what every
+// instruction set has to agree on. Bytes of queries are at most `most` of the kernels in size.
+void integers(const Rows& rows, const int8_t* queries, const int32_t* offsets, int64_t count, int32_t* out);
+
 }  // namespace interp_fast

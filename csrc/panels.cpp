@@ -41,6 +41,8 @@ Panels<T> make_panels(const Data& data, const PanelKernels<T>& kernels, int64_t 
   plan.width = kernels.width;
   plan.gemv = kernels.gemv;
   plan.int8 = kernels.int8;
+  plan.tiles = kernels.tiles;
+  plan.tile_rows = plan.gemv ? kGemvTile : plan.tiles ? kTileSide : kTile;
   plan.queries = queries;
   plan.panels = (queries + plan.width - 1) / plan.width;
   const int64_t per_group = std::max<int64_t>(1, group_queries / plan.width);
@@ -50,8 +52,8 @@ Panels<T> make_panels(const Data& data, const PanelKernels<T>& kernels, int64_t 
   // An odd number of cache lines: rows never fall into few cache sets.
   const ptrdiff_t lines = static_cast<ptrdiff_t>(round_to_line<T>(plan.chunk) * sizeof(T) / kLine);
   plan.ld = (lines | 1) * static_cast<ptrdiff_t>(kLine / sizeof(T));
-  plan.size = plan.gemv ? plan.queries * plan.ld : plan.width * (plan.int8 ? (d + 3) / 4 * 4 : d);
-  plan.block_rows = kBlock;
+  plan.size = plan.gemv ? plan.queries * plan.ld : plan.width * (plan.int8 ? byte_dimensions(d, plan.tiles) : d);
+  plan.block_rows = plan.tiles ? kTileBlock : kBlock;
   if (plan.gemv) {
     plan.block_rows =
         std::clamp(kGemvBytes / std::max<ptrdiff_t>(1, std::abs(data.rows.stride)), ptrdiff_t{kGemvTile}, kGemvBlock);

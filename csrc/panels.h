@@ -17,11 +17,18 @@ constexpr int kGemvQueries = 8;  // up to so many the rows are read faster than 
 struct Plan {
   int width;  // lanes of a panel
   bool gemv, int8;
+  const TileKernels* tiles;
+  ptrdiff_t tile_rows;  // of which a block has a multiple
   int64_t queries, panels, groups, slabs;
   int64_t together;                 // panels that are shown a block at once
   std::vector<int64_t> slab_begin;  // and where the last one ends
   ptrdiff_t block_rows, chunk, ld;  // of a block: rows, dimensions of a chunk, numbers between rows of a chunk
   ptrdiff_t size;                   // numbers of a panel's q or q8, and acc
+  // Where the bytes of a lane begin in q8, four by four and so many lanes apart.
+  int bytes_apart() const { return tiles ? kTileHalf : width; }
+  ptrdiff_t first_byte(int lane) const {
+    return lane / bytes_apart() * bytes_apart() * (size / width) + lane % bytes_apart() * 4;
+  }
 
   int64_t first_panel(int64_t group) const { return panels * group / groups; }
   int64_t group_of(int64_t panel) const { return ((panel + 1) * groups - 1) / panels; }

@@ -7,6 +7,20 @@
 
 namespace interp_fast {
 
+void pack_tiles(const char* rows, ptrdiff_t stride, ptrdiff_t count, ptrdiff_t d, ptrdiff_t block_rows,
+                uint8_t* tiles) {
+  const ptrdiff_t steps = byte_dimensions(d, true) / kTileStep, rest = d % kTileStep;
+  for (ptrdiff_t i = 0; i < block_rows; i++) {
+    const char* const row = rows + std::min(i, count - 1) * stride;
+    uint8_t* const to = tiles + (i / kTileHalf * steps * kTileHalf + i % kTileHalf) * kTileStep;
+    const auto step = [&](ptrdiff_t k) { return to + k * kTileHalf * kTileStep; };
+    for (ptrdiff_t k = 0; k < d / kTileStep; k++) std::memcpy(step(k), row + k * kTileStep, kTileStep);
+    if (rest == 0) continue;
+    std::memcpy(step(steps - 1), row + d - rest, static_cast<size_t>(rest));
+    std::memset(step(steps - 1) + rest, 0, static_cast<size_t>(kTileStep - rest));
+  }
+}
+
 void QuantizedRows::make(const NormalRows& data, const Int8Kernels& kernels, int threads) {
   std::call_once(made_, [&] {
     if (data.rows.type != RowType::u8) return round_rows(data, kernels, threads);

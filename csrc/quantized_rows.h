@@ -11,6 +11,16 @@
 
 namespace interp_fast {
 
+// The dimensions of rows and queries of bytes, with what fills them up.
+inline ptrdiff_t byte_dimensions(ptrdiff_t d, bool in_tiles) {
+  const ptrdiff_t step = in_tiles ? kTileStep : 4;
+  return (d + step - 1) / step * step;
+}
+
+// Copies `count` rows of d bytes into the tiles of a block of so many rows; the last one stands in for those that fill
+// it up, and 0 for dimensions.
+void pack_tiles(const char* rows, ptrdiff_t stride, ptrdiff_t count, ptrdiff_t d, ptrdiff_t block_rows, uint8_t* tiles);
+
 class QuantizedRows {
  public:
   // Makes the bytes where that has not been done: rows of bytes serve as they are, others are quantized in a copy.
@@ -24,12 +34,17 @@ class QuantizedRows {
   const char* row(int64_t row) const { return first_ + row * stride_; }
   ptrdiff_t stride() const { return stride_; }
 
-  // The bytes of a block, `memory` being room for whole tiles of rows: dimensions come by four.
+  // The bytes of a block, `memory` being room for whole tiles of rows.
   template <class T>
-  void place(Block<T>& block, int64_t first, ptrdiff_t count, uint8_t* memory) const {
+  void place(Block<T>& block, int64_t first, ptrdiff_t count, bool in_tiles, uint8_t* memory) const {
     block.x8 = reinterpret_cast<const uint8_t*>(row(first)), block.x8_stride = stride_;
+    if (in_tiles) {
+      pack_tiles(row(first), stride_, count, block.d, block.rows, memory);
+      block.x8 = memory;
+      return;
+    }
     if (padded_ || (count == block.rows && block.d % 4 == 0)) return;
-    const ptrdiff_t stride = (block.d + 3) / 4 * 4;
+    const ptrdiff_t stride = byte_dimensions(block.d, false);
     for (ptrdiff_t i = 0; i < block.rows; i++) {
       std::memcpy(memory + i * stride, row(first + std::min(i, count - 1)), static_cast<size_t>(block.d));
       std::memset(memory + i * stride + block.d, 0, static_cast<size_t>(stride - block.d));

@@ -10,6 +10,22 @@
 namespace interp_fast {
 namespace {
 
+// Tile registers in use by this thread while it lives, if there are any.
+class TilesInUse {
+ public:
+  explicit TilesInUse(const TileKernels* tiles) : tiles_(tiles) {
+    if (tiles_) tiles_->begin();
+  }
+  ~TilesInUse() {
+    if (tiles_) tiles_->end();
+  }
+  TilesInUse(const TilesInUse&) = delete;
+  TilesInUse& operator=(const TilesInUse&) = delete;
+
+ private:
+  const TileKernels* const tiles_;
+};
+
 // One worker's memory for a pass.
 template <class T>
 struct Scratch {
@@ -27,7 +43,7 @@ struct Scratch {
         peak(static_cast<size_t>(plan.together * plan.width)),
         alive(static_cast<size_t>(plan.together * plan.block_rows)),
         stored(static_cast<size_t>(plan.block_rows)),
-        bytes(static_cast<size_t>(plan.int8 ? plan.block_rows * ((d + 3) / 4 * 4) : 0)) {}
+        bytes(static_cast<size_t>(plan.int8 ? plan.block_rows * byte_dimensions(d, plan.tiles) : 0)) {}
 
   // Panels that are shown a block at once have their own of what is about the block.
   void open(const Panels<T>& of, int64_t group) {
@@ -58,8 +74,7 @@ Block<T> make_block(const Data& data, const Plan& plan, int64_t first, ptrdiff_t
   Block<T> block{};
   block.chunk = plan.chunk, block.chunk_stride = plan.block_rows * plan.ld, block.ld = plan.ld;
   block.d = data.rows.d;
-  const ptrdiff_t tile = plan.gemv ? kGemvTile : kTile;
-  block.rows = (count + tile - 1) / tile * tile;
+  block.rows = (count + plan.tile_rows - 1) / plan.tile_rows * plan.tile_rows;
   block.type = data.rows.type, block.inverse = static_cast<T>(data.inverse), block.shift = data.shift<T>();
   T* const x = scratch.x.get();
   T* const n2 = scratch.rows.get();
@@ -70,7 +85,7 @@ Block<T> make_block(const Data& data, const Plan& plan, int64_t first, ptrdiff_t
   if (plan.gemv) {
     block.stored = stored;
   } else if (plan.int8) {
-    data.quantized->place(block, first, count, scratch.bytes.get());
+    data.quantized->place(block, first, count, plan.tiles, scratch.bytes.get());
   } else {
     block.x = x;
     typed<T>(active_kernels()).decode(data.rows, first, count, block.inverse, block.shift, block, x);
@@ -130,6 +145,7 @@ void scan(const Data& data, const Panels<T>& panels, Counted counted, int thread
     if (!memory) memory = std::make_unique<Scratch<T>>(plan, data.rows.d);
     const int64_t group = number / slabs, slab = number % slabs * step;
     memory->open(panels, group);
+    const TilesInUse in_use(plan.tiles);
     const Task<T> task = {.group = group,
                           .slab = slab,
                           .worker = worker,

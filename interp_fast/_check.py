@@ -33,6 +33,7 @@ class BackendCheck:
     error: dict[str, Any] = field(default_factory=dict)
     seconds: float | None = None
     problem: str | None = None
+    unused: str | None = None  # of its instruction sets, and why
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Check:
         lines = []
         reference = next((b.seconds for b in self.backends if b.name == "reference"), None)
         for backend in self.backends:
-            isa = f", instruction set {backend.isa}" if backend.isa else ""
+            unused = f" ({backend.unused})" if backend.unused else ""
+            isa = f", instruction set {backend.isa}{unused}" if backend.isa else ""
             speed = (
                 f", {reference / backend.seconds:.1f}x the speed of the reference"
                 if reference and backend.seconds
@@ -119,8 +121,9 @@ def _one(name: str, cases: list[Any], wanted: list[Any], threads: int | None, se
             f"{kind} {quantity}" for kind, row in errors.items() for quantity, error in row.items()
             if not error <= _promised(kind, quantity)
         ]  # fmt: skip
+        unused = getattr(itf.backends.get(name)[1], "unused", lambda: None)
         problem = f"beyond its promise: {', '.join(broken)}" if broken else None
-        return BackendCheck(name, not broken, probe.isa, probe.threads, errors, seconds, problem)
+        return BackendCheck(name, not broken, probe.isa, probe.threads, errors, seconds, problem, unused())
     except Exception as exc:  # noqa: BLE001
         return BackendCheck(name, False, None, None, errors, None, f"{type(exc).__name__}: {exc}")
 

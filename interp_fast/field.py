@@ -93,7 +93,7 @@ class Field(Groups):
     device : torch.device or None
         None unless the backend is "torch".
     isa : str or None
-        Instruction set in use ("base", "v3", "v4"); None unless the backend is "cpp".
+        Instruction set in use ("base", "v3", "v4", "amx"); None unless the backend is "cpp".
     threads : int
     R : float
         Weighted rms distance of the rows to their weighted mean, the unit of ``tol``.

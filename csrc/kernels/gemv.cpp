@@ -117,6 +117,7 @@ template <class T>
 constexpr PanelKernels<T> kGemvKernels = {.width = kWidth<T>,
                                           .gemv = true,
                                           .int8 = false,
+                                          .tiles = nullptr,
                                           .scores = gemv_scores<T>,
                                           .sum_exp = gemv_sum_exp<T>,
                                           .second_best = nullptr,

@@ -2,8 +2,9 @@
 //
 // A row is unsigned bytes times its scale, a query signed bytes; one instruction multiplies four pairs of bytes and
 // adds them to an integer, four times what it does in float32. Where there is no such instruction three do the same,
-// for queries of smaller bytes: they hold sums of two products in 16 bits on the way. What quantization leaves out
-// of <q, X> is at most
+// for queries of smaller bytes: they hold sums of two products in 16 bits on the way. Where there are tiles
+// (tiles.cpp), those multiply. All give the same integers, and what is made of them is the same. What quantization
+// leaves out of <q, X> is at most
 //
 //     |<q, X> - scale <q8, bytes + offset>| <= |q8| |residual| + |q - q8| |X|
 //
@@ -18,7 +19,9 @@ namespace ISA {
 namespace {
 
 // sum + the four products of bytes in each lane, those of the query at most kQueryByte in size
-#if defined(__AVX512VNNI__)
+#if defined(IF_TILES)
+constexpr int kQueryByte = 127;
+#elif defined(__AVX512VNNI__)
 constexpr int kQueryByte = 127;
 IF_INLINE Ints dot4(Ints sum, Ints row, Ints query) {
   return (Ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)row, (__m512i)query);
@@ -31,7 +34,55 @@ IF_INLINE Ints dot4(Ints sum, Ints row, Ints query) {
 }
 #endif
 
+#if defined(IF_TILES)
+constexpr int kInt8Rows = 8, kInt8Vectors = kTileSide / kWidth<float>;  // that scores are formed of together
+
+// As below, of tiles in the first-level cache.
+double limit_int8(int64_t rounds) {
+  constexpr ptrdiff_t kSteps = 4, kBytes = 2 * kTileHalf * kTileStep * kSteps;
+  alignas(64) uint8_t rows[kBytes];
+  alignas(64) int8_t queries[kBytes];
+  alignas(64) int32_t sums[kTileSide * kTileSide];
+  memset(rows, 1, sizeof rows), memset(queries, 1, sizeof queries);
+  const int64_t calls = rounds / 16 + 1;
+  tile_kernels.begin();
+  for (int64_t k = 0; k < calls; k++) tile_kernels.multiply(rows, queries, kSteps, nullptr, sums);
+  tile_kernels.end();
+  return 2.0 * kTileSide * kTileSide * kTileStep * kSteps * double(calls);
+}
+
+// Gives take(n, sum) the integers of the rows of a block, a few from row n on. The next tile is in the making while
+// those of one are taken.
+template <int V, class Take>
+IF_INLINE void over_integers(const Block<float>& block, const Panel<float>& panel, Take take) {
+  constexpr int R = kInt8Rows;
+  const ptrdiff_t steps = (block.d + kTileStep - 1) / kTileStep;
+  // Whatever the tile asks for is fetched at once: there are too few to pace it.
+  Ahead ahead(block, panel, 0);
+  const ptrdiff_t share = block.ahead_bytes / panel.of / Ahead::kBytes * kTileSide / block.rows;
+  alignas(64) int32_t sums[2][kTileSide * kTileSide];
+  for (ptrdiff_t n = 0; n <= block.rows; n += kTileSide) {
+    if (n < block.rows) {
+      for (ptrdiff_t line = 0; line <= share; line++) ahead.step();
+      tile_kernels.multiply(block.x8 + n * steps * kTileStep, panel.q8, steps, panel.offset, sums[n / kTileSide % 2]);
+    }
+    if (n == 0) continue;
+    const ptrdiff_t first = n - kTileSide;
+    const int32_t* from = sums[first / kTileSide % 2];
+    for (ptrdiff_t row = first; row < n; row += R) {
+      Ints sum[R][V];
+#pragma GCC unroll 8
+      for (int i = 0; i < R; i++) {
+#pragma GCC unroll 4
+        for (int v = 0; v < V; v++, from += kWidth<float>) memcpy(&sum[i][v], from, sizeof(Ints));
+      }
+      take(row, sum);
+    }
+  }
+}
+#else
 constexpr int kInt8Rows = kManyRegisters ? 12 : 4;  // of a tile: what the registers hold; kTile is a multiple
+constexpr int kInt8Vectors = 2;
 
 // dot4 in independent chains, as limits-inl.h has multiply-adds. Returns the operations done, two for a pair of bytes.
 double limit_int8(int64_t rounds) {
@@ -57,12 +108,11 @@ double limit_int8(int64_t rounds) {
   return 2.0 * kChains * kVectorBytes * double(rounds);
 }
 
-// s[i][v] of the rows of a tile from row n on. Without `Weighted` all weights are equal.
-template <int V, bool Weighted>
-IF_INLINE void int8_scores_of_tile(const Block<float>& block, const Panel<float>& panel, ptrdiff_t n, Ahead& ahead,
-                                   Vec<float> (&s)[kInt8Rows][V]) {
+// The integers of the rows of a tile from row n on.
+template <int V>
+IF_INLINE void integers_of_tile(const Block<float>& block, const Panel<float>& panel, ptrdiff_t n, Ahead& ahead,
+                                Ints (&sum)[kInt8Rows][V]) {
   constexpr int R = kInt8Rows, W = kWidth<float>;
-  Ints sum[R][V];
 #pragma GCC unroll 12
   for (int i = 0; i < R; i++) {
 #pragma GCC unroll 2
@@ -89,9 +139,29 @@ IF_INLINE void int8_scores_of_tile(const Block<float>& block, const Panel<float>
 #pragma GCC unroll 4
     for (int i = 0; i < (R + 2) / 3; i++) pointer[i] += 4;
   }
+}
+
+// Gives take(n, sum) the integers of the rows of a block, a tile from row n on.
+template <int V, class Take>
+IF_INLINE void over_integers(const Block<float>& block, const Panel<float>& panel, Take take) {
+  // A little ahead with every four dimensions.
+  Ahead ahead(block, panel, (block.d + 3) / 4 * (block.rows / kInt8Rows));
+  for (ptrdiff_t n = 0; n < block.rows; n += kInt8Rows) {
+    Ints sum[kInt8Rows][V];
+    integers_of_tile<V>(block, panel, n, ahead, sum);
+    take(n, sum);
+  }
+}
+#endif
+
+// s[i][v] of the rows of a tile from row n on. Without `Weighted` all weights are equal.
+template <int V, bool Weighted>
+IF_INLINE void int8_scores_of_tile(const Block<float>& block, const Panel<float>& panel, ptrdiff_t n,
+                                   const Ints (&sum)[kInt8Rows][V], Vec<float> (&s)[kInt8Rows][V]) {
+  constexpr int R = kInt8Rows, W = kWidth<float>;
 #pragma GCC unroll 12
   for (int i = 0; i < R; i++) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int v = 0; v < V; v++) {
       Vec<float> rest = -load(panel.h + v * W) * block.n2[n + i];
       if (Weighted) rest += load(panel.w + v * W) * block.log_w[n + i];
@@ -100,28 +170,23 @@ IF_INLINE void int8_scores_of_tile(const Block<float>& block, const Panel<float>
   }
 }
 
-// A little with every four dimensions.
-Ahead ahead_of(const Block<float>& block, const Panel<float>& panel) {
-  return {block, panel, (block.d + 3) / 4 * (block.rows / kInt8Rows)};
-}
-
 template <int V>
 void int8_scores_of_panel(const Block<float>& block, Panel<float>& panel) {
   constexpr int W = kWidth<float>;
-  Vec<float> peak[V], s[kInt8Rows][V];
+  Vec<float> peak[V];
   for (int v = 0; v < V; v++) peak[v] = fill(-__builtin_inff());
-  Ahead ahead = ahead_of(block, panel);
-  for (ptrdiff_t n = 0; n < block.rows; n += kInt8Rows) {
-    int8_scores_of_tile<V, true>(block, panel, n, ahead, s);
+  over_integers<V>(block, panel, [&](ptrdiff_t n, const Ints(&sum)[kInt8Rows][V]) IF_INLINED {
+    Vec<float> s[kInt8Rows][V];
+    int8_scores_of_tile<V, true>(block, panel, n, sum, s);
 #pragma GCC unroll 12
     for (int i = 0; i < kInt8Rows; i++) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int v = 0; v < V; v++) {
         store(panel.s + ((n + i) * V + v) * W, s[i][v]);
         peak[v] = max(s[i][v], peak[v]);
       }
     }
-  }
+  });
   for (int v = 0; v < V; v++) store(panel.peak + v * W, peak[v]);
   panel.found = reaches_threshold<float, V>(block, panel);
 }
@@ -135,12 +200,12 @@ void int8_scores(const Block<float>& block, Panel<float>* panels, int count) {
 template <int V, bool Weighted>
 ptrdiff_t find_rows(const Block<float>& block, const Panel<float>& panel, int32_t* found, float* score) {
   constexpr int R = kInt8Rows, W = kWidth<float>;
-  Vec<float> limit[V], s[R][V];
+  Vec<float> limit[V];
   for (int v = 0; v < V; v++) limit[v] = load(panel.threshold + v * W) - score_error(block, panel, v * W);
-  Ahead ahead = ahead_of(block, panel);
   ptrdiff_t count = 0;
-  for (ptrdiff_t n = 0; n < block.rows; n += R) {
-    int8_scores_of_tile<V, Weighted>(block, panel, n, ahead, s);
+  over_integers<V>(block, panel, [&](ptrdiff_t n, const Ints(&sum)[R][V]) IF_INLINED {
+    Vec<float> s[R][V];
+    int8_scores_of_tile<V, Weighted>(block, panel, n, sum, s);
     Vec<float> peak[V];
     for (int v = 0; v < V; v++) peak[v] = s[0][v];
 #pragma GCC unroll 12
@@ -150,7 +215,7 @@ ptrdiff_t find_rows(const Block<float>& block, const Panel<float>& panel, int32_
     }
     auto reached = ~(peak[0] < limit[0]);
     for (int v = 1; v < V; v++) reached |= ~(peak[v] < limit[v]);
-    if (!any(reached)) continue;
+    if (!any(reached)) return;
     alignas(kVectorBytes) float tile[R * V * W];
 #pragma GCC unroll 12
     for (int i = 0; i < R; i++) {
@@ -165,13 +230,20 @@ ptrdiff_t find_rows(const Block<float>& block, const Panel<float>& panel, int32_
         score[count++] = tile[place];
       }
     }
-  }
+  });
   return count;
 }
 
 template <int V>
 ptrdiff_t int8_find(const Block<float>& block, const Panel<float>& panel, int32_t* found, float* score) {
   return (block.span > 0 ? find_rows<V, true> : find_rows<V, false>)(block, panel, found, score);
+}
+
+template <int V>
+void integers(const Block<float>& block, const Panel<float>& panel, int32_t* out) {
+  over_integers<V>(block, panel, [&](ptrdiff_t n, const Ints(&sum)[kInt8Rows][V]) IF_INLINED {
+    memcpy(out + n * V * kWidth<float>, sum, sizeof sum);
+  });
 }
 
 void quantize(const float* x, ptrdiff_t d, uint8_t* bytes, float* scale, float* residual) {
@@ -228,18 +300,26 @@ QuerySums quantize_query(const double* x, double alpha, const double* center, do
 
 }  // namespace
 
+#if defined(IF_TILES)
+constexpr const TileKernels* kTileKernels = &tile_kernels;
+#else
+constexpr const TileKernels* kTileKernels = nullptr;
+#endif
+
 const Int8Kernels int8_kernels = {.most = kQueryByte,
                                   .quantize = quantize,
                                   .quantize_query = quantize_query,
-                                  .panel = {.width = 2 * kWidth<float>,
+                                  .panel = {.width = kInt8Vectors * kWidth<float>,
                                             .gemv = false,
                                             .int8 = true,
-                                            .scores = int8_scores<2>,
+                                            .tiles = kTileKernels,
+                                            .scores = int8_scores<kInt8Vectors>,
                                             .sum_exp = nullptr,
-                                            .second_best = second_best<float, 2>,
+                                            .second_best = second_best<float, kInt8Vectors>,
                                             .add = nullptr,
                                             .add_along = nullptr},
-                                  .find = int8_find<2>,
+                                  .find = int8_find<kInt8Vectors>,
+                                  .integers = integers<kInt8Vectors>,
                                   .limit = limit_int8};
 
 }  // namespace ISA

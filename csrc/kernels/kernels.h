@@ -35,20 +35,24 @@ constexpr ptrdiff_t kBlock = 10 * kTile;          // most rows of a block: also 
 constexpr ptrdiff_t kChunk = 112;                 // longest chain of additions over dimensions
 constexpr int kRescale = 8;                       // a reference follows once the best score is this much higher
 constexpr double kNever = 1e30;                   // |X|^2 and -log_w of a row that must never count
+constexpr int kTileSide = 32;                     // rows, and lanes, of a product of bytes in tiles
+constexpr int kTileHalf = kTileSide / 2;          // which lie together
+constexpr ptrdiff_t kTileStep = 64;               // and dimensions, that they come in multiples of
+constexpr ptrdiff_t kTileBlock = 4 * kTileSide;   // most rows of a block there
 
 // Consecutive rows. For many queries they are decoded into cache in normal form: chunk after chunk of dimensions, so
 // that what is used together lies together; rows of weight 0 and those that fill up a tile are all zero. For few
 // queries they are read as stored, and in place of rows that never count stands one that does. The int8 kernels read
-// quantized rows.
+// quantized rows, one after another or in tiles.
 template <class T>
 struct Block {
   const T* x;  // x[c * chunk_stride + n * ld + j] is dimension c * chunk + j of row n; nullptr: as stored
   const char* const* stored;  // each row as given: X = inverse * stored + shift[k]
   RowType type;
   T inverse;
-  const T* shift;     // (d,)
-  const uint8_t* x8;  // row n starts at n * x8_stride; X = scale[n] (byte + an offset of the query) + residual
-  ptrdiff_t x8_stride;
+  const T* shift;       // (d,)
+  const uint8_t* x8;    // row n starts at n * x8_stride; X = scale[n] (byte + an offset of the query) + residual
+  ptrdiff_t x8_stride;  // or, in tiles: (rows / kTileHalf, steps, kTileHalf, kTileStep) bytes
   const T* scale;
   T residual;  // largest |residual|
   ptrdiff_t chunk, chunk_stride, ld, d;
@@ -87,7 +91,8 @@ struct LaneFields {
 template <class T>
 struct Panel : LaneFields<T> {
   // The queries. q is (d, width), or (width, ld) in the `gemv` kernels. In its place the int8 kernels have q8, four
-  // dimensions together: (d / 4, width, 4), and what the offset of the rows comes to.
+  // dimensions together: (d / 4, width, 4), in tiles (width / kTileHalf, d / 4, kTileHalf, 4), and what the offset of
+  // the rows comes to.
   const T* q;
   const int8_t* q8;
   const int32_t* offset;
@@ -123,11 +128,22 @@ static inline __attribute__((always_inline)) T score_error_of(const Block<T>& bl
   return score_error(block, panel.slack1[lane], panel.slack2[lane], panel.slack3[lane], panel.slack4[lane]);
 }
 
+// The product of bytes, c[i][q] = start[q] + sum_k a[i][k] b[k][q], exact in 32 bits, of kTileSide rows and lanes; no
+// start: 0. a and b lie as rows and queries in tiles do: (2, steps, kTileHalf, kTileStep) unsigned and
+// (2, steps, kTileStep / 4, kTileHalf, 4) signed bytes.
+struct TileKernels {
+  // The registers belong to a thread, which must not keep them in use: around a task.
+  void (*begin)();
+  void (*end)();
+  void (*multiply)(const uint8_t* a, const int8_t* b, ptrdiff_t steps, const int32_t* start, int32_t* c);
+};
+
 template <class T>
 struct PanelKernels {
   int width;
-  bool gemv;  // lanes lie over dimensions and blocks are as stored: for a few queries, at most 8
-  bool int8;  // queries and rows are quantized: scores only
+  bool gemv;                 // lanes lie over dimensions and blocks are as stored: for a few queries, at most 8
+  bool int8;                 // queries and rows are quantized: scores only
+  const TileKernels* tiles;  // what multiplies bytes in tiles, else nullptr
   // Fills s, peak and found of some panels; of one, where these are `gemv`.
   void (*scores)(const Block<T>&, Panel<T>*, int count);
   // Of each lane the sum of 2^(score - peak), and the second largest score.
@@ -232,6 +248,8 @@ struct Int8Kernels {
   // Without scores before it: positions row * width + lane of the scores that may reach their
   // thresholds, and those scores; returns how many.
   ptrdiff_t (*find)(const Block<float>&, const Panel<float>&, int32_t* found, float* score);
+  // The integers that scores are made of, (rows, width).
+  void (*integers)(const Block<float>&, const Panel<float>&, int32_t* out);
   double (*limit)(int64_t rounds);  // the products at best, as in LimitKernels
 };
 

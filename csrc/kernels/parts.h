@@ -12,6 +12,7 @@ extern const PanelKernels<float> wide_f32, narrow_f32, gemv_f32;
 extern const PanelKernels<double> wide_f64, narrow_f64, gemv_f64;
 extern const LowdimKernels<float> lowdim_f32[kLowdim];
 extern const LowdimKernels<double> lowdim_f64[kLowdim];
+extern const TileKernels tile_kernels;
 extern const Int8Kernels int8_kernels;
 extern const ExactKernels exact_kernels;
 extern const NormalsKernel normals_kernel;

@@ -169,6 +169,7 @@ template <class T, int V>
 constexpr PanelKernels<T> kPanelKernels = {.width = V * kWidth<T>,
                                            .gemv = false,
                                            .int8 = false,
+                                           .tiles = nullptr,
                                            .scores = scores<T, V>,
                                            .sum_exp = sum_exp<T, V>,
                                            .second_best = second_best<T, V>,

@@ -10,9 +10,15 @@ import numpy.typing as npt
 from .. import _core
 from . import Float, Moments, State
 
-__all__ = ["isa", "nearest", "normals", "posterior", "prepare", "roundoff", "run_steps"]
+__all__ = ["isa", "nearest", "normals", "posterior", "prepare", "roundoff", "run_steps", "unused"]
 
 isa = _core.isa
+
+
+def unused() -> str | None:
+    """The instruction set that this processor has and that may not be used, and why."""
+    obstacle = _core.amx_obstacle()
+    return f"not amx: {obstacle}" if obstacle not in {"", "the processor has none"} else None
 
 
 def prepare(
