@@ -372,7 +372,8 @@ def _diffusion(diffusion: Diffusion, path: _Path) -> Float:
     name, factor = diffusion if isinstance(diffusion, tuple) and len(diffusion) == 2 else (diffusion, 1.0)
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         rate = (at.alpha_dot - at.alpha * at.sigma_dot / at.sigma) / at.alpha  # dlambda/dt, infinite where alpha = 0
-    named = {"sigma": at.sigma, "sigma2": at.sigma**2, "reversal": np.where(at.alpha > 0, at.sigma**2 * rate, np.inf)}
+        square = at.sigma**2
+        named = {"sigma": at.sigma, "sigma2": square, "reversal": np.where(at.alpha > 0, square * rate, np.inf)}
     if isinstance(name, str) and name in named:
         epsilon = named[name] * _arrays.number(factor, "the factor of diffusion")
     elif callable(diffusion):

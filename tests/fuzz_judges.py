@@ -134,7 +134,8 @@ def mean(got, t):
     p, ref = t.promise, t.ref
     least = p.least * np.sqrt(t.case.d)
     scale = np.maximum(norm(ref.mean), t.case.radius)
-    return distance(got, ref.mean), (p.mean + p.rounding) * scale + t.skipped * t.case.radius + least
+    # A mean of off-weights alone is as good as those: nothing in units of the noise prediction.
+    return distance(got, ref.mean), (p.mean + p.rounding + t.once) * scale + t.skipped * t.case.radius + least
 
 
 def log_norm(got, t, value=None):

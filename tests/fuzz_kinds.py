@@ -124,7 +124,7 @@ def kernel(case, engine, report):
 
     def run(threads):
         training = oracle_of(case.field(engine.backend, threads=threads)).training_set
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):
             s = np.sqrt(sigma**2 + (alpha * case.bandwidth) ** 2)
             cut = np.full(m, np.inf) if dense else training.cut(case.tol, s / alpha)
         cut = cut + 40 * bool(OFF_WEIGHTS & set(names))

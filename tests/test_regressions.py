@@ -13,6 +13,7 @@ import pytest
 
 import interp_fast as itf
 from interp_fast._accuracy import PROMISES
+from interp_fast.field import oracle_of
 
 
 @pytest.mark.parametrize("place", ["first", "middle", "last", "all but one"])
@@ -414,3 +415,25 @@ def test_log_densities_within_groups_far_apart(engine, dtype, d):
     ref = oracle.posterior(rows, x, 1.0, sigma)
     promise = PROMISES[dtype].of_density(ref.log_density)
     assert (np.abs(flow.log_density(x, t) - ref.log_density) <= promise).all()
+
+
+def test_equal_rows_at_times_before_the_end_and_at_it(engine):
+    """The gap of all queries was that of the first one, which is 0 at t = 1."""
+    weights = np.random.default_rng(0).random(9)
+    field = itf.Field(np.ones((9, 3)), weights=weights, backend=engine.backend)
+    post = field.posterior(np.ones((2, 3)), np.array([1.0, 0.5]))
+    second, first = np.sort(weights)[-2:]
+    np.testing.assert_allclose(post.gap, [0, np.log(first / second)], rtol=1e-9)
+
+
+def test_off_weights_below_a_reference_of_fewer_digits(engine):
+    """Beside the top row, which is excluded, all others came to 0; or the top row's own weight was off by some."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((24, 1)).astype(np.float16)
+    field = itf.Field(rows, backend=engine.backend, tol=0.0)
+    alpha, sigma = np.full(400, 0.5), np.full(400, 8.5e-7)
+    x = 0.5 * rows[np.arange(400) % 24].astype(float) + 8.5e-7 * rng.standard_normal((400, 1))
+    out = {"log_rest": np.empty(400)}
+    oracle_of(field).training_set.posterior(x, alpha, sigma, np.inf, out)
+    ref = oracle.posterior(rows, x, alpha, sigma)
+    np.testing.assert_allclose(out["log_rest"], ref.log_rest, rtol=1e-6)

@@ -217,6 +217,7 @@ ptrdiff_t add_lowdim(const LowdimRows<T>& rows, LowdimQuery<T>& query) {
       store(query.sums, fill(static_cast<T>(__builtin_nan(""))));
     }
   }
+  renew(query, peaks);  // by the scores that were weighed, of which the best tells how much the others have
   return count * kRows;
 }
 

@@ -172,8 +172,9 @@ def _matters(q: Queries, data: Data, found: State, lead: Any, apart: Any, want: 
     error = of_top[:, None]
     others = lead.scatter(1, lead.argmax(1, True), -math.inf)
     p = (others + 2 * error).clamp(max=0.0).exp() / (lead - 2 * error).exp().sum(dim=1, keepdim=True).clamp(min=1.0)
-    deviation = q.alpha * ((p * apart).sum(dim=1) / q.s2).sqrt()
-    bad = of_top * deviation > data.tolerated
+    spread = (p * apart).sum(dim=1).sqrt()
+    bad = of_top * q.alpha * spread / q.s2.sqrt() > data.tolerated
+    bad |= of_top * spread > data.promise.denoiser * data.radius / 4  # where noise predictions see nothing of it
     if want & {"gap", "log_rest", "ess", "entropy", "variance", "jvp"}:
         bad |= of_next > data.tolerated * (-1e-3 * found["lead"]).clamp(min=1.0)
     return bad & (found["lead"] > -math.inf)
