@@ -76,7 +76,8 @@ class TrainingSet:
             backend, device = "torch" if backend == "auto" else backend, device or base.device
         self._device = device
         if moments is None:
-            moments = backends.Moments.of(rows, self.log_w, scale, report, threads)
+            readers = 1 if low_memory else threads  # each has two blocks of rows in float64
+            moments = backends.Moments.of(rows, self.log_w, scale, report, readers)
         self.moments = moments
         self.type = _arrays.result_type(rows.dtype)
         self._promise = _accuracy.PROMISES[self.type.name]

@@ -90,7 +90,7 @@ Int = npt.NDArray[np.int64]
 
 # Best first: the order of "auto", which never comes to torch, that is for devices and takes seconds to load.
 _MODULES = {"cpp": "cpp", "numba": "numba_kernels", "reference": "reference", "torch": "torch_kernels"}
-_READERS = 4  # threads that read rows at construction: each holds two blocks of them in float64
+_READERS = 4  # threads that read rows at construction
 
 
 @dataclass(frozen=True)
