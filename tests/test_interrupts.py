@@ -24,12 +24,7 @@ CALLS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def python_hears():
-    """Also where a shell has started the tests in the background, which ignores Ctrl-C."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+pytestmark = pytest.mark.usefixtures("hears_ctrl_c")
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,7 @@ def test_memory_is_that_of_a_few_stretches(tmp_path):
     assert many[1] < 30e6
 
 
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_an_interrupt_is_heard_between_stretches(path):
     class Slow(Stored):
         def __getitem__(self, block):

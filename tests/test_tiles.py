@@ -215,11 +215,11 @@ def test_check_says_why(monkeypatch):
     assert "instruction set v4 (not amx: the system refuses it)" in shown
 
 
-def test_by_name():
+def test_by_name(tmp_path):
     command = [sys.executable, "-c", "from interp_fast import _core; print(_core.isa())"]
     for isa in ("amx", "v3", "twin"):
         env = os.environ | {"INTERP_FAST_ISA": isa}
-        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
         if isa in (*_core.supported(), *TILED):
             assert done.stdout.strip() == isa
         else:
