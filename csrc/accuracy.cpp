@@ -8,7 +8,9 @@ namespace {
 
 constexpr double kMostInT = 0.5;     // next to more than this a sum of off-weights has its digits in any case
 constexpr double kAveraging = 0.25;  // largest weight for which errors of logits count as averaging out
-constexpr double kSlope = 0x1p-11;   // of what a log-normalizer may be off by in units of that of a small one
+// What a log-normalizer may be off by, in units of that of a small one, grows so fast with it: 2^-13 2^-11 is below the
+// 2e-7 that float32 results promise of it, 2^-34 2^-11 below the 1e-12 of float64.
+constexpr double kSlope = 0x1p-11;
 
 // How far the mean of rows of this variance moves with a query.
 double displaced(const Query& query, double by, double variance) {

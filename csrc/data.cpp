@@ -62,7 +62,10 @@ Data prepare(const Rows& rows, const double* log_w, const Moments& moments, doub
   data.radius = moments.radius / std::abs(data.unit);
   data.log_w_max = heaviest;
   data.log_w_span = heaviest - lightest;
-  data.copies = find_copies(rows, log_w, data.n2);
+  data.copies.distinct = data.active;
+  // Finding them sorts the rows: not for blocks that are prepared anew in every call, with low_memory, nor in few
+  // dimensions, whose pass over all rows needs no lists.
+  if (!low_memory && rows.d > kLowdim) data.copies = find_copies(rows, log_w, data.n2);
   if (!low_memory || rows.type == RowType::u8) data.quantized = std::make_unique<QuantizedRows>();
   return data;
 }

@@ -85,24 +85,6 @@ class Source:
     Bits of bfloat16 come as uint16, as they do from arrays in memory.
     """
 
-    def ahead(self) -> Iterator[tuple[slice, Array]]:
-        """All rows, stretch by stretch; while one is worked on the next is read.
-
-        Two are held if the caller lets go of one before it asks for the next.
-        """
-        cuts = stretches(self)
-        if len(cuts) == 1:
-            yield cuts[0], self[cuts[0]]
-            return
-        with ThreadPoolExecutor(1, "interp_fast-reads") as reader:
-            coming = reader.submit(self.__getitem__, cuts[0])
-            for cut, following in zip(cuts, [*cuts[1:], None], strict=True):
-                rows = coming.result()
-                if following is not None:
-                    coming = reader.submit(self.__getitem__, following)
-                yield cut, rows
-                del rows
-
     def __init__(self, source: Any, name: str) -> None:
         self._source, self._name = source, name
         self._announced = np.dtype(source.dtype)
@@ -132,6 +114,24 @@ class Source:
         # A copy: some sources read every slice into one and the same buffer.
         own = np.array(_bits(got) if self.dtype == np.uint16 else got, self.dtype, order="C")
         return own.reshape(stop - start, self.shape[1])
+
+    def ahead(self) -> Iterator[tuple[slice, Array]]:
+        """All rows, stretch by stretch; while one is worked on the next is read.
+
+        Two are held if the caller lets go of one before it asks for the next.
+        """
+        cuts = stretches(self)
+        if len(cuts) == 1:
+            yield cuts[0], self[cuts[0]]
+            return
+        with ThreadPoolExecutor(1, "interp_fast-reads") as reader:
+            coming = reader.submit(self.__getitem__, cuts[0])
+            for cut, following in zip(cuts, [*cuts[1:], None], strict=True):
+                rows = coming.result()
+                if following is not None:
+                    coming = reader.submit(self.__getitem__, following)
+                yield cut, rows
+                del rows
 
 
 def as_array(obj: Any, name: str, *, bits: bool = False, device: Any = None) -> tuple[Array, Callable[[Array], Any]]:

@@ -167,7 +167,7 @@ class Moments:
             return total, w @ away, float(w @ squares), farthest, tiny
 
         total, weighted, second, farthest, tiny = np.zeros_like(origin), np.zeros_like(origin), 0.0, 0.0, 0.0
-        in_memory = isinstance(rows, np.ndarray) and not isinstance(rows, np.memmap)
+        in_memory = isinstance(rows, np.ndarray)  # others need not bear to be read by several threads
         parts = blocks(rows)
         for block, some in zip(parts, _in_order(sums_of, parts, threads if in_memory else 1), strict=True):
             total += some[0]
