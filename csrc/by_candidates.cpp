@@ -25,7 +25,7 @@ std::vector<Query> by_candidates_within(const Data& data, const std::vector<Quer
   std::vector<Query> rest;
   const double row_bytes = sizeof(CandidateList::Entry), n = static_cast<double>(data.rows.n);
   // One float64 difference costs some three times what the row costs in a float64 sum of all, and much more than to
-  // look at it in int8.
+  // look at it in int8: there lists of 256 rows are worth it among many, and no more than an eighth of few.
   const auto capacity = [&](int64_t count) {
     const double worth = by == FilterBy::int8 ? std::max(n / 32, std::min(256.0, n / 8 + 16)) : n / 4 + 64;
     const double most = std::min(worth, kListBytes / (row_bytes * static_cast<double>(count)));

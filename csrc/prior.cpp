@@ -27,7 +27,7 @@ std::vector<Query> answer_prior(const Data& data, const std::vector<Query>& quer
   of_weights.top = out.top, of_weights.top_index = top_index.data(), of_weights.top_weight = top_weight.data();
   Query any{};
   any.cut = INFINITY;
-  any.s2 = 1;
+  any.s2 = 1;  // for the weights alone; what S = 0 makes of a gap is said of each query below
   answer_from_candidates(data, &any, once, {}, of_weights, threads);
   const auto distance2 = active_kernels().exact->distance2;
   const double radius = data.radius * data.unit;
