@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Resident", "from_torch", "is_elsewhere", "is_tensor", "placed", "to_torch"]
+__all__ = ["Resident", "blank_like", "from_torch", "is_elsewhere", "is_tensor", "placed", "to_torch"]
 
 Array = npt.NDArray[Any]
 
@@ -84,6 +84,16 @@ def _read(tensor: Any) -> Array:
     here = tensor if tensor.device.type == "cpu" else tensor.cpu()
     array: Array = (here.view(torch.int16) if bits else here).numpy()
     return array.view(np.uint16) if bits else array
+
+
+def blank_like(x: Any) -> Any:
+    """An array or a tensor of the size, the type and the device of another, to be written to in any mode of torch."""
+    if isinstance(x, np.ndarray):
+        return np.empty_like(x)
+    import torch
+
+    with torch.inference_mode(False):
+        return torch.empty_like(x)
 
 
 class Resident:
