@@ -16,7 +16,7 @@ import numpy.typing as npt
 from . import _arrays
 from ._accuracy import PROMISES
 from ._oracle import Point
-from ._posterior import Posterior
+from ._posterior import Posterior, rounding
 from ._shape import Form
 from ._training_set import TrainingSet
 from .backends import pooled
@@ -157,6 +157,7 @@ class Partial:
         out["log_density"] = self._log_density(out["log_norm"])
         radius = self._setting.radius
         out["certificate"] = out["dropped"] * (2 * self._setting.reach / radius if radius > 0 else 0.0)
+        out["rounding"] = rounding(len(self._x), radius)
         mean = self._vector(out["mean"], "the posterior mean")
         out |= {name: out[name][:, :top] for name in ("top_index", "top_weight")}
         others = Posterior.__dataclass_fields__.keys() - {"mean"}
@@ -185,7 +186,11 @@ class Partial:
     def load(path: Any) -> Partial:
         """Read what :meth:`save` wrote; ValueError naming the file when it is cut off or something else."""
         try:
-            with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            with Path(path).open("rb") as raw:
+                file = np.load(raw, allow_pickle=False)
+                if isinstance(file, np.ndarray):
+                    msg = "one array"
+                    raise ValueError(msg)
                 held = {name: file[name] for name in file.files}
             point = Point(**{name: held[f"at_{name}"] for name in _POINT})
             setting = Setting(center=held["center"], **{name: held[f"set_{name}"].item() for name in _SETTINGS})
