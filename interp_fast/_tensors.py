@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Resident", "blank_like", "from_torch", "is_elsewhere", "is_tensor", "placed", "to_torch"]
+__all__ = ["Resident", "blank_like", "check_numbers", "from_torch", "is_elsewhere", "is_tensor", "placed", "to_torch"]
 
 Array = npt.NDArray[Any]
 
@@ -37,6 +37,7 @@ def from_torch(tensor: Any, name: str, bits: bool, device: Any = None) -> tuple[
     import torch
 
     _check_grad(tensor, name)
+    check_numbers(tensor, name)
     if device is None and tensor.device.type != "cpu":
         msg = f"{name} lives on {tensor.device}; pass {name}.cpu()."
         raise TypeError(msg)
@@ -68,6 +69,13 @@ def placed(kind: Callable[[Array], Any], data: Any, backend: Any, device: Any) -
         f"backend={backend!r}. Pass backend='torch', or leave device out."
     )
     raise ValueError(msg)
+
+
+def check_numbers(tensor: Any, name: str) -> None:
+    """TypeError for a tensor of the device meta."""
+    if tensor.device.type == "meta":
+        msg = f"{name} lives on meta, where tensors have no numbers; pass {name} on a device that holds them."
+        raise TypeError(msg)
 
 
 def _check_grad(tensor: Any, name: str) -> None:
