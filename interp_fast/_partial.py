@@ -186,11 +186,7 @@ class Partial:
     def load(path: Any) -> Partial:
         """Read what :meth:`save` wrote; ValueError naming the file when it is cut off or something else."""
         try:
-            with Path(path).open("rb") as raw:
-                file = np.load(raw, allow_pickle=False)
-                if isinstance(file, np.ndarray):
-                    msg = "one array"
-                    raise ValueError(msg)
+            with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 held = {name: file[name] for name in file.files}
             point = Point(**{name: held[f"at_{name}"] for name in _POINT})
             setting = Setting(center=held["center"], **{name: held[f"set_{name}"].item() for name in _SETTINGS})

@@ -258,8 +258,6 @@ def test_files(tmp_path, dtype):
     for name in ("cut.npz", "other.npz", "array.npy"):
         with pytest.raises(ValueError, match=f"{name} is no file of Partial.save"):
             itf.Partial.load(tmp_path / name)
-    with pytest.raises(ValueError, match=r"array.npy is no file of Partial.save: it is something else \(one array\)"):
-        itf.Partial.load(tmp_path / "array.npy")
     flipped = bytearray(before)
     flipped[len(before) // 2] ^= 255
     (tmp_path / "flipped.npz").write_bytes(flipped)
