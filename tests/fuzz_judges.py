@@ -60,10 +60,8 @@ class Truth:
     @functools.cached_property
     def ref(self) -> SimpleNamespace:
         case = self.case
-        plain = oracle.posterior.__wrapped__  # a cache would keep every case
-        return plain(
-            case.values, self.x, self.alpha, self.sigma, case.weights, bandwidth=case.bandwidth, u=self.u
-        )  # fmt: skip
+        options = {"bandwidth": case.bandwidth, "u": self.u, "remember": False}  # every case would be kept
+        return oracle.posterior(case.values, self.x, self.alpha, self.sigma, case.weights, **options)
 
     @functools.cached_property
     def want(self) -> SimpleNamespace:
