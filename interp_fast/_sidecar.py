@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,11 @@ class Sidecar:
             raise TypeError(msg)
         stored = rows.source if isinstance(rows, _arrays.Source) else None
         if not isinstance(stored, Stored):
-            msg = "moments belongs to rows in .npy files, given by their paths or mapped. Leave it out for other data."
+            msg = (
+                "moments belongs to rows in .npy files, by their paths or mapped, and no orbit. Leave it out."
+            )
             raise ValueError(msg)
-        self._path = Path(path)
+        self._path, self._current = Path(path), False
         if not self._path.parent.is_dir():
             msg = f"moments must be a path in a folder that is there; got {os.fspath(path)!r}."
             raise FileNotFoundError(msg)
@@ -53,13 +56,16 @@ class Sidecar:
             return None
         with _npz.read(self._path, _WRITER) as held:
             columns = [held[name] for name in _NAMES]
-            if str(held["key"]) != self._key:
+            self._current = str(held["key"]) == self._key
+            if not self._current:
                 return None
             whole, *parts = (Moments(c, m, float(r), float(reach)) for c, m, r, reach in zip(*columns, strict=True))
-        return Moments(whole.center, whole.mean, whole.radius, whole.reach, tuple(parts))
+        return replace(whole, parts=tuple(parts))
 
     def write(self, moments: Moments) -> None:
-        """The whole first, then each stretch."""
+        """The whole first, then each stretch; nothing when they were read."""
+        if self._current:
+            return
         every = (moments, *moments.parts)
         arrays = {name: np.array([getattr(one, name) for one in every]) for name in _NAMES}
         _npz.save(self._path, {"key": np.array(self._key)} | arrays)

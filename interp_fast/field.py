@@ -154,14 +154,12 @@ class Field(Groups):
         rows, scale, kind, event = _arrays.rows(data, "data", scale)
         kind = placed(kind, data, backend, device)
         n, given, images = rows.shape[0], _arrays.log_weights(weights, rows.shape[0]), elements(event, orbit)
-        if moments is not None and images is not None:
-            msg = "moments belongs to rows without an orbit. Leave it out."
-            raise ValueError(msg)
+        if images is not None:
+            rows, given = Images(rows, images), np.tile(given, len(images))
         kept = None if moments is None else Sidecar(moments, rows, given, scale)
-        known = None if kept is None else kept.read()
         training_set = TrainingSet(
-            rows if images is None else Images(rows, images),
-            given if images is None else np.tile(given, len(images)),
+            rows,
+            given,
             scale=scale,
             kind=kind,
             bandwidth=_arrays.number(bandwidth, "bandwidth", least=0.0),
@@ -172,9 +170,9 @@ class Field(Groups):
             report=reporter(progress, "data: row"),
             labels=None if labels is None else Labels.of(labels, n, 1 if images is None else len(images)),
             device=device if backend == "torch" else None,
-            moments=known,
+            moments=None if kept is None else kept.read(),
         )
-        if kept is not None and known is None:
+        if kept is not None:
             kept.write(training_set.moments)
         self._oracle = Oracle(training_set, schedule, tol)
 

@@ -190,13 +190,15 @@ def test_files_that_are_none_stay_as_they_are(tmp_path, path, kept):
 
 
 def test_bad_input(tmp_path, path, kept):
-    with pytest.raises(ValueError, match="moments belongs to rows in .npy files, given by their paths or mapped"):
+    with pytest.raises(
+        ValueError, match="moments belongs to rows in .npy files, by their paths or mapped, and no orbit"
+    ):
         itf.Field(ROWS, moments=kept)
     with pytest.raises(TypeError, match="moments must be the path of an .npz file; got bool"):
         itf.Field(path, moments=True)
     with pytest.raises(FileNotFoundError, match="moments must be a path in a folder that is there; got .*nowhere"):
         itf.Field(path, moments=tmp_path / "nowhere" / "m.npz")
-    with pytest.raises(ValueError, match="moments belongs to rows without an orbit"):
+    with pytest.raises(ValueError, match="moments belongs to rows in .npy files, .* no orbit"):
         itf.Field(path, moments=kept, orbit="hflip")
     rows = ROWS.copy()
     rows[33, 0, 1] = np.inf
