@@ -38,9 +38,7 @@ class Sidecar:
             raise TypeError(msg)
         stored = rows.source if isinstance(rows, _arrays.Source) else None
         if not isinstance(stored, Stored):
-            msg = (
-                "moments belongs to rows in .npy files, by their paths or mapped, and no orbit. Leave it out."
-            )
+            msg = "moments belongs to rows in .npy files, by their paths or mapped, and no orbit. Leave it out."
             raise ValueError(msg)
         self._path, self._current = Path(path), False
         if not self._path.parent.is_dir():
