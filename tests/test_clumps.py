@@ -94,3 +94,17 @@ def test_rows_apart_by_less_than_rounding_leaves_of_the_data(engine, d):
         level = itf.Field(rows, itf.VELinear(1.0), backend=engine.backend).at(alpha=1.0, sigma=1e-22)
         np.testing.assert_array_equal(level.noise(np.zeros((2, d))), 0)
         np.testing.assert_array_equal(level.denoiser(np.zeros((2, d))), 0)
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=str)
+def test_the_mean_before_the_signal_of_rows_close_to_each_other(engine):
+    """Fifty rows of next to no weight lie so far away that the others are one point when counted from the centre."""
+    rows = np.array([0.0, 1e-5, *(3e4 + np.arange(50))], np.float32)[:, None]
+    weights = np.array([0.5, 0.5, *np.full(50, 1e-20)])
+    want = weights @ rows.astype(float) / weights.sum()
+    radius = np.sqrt(weights @ (rows[:, 0].astype(float) - want) ** 2 / weights.sum())
+    with engine.forced():
+        field = itf.Field(rows, weights=weights, backend=engine.backend)
+        for t in (5e-324, 1e-300, 1e-12):
+            got = field.denoiser(np.array([[1.0], [2.0]]), t)
+            assert np.abs(got - want).max() < 5e-6 * radius

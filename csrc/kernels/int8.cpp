@@ -258,7 +258,7 @@ void quantize(const float* x, ptrdiff_t d, uint8_t* bytes, float* scale, float* 
   // All residual: rows too long for float32, which are never left out, and rows too short for their scale.
   const bool too_long = !(top < __builtin_inff());
   if (too_long || !(inverse < __builtin_inff())) {
-    memset(bytes, 128, static_cast<size_t>(d));
+    for (ptrdiff_t k = 0; k < d; k++) bytes[k] = 128;
     *scale = too_long ? __builtin_inff() : 0;
     *residual = too_long ? __builtin_inff() : top * __builtin_sqrtf(static_cast<float>(d));
     return;

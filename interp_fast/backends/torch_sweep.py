@@ -174,6 +174,9 @@ def _accepted(
     good = usual <= promise.density / 8
     heaviest = (lowest - highest).exp() / total  # of the rows beside the head
     moved = usual * (heaviest * variance.clamp(min=0.0)).sqrt()
+    # And what rounding leaves of the rows themselves, which are counted from the center.
+    away = (state["x_top"] - data.center).square().sum(dim=1).sqrt() * state["rest"]
+    moved += roundoff(kind) * scale * (away + (state["rest"] * state["spread"].clamp(min=0.0)).sqrt())
     s = q.s2.sqrt() / q.alpha  # sigma / alpha
     good &= moved <= torch.minimum(0.05 * promise.noise * s, torch.full_like(s, 0.1 * promise.denoiser * data.radius))
     if want & {"variance", "jvp"}:
