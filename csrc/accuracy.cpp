@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 namespace interp_fast {
 namespace {
@@ -28,6 +29,17 @@ double logit_error(const Data& data, const Query& query) {
   const double e =
       (kRoundoff<T> + data.value_error) * std::max(a * std::sqrt(query.x2), 0.5 * a * a * r) / query.variance;
   return 0.5 * e * r + 0.5 * kRoundoff<T> * data.log_w_span;
+}
+
+double displaced_by_digits(const Data& data, const Query& query) {
+  return query.largest / std::abs(data.unit) / (kLargest * std::sqrt(12.0));
+}
+
+// Beside the query what 2^x is off by.
+template <>
+double logit_error<Digits>(const Data& data, const Query& query) {
+  if (query.variance == 0) return INFINITY;
+  return displaced_by_digits(data, query) * query.alpha * data.max_norm / query.variance + 2 * kRoundoff<Digits>;
 }
 
 double displaced_logit(const Data& data, const Query& query) {
@@ -69,6 +81,7 @@ bool ErrorModel<T>::enough(const Query& query, const Sums& sums, double unsure, 
 template <class T>
 bool ErrorModel<T>::enough_in_t(const Query& query, const Sums& sums, double tolerated_weight) const {
   const double largest = sums.largest();
+  if constexpr (std::is_same_v<T, Digits>) return enough(query, sums, largest, INFINITY);
   return (largest <= tolerated_weight && !second_order()) || enough(query, sums, largest, INFINITY);
 }
 
@@ -88,6 +101,9 @@ bool ErrorModel<T>::enough_for_mean(const Query& query, const Sums& sums, double
   const double deviation = std::sqrt(data_.active == 1 ? 0.0 : std::min(1.0, unsure) * variance);
   double error = (unsure > kAveraging ? 4 : 1) * sums.logit * deviation;
   error += displaced(query, sums.displacement, variance);
+  if (sums.rounded > 0) {  // up or down: those of rows about as far away as these
+    error += std::sqrt(sums.rounded / 6 * (data_.radius * data_.radius + sums.second())) / sums.p;
+  }
   const double rounding = rounding_of(std::sqrt(sums.second()));
   if (mean() && !(error + rounding <= allowed(data_, query, accuracy_))) return false;
   return !out_.scatter || error + rounding <= allowed_in_scatter();
@@ -153,8 +169,10 @@ double ErrorModel<T>::allowed_in_scatter() const {
 
 template double logit_error<float>(const Data&, const Query&);
 template double logit_error<double>(const Data&, const Query&);
+template bool summable<Digits>(const Data&, const Query&, const Accuracy&);
 template bool summable<float>(const Data&, const Query&, const Accuracy&);
 template bool summable<double>(const Data&, const Query&, const Accuracy&);
+template class ErrorModel<Digits>;
 template class ErrorModel<float>;
 template class ErrorModel<double>;
 

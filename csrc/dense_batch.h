@@ -6,11 +6,14 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "accuracy.h"
 #include "answer.h"
+#include "digits.h"
+#include "dispatch.h"
 #include "filter.h"
 #include "pool.h"
 #include "refine.h"
@@ -61,7 +64,20 @@ void leave_out(const Plan& plan, const Block<T>& block, const Panel<T>& panel, c
   }
 }
 
-template <class T>
+// What the numbers of a pass in A are.
+template <class A>
+using NumberOf = std::conditional_t<std::is_same_v<A, Digits>, double, A>;
+
+template <class A>
+const PanelKernels<NumberOf<A>>& kernels_of(const Data& data, int64_t queries) {
+  if constexpr (std::is_same_v<A, Digits>) {
+    return *active_kernels().digits;
+  } else {
+    return panel_kernels<A>(queries, data.rows.d);
+  }
+}
+
+template <class A, class T = NumberOf<A>>
 class DenseBatch final : public Visitor<T> {
  public:
   DenseBatch(const Data& data, const Query* queries, int64_t count, const Outputs& out, const Accuracy& accuracy,
@@ -72,15 +88,19 @@ class DenseBatch final : public Visitor<T> {
         threads_(threads),
         directions_(out.jvp != nullptr),
         model_(data, out, accuracy),
-        kernels_(panel_kernels<T>(count, data.rows.d)),
+        kernels_(kernels_of<A>(data, count)),
         panels_(make_panels(data, kernels_, count, kSumQueries, kernels_.gemv ? kGemvSumRows : kSumRows)),
         plan_(panels_.plan),
         best_(static_cast<size_t>(std::min(data.active, std::max<int64_t>(out.gap ? 2 : 1, out.top)))),
         excluded_(queries->excluded != nullptr),
         groups_(static_cast<size_t>(plan_.groups)),
         workers_(static_cast<size_t>(threads)) {
-    const PanelOptions options = {.factor = logit_factor, .weighted = true, .directions = directions_};
-    fill_panels(panels_, data, queries, options, threads);
+    if constexpr (std::is_same_v<A, Digits>) {
+      fill_digit_panels(panels_, data, queries, directions_, threads);
+    } else {
+      const PanelOptions options = {.factor = logit_factor, .weighted = true, .directions = directions_};
+      fill_panels(panels_, data, queries, options, threads);
+    }
     for (const Query& query : queries_) tolerated_.push_back(model_.tolerated_weight(query));
     doubts_ = !excluded_ && *std::min_element(tolerated_.begin(), tolerated_.end()) < 1;
     listed_ = !excluded_ && (out.order() || doubts_);
@@ -220,8 +240,9 @@ class DenseBatch final : public Visitor<T> {
       static_cast<WeightSums&>(sums) = from.sums[lane];
       sums.reference = from.reference(lane, plan_), sums.best = from.best(lane);
       if (sums.reference <= -kNever / 2) sums.p = 0;  // there is no row but the excluded ones
-      sums.logit = logit_error<T>(data_, query);
+      sums.logit = logit_error<A>(data_, query);
       sums.offset = -query.x2 / (2 * query.variance), sums.displacement = query.displacement;
+      if (std::is_same_v<A, Digits>) sums.displacement += displaced_by_digits(data_, query);
       sums.x.resize(static_cast<size_t>(d)), sums.u_x.resize(static_cast<size_t>(directions_ ? d : 0));
     }
     constexpr ptrdiff_t kStretch = kLine / sizeof(double);  // of dimensions: a line of each query's sums
@@ -313,7 +334,7 @@ class DenseBatch final : public Visitor<T> {
   const Outputs& out_;
   const int threads_;
   const bool directions_;  // for products with the Jacobian
-  const ErrorModel<T> model_;
+  const ErrorModel<A> model_;
   const PanelKernels<T>& kernels_;
   Panels<T> panels_;
   const Plan& plan_;
