@@ -13,6 +13,11 @@ constexpr double kAveraging = 0.25;  // largest weight for which errors of logit
 // 2e-7 that float32 results promise of it, 2^-34 2^-11 below the 1e-12 of float64.
 constexpr double kSlope = 0x1p-11;
 
+// What rounding weights to whole numbers may take away of all, or add to them, rms: half a unit each at most.
+// Off-weights that are this much more are known to 1e-3, also where rows of the lightest make up their entropy.
+double rounded_away(const Sums& sums) { return 0.5 * std::sqrt(sums.rounded) / sums.p; }
+constexpr double kRoundedAway = 0x1p-15;
+
 // How far the mean of rows of this variance moves with a query.
 double displaced(const Query& query, double by, double variance) {
   return by * query.alpha * variance / query.variance;
@@ -32,14 +37,16 @@ double logit_error(const Data& data, const Query& query) {
 }
 
 double displaced_by_digits(const Data& data, const Query& query) {
-  return query.largest / std::abs(data.unit) / (kLargest * std::sqrt(12.0));
+  return 0.5 * query.largest / std::abs(data.unit) / kLargest;
 }
 
 // Beside the query what 2^x is off by.
+constexpr double kOfPower = 2 * kRoundoff<Digits>;
+
 template <>
 double logit_error<Digits>(const Data& data, const Query& query) {
   if (query.variance == 0) return INFINITY;
-  return displaced_by_digits(data, query) * query.alpha * data.max_norm / query.variance + 2 * kRoundoff<Digits>;
+  return displaced_by_digits(data, query) * query.alpha * data.max_norm / query.variance + kOfPower;
 }
 
 double displaced_logit(const Data& data, const Query& query) {
@@ -73,6 +80,7 @@ bool ErrorModel<T>::enough(const Query& query, const Sums& sums, double unsure, 
   const double largest = sums.largest(), variance = sums.variance();
   if (!(largest > 0) || !enough_for_mean(query, sums, unsure, variance)) return false;
   if (off_weights() && !(1 - largest >= least_rest(error))) return false;
+  if (off_weights() && !(rounded_away(sums) <= kRoundedAway * (1 - largest))) return false;
   if (second_order() && !(variance >= accuracy_.variance * moment(query, sums))) return false;
   const double known = error < sums.logit ? std::sqrt(unsure) : 1.0;
   return out_.top == 0 || 2 * sums.logit * known * std::min(1.0, largest) <= accuracy_.top_weight;
@@ -101,8 +109,10 @@ bool ErrorModel<T>::enough_for_mean(const Query& query, const Sums& sums, double
   const double deviation = std::sqrt(data_.active == 1 ? 0.0 : std::min(1.0, unsure) * variance);
   double error = (unsure > kAveraging ? 4 : 1) * sums.logit * deviation;
   error += displaced(query, sums.displacement, variance);
-  if (sums.rounded > 0) {  // up or down: those of rows about as far away as these
-    error += std::sqrt(sums.rounded / 6 * (data_.radius * data_.radius + sums.second())) / sums.p;
+  if constexpr (std::is_same_v<T, Digits>) {
+    // Weights are rounded up or down, of whatever rows; and the heaviest, whose logits are exact, have been powers.
+    error += rounded_away(sums) * std::sqrt(data_.max_norm * data_.max_norm + sums.second());
+    error += 4 * kOfPower * std::sqrt(std::min(1.0, sums.largest()) * variance);
   }
   const double rounding = rounding_of(std::sqrt(sums.second()));
   if (mean() && !(error + rounding <= allowed(data_, query, accuracy_))) return false;

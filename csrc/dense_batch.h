@@ -64,20 +64,22 @@ void leave_out(const Plan& plan, const Block<T>& block, const Panel<T>& panel, c
   }
 }
 
-// What the numbers of a pass in A are.
+// What scores are, in a pass whose products are in A, and sums p X over a slab.
 template <class A>
-using NumberOf = std::conditional_t<std::is_same_v<A, Digits>, double, A>;
+using ScoreOf = std::conditional_t<std::is_same_v<A, Digits>, double, A>;
+template <class A>
+using SumOf = std::conditional_t<std::is_same_v<A, Digits>, float, A>;
 
 template <class A>
-const PanelKernels<NumberOf<A>>& kernels_of(const Data& data, int64_t queries) {
+const PanelKernels<ScoreOf<A>>& kernels_of(const Data& data, int64_t queries) {
   if constexpr (std::is_same_v<A, Digits>) {
-    return *active_kernels().digits;
+    return active_kernels().digits->panel;
   } else {
     return panel_kernels<A>(queries, data.rows.d);
   }
 }
 
-template <class A, class T = NumberOf<A>>
+template <class A, class T = ScoreOf<A>>
 class DenseBatch final : public Visitor<T> {
  public:
   DenseBatch(const Data& data, const Query* queries, int64_t count, const Outputs& out, const Accuracy& accuracy,
@@ -105,7 +107,7 @@ class DenseBatch final : public Visitor<T> {
     doubts_ = !excluded_ && *std::min_element(tolerated_.begin(), tolerated_.end()) < 1;
     listed_ = !excluded_ && (out.order() || doubts_);
     for (int64_t p = 0; p < plan_.panels; p++) merged_.emplace_back(plan_, directions_);
-    for (Group<T>& group : groups_) group.waiting.resize(static_cast<size_t>(plan_.slabs));
+    for (Group<State>& group : groups_) group.waiting.resize(static_cast<size_t>(plan_.slabs));
   }
 
   // Fills the outputs of the queries that pass the test, and returns the others: with excluded rows if those dominated
@@ -140,7 +142,7 @@ class DenseBatch final : public Visitor<T> {
   // A slab of a group begins.
   void begin(const Task<T>& task) override {
     Worker& mine = workers_[task.worker];
-    Group<T>& group = groups_[task.group];
+    Group<State>& group = groups_[task.group];
     const int W = plan_.width;
     {
       std::lock_guard<std::mutex> lock(group.mutex);
@@ -150,13 +152,16 @@ class DenseBatch final : public Visitor<T> {
     mine.thresholds = Buffer<T>(static_cast<size_t>(task.count * W));
     mine.sum_exp = Buffer<T>(static_cast<size_t>(W));
     for (int64_t i = 0; i < task.count; i++) {
-      SoftmaxState<T, T>& state = mine.states[i];
+      State& state = mine.states[i];
       state.clear(plan_, task.first + i, directions_);
       Panel<T>& panel = task.panels[i];
       panel.best = state.scores.get(), panel.reference = state.scores.get() + W;
       panel.sums = state.sums.get();
-      panel.acc = state.x.get();
-      if (directions_) panel.acc_u = state.u_x.get();
+      if constexpr (std::is_same_v<A, Digits>) {
+        panel.acc32 = state.x.get(), panel.acc_u32 = directions_ ? state.u_x.get() : nullptr;
+      } else {
+        panel.acc = state.x.get(), panel.acc_u = directions_ ? state.u_x.get() : nullptr;
+      }
       if (!listed_) continue;
       start_lists(task.first + i, state.lists);
       open_thresholds(panel, W, mine.thresholds.get() + i * W);
@@ -167,7 +172,7 @@ class DenseBatch final : public Visitor<T> {
   void visit(const Task<T>& task, const Visit<T>& visit) override {
     const Block<T>& block = visit.block;
     Worker& mine = workers_[task.worker];
-    SoftmaxState<T, T>* const states = mine.states.data() + visit.at;
+    State* const states = mine.states.data() + visit.at;
     kernels_.scores(block, visit.panels, visit.count);
     for (int i = 0; i < visit.count; i++) {
       const Panel<T>& panel = visit.panels[i];
@@ -189,11 +194,11 @@ class DenseBatch final : public Visitor<T> {
 
   // A slab of a group ends: its sums wait for those of the slabs before it.
   void end(const Task<T>& task) override {
-    Group<T>& group = groups_[task.group];
+    Group<State>& group = groups_[task.group];
     std::lock_guard<std::mutex> lock(group.mutex);
     group.waiting[task.slab] = std::move(workers_[task.worker].states);
     for (; group.next < plan_.slabs; group.next++) {
-      std::vector<SoftmaxState<T, T>>& next = group.waiting[group.next];
+      std::vector<State>& next = group.waiting[group.next];
       if (next.empty()) return;
       for (size_t i = 0; i < next.size(); i++) {
         merge(merged_[static_cast<size_t>(task.first) + i], next[i], plan_, directions_);
@@ -204,9 +209,11 @@ class DenseBatch final : public Visitor<T> {
   }
 
  private:
+  using State = SoftmaxState<T, SumOf<A>>;
+
   // A worker's task at hand: its panels, with everything that runs.
   struct Worker {
-    std::vector<SoftmaxState<T, T>> states;
+    std::vector<State> states;
     Buffer<T> thresholds, sum_exp;
   };
 
@@ -344,7 +351,7 @@ class DenseBatch final : public Visitor<T> {
   bool doubts_, listed_;           // some heavy row may do harm; lists are kept
   Pilot pilot_;
   std::vector<SoftmaxState<T, double>> merged_;  // of each panel
-  std::vector<Group<T>> groups_;
+  std::vector<Group<State>> groups_;
   std::vector<Worker> workers_;
   std::vector<Sums> sums_;
   std::vector<char> passed_;

@@ -11,7 +11,15 @@
 namespace interp_fast {
 namespace {
 
-constexpr ptrdiff_t kLeastDimensions = 24, kMostDimensions = 1 << 15;  // as of int8
+// Below, what follows a product takes longer than the product: in half the dimensions, with a quarter of the lanes in
+// use, these were no gain by the count of instructions.
+constexpr ptrdiff_t kLeastDimensions = 48;
+constexpr int64_t kLeastQueries = kTileHalf + 1;
+constexpr ptrdiff_t kMostDimensions = 1 << 15;  // integers hold sums of so many products of bytes
+// The largest number of a query of which little more than 0 is known stands for this: neither it nor its inverse is
+// subnormal.
+constexpr double kFinest = 0x1p-200;
+constexpr double kWhole = 0x3p51;  // its last place is 1
 
 // Where the digits of a lane go, and what the centre of the rows comes to in each.
 struct Lane {
@@ -21,14 +29,15 @@ struct Lane {
   int32_t* offset;
 };
 
-// value(k) as whole numbers of up to kLargest, in digits. Returns the squares of what is left out.
+// value(k), of up to kLargest, as whole numbers, in digits. Returns the squares of what is left out.
 template <class Value>
 double write_digits(const Lane& to, const double* offsets, ptrdiff_t d, Value value) {
   const ptrdiff_t apart = to.plan.bytes() / kDigits;
   double left2 = 0;
   int64_t offset[kDigits] = {};
   for (ptrdiff_t k = 0; k < d; k++) {
-    const double exact = value(k), whole = std::nearbyint(exact);
+    const double exact = value(k), shift = 0x1p-24 * evenly(k) - 0.5;
+    const double whole = (exact + shift + kWhole) - kWhole;  // rounded up or down
     left2 += (exact - whole) * (exact - whole);
     int8_t* const at = to.bytes + to.plan.first_byte(to.lane) + k / 4 * 4 * to.plan.bytes_apart() + k % 4;
     const int32_t shifted = static_cast<int32_t>(whole) + 0x8080;  // the lower digits are unsigned, then
@@ -46,7 +55,7 @@ double write_digits(const Lane& to, const double* offsets, ptrdiff_t d, Value va
 
 bool digits_pay(const Data& data, int64_t queries) {
   const ptrdiff_t d = data.rows.d;
-  return data.rows.type == RowType::u8 && !data.float64_only && queries > kGemvQueries && d >= kLeastDimensions &&
+  return data.rows.type == RowType::u8 && !data.float64_only && queries >= kLeastQueries && d >= kLeastDimensions &&
          d <= kMostDimensions && active_kernels().digits;
 }
 
@@ -73,7 +82,7 @@ void fill_digit_panels(Panels<double>& panels, const Data& data, const Query* qu
     for (int lane = 0; lane < plan.lanes(p); lane++) {
       const Query& query = queries[p * plan.width + lane];
       const double factor = logit_factor(query), normal = factor * query.alpha / data.unit;
-      const double largest = std::abs(normal) * query.largest, grain = largest > 0 ? largest / kLargest : 1.0;
+      const double grain = std::max(std::abs(normal) * query.largest, kFinest) / kLargest;
       const double left2 = write_digits(place(lane, panels.q8, panels.offset), shift.data(), d, [&](ptrdiff_t k) {
         return normal / grain * (query.x[k] - query.alpha * data.center[k]);
       });
@@ -82,7 +91,7 @@ void fill_digit_panels(Panels<double>& panels, const Data& data, const Query* qu
       lanes.grain[lane] = grain * data.inverse;
       if (!directions || !(query.largest_u > 0)) continue;
       write_digits(place(lane, panels.u8, panels.u_offset), shift.data(), d,
-                   [&](ptrdiff_t k) { return kLargest * (query.u[k] / query.largest_u); });
+                   [&](ptrdiff_t k) { return query.u[k] / query.largest_u * kLargest; });
     }
   });
 }

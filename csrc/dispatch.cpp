@@ -27,11 +27,11 @@ IF_DECLARE(v3)
 IF_DECLARE(v4)
 #endif
 #undef IF_DECLARE
-#define IF_DECLARE(isa)                            \
-  namespace isa {                                  \
-  extern const Int8Kernels int8_kernels;           \
-  extern const TileKernels tile_kernels;           \
-  extern const PanelKernels<double> digit_kernels; \
+#define IF_DECLARE(isa)                    \
+  namespace isa {                          \
+  extern const Int8Kernels int8_kernels;   \
+  extern const TileKernels tile_kernels;   \
+  extern const DigitKernels digit_kernels; \
   }
 #ifdef IF_X86
 IF_DECLARE(vnni)
@@ -87,8 +87,7 @@ std::string find_amx_obstacle() {
 }
 
 // A table whose products of bytes are in tiles.
-KernelTable in_tiles(const KernelTable& table, const char* name, const Int8Kernels& int8,
-                     const PanelKernels<double>& digits) {
+KernelTable in_tiles(const KernelTable& table, const char* name, const Int8Kernels& int8, const DigitKernels& digits) {
   KernelTable other = table;
   other.name = name, other.int8 = &int8, other.digits = &digits;
   return other;

@@ -21,19 +21,6 @@ void pack_tiles(const char* rows, ptrdiff_t stride, ptrdiff_t count, ptrdiff_t d
   }
 }
 
-void pack_across(const uint8_t* tiles, ptrdiff_t d, ptrdiff_t block_rows, uint8_t* across) {
-  const ptrdiff_t steps = byte_dimensions(d, true) / kTileStep, row_steps = block_rows / kTileStep;
-  const ptrdiff_t dims = (d + kTileSide - 1) / kTileSide * kTileSide;
-  for (ptrdiff_t i = 0; i < block_rows; i++) {
-    const uint8_t* const row = tiles + (i / kTileHalf * steps * kTileHalf + i % kTileHalf) * kTileStep;
-    uint8_t* const to = across + i / kTileStep * kTileHalf * kTileStep + i % kTileStep;
-    for (ptrdiff_t k = 0; k < dims; k++) {
-      to[(k / kTileHalf * row_steps * kTileHalf + k % kTileHalf) * kTileStep] =
-          row[k / kTileStep * kTileHalf * kTileStep + k % kTileStep];
-    }
-  }
-}
-
 void QuantizedRows::make(const NormalRows& data, const Int8Kernels& kernels, int threads) {
   std::call_once(made_, [&] {
     if (data.rows.type != RowType::u8) return round_rows(data, kernels, threads);

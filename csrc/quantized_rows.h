@@ -21,9 +21,6 @@ inline ptrdiff_t byte_dimensions(ptrdiff_t d, bool in_tiles) {
 // it up, and 0 for dimensions.
 void pack_tiles(const char* rows, ptrdiff_t stride, ptrdiff_t count, ptrdiff_t d, ptrdiff_t block_rows, uint8_t* tiles);
 
-// The same tiles across: dimensions in place of rows.
-void pack_across(const uint8_t* tiles, ptrdiff_t d, ptrdiff_t block_rows, uint8_t* across);
-
 class QuantizedRows {
  public:
   // Makes the bytes where that has not been done: rows of bytes serve as they are, others are quantized in a copy.

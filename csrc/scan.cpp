@@ -73,7 +73,7 @@ Block<T> make_block(const Data& data, const Plan& plan, int64_t first, ptrdiff_t
                     const Scratch<T>& scratch) {
   Block<T> block{};
   block.chunk = plan.chunk, block.chunk_stride = plan.block_rows * plan.ld, block.ld = plan.ld;
-  block.d = data.rows.d;
+  block.first = first, block.d = data.rows.d;
   block.rows = (count + plan.tile_rows - 1) / plan.tile_rows * plan.tile_rows;
   block.type = data.rows.type, block.inverse = static_cast<T>(data.inverse), block.shift = data.shift<T>();
   T* const x = scratch.x.get();
@@ -88,8 +88,8 @@ Block<T> make_block(const Data& data, const Plan& plan, int64_t first, ptrdiff_t
     data.quantized->place(block, first, count, plan.tiles, scratch.bytes.get());
   } else if (plan.digits > 0) {
     uint8_t* const tiles = scratch.bytes.get();
-    pack_tiles(data.rows.data + first * data.rows.stride, data.rows.stride, count, block.d, block.rows, tiles);
-    pack_across(tiles, block.d, block.rows, tiles + block.rows * plan.byte_dims);
+    active_kernels().digits->pack(data.rows.data + first * data.rows.stride, data.rows.stride, count, block.d,
+                                  block.rows, tiles, tiles + block.rows * plan.byte_dims);
     block.x8 = tiles;
   } else {
     block.x = x;

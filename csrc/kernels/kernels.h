@@ -43,6 +43,11 @@ constexpr int kDigits = 3;                        // signed bytes of a number, o
 constexpr double kLargest = 127 * 65536.0;        // such a number
 constexpr ptrdiff_t kDigitBlock = 512;            // most rows of a block, where both products are of digits
 
+// The nth number, in units of 2^-24, of a sequence that fills the range from 0 to 1 evenly, and so does any part of it.
+// It decides which numbers are rounded up and which down: such errors cancel in sums over whatever they belong to,
+// where those of the nearest whole numbers need not: all light rows would be left out together.
+static inline uint32_t evenly(int64_t n) { return static_cast<uint32_t>(n + 1) * 2654435769u >> 8; }
+
 // Consecutive rows. For many queries they are decoded into cache in normal form: chunk after chunk of dimensions, so
 // that what is used together lies together; rows of weight 0 and those that fill up a tile are all zero. For few
 // queries they are read as stored, and in place of rows that never count stands one that does. The int8 kernels read
@@ -51,7 +56,8 @@ constexpr ptrdiff_t kDigitBlock = 512;            // most rows of a block, where
 // kTileStep).
 template <class T>
 struct Block {
-  const T* x;  // x[c * chunk_stride + n * ld + j] is dimension c * chunk + j of row n; nullptr: as stored
+  int64_t first;  // row of all
+  const T* x;     // x[c * chunk_stride + n * ld + j] is dimension c * chunk + j of row n; nullptr: as stored
   const char* const* stored;  // each row as given: X = inverse * stored + shift[k]
   RowType type;
   T inverse;
@@ -122,6 +128,7 @@ struct Panel : LaneFields<T> {
   const int8_t* u8;  // or digits, as above, of u kLargest
   const int32_t* u_offset;
   T *su, *acc_u;
+  float *acc32, *acc_u32;  // these sums over a slab in the digit kernels, to which a block adds once
   ptrdiff_t ld, d;
   int lanes;       // queries in the panel; the other lanes never count
   int number, of;  // its place among the panels that share a block
@@ -263,6 +270,15 @@ struct Int8Kernels {
   double (*limit)(int64_t rounds);  // the products at best, as in LimitKernels
 };
 
+// Sums over rows of bytes by their products alone.
+struct DigitKernels {
+  // Copies `count` rows of d bytes into the tiles of a block of so many rows, and into the same across. The last one
+  // stands in for those that fill it up, and 0 for dimensions.
+  void (*pack)(const char* rows, ptrdiff_t stride, ptrdiff_t count, ptrdiff_t d, ptrdiff_t block_rows, uint8_t* tiles,
+               uint8_t* across);
+  PanelKernels<double> panel;
+};
+
 // Float64 work on the rows as given.
 struct ExactKernels {
   void (*values)(const Rows&, int64_t row, double* out);
@@ -287,8 +303,8 @@ struct LimitKernels {
 
 struct KernelTable {
   const char* name;
-  const Int8Kernels* int8;             // or nullptr
-  const PanelKernels<double>* digits;  // sums over rows of bytes by their products alone, or nullptr
+  const Int8Kernels* int8;     // or nullptr
+  const DigitKernels* digits;  // or nullptr
   TypedKernels<float> f32;
   TypedKernels<double> f64;
   const ExactKernels* exact;
