@@ -79,9 +79,7 @@ void climb(const Data& data, Queries queries, const Outputs& out, int threads) {
   };
   const auto sums = [&](const Queries& some) { return dense_pass<T>(data, some, out, accuracy, threads); };
   const bool digits = sizeof(T) == 4 && digits_pay(data, static_cast<int64_t>(queries.size()));
-  const auto by_digits = [&](const Query& query) {
-    return digits && summable<Digits>(data, query, accuracy);
-  };
+  const auto by_digits = [&](const Query& query) { return digits && summable<Digits>(data, query, accuracy); };
   const auto sums_by_digits = [&](const Queries& some) {
     return dense_pass<Digits>(data, some, out, accuracy, threads);
   };

@@ -89,7 +89,8 @@ def check(errors, rows, x, alpha, sigma, weights=None, *, scale=SCALE, some=slic
         errors.check(name, difference(getattr(out, name)[some], want), FLOAT32.off_weights * want + 1e-300)
     allowed = FLOAT32.off_weights * ref.variance * norm(u) + 1e-300
     errors.check("jvp", norm(out.jvp[some] - ref.product), allowed)
-    errors.check("scatter", difference(out.scatter[some], ref.variance), 1e-3 * radius**2)
+    known = np.maximum(FLOAT32.off_weights * ref.variance, 2.0**-16 * radius**2) + 1e-300
+    errors.check("scatter", difference(out.scatter[some], ref.variance), known)
     w = np.exp(ref.log_weight)
     taken = np.take_along_axis(w, out.index[some][:, None], 1)[:, 0]
     errors.check("index", w.max(1) - taken, 4 * FLOAT32.weight)
@@ -202,7 +203,6 @@ def test_scales(isa, scale):
 def test_queries_at_the_centre(isa):
     """Nothing is known of a query there but its place: not even a unit for its digits."""
     rows = images(300, 64)
-    values = value(rows)
     alpha = 0.25  # a power of two: alpha times a value is exact
     center = value(np.rint(rows.astype(float).mean(0)))
     x = np.repeat(alpha * center[None], 20, axis=0)
@@ -216,7 +216,7 @@ def test_queries_at_the_centre(isa):
 def test_light_rows_are_not_lost(isa):
     """Rows just too light for a unit of their block, of the same weight at every place or in a pattern, weigh together
     what they weigh."""
-    n, d = 4096, 64
+    n, d = 2048, 64
     errors = Errors("light rows")
     for step in (2, 5, 233):
         heavy = np.arange(n) % step == 0
@@ -227,14 +227,14 @@ def test_light_rows_are_not_lost(isa):
         x[:, 1:] += 0.5 * np.linspace(-0.2, 0.2, 20)[:, None]
         for nats in (8.0, 15.0, 17.0):
             sigma = 0.5 * np.sqrt((40 * SCALE[0]) ** 2 * 63 / (2 * nats))
-            check(errors, rows, x, 0.5, sigma, some=slice(0, 20, 4))
+            check(errors, rows, x, 0.5, sigma, some=slice(0, 20, 10))
     errors.close()
 
 
 def test_threads(isa):
     """The same bits with any number of threads; rows of weight 0 among weights over 300 decades."""
-    weights = np.where(np.arange(5000) % 7 == 2, 0.0, 10.0 ** np.linspace(-300, 0, 5000))
-    rows = images(5000, 65)
+    weights = np.where(np.arange(2300) % 7 == 2, 0.0, 10.0 ** np.linspace(-300, 0, 2300))
+    rows = images(2300, 65)
     for chosen in (None, weights):
         x, alpha, sigma = forward(value(rows), 5.0, 75, chosen)
         one, *others = (answer(rows, x, alpha, sigma, chosen, threads=threads)[0] for threads in (1, 2, 3))

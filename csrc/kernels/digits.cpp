@@ -64,17 +64,27 @@ IF_INLINE Vec<double> widen(SomeInts v) {
 #endif
 }
 // Halves of vectors, and what they are halves of.
+IF_INLINE SomeInts lower(Ints v) {
 #if defined(__AVX512F__)
-IF_INLINE SomeInts lower(Ints v) { return __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7); }
-IF_INLINE SomeInts upper(Ints v) { return __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15); }
-IF_INLINE Vec<float> both(SomeFloats a, SomeFloats b) {
-  return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-}
+  return (SomeInts)_mm512_maskz_extracti32x8_epi32(0xFF, (__m512i)v, 0);
 #else
-IF_INLINE SomeInts lower(Ints v) { return __builtin_shufflevector(v, v, 0, 1, 2, 3); }
-IF_INLINE SomeInts upper(Ints v) { return __builtin_shufflevector(v, v, 4, 5, 6, 7); }
-IF_INLINE Vec<float> both(SomeFloats a, SomeFloats b) { return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7); }
+  return (SomeInts)_mm256_castsi256_si128((__m256i)v);
 #endif
+}
+IF_INLINE SomeInts upper(Ints v) {
+#if defined(__AVX512F__)
+  return (SomeInts)_mm512_maskz_extracti32x8_epi32(0xFF, (__m512i)v, 1);
+#else
+  return (SomeInts)_mm256_extracti128_si256((__m256i)v, 1);
+#endif
+}
+IF_INLINE Vec<float> both(SomeFloats a, SomeFloats b) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_insertf32x8(0xFFFF, _mm512_castps256_ps512(a), b, 1);
+#else
+  return _mm256_insertf128_ps(_mm256_castps128_ps256(a), b, 1);
+#endif
+}
 IF_INLINE SomeFloats narrow(Vec<double> v) { return __builtin_convertvector(v, SomeFloats); }
 
 // kLargest 2^x for -60 <= x <= 0, then rounded up or down; `up` between 0 and 1 decides. Relative error of 2^x 9e-8.
