@@ -22,8 +22,11 @@
 
 namespace interp_fast {
 
-constexpr int64_t kSumQueries = 256;                            // of a group: rows are decoded once for so many
-constexpr int64_t kSumRows = 32 * kBlock, kGemvSumRows = 1536;  // of a slab: then sums in T go up a level
+// Of a group: rows are decoded once for so many, with digits packed; and of a slab: then sums go up a level. Of digits
+// both products are so short that packing counts; more queries together are fewer tasks, which shorter slabs make up
+// for.
+constexpr int64_t kSumQueries = 256, kDigitQueries = 1024;
+constexpr int64_t kSumRows = 32 * kBlock, kGemvSumRows = 1536, kDigitRows = 4 * kDigitBlock;
 // Rows whose weights may be corrected: up to so many nats below the best, and about so many, if they may weigh more
 // than is tolerated. What is left has weights below 1/2000 of the largest, or below about 1/32; the errors of those
 // average out, and few rows cost little.
@@ -91,13 +94,16 @@ class DenseBatch final : public Visitor<T> {
         directions_(out.jvp != nullptr),
         model_(data, out, accuracy),
         kernels_(kernels_of<A>(data, count)),
-        panels_(make_panels(data, kernels_, count, kSumQueries, kernels_.gemv ? kGemvSumRows : kSumRows)),
+        panels_(make_panels(data, kernels_, count, digits_ ? kDigitQueries : kSumQueries,
+                            digits_         ? kDigitRows
+                            : kernels_.gemv ? kGemvSumRows
+                                            : kSumRows)),
         plan_(panels_.plan),
         best_(static_cast<size_t>(std::min(data.active, std::max<int64_t>(out.gap ? 2 : 1, out.top)))),
         excluded_(queries->excluded != nullptr),
         groups_(static_cast<size_t>(plan_.groups)),
         workers_(static_cast<size_t>(threads)) {
-    if constexpr (std::is_same_v<A, Digits>) {
+    if constexpr (digits_) {
       fill_digit_panels(panels_, data, queries, directions_, threads);
     } else {
       const PanelOptions options = {.factor = logit_factor, .weighted = true, .directions = directions_};
@@ -157,7 +163,7 @@ class DenseBatch final : public Visitor<T> {
       Panel<T>& panel = task.panels[i];
       panel.best = state.scores.get(), panel.reference = state.scores.get() + W;
       panel.sums = state.sums.get();
-      if constexpr (std::is_same_v<A, Digits>) {
+      if constexpr (digits_) {
         panel.acc32 = state.x.get(), panel.acc_u32 = directions_ ? state.u_x.get() : nullptr;
       } else {
         panel.acc = state.x.get(), panel.acc_u = directions_ ? state.u_x.get() : nullptr;
@@ -210,6 +216,7 @@ class DenseBatch final : public Visitor<T> {
 
  private:
   using State = SoftmaxState<T, SumOf<A>>;
+  static constexpr bool digits_ = std::is_same_v<A, Digits>;
 
   // A worker's task at hand: its panels, with everything that runs.
   struct Worker {
@@ -249,7 +256,7 @@ class DenseBatch final : public Visitor<T> {
       if (sums.reference <= -kNever / 2) sums.p = 0;  // there is no row but the excluded ones
       sums.logit = logit_error<A>(data_, query);
       sums.offset = -query.x2 / (2 * query.variance), sums.displacement = query.displacement;
-      if (std::is_same_v<A, Digits>) sums.displacement += displaced_by_digits(data_, query);
+      if (digits_) sums.displacement += displaced_by_digits(data_, query);
       sums.x.resize(static_cast<size_t>(d)), sums.u_x.resize(static_cast<size_t>(directions_ ? d : 0));
     }
     constexpr ptrdiff_t kStretch = kLine / sizeof(double);  // of dimensions: a line of each query's sums

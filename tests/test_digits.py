@@ -11,7 +11,7 @@ import pytest
 from engines import Engine
 from support.kernel import blank, posterior, prepare
 from support.measure import Errors, difference, measure, norm
-from test_tiles import TILED
+from test_tiles import TILED, _core
 
 import interp_fast as itf
 from interp_fast import backends
@@ -19,7 +19,8 @@ from interp_fast._accuracy import PROMISES
 
 SCALE = (2 / 255, -1.0)
 NAMES = ("mean", "log_norm", "gap", "log_rest", "ess", "entropy", "variance", "scatter", "jvp", "index")
-PLAIN = {"amx": "v4", "twin": "v3"}  # the same tables without tiles
+# The same tables without tiles. Where amx is tried on a processor without AVX-512, all else is v3 there.
+PLAIN = {"amx": "v4" if "v4" in _core.supported() else "v3", "twin": "v3"}
 FLOAT32 = PROMISES["float32"]
 
 
@@ -299,7 +300,7 @@ def test_without_a_row(isa):
 def random_problem(seed):
     """Rows, queries, alpha, sigma and weights: of any kind, and sizes that are no multiples of anything."""
     rng = np.random.default_rng([97, seed])
-    n, d, m = int(rng.choice([1, 3, 40, 63, 65, 190, 530])), int(rng.integers(48, 150)), int(rng.integers(17, 70))
+    n, d, m = int(rng.choice([1, 3, 40, 63, 65, 190, 530])), int(rng.integers(48, 150)), int(rng.integers(17, 40))
     kind = rng.integers(0, 6)
     if kind == 0:
         rows = images(n, d, seed)
@@ -334,9 +335,10 @@ def check_random_problems(isa, seeds):
     for seed in seeds:
         rows, x, alpha, sigma, weights = random_problem(seed)
         errors.context = f"problem {seed}: {rows.shape}, {len(x)} queries, sigma/alpha {sigma / alpha:.3g}"
-        check(errors, rows, x, alpha, sigma, weights, some=slice(0, None, 23))
+        out, _ = check(errors, rows, x, alpha, sigma, weights, some=slice(0, None, 23))
         errors.close()
-        taken += by_digits(isa, rows, x, alpha, sigma, weights, names=("mean",)).any()
+        with Engine("cpp", PLAIN[isa]).forced():
+            taken += (answer(rows, x, alpha, sigma, weights)[0].mean != out.mean).any()
     assert taken > len(seeds) / 4, taken
 
 
