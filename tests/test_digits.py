@@ -148,7 +148,7 @@ def corner_rows():
         "a block less one": (images(511, 64, 3), None),
         "a block and one": (images(513, 64, 4), None),
         "weight 0": (few, np.where(np.arange(150) % 7 == 2, 0.0, 1.0)),
-        "a block of weight 0": (images(1100, 64, 6), np.where(np.arange(1100) < 600, 0.0, 1.0)),
+        "a block of weight 0": (images(600, 64, 6), np.where(np.arange(600) < 520, 0.0, 1.0)),
         "decades": (few, rng.permutation(decades)),
         "decades in order": (few, decades),
         "equal": (np.repeat(few[:1], 70, axis=0), None),
@@ -173,8 +173,8 @@ def test_corners(isa, name):
     values = value(rows)
     rng = np.random.default_rng(6)
     radius = max(oracle.radius(values, weights)[1], 1e-3)
-    for ratio in (20.0, 3.0, 0.5, 1e-2, 1e-4):
-        x, alpha, sigma = forward(values, ratio, 21, weights)
+    for ratio in (20.0, 2.0, 0.1, 1e-4):
+        x, alpha, sigma = forward(values, ratio, 18, weights)
         i, j = rng.integers(0, len(rows), (2, 3))
         x[:3] = alpha * (values[i] + values[j]) / 2
         i = np.arange(3) % len(rows)
@@ -184,7 +184,7 @@ def test_corners(isa, name):
         far = rng.standard_normal((2, x.shape[1]))
         x[8:10] = 1e6 * radius * far / norm(far)[:, None]
         errors = Errors(f"{name}, {ratio}")
-        check(errors, rows, x, alpha, sigma, weights, some=slice(13))
+        check(errors, rows, x, alpha, sigma, weights, some=slice(11))
         errors.close()
 
 
@@ -219,7 +219,7 @@ def test_light_rows_are_not_lost(isa):
     what they weigh."""
     n, d = 2048, 64
     errors = Errors("light rows")
-    for step in (2, 5, 233):
+    for step in (2, 233):
         heavy = np.arange(n) % step == 0
         rows = np.where(heavy[:, None], 100, 140).astype(np.uint8).repeat(d, axis=1)
         rows[:, 0] = 120  # neither far from nor at the centre
@@ -234,8 +234,8 @@ def test_light_rows_are_not_lost(isa):
 
 def test_threads(isa):
     """The same bits with any number of threads; rows of weight 0 among weights over 300 decades."""
-    weights = np.where(np.arange(2300) % 7 == 2, 0.0, 10.0 ** np.linspace(-300, 0, 2300))
-    rows = images(2300, 65)
+    weights = np.where(np.arange(1100) % 7 == 2, 0.0, 10.0 ** np.linspace(-300, 0, 1100))
+    rows = images(1100, 65)
     for chosen in (None, weights):
         x, alpha, sigma = forward(value(rows), 5.0, 75, chosen)
         one, *others = (answer(rows, x, alpha, sigma, chosen, threads=threads)[0] for threads in (1, 2, 3))
