@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "clumps.h"
 #include "dispatch.h"
 #include "pool.h"
 
@@ -62,6 +63,7 @@ Data prepare(const Rows& rows, const double* log_w, const Moments& moments, doub
   data.radius = moments.radius / std::abs(data.unit);
   data.log_w_max = heaviest;
   data.log_w_span = heaviest - lightest;
+  data.clump = data.float64_only ? 1 : largest_clump(data, log_w, data.max_norm);
   data.copies.distinct = data.active;
   // Finding them sorts the rows: not for blocks that are prepared anew in every call, with low_memory, nor in few
   // dimensions, whose pass over all rows needs no lists.

@@ -11,8 +11,8 @@
 namespace interp_fast {
 namespace {
 
-// Below these there is no gain on float32, by the count of instructions: what follows a product takes as long, and lanes
-// are empty.
+// Below these there is no gain on float32, by the count of instructions: what follows a product takes as long, and
+// lanes are empty.
 constexpr ptrdiff_t kLeastDimensions = 48;
 constexpr int64_t kLeastQueries = kTileHalf + 1;
 constexpr ptrdiff_t kMostDimensions = 1 << 15;  // integers hold sums of so many products of bytes

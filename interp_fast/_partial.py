@@ -29,7 +29,7 @@ __all__ = ["WANTED", "Partial", "merge", "partial_of"]
 Float = npt.NDArray[np.float64]
 
 WANTED = ("mean", "ess", "entropy", "variance", "dropped", "work")
-_POINT = ("t", "alpha", "sigma", "alpha_dot", "sigma_dot", "s2", "rate")
+_POINT = ("t", "alpha", "sigma", "alpha_dot", "sigma_dot", "s2", "drift", "pull")
 _SETTINGS = ("bandwidth", "type", "version", "log_mass", "radius", "reach")
 
 

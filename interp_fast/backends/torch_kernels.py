@@ -196,8 +196,7 @@ def _at_rest(q: Queries, data: Data, want: set[str], k: int) -> dict[str, Any]:
     m = len(q)
     found = {name: values.expand(m, *values.shape[1:]).clone() for name, values in found.items()}
     if "log_norm" in found:
-        squares = (q.x * q.x).sum(dim=1)
-        found["log_norm"] += (squares[0] - squares) / (2 * q.s2)
+        found["log_norm"] = (q.x * q.x).sum(dim=1) / (-2 * q.s2)
     if "work" in found:
         found["work"] /= m
     return found
