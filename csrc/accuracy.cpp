@@ -90,7 +90,8 @@ template <class T>
 bool ErrorModel<T>::enough_in_t(const Query& query, const Sums& sums, double tolerated_weight) const {
   const double largest = sums.largest();
   if constexpr (std::is_same_v<T, Digits>) return enough(query, sums, largest, INFINITY);
-  return (largest <= tolerated_weight && !second_order()) || enough(query, sums, largest, INFINITY);
+  const bool light = largest > 0 && largest <= tolerated_weight;  // 0: the best row has vanished next to rounding
+  return (light && !second_order()) || enough(query, sums, largest, INFINITY);
 }
 
 template <class T>

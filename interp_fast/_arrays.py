@@ -93,14 +93,15 @@ class Source:
         self.shape: Shape = (*shape[:1], math.prod(self.event))
         self.dtype = np.dtype(np.uint16) if _is_bfloat16(source) else self._announced.newbyteorder("=")
 
-    def __getitem__(self, block: slice | npt.NDArray[np.int64]) -> Array:
+    def __getitem__(self, block: slice | npt.ArrayLike) -> Array:
         if not isinstance(block, slice):
-            chosen = np.empty((len(block), *self.shape[1:]), self.dtype)
-            stretch = np.asarray(block) // blocks(self)[0].stop
+            number = np.asarray(block, np.int64)
+            chosen = np.empty((len(number), *self.shape[1:]), self.dtype)
+            stretch = number // blocks(self)[0].stop
             for one in np.unique(stretch):
                 mine = np.flatnonzero(stretch == one)
-                first, last = int(block[mine].min()), int(block[mine].max())
-                chosen[mine] = self[first : last + 1][block[mine] - first]
+                first, last = int(number[mine].min()), int(number[mine].max())
+                chosen[mine] = self[first : last + 1][number[mine] - first]
             return chosen
         start, stop, _ = block.indices(self.shape[0])
         wanted = (stop - start, *self.event)

@@ -13,6 +13,7 @@ from . import _arrays
 from ._random import NoiseKey, subkey, uniforms
 from ._schedule import Schedule
 from ._shape import Form, Shape
+from ._tensors import blank_like
 from ._training_set import TrainingSet
 from .backends.merging import Place
 from .backends.reference import smoothed
@@ -123,10 +124,6 @@ class Point:
             raise ValueError(msg)
 
 
-def _blank(x: Any) -> Any:
-    return x.new_empty(x.shape)
-
-
 @dataclass(frozen=True)
 class Oracle:
     """A training set under a schedule; ``tol`` is that of the field, None: at rounding."""
@@ -221,8 +218,7 @@ class Oracle:
 
     def _empty(self, x: Float, want: tuple[str, ...]) -> dict[str, Any]:
         out: dict[str, Any] = {name: np.empty(len(x), np.int64 if name == "index" else np.float64) for name in want}
-        blank = np.empty_like if isinstance(x, np.ndarray) else _blank  # a tensor on the device of the backend
-        return out | {name: blank(x) for name in ("mean", "jvp") if name in want}
+        return out | {name: blank_like(x) for name in ("mean", "jvp") if name in want}
 
     def smooth(self, p: Point, x: Float, mean: Float) -> Float:
         """D of the smoothed data, from the posterior mean."""

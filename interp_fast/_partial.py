@@ -16,7 +16,7 @@ import numpy.typing as npt
 from . import _arrays
 from ._accuracy import PROMISES
 from ._oracle import Point
-from ._posterior import Posterior
+from ._posterior import Posterior, rounding
 from ._shape import Form
 from ._training_set import TrainingSet
 from .backends import pooled
@@ -157,6 +157,7 @@ class Partial:
         out["log_density"] = self._log_density(out["log_norm"])
         radius = self._setting.radius
         out["certificate"] = out["dropped"] * (2 * self._setting.reach / radius if radius > 0 else 0.0)
+        out["rounding"] = rounding(len(self._x), radius)
         mean = self._vector(out["mean"], "the posterior mean")
         out |= {name: out[name][:, :top] for name in ("top_index", "top_weight")}
         others = Posterior.__dataclass_fields__.keys() - {"mean"}

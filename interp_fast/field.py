@@ -16,7 +16,7 @@ from ._labels import Labels
 from ._level import Level
 from ._oracle import Oracle, Point
 from ._orbits import elements
-from ._posterior import Posterior
+from ._posterior import Posterior, rounding
 from ._progress import reporter
 from ._results import as_html
 from ._schedule import Schedule, check_schedule
@@ -317,7 +317,7 @@ class Field(Groups):
         out["log_density"] = self._oracle.log_density(point, wide, out["log_norm"], out["index"])
         if data.view == "tempered field":
             out["log_density"][:] = math.nan
-        out["certificate"] = data.certificate(out["dropped"])
+        out |= {"certificate": data.certificate(out["dropped"]), "rounding": rounding(len(wide), self.R)}
         out |= {name: data.number(out[name]) for name in ("index", "top_index")}
         return Posterior(mean=mean, **{name: form.each(values) for name, values in out.items()})
 

@@ -81,3 +81,16 @@ def test_where_the_signal_has_not_begun(engine):
         density = field.log_density(x, 0.0)
     want = -np.square(x).sum(axis=1) / 2 - np.log(2 * np.pi)
     np.testing.assert_allclose(density, want, rtol=1e-12)
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=str)
+@pytest.mark.parametrize("d", [4, 16])
+def test_rows_apart_by_less_than_rounding_leaves_of_the_data(engine, d):
+    """Copies at the query, two rows 100 sigma away, and one that makes all of those one point to any sum."""
+    rows = np.zeros((100, d), np.float32)
+    rows[3, 0] = rows[5, 1] = 1e-20
+    rows[1, d - 1] = 1
+    with engine.forced():
+        level = itf.Field(rows, itf.VELinear(1.0), backend=engine.backend).at(alpha=1.0, sigma=1e-22)
+        np.testing.assert_array_equal(level.noise(np.zeros((2, d))), 0)
+        np.testing.assert_array_equal(level.denoiser(np.zeros((2, d))), 0)

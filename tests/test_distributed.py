@@ -306,6 +306,10 @@ def test_clients_and_versions(client, tmp_path, rows, monkeypatch):
     path = tmp_path / "rows.npy"
     with pytest.raises(TypeError, match="client must be a distributed.Client, a cluster or the address.*got int"):
         itf.distributed.Field(3, path)
+    with pytest.raises(
+        ValueError, match=r"client must be the address of a scheduler.*got 'host' \(missing port number"
+    ):
+        itf.distributed.Field("host", path)
     field = itf.distributed.Field(client, path, shards=2)
     with distributed.Client(client.scheduler.address, set_as_default=False) as other:
         second = itf.distributed.Field(other, path, shards=2)

@@ -14,6 +14,8 @@ import dask
 import distributed
 import numpy as np
 import numpy.typing as npt
+from distributed.comm import parse_address
+from distributed.comm.addressing import parse_host_port
 
 import interp_fast
 
@@ -341,10 +343,23 @@ def _client(given: Any) -> tuple[Any, bool]:
     """A client, and whether it was made here, of a cluster or an address."""
     if isinstance(given, distributed.Client):
         return given, False
+    if isinstance(given, str):
+        _check_address(given)
     if isinstance(given, (str, distributed.deploy.cluster.Cluster)):
         return distributed.Client(given, set_as_default=False), True
     msg = f"client must be a distributed.Client, a cluster or the address of a scheduler; got {type(given).__name__}."
     raise TypeError(msg)
+
+
+def _check_address(address: str) -> None:
+    """ValueError for one without a port, before there is a client of it, which would be waited for at the end."""
+    scheme, place = parse_address(address)
+    try:
+        if scheme in ("tcp", "tls"):
+            parse_host_port(place)
+    except ValueError as exc:
+        msg = f"client must be the address of a scheduler, as 'tcp://host:8786'; got {address!r} ({exc})."
+        raise ValueError(msg) from None
 
 
 def _connected(address: str) -> tuple[Any, bool]:
