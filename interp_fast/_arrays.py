@@ -86,7 +86,7 @@ class Source:
     """
 
     def __init__(self, source: Any, name: str) -> None:
-        self._source, self._name = source, name
+        self.source, self._name = source, name
         self._announced = np.dtype(source.dtype)
         shape = tuple(map(int, source.shape))
         self.event: Shape = shape[1:]
@@ -105,7 +105,7 @@ class Source:
             return chosen
         start, stop, _ = block.indices(self.shape[0])
         wanted = (stop - start, *self.event)
-        got, _ = as_array(self._source[block], f"{self._name}[{start}:{stop}]")
+        got, _ = as_array(self.source[block], f"{self._name}[{start}:{stop}]")
         if got.shape != wanted or got.dtype.newbyteorder("=") != self._announced.newbyteorder("="):
             msg = (
                 f"{self._name}[{start}:{stop}] must be {self._announced} of shape {wanted}, as {self._name} announces; "
@@ -318,10 +318,10 @@ def rounded(values: Float, dtype: npt.DTypeLike, what: str) -> Array:
     return result
 
 
-def blocks(array: Any) -> list[slice]:
-    """Row slices of an (N, d) array that are some 16 MiB each in float64."""
+def blocks(array: Any, most: int | None = None) -> list[slice]:
+    """Row slices of an (N, d) array that are some 16 MiB each in float64, or ``most`` bytes if that is less."""
     n, d = array.shape
-    size = max(1, _BLOCK_BYTES // (8 * d))
+    size = max(1, min(_BLOCK_BYTES, most or _BLOCK_BYTES) // (8 * d))
     return [slice(i, min(i + size, n)) for i in range(0, n, size)]
 
 
