@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 namespace interp_fast {
 namespace {
@@ -11,6 +12,11 @@ constexpr double kAveraging = 0.25;  // largest weight for which errors of logit
 // What a log-normalizer may be off by, in units of that of a small one, grows so fast with it: 2^-13 2^-11 is below the
 // 2e-7 that float32 results promise of it, 2^-34 2^-11 below the 1e-12 of float64.
 constexpr double kSlope = 0x1p-11;
+
+// What rounding weights to whole numbers may take away of all, or add to them, rms: half a unit each at most.
+// Off-weights that are this much more are known to 1e-3, also where rows of the lightest make up their entropy.
+double rounded_away(const Sums& sums) { return 0.5 * std::sqrt(sums.rounded) / sums.p; }
+constexpr double kRoundedAway = 0x1p-15;
 
 // How far the mean of rows of this variance moves with a query.
 double displaced(const Query& query, double by, double variance) {
@@ -28,6 +34,19 @@ double logit_error(const Data& data, const Query& query) {
   const double e =
       (kRoundoff<T> + data.value_error) * std::max(a * std::sqrt(query.x2), 0.5 * a * a * r) / query.variance;
   return 0.5 * e * r + 0.5 * kRoundoff<T> * data.log_w_span;
+}
+
+double displaced_by_digits(const Data& data, const Query& query) {
+  return 0.5 * query.largest / std::abs(data.unit) / kLargest;
+}
+
+// Beside the query what 2^x is off by.
+constexpr double kOfPower = 2 * kRoundoff<Digits>;
+
+template <>
+double logit_error<Digits>(const Data& data, const Query& query) {
+  if (query.variance == 0) return INFINITY;
+  return displaced_by_digits(data, query) * query.alpha * data.max_norm / query.variance + kOfPower;
 }
 
 double displaced_logit(const Data& data, const Query& query) {
@@ -61,6 +80,7 @@ bool ErrorModel<T>::enough(const Query& query, const Sums& sums, double unsure, 
   const double largest = sums.largest(), variance = sums.variance();
   if (!(largest > 0) || !enough_for_mean(query, sums, unsure, variance)) return false;
   if (off_weights() && !(1 - largest >= least_rest(error))) return false;
+  if (off_weights() && !(rounded_away(sums) <= kRoundedAway * (1 - largest))) return false;
   if (second_order() && !(variance >= accuracy_.variance * moment(query, sums))) return false;
   const double known = error < sums.logit ? std::sqrt(shared(unsure)) : 1.0;
   return out_.top == 0 || 2 * sums.logit * known * std::min(1.0, largest) <= accuracy_.top_weight;
@@ -69,6 +89,7 @@ bool ErrorModel<T>::enough(const Query& query, const Sums& sums, double unsure, 
 template <class T>
 bool ErrorModel<T>::enough_in_t(const Query& query, const Sums& sums, double tolerated_weight) const {
   const double largest = sums.largest();
+  if constexpr (std::is_same_v<T, Digits>) return enough(query, sums, largest, INFINITY);
   const bool light = largest > 0 && largest <= tolerated_weight;  // 0: the best row has vanished next to rounding
   return (light && !second_order()) || enough(query, sums, largest, INFINITY);
 }
@@ -88,6 +109,12 @@ bool ErrorModel<T>::enough_for_mean(const Query& query, const Sums& sums, double
   // (first order, checked against float64). The sum itself and the stored rows add their own roundings.
   const double together = shared(unsure), deviation = std::sqrt(data_.active == 1 ? 0.0 : together * variance);
   double error = (together > kAveraging ? 4 : 1) * sums.logit * deviation;
+  if constexpr (std::is_same_v<T, Digits>) {
+    // Of logits only 2^x is off, also of the heaviest, which are corrected by as much; what is off because the query is
+    // another one is below. Weights are rounded up or down, of whatever rows.
+    error = 4 * kOfPower * std::sqrt(shared(sums.largest()) * variance);
+    error += rounded_away(sums) * std::sqrt(data_.max_norm * data_.max_norm + sums.second());
+  }
   error += displaced(query, sums.displacement, variance);
   const double rounding = rounding_of(std::sqrt(sums.second()));
   if (mean() && !(error + rounding <= allowed(data_, query, accuracy_))) return false;
@@ -161,8 +188,10 @@ double ErrorModel<T>::allowed_in_scatter() const {
 
 template double logit_error<float>(const Data&, const Query&);
 template double logit_error<double>(const Data&, const Query&);
+template bool summable<Digits>(const Data&, const Query&, const Accuracy&);
 template bool summable<float>(const Data&, const Query&, const Accuracy&);
 template bool summable<double>(const Data&, const Query&, const Accuracy&);
+template class ErrorModel<Digits>;
 template class ErrorModel<float>;
 template class ErrorModel<double>;
 

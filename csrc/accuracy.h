@@ -50,6 +50,16 @@ constexpr Accuracy kFloat32InFloat64 = {.logit = kFloat32.logit,
 // Of the noise prediction, which sees logits through the deviation of the rows.
 constexpr double kNoise32 = 1e-4, kNoise64 = 1e-10;
 
+// In place of T: sums of exact products of digits. What is rounded are the query, 2^x, sums over blocks of rows, and
+// weights to whole numbers of a unit for each block.
+struct Digits {};
+template <>
+inline constexpr double kRoundoff<Digits> = 0x1p-24;
+
+// By how much rounding to digits displaces a query in normal form along any one direction, rms. Numbers are rounded up
+// or down, whatever their fractions are, so that neither a query nor rows of few distinct numbers are an exception.
+double displaced_by_digits(const Data& data, const Query& query);
+
 // rms error of a logit in T from the products of queries with rows.
 template <class T>
 double logit_error(const Data& data, const Query& query);

@@ -34,6 +34,8 @@ std::vector<Query> dense_pass(const Data& data, const std::vector<Query>& querie
   return rest;
 }
 
+template std::vector<Query> dense_pass<Digits>(const Data&, const std::vector<Query>&, const Outputs&, const Accuracy&,
+                                               int);
 template std::vector<Query> dense_pass<float>(const Data&, const std::vector<Query>&, const Outputs&, const Accuracy&,
                                               int);
 template std::vector<Query> dense_pass<double>(const Data&, const std::vector<Query>&, const Outputs&, const Accuracy&,

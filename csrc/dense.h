@@ -12,7 +12,7 @@
 namespace interp_fast {
 
 // Fills the outputs of the queries that pass the test, and returns the others. Queries may come, and come back, with
-// excluded rows.
+// excluded rows. T: float, double, or Digits.
 template <class T>
 std::vector<Query> dense_pass(const Data& data, const std::vector<Query>& queries, const Outputs& out,
                               const Accuracy& accuracy, int threads);

@@ -6,11 +6,14 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "accuracy.h"
 #include "answer.h"
+#include "digits.h"
+#include "dispatch.h"
 #include "filter.h"
 #include "pool.h"
 #include "refine.h"
@@ -19,8 +22,11 @@
 
 namespace interp_fast {
 
-constexpr int64_t kSumQueries = 256;                            // of a group: rows are decoded once for so many
-constexpr int64_t kSumRows = 32 * kBlock, kGemvSumRows = 1536;  // of a slab: then sums in T go up a level
+// Of a group: rows are decoded once for so many, with digits packed; and of a slab: then sums go up a level. Of digits
+// both products are so short that packing counts; more queries together are fewer tasks, which shorter slabs make up
+// for.
+constexpr int64_t kSumQueries = 256, kDigitQueries = 1024;
+constexpr int64_t kSumRows = 32 * kBlock, kGemvSumRows = 1536, kDigitRows = 4 * kDigitBlock;
 // Rows whose weights may be corrected: up to so many nats below the best, and about so many, if they may weigh more
 // than is tolerated. What is left has weights below 1/2000 of the largest, or below about 1/32; the errors of those
 // average out, and few rows cost little.
@@ -61,7 +67,22 @@ void leave_out(const Plan& plan, const Block<T>& block, const Panel<T>& panel, c
   }
 }
 
-template <class T>
+// What scores are, in a pass whose products are in A, and sums p X over a slab.
+template <class A>
+using ScoreOf = std::conditional_t<std::is_same_v<A, Digits>, double, A>;
+template <class A>
+using SumOf = std::conditional_t<std::is_same_v<A, Digits>, float, A>;
+
+template <class A>
+const PanelKernels<ScoreOf<A>>& kernels_of(const Data& data, int64_t queries) {
+  if constexpr (std::is_same_v<A, Digits>) {
+    return active_kernels().digits->panel;
+  } else {
+    return panel_kernels<A>(queries, data.rows.d);
+  }
+}
+
+template <class A, class T = ScoreOf<A>>
 class DenseBatch final : public Visitor<T> {
  public:
   DenseBatch(const Data& data, const Query* queries, int64_t count, const Outputs& out, const Accuracy& accuracy,
@@ -72,20 +93,27 @@ class DenseBatch final : public Visitor<T> {
         threads_(threads),
         directions_(out.jvp != nullptr),
         model_(data, out, accuracy),
-        kernels_(panel_kernels<T>(count, data.rows.d)),
-        panels_(make_panels(data, kernels_, count, kSumQueries, kernels_.gemv ? kGemvSumRows : kSumRows)),
+        kernels_(kernels_of<A>(data, count)),
+        panels_(make_panels(data, kernels_, count, digits_ ? kDigitQueries : kSumQueries,
+                            digits_         ? kDigitRows
+                            : kernels_.gemv ? kGemvSumRows
+                                            : kSumRows)),
         plan_(panels_.plan),
         best_(static_cast<size_t>(std::min(data.active, std::max<int64_t>(out.gap ? 2 : 1, out.top)))),
         excluded_(queries->excluded != nullptr),
         groups_(static_cast<size_t>(plan_.groups)),
         workers_(static_cast<size_t>(threads)) {
-    const PanelOptions options = {.factor = logit_factor, .weighted = true, .directions = directions_};
-    fill_panels(panels_, data, queries, options, threads);
+    if constexpr (digits_) {
+      fill_digit_panels(panels_, data, queries, directions_, threads);
+    } else {
+      const PanelOptions options = {.factor = logit_factor, .weighted = true, .directions = directions_};
+      fill_panels(panels_, data, queries, options, threads);
+    }
     for (const Query& query : queries_) tolerated_.push_back(model_.tolerated_weight(query));
     doubts_ = !excluded_ && *std::min_element(tolerated_.begin(), tolerated_.end()) < 1;
     listed_ = !excluded_ && (out.order() || doubts_);
     for (int64_t p = 0; p < plan_.panels; p++) merged_.emplace_back(plan_, directions_);
-    for (Group<T>& group : groups_) group.waiting.resize(static_cast<size_t>(plan_.slabs));
+    for (Group<State>& group : groups_) group.waiting.resize(static_cast<size_t>(plan_.slabs));
   }
 
   // Fills the outputs of the queries that pass the test, and returns the others: with excluded rows if those dominated
@@ -120,7 +148,7 @@ class DenseBatch final : public Visitor<T> {
   // A slab of a group begins.
   void begin(const Task<T>& task) override {
     Worker& mine = workers_[task.worker];
-    Group<T>& group = groups_[task.group];
+    Group<State>& group = groups_[task.group];
     const int W = plan_.width;
     {
       std::lock_guard<std::mutex> lock(group.mutex);
@@ -130,13 +158,16 @@ class DenseBatch final : public Visitor<T> {
     mine.thresholds = Buffer<T>(static_cast<size_t>(task.count * W));
     mine.sum_exp = Buffer<T>(static_cast<size_t>(W));
     for (int64_t i = 0; i < task.count; i++) {
-      SoftmaxState<T, T>& state = mine.states[i];
+      State& state = mine.states[i];
       state.clear(plan_, task.first + i, directions_);
       Panel<T>& panel = task.panels[i];
       panel.best = state.scores.get(), panel.reference = state.scores.get() + W;
       panel.sums = state.sums.get();
-      panel.acc = state.x.get();
-      if (directions_) panel.acc_u = state.u_x.get();
+      if constexpr (digits_) {
+        panel.acc32 = state.x.get(), panel.acc_u32 = directions_ ? state.u_x.get() : nullptr;
+      } else {
+        panel.acc = state.x.get(), panel.acc_u = directions_ ? state.u_x.get() : nullptr;
+      }
       if (!listed_) continue;
       start_lists(task.first + i, state.lists);
       open_thresholds(panel, W, mine.thresholds.get() + i * W);
@@ -147,7 +178,7 @@ class DenseBatch final : public Visitor<T> {
   void visit(const Task<T>& task, const Visit<T>& visit) override {
     const Block<T>& block = visit.block;
     Worker& mine = workers_[task.worker];
-    SoftmaxState<T, T>* const states = mine.states.data() + visit.at;
+    State* const states = mine.states.data() + visit.at;
     kernels_.scores(block, visit.panels, visit.count);
     for (int i = 0; i < visit.count; i++) {
       const Panel<T>& panel = visit.panels[i];
@@ -169,11 +200,11 @@ class DenseBatch final : public Visitor<T> {
 
   // A slab of a group ends: its sums wait for those of the slabs before it.
   void end(const Task<T>& task) override {
-    Group<T>& group = groups_[task.group];
+    Group<State>& group = groups_[task.group];
     std::lock_guard<std::mutex> lock(group.mutex);
     group.waiting[task.slab] = std::move(workers_[task.worker].states);
     for (; group.next < plan_.slabs; group.next++) {
-      std::vector<SoftmaxState<T, T>>& next = group.waiting[group.next];
+      std::vector<State>& next = group.waiting[group.next];
       if (next.empty()) return;
       for (size_t i = 0; i < next.size(); i++) {
         merge(merged_[static_cast<size_t>(task.first) + i], next[i], plan_, directions_);
@@ -184,9 +215,12 @@ class DenseBatch final : public Visitor<T> {
   }
 
  private:
+  using State = SoftmaxState<T, SumOf<A>>;
+  static constexpr bool digits_ = std::is_same_v<A, Digits>;
+
   // A worker's task at hand: its panels, with everything that runs.
   struct Worker {
-    std::vector<SoftmaxState<T, T>> states;
+    std::vector<State> states;
     Buffer<T> thresholds, sum_exp;
   };
 
@@ -220,8 +254,9 @@ class DenseBatch final : public Visitor<T> {
       static_cast<WeightSums&>(sums) = from.sums[lane];
       sums.reference = from.reference(lane, plan_), sums.best = from.best(lane);
       if (sums.reference <= -kNever / 2) sums.p = 0;  // there is no row but the excluded ones
-      sums.logit = logit_error<T>(data_, query);
+      sums.logit = logit_error<A>(data_, query);
       sums.offset = -query.x2 / (2 * query.variance), sums.displacement = query.displacement;
+      if (digits_) sums.displacement += displaced_by_digits(data_, query);
       sums.x.resize(static_cast<size_t>(d)), sums.u_x.resize(static_cast<size_t>(directions_ ? d : 0));
     }
     constexpr ptrdiff_t kStretch = kLine / sizeof(double);  // of dimensions: a line of each query's sums
@@ -313,7 +348,7 @@ class DenseBatch final : public Visitor<T> {
   const Outputs& out_;
   const int threads_;
   const bool directions_;  // for products with the Jacobian
-  const ErrorModel<T> model_;
+  const ErrorModel<A> model_;
   const PanelKernels<T>& kernels_;
   Panels<T> panels_;
   const Plan& plan_;
@@ -323,7 +358,7 @@ class DenseBatch final : public Visitor<T> {
   bool doubts_, listed_;           // some heavy row may do harm; lists are kept
   Pilot pilot_;
   std::vector<SoftmaxState<T, double>> merged_;  // of each panel
-  std::vector<Group<T>> groups_;
+  std::vector<Group<State>> groups_;
   std::vector<Worker> workers_;
   std::vector<Sums> sums_;
   std::vector<char> passed_;

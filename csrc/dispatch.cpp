@@ -27,10 +27,11 @@ IF_DECLARE(v3)
 IF_DECLARE(v4)
 #endif
 #undef IF_DECLARE
-#define IF_DECLARE(isa)                  \
-  namespace isa {                        \
-  extern const Int8Kernels int8_kernels; \
-  extern const TileKernels tile_kernels; \
+#define IF_DECLARE(isa)                    \
+  namespace isa {                          \
+  extern const Int8Kernels int8_kernels;   \
+  extern const TileKernels tile_kernels;   \
+  extern const DigitKernels digit_kernels; \
   }
 #ifdef IF_X86
 IF_DECLARE(vnni)
@@ -86,20 +87,20 @@ std::string find_amx_obstacle() {
 }
 
 // A table whose products of bytes are in tiles.
-KernelTable in_tiles(const KernelTable& table, const char* name, const Int8Kernels& int8) {
+KernelTable in_tiles(const KernelTable& table, const char* name, const Int8Kernels& int8, const DigitKernels& digits) {
   KernelTable other = table;
-  other.name = name, other.int8 = &int8;
+  other.name = name, other.int8 = &int8, other.digits = &digits;
   return other;
 }
 
 const KernelTable& amx_table() {
-  static const KernelTable table = in_tiles(v4::kernel_table, "amx", amx::int8_kernels);
+  static const KernelTable table = in_tiles(v4::kernel_table, "amx", amx::int8_kernels, amx::digit_kernels);
   return table;
 }
 
 // What amx does with bytes, in plain C++.
 const KernelTable& twin_table() {
-  static const KernelTable table = in_tiles(v3::kernel_table, "twin", twin::int8_kernels);
+  static const KernelTable table = in_tiles(v3::kernel_table, "twin", twin::int8_kernels, twin::digit_kernels);
   return table;
 }
 #endif

@@ -26,16 +26,16 @@ void fill_int8_panels(Panels<float>& panels, const Data& data, const Query* quer
                       int threads) {
   const Plan& plan = panels.plan;
   const ptrdiff_t d = data.rows.d;
-  panels.q8 = Buffer<int8_t>(static_cast<size_t>(plan.panels * plan.size));
+  panels.q8 = Buffer<int8_t>(static_cast<size_t>(plan.panels * plan.bytes()));
   panels.offset = Buffer<int32_t>(static_cast<size_t>(plan.panels * plan.width));
   panels.lanes = Buffer<float>(static_cast<size_t>(plan.panels * panels.lane_numbers()));
   const double gamma = product_errors<float>(data).gamma;
   const double* const offsets = data.quantized->offsets();
   parallel_for(plan.panels, threads, [&](int64_t p, int) {
-    int8_t* const q8 = panels.q8.get() + p * plan.size;
+    int8_t* const q8 = panels.q8.get() + p * plan.bytes();
     int32_t* const offset = panels.offset.get() + p * plan.width;
     const LaneFields<float> lanes = panels.lanes_of(p);
-    std::memset(q8, 0, static_cast<size_t>(plan.size));
+    std::memset(q8, 0, static_cast<size_t>(plan.bytes()));
     std::memset(offset, 0, static_cast<size_t>(plan.width) * sizeof(int32_t));
     std::memset(lanes.h, 0, static_cast<size_t>(panels.lane_numbers()) * sizeof(float));
     for (int lane = 0; lane < plan.lanes(p); lane++) {
@@ -59,7 +59,7 @@ void integers(const Rows& rows, const int8_t* queries, const int32_t* offsets, i
   const ptrdiff_t d = rows.d, width = kernels.width, tile = kernels.tiles ? kTileSide : kTile;
   Plan plan{};
   plan.width = kernels.width, plan.tiles = kernels.tiles;
-  plan.size = width * byte_dimensions(d, kernels.tiles);
+  plan.digits = 1, plan.byte_dims = byte_dimensions(d, kernels.tiles);
   Block<float> block{};
   block.x8_stride = byte_dimensions(d, false), block.d = d, block.rows = (rows.n + tile - 1) / tile * tile;
   Buffer<uint8_t> bytes(static_cast<size_t>(block.rows * byte_dimensions(d, true)));
@@ -73,11 +73,11 @@ void integers(const Rows& rows, const int8_t* queries, const int32_t* offsets, i
     }
   }
   block.x8 = bytes.get();
-  Buffer<int8_t> q8(static_cast<size_t>(plan.size));
+  Buffer<int8_t> q8(static_cast<size_t>(plan.bytes()));
   Buffer<int32_t> offset(static_cast<size_t>(width)), sums(static_cast<size_t>(block.rows * width));
   for (int64_t first = 0; first < count; first += width) {
     const int lanes = static_cast<int>(std::min<int64_t>(width, count - first));
-    std::memset(q8.get(), 0, static_cast<size_t>(plan.size));
+    std::memset(q8.get(), 0, static_cast<size_t>(plan.bytes()));
     std::memset(offset.get(), 0, static_cast<size_t>(width) * sizeof(int32_t));
     for (int lane = 0; lane < lanes; lane++) {
       offset[lane] = offsets[first + lane];

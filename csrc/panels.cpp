@@ -42,7 +42,9 @@ Panels<T> make_panels(const Data& data, const PanelKernels<T>& kernels, int64_t 
   plan.gemv = kernels.gemv;
   plan.int8 = kernels.int8;
   plan.tiles = kernels.tiles;
-  plan.tile_rows = plan.gemv ? kGemvTile : plan.tiles ? kTileSide : kTile;
+  plan.digits = plan.int8 ? 1 : plan.tiles ? kDigits : 0;
+  plan.byte_dims = byte_dimensions(d, plan.tiles);
+  plan.tile_rows = plan.gemv ? kGemvTile : plan.digits > 1 ? kTileStep : plan.tiles ? kTileSide : kTile;
   plan.queries = queries;
   plan.panels = (queries + plan.width - 1) / plan.width;
   const int64_t per_group = std::max<int64_t>(1, group_queries / plan.width);
@@ -52,15 +54,15 @@ Panels<T> make_panels(const Data& data, const PanelKernels<T>& kernels, int64_t 
   // An odd number of cache lines: rows never fall into few cache sets.
   const ptrdiff_t lines = static_cast<ptrdiff_t>(round_to_line<T>(plan.chunk) * sizeof(T) / kLine);
   plan.ld = (lines | 1) * static_cast<ptrdiff_t>(kLine / sizeof(T));
-  plan.size = plan.gemv ? plan.queries * plan.ld : plan.width * (plan.int8 ? byte_dimensions(d, plan.tiles) : d);
-  plan.block_rows = plan.tiles ? kTileBlock : kBlock;
+  plan.size = plan.gemv ? plan.queries * plan.ld : plan.width * d;
+  plan.block_rows = plan.digits > 1 ? kDigitBlock : plan.tiles ? kTileBlock : kBlock;
   if (plan.gemv) {
     plan.block_rows =
         std::clamp(kGemvBytes / std::max<ptrdiff_t>(1, std::abs(data.rows.stride)), ptrdiff_t{kGemvTile}, kGemvBlock);
     plan.block_rows -= plan.block_rows % kGemvTile;
   }
   const ptrdiff_t scores = plan.block_rows * plan.width * static_cast<ptrdiff_t>(sizeof(T));
-  plan.together = chunks == 1 || plan.int8 ? 1 : std::max<int64_t>(1, kTogetherBytes / scores);
+  plan.together = chunks == 1 || plan.digits > 0 ? 1 : std::max<int64_t>(1, kTogetherBytes / scores);
   const int64_t least = plan.gemv ? 2 * plan.block_rows : kLeastRows;
   plan.slab_begin.push_back(0);
   for (int64_t first = 0; first < n; plan.slab_begin.push_back(first)) {

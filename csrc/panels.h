@@ -23,11 +23,14 @@ struct Plan {
   int64_t together;                 // panels that are shown a block at once
   std::vector<int64_t> slab_begin;  // and where the last one ends
   ptrdiff_t block_rows, chunk, ld;  // of a block: rows, dimensions of a chunk, numbers between rows of a chunk
-  ptrdiff_t size;                   // numbers of a panel's q or q8, and acc
+  ptrdiff_t size;                   // numbers of a panel's q, and acc
+  int digits;                       // of q8, and the dimensions of each
+  ptrdiff_t byte_dims;
+  ptrdiff_t bytes() const { return digits * width * byte_dims; }
   // Where the bytes of a lane begin in q8, four by four and so many lanes apart.
   int bytes_apart() const { return tiles ? kTileHalf : width; }
   ptrdiff_t first_byte(int lane) const {
-    return lane / bytes_apart() * bytes_apart() * (size / width) + lane % bytes_apart() * 4;
+    return lane / bytes_apart() * bytes_apart() * byte_dims + lane % bytes_apart() * 4;
   }
 
   int64_t first_panel(int64_t group) const { return panels * group / groups; }
@@ -42,19 +45,21 @@ struct Panels {
   ptrdiff_t d;
   const PanelKernels<T>* kernels;
   Buffer<T> q, u, lanes;
-  Buffer<int8_t> q8;
-  Buffer<int32_t> offset;
+  Buffer<int8_t> q8, u8;
+  Buffer<int32_t> offset, u_offset;
 
   Panel<T> panel(int64_t p) const {
     Panel<T> out{};
     static_cast<LaneFields<T>&>(out) = lanes_of(p);
-    if (plan.int8) {
-      out.q8 = q8.get() + p * plan.size;
-      out.offset = offset.get() + p * plan.width;
+    if (plan.digits > 0) {
+      out.q8 = q8.get() + p * plan.bytes();
+      out.offset = offset.get() + p * plan.digits * plan.width;
+      out.u8 = u8.get() ? u8.get() + p * plan.bytes() : nullptr;
+      out.u_offset = u_offset.get() + p * plan.digits * plan.width;
     } else {
       out.q = q.get() + p * plan.size;
+      out.u = u.get() ? u.get() + p * plan.size : nullptr;
     }
-    out.u = u.get() ? u.get() + p * plan.size : nullptr;
     out.ld = plan.ld;
     out.d = d;
     out.lanes = plan.lanes(p);
@@ -72,7 +77,8 @@ struct Panels {
             .slack2 = next(),
             .slack3 = next(),
             .slack4 = next(),
-            .cut = next()};
+            .cut = next(),
+            .grain = next()};
   }
   ptrdiff_t lane_numbers() const { return static_cast<ptrdiff_t>(sizeof(LaneFields<T>) / sizeof(T*)) * plan.width; }
   // Where dimension k of a lane lies in q and acc.

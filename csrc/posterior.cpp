@@ -6,7 +6,7 @@
 //   candidates  the few rows that rigorous bounds on the scores leave over (filter.h), refined: in float64 from the
 //               rows as given. Where int8 can give the bounds, that is the fastest way as soon as it may succeed;
 //   sums        all rows, in the arithmetic of the products, when rounding a logit does not matter but for the
-//               heaviest rows, whose weights are then corrected.
+//               heaviest rows, whose weights are then corrected; of bytes, where there are tiles, first by digits.
 //
 // Off-weights, and a variance, may be made of rows whose share drowns in sums that hold the heaviest ones, too. Those
 // few are then excluded: the sums are formed without them, and they are added in float64.
@@ -22,6 +22,7 @@
 #include "accuracy.h"
 #include "by_candidates.h"
 #include "dense.h"
+#include "digits.h"
 #include "lowdim.h"
 #include "prior.h"
 
@@ -77,6 +78,11 @@ void climb(const Data& data, Queries queries, const Outputs& out, int threads) {
     return [&, by](const Queries& some) { return by_candidates(data, some, out, by, threads); };
   };
   const auto sums = [&](const Queries& some) { return dense_pass<T>(data, some, out, accuracy, threads); };
+  const bool digits = sizeof(T) == 4 && digits_pay(data, static_cast<int64_t>(queries.size()));
+  const auto by_digits = [&](const Query& query) { return digits && summable<Digits>(data, query, accuracy); };
+  const auto sums_by_digits = [&](const Queries& some) {
+    return dense_pass<Digits>(data, some, out, accuracy, threads);
+  };
   const auto sums_in_float64 = [&](const Queries& some) {
     return dense_pass<double>(data, some, out, sizeof(T) == 4 ? kFloat32InFloat64 : kFloat64, threads);
   };
@@ -88,6 +94,7 @@ void climb(const Data& data, Queries queries, const Outputs& out, int threads) {
   stage(queries, only(Regime::dominated),
         [&](const Queries& some) { return exclude_heaviest(data, some, out, threads); });
   stage(queries, only(Regime::late), [&](const Queries& some) { return by_int8(data, some, out, threads); });
+  stage(queries, by_digits, sums_by_digits);
   stage(queries, all_but(Regime::late), sums);
   stage(queries, any, candidates(FilterBy::products));
   stage(queries, once_more, sums_in_float64);

@@ -36,14 +36,14 @@ struct Scratch {
   std::vector<Panel<T>> panels;  // of the group at hand
 
   Scratch(const Plan& plan, ptrdiff_t d)
-      : x(zeros(plan.gemv || plan.int8 ? 0 : (d + plan.chunk - 1) / plan.chunk * plan.block_rows * plan.ld)),
+      : x(zeros(plan.gemv || plan.digits > 0 ? 0 : (d + plan.chunk - 1) / plan.chunk * plan.block_rows * plan.ld)),
         rows(static_cast<size_t>(3 * plan.block_rows)),
         s(static_cast<size_t>(plan.together * plan.block_rows * plan.width)),
         su(static_cast<size_t>(plan.block_rows * plan.width)),
         peak(static_cast<size_t>(plan.together * plan.width)),
         alive(static_cast<size_t>(plan.together * plan.block_rows)),
         stored(static_cast<size_t>(plan.block_rows)),
-        bytes(static_cast<size_t>(plan.int8 ? plan.block_rows * byte_dimensions(d, plan.tiles) : 0)) {}
+        bytes(static_cast<size_t>(std::min(2, plan.digits) * plan.block_rows * plan.byte_dims)) {}
 
   // Panels that are shown a block at once have their own of what is about the block.
   void open(const Panels<T>& of, int64_t group) {
@@ -73,7 +73,7 @@ Block<T> make_block(const Data& data, const Plan& plan, int64_t first, ptrdiff_t
                     const Scratch<T>& scratch) {
   Block<T> block{};
   block.chunk = plan.chunk, block.chunk_stride = plan.block_rows * plan.ld, block.ld = plan.ld;
-  block.d = data.rows.d;
+  block.first = first, block.d = data.rows.d;
   block.rows = (count + plan.tile_rows - 1) / plan.tile_rows * plan.tile_rows;
   block.type = data.rows.type, block.inverse = static_cast<T>(data.inverse), block.shift = data.shift<T>();
   T* const x = scratch.x.get();
@@ -86,6 +86,11 @@ Block<T> make_block(const Data& data, const Plan& plan, int64_t first, ptrdiff_t
     block.stored = stored;
   } else if (plan.int8) {
     data.quantized->place(block, first, count, plan.tiles, scratch.bytes.get());
+  } else if (plan.digits > 0) {
+    uint8_t* const tiles = scratch.bytes.get();
+    active_kernels().digits->pack(data.rows.data + first * data.rows.stride, data.rows.stride, count, block.d,
+                                  block.rows, tiles, tiles + block.rows * plan.byte_dims);
+    block.x8 = tiles;
   } else {
     block.x = x;
     typed<T>(active_kernels()).decode(data.rows, first, count, block.inverse, block.shift, block, x);

@@ -12,7 +12,7 @@
 
 namespace interp_fast {
 
-// What runs over rows, of one panel: over those of a slab in T, over all in float64.
+// What runs over rows, of one panel: over those of a slab in T, or in float32, over all in float64.
 template <class T, class Sum>
 struct SoftmaxState {
   Buffer<T> scores;  // best, reference
@@ -43,17 +43,17 @@ struct SoftmaxState {
 
 // Of one group of panels: what its tasks left behind, merged in the order of its slabs by whoever comes when it is
 // their turn.
-template <class T>
+template <class State>
 struct Group {
   std::mutex mutex;
   int64_t next = 0;
-  std::vector<std::vector<SoftmaxState<T, T>>> waiting;  // [slab][panel]
-  std::vector<std::vector<SoftmaxState<T, T>>> spare;    // memory of slabs that are merged
+  std::vector<std::vector<State>> waiting;  // [slab][panel]
+  std::vector<std::vector<State>> spare;    // memory of slabs that are merged
 };
 
 // Adds the sums of a slab to those of the slabs before it, both relative to the larger reference of each lane.
-template <class T>
-void merge(SoftmaxState<T, double>& to, SoftmaxState<T, T>& from, const Plan& plan, bool directions) {
+template <class T, class Sum>
+void merge(SoftmaxState<T, double>& to, SoftmaxState<T, Sum>& from, const Plan& plan, bool directions) {
   const int W = plan.width;
   struct Factors {
     double kept, added;
@@ -71,7 +71,7 @@ void merge(SoftmaxState<T, double>& to, SoftmaxState<T, T>& from, const Plan& pl
     factors[lane] = {move(to.sums[lane], old), move(from.sums[lane], other)};
     to.sums[lane] += from.sums[lane];
   }
-  const auto add = [&](double* __restrict sum, const T* __restrict terms) {
+  const auto add = [&](double* __restrict sum, const Sum* __restrict terms) {
     const ptrdiff_t inner = plan.gemv ? plan.ld : W;
     for (ptrdiff_t at = 0; at < plan.size; at += inner) {
       for (ptrdiff_t j = at; plan.gemv && j < at + inner; j++) {

@@ -39,14 +39,25 @@ constexpr int kTileSide = 32;                     // rows, and lanes, of a produ
 constexpr int kTileHalf = kTileSide / 2;          // which lie together
 constexpr ptrdiff_t kTileStep = 64;               // and dimensions, that they come in multiples of
 constexpr ptrdiff_t kTileBlock = 4 * kTileSide;   // most rows of a block there
+constexpr int kDigits = 3;                        // signed bytes of a number, of base 256, the highest last
+constexpr double kLargest = 127 * 65536.0;        // such a number
+constexpr ptrdiff_t kDigitBlock = 512;            // most rows of a block, where both products are of digits
+
+// The nth number, in units of 2^-24, of a sequence that fills the range from 0 to 1 evenly, and so does any part of it.
+// It decides which numbers are rounded up and which down: such errors cancel in sums over whatever they belong to,
+// where those of the nearest whole numbers need not: all light rows would be left out together.
+static inline uint32_t evenly(int64_t n) { return static_cast<uint32_t>(n + 1) * 2654435769u >> 8; }
 
 // Consecutive rows. For many queries they are decoded into cache in normal form: chunk after chunk of dimensions, so
 // that what is used together lies together; rows of weight 0 and those that fill up a tile are all zero. For few
 // queries they are read as stored, and in place of rows that never count stands one that does. The int8 kernels read
-// quantized rows, one after another or in tiles.
+// quantized rows, one after another or in tiles. The digit kernels read rows of bytes in tiles, and behind those the
+// same across, dimensions in place of rows: (up to kTileSide dimensions / kTileHalf, rows / kTileStep, kTileHalf,
+// kTileStep).
 template <class T>
 struct Block {
-  const T* x;  // x[c * chunk_stride + n * ld + j] is dimension c * chunk + j of row n; nullptr: as stored
+  int64_t first;  // row of all
+  const T* x;     // x[c * chunk_stride + n * ld + j] is dimension c * chunk + j of row n; nullptr: as stored
   const char* const* stored;  // each row as given: X = inverse * stored + shift[k]
   RowType type;
   T inverse;
@@ -66,16 +77,18 @@ struct Block {
 // Sums over rows of weights p = 2^(score - reference).
 struct WeightSums {
   double p, p_n2, p_p, p_score;  // of p, p |X|^2, p^2, p (score - reference)
+  double rounded = 0;            // of the squares of what weights were rounded to, where they are whole numbers of it
 };
 
 static inline __attribute__((always_inline)) void operator+=(WeightSums& sums, const WeightSums& more) {
   sums.p += more.p, sums.p_n2 += more.p_n2, sums.p_p += more.p_p, sums.p_score += more.p_score;
+  sums.rounded += more.rounded;
 }
 
 // Relative to a reference that is higher by -log2 f.
 static inline __attribute__((always_inline)) void rescale(WeightSums& sums, double f, double log2_f) {
   if (f > 0) sums.p_score += sums.p * log2_f;
-  sums.p *= f, sums.p_n2 *= f, sums.p_p *= f * f, sums.p_score *= f;
+  sums.p *= f, sums.p_n2 *= f, sums.p_p *= f * f, sums.p_score *= f, sums.rounded *= f * f;
 }
 
 // What a panel knows of each of its lanes.
@@ -84,7 +97,8 @@ struct LaneFields {
   T *h, *w;
   // |error of a score| <= slack1 max_norm + slack2 max_norm^2 + slack3 span + slack4 residual
   T *slack1, *slack2, *slack3, *slack4;
-  T* cut;  // blocks whose scores all lie more than this below the best are dead
+  T* cut;    // blocks whose scores all lie more than this below the best are dead
+  T* grain;  // of a product of digits: what a unit of it adds to the score
 };
 
 // One panel of queries: everything is an array of `width` lanes unless it says more.
@@ -92,7 +106,7 @@ template <class T>
 struct Panel : LaneFields<T> {
   // The queries. q is (d, width), or (width, ld) in the `gemv` kernels. In its place the int8 kernels have q8, four
   // dimensions together: (d / 4, width, 4), in tiles (width / kTileHalf, d / 4, kTileHalf, 4), and what the offset of
-  // the rows comes to.
+  // the rows comes to. The digit kernels have one after another of each, the lowest digit first.
   const T* q;
   const int8_t* q8;
   const int32_t* offset;
@@ -111,7 +125,10 @@ struct Panel : LaneFields<T> {
   T* acc;
   // For Jacobian products: directions u laid out like q, scratch like s, and sum p <u, X> X.
   const T* u;
+  const int8_t* u8;  // or digits, as above, of u kLargest
+  const int32_t* u_offset;
   T *su, *acc_u;
+  float *acc32, *acc_u32;  // these sums over a slab in the digit kernels, to which a block adds once
   ptrdiff_t ld, d;
   int lanes;       // queries in the panel; the other lanes never count
   int number, of;  // its place among the panels that share a block
@@ -253,6 +270,15 @@ struct Int8Kernels {
   double (*limit)(int64_t rounds);  // the products at best, as in LimitKernels
 };
 
+// Sums over rows of bytes by their products alone.
+struct DigitKernels {
+  // Copies `count` rows of d bytes into the tiles of a block of so many rows, and into the same across. The last one
+  // stands in for those that fill it up, and 0 for dimensions.
+  void (*pack)(const char* rows, ptrdiff_t stride, ptrdiff_t count, ptrdiff_t d, ptrdiff_t block_rows, uint8_t* tiles,
+               uint8_t* across);
+  PanelKernels<double> panel;
+};
+
 // Float64 work on the rows as given.
 struct ExactKernels {
   void (*values)(const Rows&, int64_t row, double* out);
@@ -277,7 +303,8 @@ struct LimitKernels {
 
 struct KernelTable {
   const char* name;
-  const Int8Kernels* int8;  // or nullptr
+  const Int8Kernels* int8;     // or nullptr
+  const DigitKernels* digits;  // or nullptr
   TypedKernels<float> f32;
   TypedKernels<double> f64;
   const ExactKernels* exact;

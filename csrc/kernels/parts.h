@@ -14,6 +14,7 @@ extern const LowdimKernels<float> lowdim_f32[kLowdim];
 extern const LowdimKernels<double> lowdim_f64[kLowdim];
 extern const TileKernels tile_kernels;
 extern const Int8Kernels int8_kernels;
+extern const DigitKernels digit_kernels;
 extern const ExactKernels exact_kernels;
 extern const NormalsKernel normals_kernel;
 extern const KernelTable kernel_table;

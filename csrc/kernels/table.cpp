@@ -16,6 +16,7 @@ const KernelTable kernel_table = {
 #else
     .int8 = nullptr,  // with AVX-512 three instructions for 64 bytes gain little on one for 16 floats
 #endif
+    .digits = nullptr,
     .f32 = {.decode = decode<float>, .wide = &wide_f32, .narrow = &narrow_f32, .gemv = &gemv_f32, .lowdim = lowdim_f32},
     .f64 =
         {.decode = decode<double>, .wide = &wide_f64, .narrow = &narrow_f64, .gemv = &gemv_f64, .lowdim = lowdim_f64},
