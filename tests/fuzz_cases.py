@@ -250,7 +250,9 @@ class Case:
     def out_of_range(self, *lengths: Any) -> bool:
         """Whether sizes leave the range that is promised to work, so that a refusal would be in order."""
         sizes = np.abs(np.concatenate([np.ravel(a) for a in (*lengths, self.values.max(), self.values.min())]))
-        sizes = np.append(sizes, [self.unit, self.radius, self.bandwidth])
+        used = self.values if self.weights is None else self.values[self.weights > 0]
+        spread = np.abs(used - used[:1]).max()  # what only rows of no weight are beyond says nothing about it
+        sizes = np.append(sizes, [self.unit, self.radius, self.bandwidth, spread])
         return bool((sizes > 1e74).any() or ((sizes > 0) & (sizes < 1e-74)).any())
 
     def field(self, backend: str, schedule: itf.Schedule | None = None, threads: int | None = None) -> itf.Field:

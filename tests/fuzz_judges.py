@@ -100,7 +100,7 @@ class Truth:
 
     @functools.cached_property
     def second(self):
-        return self.promise.second + 2 * self.skipped + self.once
+        return self.promise.second + 2 * self.skipped + 2 * self.once  # of squares of weights, too
 
     @functools.cached_property
     def relative(self):
