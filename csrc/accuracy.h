@@ -50,12 +50,15 @@ constexpr Accuracy kFloat32InFloat64 = {.logit = kFloat32.logit,
 // Of the noise prediction, which sees logits through the deviation of the rows.
 constexpr double kNoise32 = 1e-4, kNoise64 = 1e-10;
 
+// What no row that counts is longer than, in normal form, where `wanted` of the heaviest rows count in any case.
+double longest_that_counts(const Data& data, const Query& query, int64_t wanted);
+
 // rms error of a logit in T from the products of queries with rows.
 template <class T>
 double logit_error(const Data& data, const Query& query);
 
 // What a logit is off by because the query is displaced: all of them together.
-double displaced_logit(const Data& data, const Query& query);
+double displaced_logit(const Query& query);
 
 // What the mean may be off by, in normal form.
 double allowed(const Data& data, const Query& query, const Accuracy& accuracy);
@@ -102,7 +105,7 @@ class ErrorModel {
   double rounding_of(double size) const;
   double moment(const Query& query, const Sums& sums) const;
   double least_rest(double error) const;
-  double allowed_in_scatter() const;
+  double allowed_in_scatter(const Query& query) const;
   bool second_order() const { return out_.variance || out_.jvp; }
   bool mean() const { return out_.mean || out_.jvp || out_.variance; }
   bool off_weights() const { return out_.log_rest || out_.entropy || out_.variance || out_.jvp; }

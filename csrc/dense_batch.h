@@ -157,7 +157,7 @@ class DenseBatch final : public Visitor<T> {
       CandidateList* const lists = states[i].lists.data();
       if (doubts_) raise_bars(kernels_, block, panel, tolerated_.data() + query, mine.sum_exp.get(), lists);
       T* const thresholds = mine.thresholds.get() + (visit.at + i) * plan_.width;
-      offer_block(plan_, panel, block, visit.first_row, lists, thresholds);
+      offer_block(plan_, panel, visit, lists, thresholds);
     }
     kernels_.add(block, visit.panels, visit.count, out_.statistics());
     for (int i = 0; i < visit.count; i++) {
@@ -303,7 +303,7 @@ class DenseBatch final : public Visitor<T> {
   double highest_remaining(int64_t q) const {
     const Sums& sums = sums_[q];
     Block<T> all{};
-    all.max_norm = static_cast<T>(data_.max_norm), all.span = static_cast<T>(data_.log_w_span);
+    all.max_norm = static_cast<T>(queries_[q].norm), all.span = static_cast<T>(data_.log_w_span);
     const double error = score_error_of(all, panels_.panel(q / plan_.width), static_cast<int>(q % plan_.width));
     return sums.p == 0 ? -INFINITY : (sums.best + 2 * error) / kLog2e + sums.offset + data_.log_w_max;
   }
