@@ -61,6 +61,21 @@ void leave_out(const Plan& plan, const Block<T>& block, const Panel<T>& panel, c
   }
 }
 
+// Where rows have errors of their own, a lower bound on the best score that the error of longer rows does not spoil.
+template <class T>
+void raise_best(const Plan& plan, const Visit<T>& visit, const Panel<T>& panel) {
+  const Block<T>& block = visit.block;
+  if (visit.errors.of_all(block)) return;
+  const ptrdiff_t step = plan.gemv ? 1 : plan.width;
+  for (int lane = 0; lane < panel.lanes; lane++) {
+    const T* score = panel.s + (plan.gemv ? lane * block.rows : lane);
+    T& best = panel.best[lane];
+    for (ptrdiff_t row = 0; row < block.rows; row++, score += step) {
+      if (*score > best) best = std::max(best, *score - visit.errors.of(block, panel, lane, row));
+    }
+  }
+}
+
 template <class T>
 class DenseBatch final : public Visitor<T> {
  public:
@@ -153,6 +168,7 @@ class DenseBatch final : public Visitor<T> {
       const Panel<T>& panel = visit.panels[i];
       const int64_t query = (task.first + visit.at + i) * plan_.width;
       if (excluded_) leave_out(plan_, block, panel, queries_.data() + query, visit.first_row);
+      raise_best(plan_, visit, panel);
       if (!panel.found) continue;
       CandidateList* const lists = states[i].lists.data();
       if (doubts_) raise_bars(kernels_, block, panel, tolerated_.data() + query, mine.sum_exp.get(), lists);
