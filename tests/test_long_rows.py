@@ -15,7 +15,7 @@ import interp_fast as itf
 
 LINEAR = itf.Linear()
 D = 26  # enough for products of bytes
-RATIOS = (10.0, 1.4, 0.1)
+RATIOS = (10.0, 0.6, 0.1)
 
 
 def long_rows(kind):
@@ -52,7 +52,10 @@ def queries(rows, chosen, alpha, sigma):
     near = problems.forward(rows[common], alpha, sigma, 4, 4)
     hot = problems.forward(rows[chosen], alpha, sigma, 2, 5)
     between = [alpha * (rows[chosen[-1]] + rows[i]) / 2 for i in (common[0], common[-1])]
-    between += [alpha * (0.999 * rows[common[3]] + 0.001 * rows[chosen[0]])]
+    between += [
+        alpha * (0.999 * rows[common[3]] + 0.001 * rows[chosen[0]]),
+        alpha * (rows[common[4]] + rows[common[5]]) / 2,
+    ]
     far = 3 * alpha * rows[chosen[0]] + rng.standard_normal(rows.shape[1])
     return np.concatenate([near, hot, between, [alpha * rows[common[1]], alpha * rows[chosen[0]], far]])
 
