@@ -5,6 +5,7 @@ A spilled accumulator halves the speed of a product, and no test of results woul
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import re
@@ -36,12 +37,16 @@ def _module() -> Path:
     return max(Path(__file__).parents[1].glob(f"build/*/{installed.name}"), key=os.path.getmtime, default=installed)
 
 
+@functools.cache
+def _disassembly() -> list[str]:
+    command = ["objdump", "--disassemble", "--demangle", "--no-show-raw-insn", "--section=.text", str(_module())]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
 def _loops(isa: str) -> Iterator[tuple[str, list[str]]]:
     """Innermost loops of the functions of one instruction set, as (function, instructions)."""
-    command = ["objdump", "--disassemble", "--demangle", "--no-show-raw-insn", "--section=.text", str(_module())]
     name, body = "", list[tuple[int, str]]()
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    for line in [*lines, "0 <end>:"]:
+    for line in [*_disassembly(), "0 <end>:"]:
         if match := _FUNCTION.match(line):
             if f"interp_fast::{isa}::" in name:
                 yield from ((name, loop) for loop in _innermost(body))

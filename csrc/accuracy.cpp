@@ -69,14 +69,15 @@ bool ErrorModel<T>::enough(const Query& query, const Sums& sums, double unsure, 
   if (!(largest > 0) || !enough_for_mean(query, sums, unsure, variance)) return false;
   if (off_weights() && !(1 - largest >= least_rest(error))) return false;
   if (second_order() && !(variance >= accuracy_.variance * moment(query, sums))) return false;
-  const double known = error < sums.logit ? std::sqrt(unsure) : 1.0;
+  const double known = error < sums.logit ? std::sqrt(shared(unsure)) : 1.0;
   return out_.top == 0 || 2 * sums.logit * known * std::min(1.0, largest) <= accuracy_.top_weight;
 }
 
 template <class T>
 bool ErrorModel<T>::enough_in_t(const Query& query, const Sums& sums, double tolerated_weight) const {
   const double largest = sums.largest();
-  return (largest <= tolerated_weight && !second_order()) || enough(query, sums, largest, INFINITY);
+  const bool light = largest > 0 && largest <= tolerated_weight;  // 0: the best row has vanished next to rounding
+  return (light && !second_order()) || enough(query, sums, largest, INFINITY);
 }
 
 template <class T>
@@ -92,8 +93,8 @@ template <class T>
 bool ErrorModel<T>::enough_for_mean(const Query& query, const Sums& sums, double unsure, double variance) const {
   // Errors of logits reach the mean through the deviation of the rows; where many rows share the weight they average
   // (first order, checked against float64). The sum itself and the stored rows add their own roundings.
-  const double deviation = std::sqrt(data_.active == 1 ? 0.0 : std::min(1.0, unsure) * variance);
-  double error = (unsure > kAveraging ? 4 : 1) * sums.logit * deviation;
+  const double together = shared(unsure), deviation = std::sqrt(data_.active == 1 ? 0.0 : together * variance);
+  double error = (together > kAveraging ? 4 : 1) * sums.logit * deviation;
   error += displaced(query, sums.displacement, variance);
   const double rounding = rounding_of(std::sqrt(sums.second()));
   if (mean() && !(error + rounding <= allowed(data_, query, accuracy_))) return false;
@@ -120,7 +121,8 @@ double ErrorModel<T>::tolerated_weight(const Query& query) const {
   most -= displaced(query, query.displacement, query.norm * query.norm);
   if (out_.scatter) most = std::min(most, allowed_in_scatter(query) - rounding);
   const double deviations = std::max(0.0, most) / (error * query.norm);
-  if (deviations < 4) weight = std::min({weight, kAveraging, deviations * deviations});
+  if (deviations < 4)
+    weight = std::min(weight, std::min(kAveraging, deviations * deviations) / static_cast<double>(data_.clump));
   if (out_.log_norm) weight = std::min(weight, accuracy_.log_norm / error);
   const double top = accuracy_.top_weight / (2 * error);
   return out_.top > 0 ? std::min(weight, top * top) : weight;
@@ -129,6 +131,12 @@ double ErrorModel<T>::tolerated_weight(const Query& query) const {
 template <class T>
 bool ErrorModel<T>::dominated(const Query& query, const Sums& sums, double unsure) const {
   return off_weights() && enough_for_mean(query, sums, unsure, sums.variance());
+}
+
+// The weight of rows whose logits have errors in common, where none of them weighs more than `weight`.
+template <class T>
+double ErrorModel<T>::shared(double weight) const {
+  return std::min(1.0, static_cast<double>(data_.clump) * weight);
 }
 
 // Of sums over rows of this size, and of those rows.

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "clumps.h"
 #include "dispatch.h"
 #include "pool.h"
 
@@ -119,6 +120,7 @@ Data prepare(const Rows& rows, const double* log_w, const Moments& moments, doub
     scale_to(data, moments, data.common_norm * std::abs(data.unit));
     center_on(data, center.data(), threads);
   }
+  data.clump = data.float64_only ? 1 : largest_clump(data, log_w, data.common_norm);
   data.copies.distinct = data.active;
   // Finding them sorts the rows: not for blocks that are prepared anew in every call, with low_memory, nor in few
   // dimensions, whose pass over all rows needs no lists.

@@ -29,6 +29,8 @@ struct Data : NormalRows {
   double log_w_max, log_w_span;
   int64_t active;    // rows of non-zero weight
   int64_t heaviest;  // one of the largest weight
+  // At most so many rows lie so close to each other that roundings of their float32 logits are much the same.
+  int64_t clump;
   Copies copies;
   std::unique_ptr<QuantizedRows> quantized;  // nullptr: not to be kept
 };

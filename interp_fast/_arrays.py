@@ -86,25 +86,26 @@ class Source:
     """
 
     def __init__(self, source: Any, name: str) -> None:
-        self._source, self._name = source, name
+        self.source, self._name = source, name
         self._announced = np.dtype(source.dtype)
         shape = tuple(map(int, source.shape))
         self.event: Shape = shape[1:]
         self.shape: Shape = (*shape[:1], math.prod(self.event))
         self.dtype = np.dtype(np.uint16) if _is_bfloat16(source) else self._announced.newbyteorder("=")
 
-    def __getitem__(self, block: slice | npt.NDArray[np.int64]) -> Array:
+    def __getitem__(self, block: slice | npt.ArrayLike) -> Array:
         if not isinstance(block, slice):
-            chosen = np.empty((len(block), *self.shape[1:]), self.dtype)
-            stretch = np.asarray(block) // blocks(self)[0].stop
+            number = np.asarray(block, np.int64)
+            chosen = np.empty((len(number), *self.shape[1:]), self.dtype)
+            stretch = number // blocks(self)[0].stop
             for one in np.unique(stretch):
                 mine = np.flatnonzero(stretch == one)
-                first, last = int(block[mine].min()), int(block[mine].max())
-                chosen[mine] = self[first : last + 1][block[mine] - first]
+                first, last = int(number[mine].min()), int(number[mine].max())
+                chosen[mine] = self[first : last + 1][number[mine] - first]
             return chosen
         start, stop, _ = block.indices(self.shape[0])
         wanted = (stop - start, *self.event)
-        got, _ = as_array(self._source[block], f"{self._name}[{start}:{stop}]")
+        got, _ = as_array(self.source[block], f"{self._name}[{start}:{stop}]")
         if got.shape != wanted or got.dtype.newbyteorder("=") != self._announced.newbyteorder("="):
             msg = (
                 f"{self._name}[{start}:{stop}] must be {self._announced} of shape {wanted}, as {self._name} announces; "
@@ -317,10 +318,10 @@ def rounded(values: Float, dtype: npt.DTypeLike, what: str) -> Array:
     return result
 
 
-def blocks(array: Any) -> list[slice]:
-    """Row slices of an (N, d) array that are some 16 MiB each in float64."""
+def blocks(array: Any, most: int | None = None) -> list[slice]:
+    """Row slices of an (N, d) array that are some 16 MiB each in float64, or ``most`` bytes if that is less."""
     n, d = array.shape
-    size = max(1, _BLOCK_BYTES // (8 * d))
+    size = max(1, min(_BLOCK_BYTES, most or _BLOCK_BYTES) // (8 * d))
     return [slice(i, min(i + size, n)) for i in range(0, n, size)]
 
 

@@ -20,11 +20,12 @@ Float = npt.NDArray[np.float64]
 
 _RATIOS = (20.0, 5.0, 1.0, 0.3, 0.1, 1e-2, 1e-3, 1e-4)  # sigma / alpha: from noise to far below the nearest pair
 _NAMES = ("cpp", "numba", "reference")
+_SLOW = 8  # times as long as float32: cards for computing need one to four, those for games 16 to 64
 
 
 @dataclass(frozen=True)
 class BackendCheck:
-    """One backend: whether it kept the promises, its errors by type and quantity, seconds for the timed call."""
+    """One backend, of torch on one device: whether it kept the promises, its errors, seconds for the timed call."""
 
     name: str
     ok: bool
@@ -34,6 +35,12 @@ class BackendCheck:
     seconds: float | None = None
     problem: str | None = None
     unused: str | None = None  # of its instruction sets, and why
+    device: str | None = None
+    slow: str | None = None  # what this device is slow at
+
+    @property
+    def title(self) -> str:
+        return self.name if self.device in (None, "cpu") else f"{self.name} on {self.device}"
 
 
 @dataclass(frozen=True)
@@ -63,12 +70,11 @@ class Check:
                 if reference and backend.seconds
                 else ""
             )
-            lines.append(f"{backend.name}: {'ok' if backend.ok else 'FAILED'} (threads {backend.threads}{isa}{speed})")
+            lines.append(f"{backend.title}: {'ok' if backend.ok else 'FAILED'} (threads {backend.threads}{isa}{speed})")
             for kind, errors in backend.error.items():
                 shown = (f"{name} {error:.1e} of {_promised(kind, name):.0e}" for name, error in errors.items())
                 lines.append(f"  {kind}  " + "   ".join(shown))
-            if backend.problem:
-                lines.append(f"  {backend.problem}")
+            lines += [f"  {text}" for text in (backend.problem, backend.slow) if text]
         lines += [f"{name}: not available ({reason})" for name, reason in self.missing.items()]
         agree = all(backend.ok for backend in self.backends)
         lines.append(
@@ -85,12 +91,19 @@ def check(name: str, threads: int | None, seed: int, progress: Callable[[str, fl
     chosen = found if name == "auto" else [itf.backends.get(name)[0], *(["reference"] if name != "reference" else [])]
     cases = [(np.dtype(kind), _problem(np.dtype(kind), seed)) for kind in PROMISES]
     wanted = [_answers(rows.astype(np.float64), queries, "reference", threads, seed) for _, (rows, queries) in cases]
-    results = []
-    for k, backend in enumerate(chosen):
-        progress(backend, k / len(chosen))
-        results.append(_one(backend, cases, wanted, threads, seed))
-    progress("", 1.0)
     missing = {n: _reason(n) for n in _NAMES if name == "auto" and n not in found}
+    places: list[tuple[str, str | None]] = []
+    for backend in chosen:
+        for device in _devices(backend):
+            if device in (None, "cpu") or not (reason := _reason(backend, device)):
+                places.append((backend, device))
+            else:
+                missing[f"{backend} on {device}"] = reason
+    results = []
+    for k, (backend, device) in enumerate(places):
+        progress(backend, k / len(places))
+        results.append(_one(backend, device, cases, wanted, threads, seed))
+    progress("", 1.0)
     return Check(tuple(results), missing, itf.backends.broken() if name == "auto" else None)
 
 
@@ -100,32 +113,54 @@ def _promised(kind: str, quantity: str) -> float:
     return float(getattr(PROMISES[kind], name))
 
 
-def _reason(name: str) -> str:
+def _reason(name: str, device: str | None = None) -> str:
+    """Why a backend, or a device of torch, is not used; empty where it is."""
     try:
-        itf.backends.get(name)
+        itf.backends.get(name, device)
     except ValueError as exc:
-        return str(exc).rpartition("(")[2].rstrip(".)")
+        return str(exc) if device else str(exc).rpartition("(")[2].rstrip(".)")
     return ""
 
 
-def _one(name: str, cases: list[Any], wanted: list[Any], threads: int | None, seed: int) -> BackendCheck:
+def _devices(name: str) -> list[str | None]:
+    """Where a backend can compute; None: it has no choice."""
+    try:
+        return list(getattr(itf.backends.get(name)[1], "devices", lambda: [None])())
+    except ValueError:  # it does not load, which is its own result
+        return [None]
+
+
+def _slow(name: str, device: str | None) -> str | None:
+    """What a device other than the CPU is slow at."""
+    if device in (None, "cpu") or (times := float(itf.backends.get(name, device)[1].slowness())) <= _SLOW:
+        return None
+    return (
+        f"float64 takes {times:.0f} times as long as float32 here: float64 rows are slow, and so are late times of "
+        "others, whose nearest rows are measured in float64."
+    )
+
+
+def _one(
+    name: str, device: str | None, cases: list[Any], wanted: list[Any], threads: int | None, seed: int
+) -> BackendCheck:
     """A backend that raises has failed; that is a result, not the end of the check."""
     errors: dict[str, dict[str, float]] = {}
     probe = None
     try:
         for (kind, (rows, queries)), reference in zip(cases, wanted, strict=True):
-            got = _answers(rows, queries, name, threads, seed)
+            got = _answers(rows, queries, name, threads, seed, device)
             errors[kind.name] = _errors(got, reference, kind)
-        probe, seconds = _timed(name, threads, seed)
+        probe, seconds = _timed(name, threads, seed, device)
         broken = [
             f"{kind} {quantity}" for kind, row in errors.items() for quantity, error in row.items()
             if not error <= _promised(kind, quantity)
         ]  # fmt: skip
         unused = getattr(itf.backends.get(name)[1], "unused", lambda: None)
         problem = f"beyond its promise: {', '.join(broken)}" if broken else None
-        return BackendCheck(name, not broken, probe.isa, probe.threads, errors, seconds, problem, unused())
+        told = (problem, unused(), device, _slow(name, device))
+        return BackendCheck(name, not broken, probe.isa, probe.threads, errors, seconds, *told)
     except Exception as exc:  # noqa: BLE001
-        return BackendCheck(name, False, None, None, errors, None, f"{type(exc).__name__}: {exc}")
+        return BackendCheck(name, False, error=errors, problem=f"{type(exc).__name__}: {exc}", device=device)
 
 
 def _problem(kind: np.dtype[Any], seed: int) -> tuple[npt.NDArray[Any], list[tuple[float, Float]]]:
@@ -147,9 +182,10 @@ def _problem(kind: np.dtype[Any], seed: int) -> tuple[npt.NDArray[Any], list[tup
 
 
 def _answers(
-    rows: npt.NDArray[Any], queries: list[tuple[float, Float]], backend: Any, threads: int | None, seed: int
-) -> dict[str, Any]:
-    oracle = itf.Field(rows, itf.Linear(), backend=backend, threads=threads)
+    rows: npt.NDArray[Any], queries: list[tuple[float, Float]], backend: Any, threads: int | None, seed: int,
+    device: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    oracle = itf.Field(rows, itf.Linear(), backend=backend, device=device, threads=threads)
     x = np.concatenate([x for _, x in queries])
     t = np.concatenate([np.full(len(x), t) for t, x in queries])
     start = np.random.default_rng(seed).standard_normal((5, rows.shape[1]))
@@ -195,10 +231,11 @@ def _errors(got: dict[str, Any], wanted: dict[str, Any], kind: np.dtype[Any]) ->
     return {name: float(np.max(values)) for name, values in worst.items()}
 
 
-def _timed(name: Any, threads: int | None, seed: int) -> tuple[itf.Field, float]:
+def _timed(name: Any, threads: int | None, seed: int, device: str | None = None) -> tuple[itf.Field, float]:
     """The field of the timed call, and the best time of a denoiser of 64 queries on 8000 rows of 128 numbers."""
     rng = np.random.default_rng(seed)
-    oracle = itf.Field(rng.standard_normal((8000, 128), np.float32), itf.Linear(), backend=name, threads=threads)
+    rows = rng.standard_normal((8000, 128), np.float32)
+    oracle = itf.Field(rows, itf.Linear(), backend=name, device=device, threads=threads)
     x, _ = oracle.draw(64, 0.2, rng=seed)
     oracle.denoiser(x[:1], 0.2)
     seconds: list[float] = []

@@ -81,6 +81,7 @@ def elsewhere(arguments: Any, **options: Any) -> Iterator[Elsewhere | None]:
         msg = "--threads is for one process; with --workers or --scheduler set INTERP_FAST_NUM_THREADS for the workers."
         raise InputError(msg)
     try:
+        import dask
         import distributed
     except ImportError:
         msg = "--workers and --scheduler need Dask: pip install 'interp_fast[distributed]'."
@@ -93,6 +94,8 @@ def elsewhere(arguments: Any, **options: Any) -> Iterator[Elsewhere | None]:
         return
     quiet = {"dashboard_address": ":0", "silence_logs": logging.CRITICAL}
     with (
+        # Workers that were killed are started again, which may take longer than Dask's 15 s on a busy machine.
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "5 minutes"}),
         distributed.LocalCluster(n_workers=arguments.workers, threads_per_worker=1, **quiet) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):

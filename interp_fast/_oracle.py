@@ -13,6 +13,7 @@ from . import _arrays
 from ._random import NoiseKey, subkey, uniforms
 from ._schedule import Schedule
 from ._shape import Form, Shape
+from ._tensors import blank_like
 from ._training_set import TrainingSet
 from .backends.merging import Place
 from .backends.reference import smoothed
@@ -42,7 +43,8 @@ class Point:
     alpha_dot: Float
     sigma_dot: Float
     s2: Float
-    rate: Float  # sigma sigma_dot + alpha alpha_dot bandwidth^2 = (dS/dt) / 2
+    drift: Float  # sigma sigma_dot
+    pull: Float  # alpha bandwidth^2
 
     @classmethod
     def of(cls, schedule: Schedule, bandwidth: float, t: Any, m: int) -> Point:
@@ -55,23 +57,28 @@ class Point:
         t, alpha, sigma, alpha_dot, sigma_dot = columns
         s2 = sigma * sigma
         with np.errstate(invalid="ignore"):
-            rate = sigma * sigma_dot
+            drift, pull = sigma * sigma_dot, alpha * bandwidth**2
             if bandwidth > 0:
                 s2 += (alpha * bandwidth) ** 2
                 if (end := (sigma == 0) & (s2 > 0)).any():
                     # 0 * inf where sigma^2 vanishes linearly; sigma sigma_dot is continuous: take it next to the end.
                     before = schedule._at(np.nextafter(t[end], 0.0))
-                    rate[end] = before.sigma * before.sigma_dot
-                # 0 * inf where alpha^2 starts linearly; what needs the rate refuses
-                rate += alpha * alpha_dot * bandwidth**2
-        return cls(t, alpha, sigma, alpha_dot, sigma_dot, s2, rate)
+                    drift[end] = before.sigma * before.sigma_dot
+        return cls(t, alpha, sigma, alpha_dot, sigma_dot, s2, drift, pull)
 
     @classmethod
     def still(cls, alpha: Float, sigma: Float, bandwidth: float) -> Point:
         """Levels (M,) at which no time passes."""
         none = np.zeros_like(alpha)
         s2 = sigma**2 + (alpha * bandwidth) ** 2
-        return cls(np.full_like(alpha, math.nan), alpha, sigma, none, none, s2, none)
+        return cls(np.full_like(alpha, math.nan), alpha, sigma, none, none, s2, none, alpha * bandwidth**2)
+
+    @property
+    def rate(self) -> Float:
+        """(dS/dt) / 2; NaN where alpha^2 starts linearly, 0 * inf: what needs the rate refuses."""
+        with np.errstate(invalid="ignore"):
+            rate: Float = self.drift + self.pull * self.alpha_dot
+        return rate
 
     def of_queries(self, some: Int) -> Point:
         """Of some of the queries."""
@@ -86,7 +93,10 @@ class Point:
     def velocity(self, x: Float, mean: Float) -> Float:
         self.forbid(~np.isfinite(self.alpha_dot), "velocity is infinite")
         residual = x - self.alpha[:, None] * mean
-        velocity: Float = self.alpha_dot[:, None] * mean + (self.rate / self.s2)[:, None] * residual
+        velocity: Float = (self.alpha_dot * (self.sigma**2 / self.s2))[:, None] * mean
+        if self.pull.any():  # the denoiser of smoothed rows, whose terms do not cancel
+            velocity += (self.alpha_dot * (self.pull / self.s2))[:, None] * x
+        velocity += (self.drift / self.s2)[:, None] * residual
         return velocity
 
     def score(self, x: Float, mean: Float) -> Float:
@@ -112,10 +122,6 @@ class Point:
             place = "sigma must be > 0: the" if math.isnan(t) else f"t must avoid {t!r}: the"
             msg = f"{place} {what}{'' if math.isnan(t) else ' there'}. Evaluate next to it or use denoiser."
             raise ValueError(msg)
-
-
-def _blank(x: Any) -> Any:
-    return x.new_empty(x.shape)
 
 
 @dataclass(frozen=True)
@@ -212,8 +218,7 @@ class Oracle:
 
     def _empty(self, x: Float, want: tuple[str, ...]) -> dict[str, Any]:
         out: dict[str, Any] = {name: np.empty(len(x), np.int64 if name == "index" else np.float64) for name in want}
-        blank = np.empty_like if isinstance(x, np.ndarray) else _blank  # a tensor on the device of the backend
-        return out | {name: blank(x) for name in ("mean", "jvp") if name in want}
+        return out | {name: blank_like(x) for name in ("mean", "jvp") if name in want}
 
     def smooth(self, p: Point, x: Float, mean: Float) -> Float:
         """D of the smoothed data, from the posterior mean."""

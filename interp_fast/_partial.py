@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from . import _arrays
+from . import _arrays, _npz
 from ._accuracy import PROMISES
 from ._oracle import Point
-from ._posterior import Posterior
+from ._posterior import Posterior, rounding
 from ._shape import Form
 from ._training_set import TrainingSet
 from .backends import pooled
@@ -29,7 +25,7 @@ __all__ = ["WANTED", "Partial", "merge", "partial_of"]
 Float = npt.NDArray[np.float64]
 
 WANTED = ("mean", "ess", "entropy", "variance", "dropped", "work")
-_POINT = ("t", "alpha", "sigma", "alpha_dot", "sigma_dot", "s2", "rate")
+_POINT = ("t", "alpha", "sigma", "alpha_dot", "sigma_dot", "s2", "drift", "pull")
 _SETTINGS = ("bandwidth", "type", "version", "log_mass", "radius", "reach")
 
 
@@ -157,6 +153,7 @@ class Partial:
         out["log_density"] = self._log_density(out["log_norm"])
         radius = self._setting.radius
         out["certificate"] = out["dropped"] * (2 * self._setting.reach / radius if radius > 0 else 0.0)
+        out["rounding"] = rounding(len(self._x), radius)
         mean = self._vector(out["mean"], "the posterior mean")
         out |= {name: out[name][:, :top] for name in ("top_index", "top_weight")}
         others = Posterior.__dataclass_fields__.keys() - {"mean"}
@@ -169,35 +166,25 @@ class Partial:
 
         The file appears whole or not at all.
         """
-        target = Path(path)
         arrays = {"x": self._x, "rows": np.array(self.rows, np.int64), "center": self._setting.center}
         arrays |= {"shape": np.array(self._form.shape, np.int64), "single": np.array(self._form.single)}
         arrays |= {f"at_{name}": getattr(self._point, name) for name in _POINT}
         arrays |= {f"set_{name}": np.array(getattr(self._setting, name)) for name in _SETTINGS}
         arrays |= {f"part_{name}": np.asarray(value) for name, value in self._found.items()}
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as work:
-            made = Path(work) / "part"
-            with made.open("wb") as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]
-            made.replace(target)
+        _npz.save(path, arrays)
 
     @staticmethod
     def load(path: Any) -> Partial:
         """Read what :meth:`save` wrote; ValueError naming the file when it is cut off or something else."""
-        try:
-            with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-                held = {name: file[name] for name in file.files}
+        with _npz.read(path, "Partial.save") as held:
             point = Point(**{name: held[f"at_{name}"] for name in _POINT})
             setting = Setting(center=held["center"], **{name: held[f"set_{name}"].item() for name in _SETTINGS})
-            found = {name.removeprefix("part_"): value for name, value in held.items() if name.startswith("part_")}
+            parts = (name for name in held if name.startswith("part_"))
+            found: dict[str, Any] = {name.removeprefix("part_"): held[name] for name in parts}
             found |= {name: int(found[name]) for name in ("rows", "top")}
             rows = tuple((int(first), int(stop)) for first, stop in held["rows"])
             shape, single = tuple(held["shape"].tolist()), bool(held["single"])
             return Partial(held["x"], point, found, rows, setting, Form(np.dtype(setting.type), _plain, shape, single))
-        except (ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as exc:
-            reason = "it is cut off" if isinstance(exc, (EOFError, zipfile.BadZipFile)) else "it is something else"
-            msg = f"{os.fspath(path)} is no file of Partial.save: {reason} ({exc})."
-            raise ValueError(msg) from None
 
     # Private
 

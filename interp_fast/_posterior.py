@@ -10,9 +10,14 @@ import numpy.typing as npt
 
 from ._results import Record
 
-__all__ = ["Posterior"]
+__all__ = ["Posterior", "rounding"]
 
 Float = npt.NDArray[np.float64]
+
+
+def rounding(m: int, radius: float) -> Float:
+    """What is known of the rounding of m means: nothing, but that there is none where all rows are equal."""
+    return np.full(m, np.inf if radius > 0 else 0.0)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -45,6 +50,9 @@ class Posterior(Record):
         Bound on the posterior mass of rows left out.
     certificate : (M,)
         Bound on |mean - dense mean| / R from skipped work.
+    rounding : (M,)
+        Bound on |mean - exact mean| / R from rounding. inf: none is known of the arithmetic that was used, whose
+        rounding is measured instead (see the page on accuracy). 0 when all rows are equal.
     """
 
     mean: Any
@@ -61,3 +69,4 @@ class Posterior(Record):
     work: Any
     dropped: Any
     certificate: Any
+    rounding: Any

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Resident", "from_torch", "is_elsewhere", "is_tensor", "placed", "to_torch"]
+__all__ = ["Resident", "blank_like", "check_numbers", "from_torch", "is_elsewhere", "is_tensor", "placed", "to_torch"]
 
 Array = npt.NDArray[Any]
 
@@ -37,6 +37,7 @@ def from_torch(tensor: Any, name: str, bits: bool, device: Any = None) -> tuple[
     import torch
 
     _check_grad(tensor, name)
+    check_numbers(tensor, name)
     if device is None and tensor.device.type != "cpu":
         msg = f"{name} lives on {tensor.device}; pass {name}.cpu()."
         raise TypeError(msg)
@@ -70,6 +71,13 @@ def placed(kind: Callable[[Array], Any], data: Any, backend: Any, device: Any) -
     raise ValueError(msg)
 
 
+def check_numbers(tensor: Any, name: str) -> None:
+    """TypeError for a tensor of the device meta."""
+    if tensor.device.type == "meta":
+        msg = f"{name} lives on meta, where tensors have no numbers; pass {name} on a device that holds them."
+        raise TypeError(msg)
+
+
 def _check_grad(tensor: Any, name: str) -> None:
     if tensor.requires_grad:
         msg = f"{name} is a tensor that requires grad, which the closed form does not track; pass {name}.detach()."
@@ -84,6 +92,16 @@ def _read(tensor: Any) -> Array:
     here = tensor if tensor.device.type == "cpu" else tensor.cpu()
     array: Array = (here.view(torch.int16) if bits else here).numpy()
     return array.view(np.uint16) if bits else array
+
+
+def blank_like(x: Any) -> Any:
+    """An array or a tensor of the size, the type and the device of another, to be written to in any mode of torch."""
+    if isinstance(x, np.ndarray):
+        return np.empty_like(x)
+    import torch
+
+    with torch.inference_mode(False):
+        return torch.empty_like(x)
 
 
 class Resident:

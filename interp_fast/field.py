@@ -16,11 +16,12 @@ from ._labels import Labels
 from ._level import Level
 from ._oracle import Oracle, Point
 from ._orbits import elements
-from ._posterior import Posterior
+from ._posterior import Posterior, rounding
 from ._progress import reporter
 from ._results import as_html
 from ._schedule import Schedule, check_schedule
 from ._shape import Form, Shape
+from ._sidecar import Sidecar
 from ._tensors import placed
 from ._training_set import TrainingSet
 from ._typing import Backend, in_kind
@@ -78,6 +79,10 @@ class Field(Groups):
     low_memory : bool, default False
         Keep what is prepared beside the rows under 10 % of their size: no copy of them in bytes, which late times are
         screened by where the processor multiplies bytes.
+    moments : path, optional
+        Of rows in .npy files: an .npz file that keeps what the pass over them at construction finds. It is read in
+        place of the rows when it is of these, by the sizes, times and samples of their files, the weights, the scale
+        and the version of this package; otherwise it is written, or written anew.
     progress : bool or callable, optional
         Of the one pass over the data that is made here. True: a line on stderr; a callable gets (rows read, rows).
 
@@ -141,6 +146,7 @@ class Field(Groups):
         threads: int | None = None,
         tol: float | None = None,
         low_memory: bool = False,
+        moments: Any = None,
         progress: bool | Callable[[int, int], None] | None = None,
     ) -> None:
         tol = None if tol is None else _arrays.number(tol, "tol", least=0.0)
@@ -148,9 +154,12 @@ class Field(Groups):
         rows, scale, kind, event = _arrays.rows(data, "data", scale)
         kind = placed(kind, data, backend, device)
         n, given, images = rows.shape[0], _arrays.log_weights(weights, rows.shape[0]), elements(event, orbit)
+        if images is not None:
+            rows, given = Images(rows, images), np.tile(given, len(images))
+        kept = None if moments is None else Sidecar(moments, rows, given, scale)
         training_set = TrainingSet(
-            rows if images is None else Images(rows, images),
-            given if images is None else np.tile(given, len(images)),
+            rows,
+            given,
             scale=scale,
             kind=kind,
             bandwidth=_arrays.number(bandwidth, "bandwidth", least=0.0),
@@ -161,7 +170,10 @@ class Field(Groups):
             report=reporter(progress, "data: row"),
             labels=None if labels is None else Labels.of(labels, n, 1 if images is None else len(images)),
             device=device if backend == "torch" else None,
+            moments=None if kept is None else kept.read(),
         )
+        if kept is not None:
+            kept.write(training_set.moments)
         self._oracle = Oracle(training_set, schedule, tol)
 
     def _view(self, training_set: Any) -> Field:
@@ -317,7 +329,7 @@ class Field(Groups):
         out["log_density"] = self._oracle.log_density(point, wide, out["log_norm"], out["index"])
         if data.view == "tempered field":
             out["log_density"][:] = math.nan
-        out["certificate"] = data.certificate(out["dropped"])
+        out |= {"certificate": data.certificate(out["dropped"]), "rounding": rounding(len(wide), self.R)}
         out |= {name: data.number(out[name]) for name in ("index", "top_index")}
         return Posterior(mean=mean, **{name: form.each(values) for name, values in out.items()})
 

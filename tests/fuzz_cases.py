@@ -360,7 +360,7 @@ def clock(rng, case, m):
     ratio = case.unit * 10.0 ** (rng.uniform(low, high, m) if chance(rng, 0.4) else rng.uniform(low, high))
     if way < 0.8 and np.all(ratio > 1e-8):
         return itf.Linear(), 1 / (1 + ratio)
-    most = float(np.max(ratio)) * log_uniform(rng, 0.01, 3)
+    most = max(float(np.max(ratio)) * log_uniform(rng, 0.01, 3), np.finfo(float).tiny)
     return itf.VELinear(most), 1 - ratio / most
 
 

@@ -60,10 +60,8 @@ class Truth:
     @functools.cached_property
     def ref(self) -> SimpleNamespace:
         case = self.case
-        plain = oracle.posterior.__wrapped__  # a cache would keep every case
-        return plain(
-            case.values, self.x, self.alpha, self.sigma, case.weights, bandwidth=case.bandwidth, u=self.u
-        )  # fmt: skip
+        options = {"bandwidth": case.bandwidth, "u": self.u, "remember": False}  # every case would be kept
+        return oracle.posterior(case.values, self.x, self.alpha, self.sigma, case.weights, **options)
 
     @functools.cached_property
     def want(self) -> SimpleNamespace:
@@ -275,7 +273,8 @@ def data_speed(t):
 def velocity(got, t):
     c, kappa = t.c, data_speed(t)
     unit = np.abs(kappa) * t.sigma / np.where(t.alpha > 0, t.alpha, 1)
-    moved = np.where(t.alpha > 0, 0, t.promise.mean * np.maximum(norm(t.want.denoiser), t.case.radius) * np.abs(kappa))
+    of_mean = t.promise.mean * np.maximum(norm(t.want.denoiser), t.case.radius) + t.skipped * t.case.radius
+    moved = np.where(t.alpha > 0, 0, of_mean * np.abs(kappa))
     still = 2 * EPS * np.abs(c.sigma_dot / c.sigma.astype(LONG)) * norm(t.x)
     error, bound = noise_units(t, distance(got, t.want.velocity, t.promise.largest), t.want.velocity, unit)
     return error, bound + moved + still

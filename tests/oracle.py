@@ -26,6 +26,30 @@ def log_weights(n, weights=None):
         return np.log(w) - np.log(w.sum())
 
 
+def _digest(*values):
+    """What values are known by: their content."""
+    digest = hashlib.sha1(usedforsecurity=False)
+    for value in values:
+        a = np.asarray(np.nan if value is None else value)
+        digest.update(f"{a.dtype} {a.shape} ".encode() + a.tobytes())
+    return digest.digest()
+
+
+def remembered(function):
+    """Answers by the content of the arguments: every engine is judged by the same ones. They are read, not changed."""
+    known = {}
+
+    @functools.wraps(function)
+    def wrapper(*arguments, **options):
+        key = (_digest(*arguments, *options.values()), tuple(options))
+        if key not in known:
+            known[key] = function(*arguments, **options)
+        return known[key]
+
+    return wrapper
+
+
+@remembered
 def radius(rows, weights=None):
     """(weighted mean, weighted rms distance to it)."""
     rows = np.asarray(rows).astype(LONG)
@@ -34,56 +58,49 @@ def radius(rows, weights=None):
     return mean.astype(float), float(np.sqrt(w @ ((rows - mean) ** 2).sum(1)))
 
 
-def _remembered(function):
-    """Answers by the content of the arguments: every engine is judged by the same ones."""
-    known = {}
-
-    @functools.wraps(function)
-    def wrapper(*arguments, **options):
-        digest = hashlib.blake2b(digest_size=16)
-        for value in (*arguments, *options.values()):
-            a = np.asarray(np.nan if value is None else value)
-            digest.update(f"{a.dtype} {a.shape} ".encode() + a.tobytes())
-        key = (digest.digest(), tuple(options))
-        if key not in known:
-            known[key] = function(*arguments, **options)
-        return known[key]
-
-    return wrapper
+@functools.cache
+def _known(training_set):
+    """Answers about one training set, by query."""
+    return {}
 
 
-@_remembered
-def posterior(rows, x, alpha, sigma, weights=None, *, bandwidth=0.0, u=None):
+def posterior(rows, x, alpha, sigma, weights=None, *, bandwidth=0.0, u=None, remember=True):
     """Every posterior output at the queries ``x`` (M, d), as a namespace of float64 arrays.
 
     ``log_weight`` (M, N) holds the logarithms of all posterior weights and ``kappa`` (M,) the squared distance to the
-    heaviest row in units of 2 S: what the conditioning of a tie depends on.
+    heaviest row in units of 2 S: what the conditioning of a tie depends on. Answers are remembered by the content of
+    what is given: every engine, and every batch, is judged by the same ones.
     """
-    rows = np.asarray(rows).astype(LONG)
-    x = np.asarray(x).astype(LONG)
-    n, d = rows.shape
-    alpha = np.broadcast_to(np.asarray(alpha, float), len(x)).astype(LONG)
-    sigma = np.broadcast_to(np.asarray(sigma, float), len(x)).astype(LONG)
-    spread = sigma**2 + alpha**2 * LONG(bandwidth) ** 2
-    prior = log_weights(n, weights)
-    reach = np.sqrt((rows**2).sum(1).max())
-    found = []
-    for m in range(len(x)):
-        distance = ((x[m] - alpha[m] * rows) ** 2).sum(1)
-        score = prior - distance / (2 * spread[m])
-        top = score.max()
-        lead = score - top
-        # Roundings of coordinates and of squares, counted in nats: where they matter, more bits decide.
-        doubt = 2 * EPS * ((x[m] ** 2).sum() + (alpha[m] * reach) ** 2) / spread[m]
-        near = np.flatnonzero(lead > -200 - 2 * doubt)
-        if len(near) > 1 and doubt > 1e-15:
-            lead[near] = _lead_exact(rows[near], x[m], alpha[m], spread[m], prior[near])
-        found.append(_summary(rows, lead, top, None if u is None else np.asarray(u[m]).astype(LONG)))
-        found[-1]["kappa"] = distance[found[-1]["index"]] / (2 * spread[m])
-    out = {name: np.array([f[name] for f in found]) for name in found[0]}
-    out["log_density"] = out["log_norm"] - LONG(d) / 2 * np.log(2 * LONG(math.pi) * spread)
-    index = out.pop("index")
-    return SimpleNamespace(index=index.astype(np.int64), **{name: a.astype(float) for name, a in out.items()})
+    rows, x = np.asarray(rows), np.asarray(x)
+    alpha, sigma = (np.broadcast_to(np.asarray(a, float), len(x)) for a in (alpha, sigma))
+    queries = list(zip(x, alpha, sigma, [None] * len(x) if u is None else u, strict=True))
+    known = _known(_digest(rows, weights, bandwidth)) if remember else {}
+    keys = [_digest(*query) for query in queries]
+    new = {key: query for key, query in zip(keys, queries, strict=True) if key not in known}
+    if new:
+        wide, prior = rows.astype(LONG), log_weights(len(rows), weights)
+        reach = np.sqrt((wide**2).sum(1).max())
+        known |= {key: _answer(wide, prior, reach, LONG(bandwidth), *query) for key, query in new.items()}
+    return SimpleNamespace(**{name: np.array([known[key][name] for key in keys]) for name in known[keys[0]]})
+
+
+def _answer(rows, prior, reach, bandwidth, x, alpha, sigma, u):
+    """One query of :func:`posterior`: its outputs by name."""
+    x, alpha, sigma = (np.asarray(a).astype(LONG) for a in (x, alpha, sigma))
+    spread = sigma * sigma + (alpha * alpha) * (bandwidth * bandwidth)
+    distance = ((x - alpha * rows) ** 2).sum(1)
+    score = prior - distance / (2 * spread)
+    top = score.max()
+    lead = score - top
+    # Roundings of coordinates and of squares, counted in nats: where they matter, more bits decide.
+    doubt = 2 * EPS * ((x**2).sum() + (alpha * reach) ** 2) / spread
+    near = np.flatnonzero(lead > -200 - 2 * doubt)
+    if len(near) > 1 and doubt > 1e-15:
+        lead[near] = _lead_exact(rows[near], x, alpha, spread, prior[near])
+    out = _summary(rows, lead, top, None if u is None else np.asarray(u).astype(LONG))
+    out["kappa"] = distance[out["index"]] / (2 * spread)
+    out["log_density"] = out["log_norm"] - LONG(len(x)) / 2 * np.log(2 * LONG(math.pi) * spread)
+    return {name: np.asarray(value).astype(np.int64 if name == "index" else float) for name, value in out.items()}
 
 
 def _summary(rows, lead, top, u):
@@ -187,6 +204,7 @@ def fields(post, x, c, *, bandwidth=0.0):
     return SimpleNamespace(**{name: a.astype(float) for name, a in out.items()})
 
 
+@remembered
 def posterior_mp(rows, x, alpha, sigma, weights=None):
     """:func:`posterior` of one query (d,) with 60 digits; every float64 given is taken as the number it is."""
     with mpmath.workdps(DIGITS):

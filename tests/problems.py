@@ -140,6 +140,7 @@ def _equally_far(rows: np.ndarray, chosen: list[int]) -> np.ndarray:
     return first + step
 
 
+@oracle.remembered
 def far_ties(values: np.ndarray, alpha: float, sigma: float, weights=None, seed=0) -> np.ndarray:
     """Queries (up to 10, d) whose two or three heaviest rows are as far away as each other, and weigh as much.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import oracle
 import pytest
 from scipy.special import softmax
 
@@ -24,6 +25,7 @@ PLANTED = {
 }
 
 
+@oracle.remembered
 def direct(t, n, kind="velocity", seed=0, rows=ROWS):
     """n values of the oracle's answer at x_t of ``rows``, and of the target, by plain sums."""
     rng = np.random.default_rng(seed)
@@ -42,8 +44,8 @@ def direct(t, n, kind="velocity", seed=0, rows=ROWS):
 
 def planted(name, kind="velocity", schedule=None):
     change = PLANTED[name]
-    oracle = FIELD if schedule is None else FIELD.with_schedule(schedule)
-    return itf.Model(lambda x, t: change(getattr(oracle, kind)(x, t)), oracle.schedule, predicts=kind)
+    field = FIELD if schedule is None else FIELD.with_schedule(schedule)
+    return itf.Model(lambda x, t: change(getattr(field, kind)(x, t)), field.schedule, predicts=kind)
 
 
 @pytest.mark.parametrize("name", PLANTED)

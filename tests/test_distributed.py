@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import time
 
 import numpy as np
 import problems
@@ -306,6 +307,10 @@ def test_clients_and_versions(client, tmp_path, rows, monkeypatch):
     path = tmp_path / "rows.npy"
     with pytest.raises(TypeError, match="client must be a distributed.Client, a cluster or the address.*got int"):
         itf.distributed.Field(3, path)
+    with pytest.raises(
+        ValueError, match=r"client must be the address of a scheduler.*got 'host' \(missing port number"
+    ):
+        itf.distributed.Field("host", path)
     field = itf.distributed.Field(client, path, shards=2)
     with distributed.Client(client.scheduler.address, set_as_default=False) as other:
         second = itf.distributed.Field(other, path, shards=2)
@@ -318,6 +323,44 @@ def test_clients_and_versions(client, tmp_path, rows, monkeypatch):
         itf.distributed.Field(client, path, shards=2)
     with pytest.raises(ValueError, match=rf"the client's version of interp_fast, 0.1.0; got {itf.__version__} on "):
         field.denoiser(rows[:2], 0.5)
+
+
+@pytest.mark.parametrize("dtype", ["float32"], indirect=True)
+def test_a_cluster_without_workers(tmp_path, rows):
+    """No call waits for ever, whether they are gone or paused; with others the same field has the same bits."""
+    path, x = tmp_path / "rows.npy", rows[:3] * 0.5
+    options = {"threads_per_worker": 1, "processes": False, "dashboard_address": None, "memory_limit": 0}
+    with (
+        distributed.LocalCluster(n_workers=0, **options) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        gone = r"the cluster has had no worker for 0.3 s. Start workers, with cluster.scale\(n\) say, or wait longer"
+        with pytest.raises(RuntimeError, match=gone):
+            itf.distributed.Field(client, path, shards=2, timeout=0.3)
+        cluster.scale(2)
+        client.wait_for_workers(2)
+        field = itf.distributed.Field(client, path, shards=2, timeout=0.3)
+        want = field.denoiser(x, 0.5)
+
+        def turn(status, dask_worker):
+            dask_worker.status = distributed.core.Status[status]
+
+        client.run(turn, "paused")
+        with pytest.raises(RuntimeError, match=r"all 2 workers of the cluster have been paused, .* for 0.3 s"):
+            field.denoiser(x, 0.5)
+        client.run(turn, "running")
+        np.testing.assert_array_equal(field.denoiser(x, 0.5), want)
+        cluster.scale(0)
+        while client.nthreads():
+            time.sleep(0.05)
+        with pytest.raises(RuntimeError, match=gone):
+            field.denoiser(x, 0.5)
+        cluster.scale(1)
+        client.wait_for_workers(1)
+        np.testing.assert_array_equal(field.denoiser(x, 0.5), want)
+        for timeout, error in ((0, ValueError), (np.nan, ValueError), ("1", TypeError)):
+            with pytest.raises(error, match="timeout must be"):
+                itf.distributed.Field(client, path, shards=2, timeout=timeout)
 
 
 @pytest.mark.parametrize("dtype", ["float32"], indirect=True)

@@ -119,6 +119,11 @@ def test_published_speed_is_what_was_stored(tmp_path):
         assert "cpp" in new
 
 
+def test_published_costs_of_files_are_what_was_stored():
+    script = runpy.run_path(str(ROOT / "bench" / "out_of_core.py"))
+    assert script["PAGE"].read_text("utf-8") == script["page"](), "run bench/out_of_core.py --page"
+
+
 def _words(picture: Path) -> list[str]:
     return ["".join(text.itertext()) for text in ElementTree.parse(picture).iter("{http://www.w3.org/2000/svg}text")]
 

@@ -316,6 +316,7 @@ def test_types_and_shapes_of_results(backend, stored, query):
             "work",
             "dropped",
             "certificate",
+            "rounding",
         ):
             out = np.asarray(getattr(post, name))
             assert (out.shape, out.dtype) == (lead, np.float64), name
@@ -442,8 +443,22 @@ def test_properties_and_results(backend, engine):
         post.mean = 0
     content = post.to_dict()
     assert set(content) >= {"mean", "log_norm", "log_density", "ess", "entropy", "variance", "index", "gap", "log_rest"}
-    assert set(content) >= {"top_index", "top_weight", "work", "dropped", "certificate"}
+    assert set(content) >= {"top_index", "top_weight", "work", "dropped", "certificate", "rounding"}
     assert 0 < len(str(post)) < 3000
+
+
+@pytest.mark.parametrize("t", [0.0, 0.4, 1.0])
+def test_rounding_is_bounded_or_said_to_be_unknown(backend, dtype, t):
+    """Of a field and of its parts; where all rows are equal every mean is that row."""
+    rows = np.full((4, 3), 0.1, dtype)
+    one, x = itf.Field(rows, backend=backend), np.array([[0.3, -2.0, 5.0], [0.1, 0.1, 0.1]])
+    for post in (one.posterior(x, t), itf.merge([one.partial(x, t)]).posterior()):
+        np.testing.assert_array_equal(post.rounding, 0.0)
+        np.testing.assert_array_equal(post.mean, rows[:2])
+    rows[3] = 0.7
+    for part in (itf.Field(rows, backend=backend), itf.Field(rows, backend=backend).partial(x, t)):
+        post = part.posterior(x, t) if isinstance(part, itf.Field) else part.posterior()
+        assert (post.rounding > 0).all()  # never less than the error of a mean that is rounded
 
 
 # Draws

@@ -157,7 +157,7 @@ def test_callers_that_flush_subnormal_numbers(engine, d):
     want = answers(1)
     np.testing.assert_allclose(want[1], ref.ess, rtol=1e-3)
     np.testing.assert_allclose(want[6], (x[:3] - 0.5 * ref.mean[:3]) / (0.5 * size), atol=1e-4)
-    for threads in (1, 2, 4):
+    for threads in (1,) if engine.backend == "reference" else (1, 2, 4):  # which has none
         with flushed():
             got = answers(threads)
             after = mode()[0]

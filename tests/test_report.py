@@ -273,6 +273,14 @@ def quick(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def undrawn(quick, monkeypatch):
+    """A report whose charts are plotted, but not drawn: that takes longest, and what it is read for is not in them."""
+    empty = '<svg height="1" width="1"></svg>'
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda _, file, **__: file.write(empty))
+    return quick
+
+
 def run(capsys, *arguments):
     """The report's JSON, from stdout, where nothing else is."""
     assert main(["report", *arguments, "-n", "8", "--steps", "6", "--json"]) == 0
@@ -302,7 +310,7 @@ def test_points_in_the_plane(quick, capsys):
 @pytest.mark.parametrize(
     "schedule", ["trigonometric", "sqrt-vp", "latent-bridge", "vp", "ve-geometric", "encoder-decoder"]
 )
-def test_every_schedule(quick, capsys, schedule):
+def test_every_schedule(undrawn, capsys, schedule):
     """Samplers that a schedule does not allow are named with the reason, the others run."""
     np.save("far.npy", 30 * np.load("rows.npy"))
     got = run(capsys, "far.npy", "--schedule", schedule)
@@ -333,16 +341,16 @@ def test_rows_that_differ_by_rounding(quick, capsys):
     assert any("never settles" in sentence for sentence in got["conclusions"])
 
 
-def test_data_is_escaped(quick, capsys):
+def test_data_is_escaped(undrawn, capsys):
     """A name that looks like HTML is text."""
-    (quick / "<b>&.npy").write_bytes((quick / "rows.npy").read_bytes())
+    (undrawn / "<b>&.npy").write_bytes((undrawn / "rows.npy").read_bytes())
     run(capsys, "<b>&.npy")
-    page = (quick / "report" / "report.html").read_text()
+    page = (undrawn / "report" / "report.html").read_text()
     assert "<b>" not in page
     assert "&lt;b&gt;&amp;.npy" in page
 
 
-def test_holdout_of_a_file(quick, capsys):
+def test_holdout_of_a_file(undrawn, capsys):
     np.save("unseen.npy", np.random.default_rng(1).normal(size=(7, 3)))
     got = run(capsys, "rows.npy", "--holdout", "unseen.npy")
     assert (got["data"]["N"], got["data"]["holdout_N"], got["data"]["holdout"]) == (12, 7, "unseen.npy")
@@ -369,16 +377,16 @@ def test_failure_leaves_nothing(quick, capsys, monkeypatch, error):
     assert len(list(quick.iterdir())) == 2
 
 
-def test_other_files_of_the_folder_stay(quick, capsys):
-    (quick / "report").mkdir()
-    (quick / "report" / "notes.txt").write_text("mine")
-    (quick / "report" / "report.json").write_text("earlier")
+def test_other_files_of_the_folder_stay(undrawn, capsys):
+    (undrawn / "report").mkdir()
+    (undrawn / "report" / "notes.txt").write_text("mine")
+    (undrawn / "report" / "report.json").write_text("earlier")
     run(capsys, "rows.npy")
-    assert (quick / "report" / "notes.txt").read_text() == "mine"
-    assert "conclusions" in (quick / "report" / "report.json").read_text()
+    assert (undrawn / "report" / "notes.txt").read_text() == "mine"
+    assert "conclusions" in (undrawn / "report" / "report.json").read_text()
 
 
-def test_terminal_shows_progress_and_the_verdict(quick, capsys, monkeypatch):
+def test_terminal_shows_progress_and_the_verdict(undrawn, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     assert main(["report", "rows.npy", "-n", "8", "--steps", "6"]) == 0
     captured = capsys.readouterr()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 import oracle
@@ -27,12 +28,13 @@ SOLVERS = {
 }
 
 
-def normals(n, d, rows, rng):
+@functools.cache
+def normals(n, d, rows, rng, backend="reference"):
     """The noise of a run, (rows, n, d): from a table whose rows put out nothing but their noise."""
     grid = np.linspace(0, 1, rows + 1)
     nothing, ones = np.zeros(rows), np.ones(rows)
     table = itf.StepTable(grid, grid, 1 - grid, nothing, nothing, nothing, ones, ones.astype(bool))
-    flow = itf.Field(np.zeros((1, d)), backend="reference")
+    flow = itf.Field(np.zeros((1, d)), backend=backend)
     return itf.sample(flow, table, x0=np.zeros((n, d)), rng=rng, keep="path").path[:, 1:].swapaxes(0, 1)
 
 
@@ -233,7 +235,7 @@ def test_brownian_bridge_leaves_sqrt_h():
 
 def test_noise_is_standard_normal():
     """Over samples, rows and coordinates; and independent between neighbours in each."""
-    xi = normals(500, 8, 40, 13)
+    xi = normals(500, 8, 40, 13, "auto")
     assert stats.kstest(xi.ravel(), "norm").pvalue > 1e-3
     for axis in range(3):
         size = xi.shape[axis]

@@ -156,6 +156,29 @@ class Laid(Source):
         return self._layout(super().__getitem__(rows))
 
 
+def test_views_are_those_of_the_rows_in_memory(small_blocks):
+    """Each query sees other rows; the middle of two rows and rows that are there three times want their own digits."""
+    rows, _, points = _problem(np.float64)
+    points = np.concatenate([points, [(rows[5] + rows[6]) / 2]])
+    labels, left_out = np.arange(40) % 3, np.array([2, 11, 0, 1, 2, 5])
+
+    def views(data):
+        field = itf.Field(data, labels=labels, backend="reference")
+        return (
+            field.without(left_out), field.without(left_out, groups=labels), field.given(1), field.given(labels[:6]),
+            field.guided(labels[:6], 2.0), field.tempered(2.0),
+        )  # fmt: skip
+
+    streamed, memory = views(Source(rows)), views(rows)
+    for t in (0.0, 0.6, 1 - 1e-4, 1.0):
+        for got, want in zip(streamed, memory, strict=True):
+            x = points * max(t, 0.1)
+            np.testing.assert_allclose(got.denoiser(x, t), want.denoiser(x, t), rtol=1e-9, atol=1e-10)
+    a, b = (itf.sample(fields[0], itf.ddpm(itf.Linear(), 3), 6, rng=1) for fields in (streamed, memory))
+    np.testing.assert_allclose(a.x, b.x, rtol=1e-9, atol=1e-10)
+    np.testing.assert_array_equal(a.index, b.index)
+
+
 @pytest.mark.parametrize("inner", ["cpp", "reference"])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "uint8"])
 @pytest.mark.parametrize("layout", LAYOUTS)

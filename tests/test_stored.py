@@ -195,10 +195,13 @@ def test_memory_is_that_of_a_few_stretches(tmp_path):
 
 
 @pytest.mark.usefixtures("hears_ctrl_c")
-def test_an_interrupt_is_heard_between_stretches(path):
+@pytest.mark.parametrize("stretch", range(0, 70, 16))
+def test_an_interrupt_is_heard_between_stretches(path, stretch):
+    """At each, of a call and of the pass at construction; the field goes on."""
+
     class Slow(Stored):
         def __getitem__(self, block):
-            if armed and block.start == 32:
+            if armed and block.start == stretch:
                 os.kill(os.getpid(), signal.SIGINT)
             return super().__getitem__(block)
 
@@ -208,5 +211,18 @@ def test_an_interrupt_is_heard_between_stretches(path):
     armed = True
     with pytest.raises(KeyboardInterrupt):
         field.denoiser(X, 0.5)
+    with pytest.raises(KeyboardInterrupt):
+        itf.Field(Slow([path]))
     armed = False
     np.testing.assert_array_equal(field.denoiser(X, 0.5), want)
+
+
+def test_progress_of_the_pass_at_construction(path, tmp_path):
+    """Rows read so far, over all stretches; none where moments are kept."""
+    told = []
+    itf.Field(path, progress=lambda *now: told.append(now))
+    assert told == [(16, 70), (32, 70), (48, 70), (64, 70), (70, 70)]
+    itf.Field(path, moments=tmp_path / "m.npz")
+    told.clear()
+    itf.Field(path, moments=tmp_path / "m.npz", progress=lambda *now: told.append(now))
+    assert told == []

@@ -42,7 +42,7 @@ def test_terms_sum_to_the_deviation(backend, solver, kind):
     for schedule in SCHEDULES:
         field = itf.Field(PENTAGON, schedule, weights=WEIGHTS, backend=backend)
         steps = SOLVERS[solver](schedule)
-        out = itf.sample(field, steps, 8, rng=1, error=errors(kind, steps, 8, 2), terms=True)
+        out = itf.sample(field, steps, 3, rng=1, error=errors(kind, steps, 3, 2), terms=True)
         terms = out.terms
         assert terms.total.dtype == np.float64
         np.testing.assert_allclose(terms.selection + terms.estimation + terms.noise, terms.total, atol=1e-12)

@@ -19,12 +19,19 @@ from support.kernel import PER_QUERY, blank, posterior, prepare
 from support.measure import Errors, measure
 
 import interp_fast as itf
-from interp_fast import _arrays, _random, _shape, _tensors, backends
+from interp_fast import _arrays, _check, _random, _shape, _tensors, backends
 from interp_fast.backends import State
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-from interp_fast.backends import torch_device, torch_near, torch_noise, torch_rows, torch_sweep  # noqa: E402
+from interp_fast.backends import (  # noqa: E402
+    torch_device,
+    torch_kernels,
+    torch_near,
+    torch_noise,
+    torch_rows,
+    torch_sweep,
+)  # fmt: skip
 
 LINEAR = itf.Linear()
 KERNELS = backends.get("torch")[1]
@@ -79,14 +86,34 @@ def test_device_without_float64(monkeypatch):
         torch_device.allowed("mps")
 
 
-def test_tensors_of_another_device():
+def test_what_torch_says_of_a_device_is_told_whole():
+    with pytest.raises(ValueError, match=r"got 'mps' \(Could not run 'aten::empty.memory_format' .* 'MPS' backend\)\."):
+        torch_device.allowed("mps")
+
+
+def test_tensors_of_another_device(monkeypatch):
     flow = field()
-    x = torch.empty(2, flow.d, device="meta")
+    monkeypatch.setattr(flow._oracle.training_set, "device", torch.device("cuda:0"))
+    x = torch.zeros(2, flow.d)
     for call in (lambda: flow.velocity(x, 0.5), lambda: itf.sample(flow, itf.euler(LINEAR, 3), x0=x)):
-        with pytest.raises(TypeError, match=r"lives on meta and the field on cpu; pass x0?\.to\('cpu'\)"):
+        with pytest.raises(TypeError, match=r"lives on cpu and the field on cuda:0; pass x0?\.to\('cuda:0'\)"):
             call()
-    with pytest.raises(TypeError, match=r"data lives on meta; pass data\.cpu\(\)"):
-        itf.Field(torch.empty(3, 2, device="meta"), backend="torch")
+
+
+def test_tensors_without_numbers():
+    """Those of the device meta: ``.cpu()`` and ``.to()`` fail there."""
+    flow, rows = field(), torch.empty(3, 2, device="meta")
+    x = torch.empty(2, flow.d, device="meta")
+    for name, call in {
+        "x": lambda: flow.velocity(x, 0.5), "x0": lambda: itf.sample(flow, itf.euler(LINEAR, 3), x0=x),
+        "data": lambda: itf.Field(rows, backend="torch"), "samples": lambda: itf.memorization(rows, np.zeros((3, 2))),
+    }.items():  # fmt: skip
+        with pytest.raises(
+            TypeError, match=rf"^{name} lives on meta, where tensors have no numbers; pass {name} on a "
+        ):
+            call()
+    with pytest.raises(TypeError, match="^data lives on meta, where tensors have no numbers"):
+        itf.Field(rows)
 
 
 def test_torch_that_is_not_there(monkeypatch):
@@ -99,19 +126,93 @@ def test_torch_that_is_not_there(monkeypatch):
         itf.Field(np.zeros((2, 2)), backend="torch")
 
 
-def test_out_of_memory(monkeypatch):
+OUT_OF_MEMORY = (
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:119] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)"),
+)
+
+
+def raising(error):
+    def fails(*arguments, **options):
+        raise error
+
+    return fails
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["cuda", "cpu", "mps"])
+def test_out_of_memory(monkeypatch, error):
     flow = field()
-
-    def full(*arguments):
-        raise torch.OutOfMemoryError
-
-    monkeypatch.setattr(torch_rows.Queries, "logits", full)
+    monkeypatch.setattr(torch_rows.Queries, "logits", raising(error))
     monkeypatch.setattr(torch_device, "free", lambda device: 1 << 20)
     words = r"rows \(5003, 7\) .* GiB, 3 queries .* workspace .* for \d+ queries at a time; .* free, enough for (\d+)"
     with pytest.raises(MemoryError, match=words) as caught:
         flow.denoiser(np.zeros((3, 7)), 0.5)
     fits = int(re.search(words, str(caught.value)).group(1))
     assert 1 <= fits < torch_sweep.chunk(flow.device, 5003, 7, 0)
+    monkeypatch.setattr(torch_kernels, "prepare", raising(error))
+    with pytest.raises(
+        MemoryError, match=r"rows \(5003, 7\) 0.00013 GiB.* are free\. .*low_memory=True .*block by block"
+    ):
+        field().denoiser(np.zeros((3, 7)), 0.5)
+    monkeypatch.setattr(torch_noise, "normals", raising(error))
+    with pytest.raises(MemoryError, match=r"noise \(9, 7\) 4.69e-07 GiB"):
+        flow.draw(9, 0.5)
+
+
+def test_other_errors_of_torch_are_its_own(monkeypatch):
+    monkeypatch.setattr(torch_rows.Queries, "logits", raising(RuntimeError("unspecified launch failure")))
+    with pytest.raises(RuntimeError, match="unspecified launch failure"):
+        field().denoiser(np.zeros((3, 7)), 0.5)
+
+
+def test_memory_that_no_machine_has():
+    """The sentence of the allocator on the CPU is one of those that are known."""
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert torch_device.is_of_memory(caught.value)
+
+
+def test_check_tells_of_devices(monkeypatch):
+    """Each device of torch is checked; of those without float64, and of slow float64, it says so."""
+    right = torch_device.allowed
+
+    def allowed(device):
+        if device == "mps:0":
+            msg = "device must compute in float64; 'mps:0' does not. Leave device out, and pass data.cpu()."
+            raise ValueError(msg)
+        return right("cpu" if device == "cuda:0" else device)
+
+    def timed(name, threads, seed, device):
+        return itf.Field(np.zeros((2, 2)), backend=name, device=device), 0.1
+
+    times = {torch.device("cpu"): 32.0}
+    monkeypatch.setattr(torch_device, "found", lambda: ["cpu", "cuda:0", "mps:0"])
+    monkeypatch.setattr(torch_device, "allowed", allowed)
+    monkeypatch.setattr(torch_device, "slowness", lambda device: times[device])
+    monkeypatch.setattr(_check, "_timed", timed)
+    monkeypatch.setattr(_check, "_RATIOS", (1.0,))
+    result = _check.check("torch", None, 0, lambda *_: None)
+    found = [(b.name, b.device, b.ok, b.slow is not None) for b in result.backends]
+    assert found == [("torch", "cpu", True, False), ("torch", "cuda:0", True, True), ("reference", None, True, False)]
+    with pytest.raises(ValueError, match="float64") as refused:
+        allowed("mps:0")
+    assert result.missing == {"torch on mps:0": str(refused.value)}
+    text = str(result)
+    assert "\ntorch on cuda:0: ok (" in text
+    assert text.count("\n  float64 takes 32 times as long as float32 here: ") == 1
+    assert "\ntorch on mps:0: not available (device must compute in float64; " in text
+    times[torch.device("cpu")] = 2.0
+    assert _check._slow("torch", "cuda:0") is None
+
+
+def test_slowness_of_a_device(monkeypatch):
+    """The best of what products take; the settings of torch do not make float32 look fast."""
+    assert torch_device.found()[0] == "cpu"
+    assert 0 < torch_device.slowness(torch.device("cpu"), 64) < np.inf
+    ticks = iter([*(0, 9), *(0, 2), *(0, 1), *(0, 2)] + [*(0, 99), *(0, 40), *(0, 32), *(0, 33)])
+    monkeypatch.setattr(torch_device.time, "perf_counter", lambda: next(ticks))
+    assert torch_device.slowness(torch.device("cpu"), 2) == 32.0
 
 
 def test_a_workspace_bounds_what_is_held(monkeypatch):
@@ -398,6 +499,12 @@ def test_modules_and_their_gradients():
         found.append([*(v.detach() for v in values), *torch.autograd.grad(total, (x, t, sigma))])
     for got, want in zip(*found, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-10)
+    # Tensors of inference mode must not be written to outside of it, where the backend computes.
+    for mode in (torch.inference_mode(), torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16)):
+        with mode:
+            again = itf.torch.Velocity(flows[0])(x0.clone(), 0.6), itf.torch.Denoiser(flows[0])(x0.clone(), 0.4)
+        np.testing.assert_array_equal(again[0], found[0][0])
+        np.testing.assert_allclose(again[1], flows[1].at(1.0, 0.4).denoiser(x0.numpy()), rtol=1e-9, atol=1e-10)
     with pytest.raises(ValueError, match="x must be finite; got nan in row 2"):
         itf.torch.Denoiser(flows[0])(torch.tensor([[0.0] * 6, [0.0] * 6, [float("nan")] * 6]), 0.4)
     with pytest.raises(TypeError, match="x lives on meta, where tensors have no numbers"):

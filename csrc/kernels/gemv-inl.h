@@ -32,11 +32,18 @@ IF_INLINE ptrdiff_t before_end(ptrdiff_t d) {
 }
 // Of that last one: 1 where it is new, 0 where the others have been before.
 template <class T>
+struct Ends {
+  T zeros_and_ones[2 * kWidth<T>] = {};
+  constexpr Ends() {
+    for (ptrdiff_t i = kWidth<T>; i < 2 * kWidth<T>; i++) zeros_and_ones[i] = 1;
+  }
+};
+template <class T>
+constexpr Ends<T> kEnds;
+template <class T>
 IF_INLINE Vec<T> new_at_end(ptrdiff_t d) {
-  const ptrdiff_t seen = before_end<T>(d) - (d - kWidth<T>);
-  T is_new[kWidth<T>];
-  for (int i = 0; i < kWidth<T>; i++) is_new[i] = i < seen ? T(0) : T(1);
-  return load(is_new);
+  const ptrdiff_t is_new = d - before_end<T>(d);
+  return load(kEnds<T>.zeros_and_ones + is_new);
 }
 
 // s[j * rows + n] = <q[j], X[n]> for j < Q, with R rows at once

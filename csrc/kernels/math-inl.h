@@ -144,14 +144,15 @@ IF_INLINE T sum(Vec<T> v) {
   return fold<T, kWidth<T>, 1>(v)[0];
 }
 
-template <class T>
-IF_INLINE T highest(Vec<T> v) {
-  T parts[kWidth<T>];
-  memcpy(parts, &v, sizeof v);
-  for (int half = kWidth<T> / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; i++) parts[i] = parts[i] > parts[i + half] ? parts[i] : parts[i + half];
+template <class T, int N = kWidth<T>>
+IF_INLINE T highest(typename Several<T, N>::type v) {
+  if constexpr (N == 1) {
+    return v[0];
+  } else {
+    typename Several<T, N / 2>::type half[2];
+    memcpy(half, &v, sizeof v);
+    return highest<T, N / 2>(half[0] > half[1] ? half[0] : half[1]);
   }
-  return parts[0];
 }
 
 // 3/2 2^23 and 3/2 2^52: their last place is 1, so that adding and subtracting them rounds to whole numbers.

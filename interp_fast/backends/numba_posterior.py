@@ -13,6 +13,7 @@ deviation of the rows, and where many rows share the weight they average.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,8 @@ _PAIRS = 2**20  # (query, row) measured at the same time
 _FEW = 4  # queries are answered from lists of up to one in so many rows
 _MOST_LISTED = 64  # heaviest rows that are asked for
 _AVERAGING = 0.25  # largest weight next to which errors of logits count as averaging out
+_CLOSE = 2.0**-20  # of the reach: farther apart, float32 roundings of two rows have little in common
+_GOLDEN = 0.6180339887498949
 _CHAIN = 64  # products of one sign that are summed with the error of any; longer chains lose with their root
 
 
@@ -47,6 +50,20 @@ class Data:
     reach: float  # of rows of positive weight from there, at most
     span: float  # of their log weights
     dtype: Any  # of the results
+
+    @functools.cached_property
+    def clump(self) -> int:
+        """A bound on the rows any two of which are closer than 2^-20 of the reach; roundings treat those alike."""
+        uneven = np.modf(_GOLDEN * np.arange(1, len(self.center) + 1))[0] - 0.5  # nothing in data is aligned with it
+        aside = self.center + self.reach / np.linalg.norm(uneven) * uneven
+        used = self.log_w > -np.inf
+        most = int(used.sum())
+        for point in (self.center, aside):  # distances from a point differ by no more than two rows do
+            away = np.concatenate([np.linalg.norm(self.given.values(b) - point, axis=1) for b in blocks(self.rows)])
+            away = np.sort(away[used])
+            last = np.searchsorted(away, away + _CLOSE * self.reach, side="right")
+            most = min(most, int((last - np.arange(len(away))).max()))
+        return most
 
 
 @dataclass(frozen=True)
@@ -378,8 +395,9 @@ def _judge(
     along = np.einsum("ij,ij->i", made.scaled, shift) if shift.size else made.size * np.sqrt(second)
     parallel = np.minimum(1.0, np.where(along != 0, along**2 / (made.size**2 * second), 0.0))
     error = error * np.sqrt(1.0 + max(0.0, made.scaled.shape[1] / _CHAIN - 1.0) * parallel)
-    deviation = np.sqrt(np.minimum(1.0, largest) * variance)
-    off = np.where(largest > _AVERAGING, 4.0, 1.0) * error * deviation
+    # Those of rows in a clump are the same.
+    together = np.minimum(1.0, largest * (data.clump if dtype == np.float32 else 1))
+    off = np.where(together > _AVERAGING, 4.0, 1.0) * error * np.sqrt(together * variance)
     off = off + made.blur / max(reach, np.finfo(float).tiny) * variance + 4 * u * np.sqrt(second)
     enough = np.isfinite(mass) & (mass > 0) & (error <= accuracy.logit) & (error * largest <= accuracy.log_norm)
     if wanted & {"mean", "jvp", "variance"}:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import textwrap
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-__all__ = ["allowed", "exactly", "read", "tensor", "workspace"]
+__all__ = ["allowed", "exactly", "found", "is_of_memory", "read", "slowness", "tensor", "workspace"]
 
 _ON_CPU, _ELSEWHERE = 1 << 26, 1 << 30  # bytes of intermediate numbers at a time
 
@@ -46,7 +49,29 @@ def allowed(device: Any) -> torch.device:
 
 
 def _first_line(exc: Exception) -> str:
-    return str(exc).strip().partition("\n")[0].partition(". ")[0].partition(":")[0].rstrip(".")
+    return textwrap.shorten(str(exc).strip().partition("\n")[0].partition(". ")[0].rstrip("."), 120)
+
+
+def found() -> list[str]:
+    """The CPU and the accelerators that torch has here; those without float64 too."""
+    kinds = [(kind, getattr(torch, kind, None)) for kind in ("cuda", "xpu", "mps")]
+    return [
+        "cpu",
+        *(f"{kind}:{k}" for kind, module in kinds if module is not None for k in range(module.device_count())),
+    ]
+
+
+def slowness(device: torch.device, size: int = 2048) -> float:
+    """How many times as long as in float32 a product of matrices takes in float64; the best of three."""
+    seconds = dict.fromkeys((torch.float32, torch.float64), math.inf)
+    with exactly(device):
+        for kind in seconds:
+            square = torch.ones((size, size), dtype=kind, device=device)
+            for _ in range(4):  # the first loads what it needs
+                began = time.perf_counter()
+                float((square @ square)[0, 0])  # waits for the device
+                seconds[kind] = min(seconds[kind], time.perf_counter() - began)
+    return seconds[torch.float64] / seconds[torch.float32]
 
 
 def workspace(device: torch.device) -> int:
@@ -119,6 +144,12 @@ def _set_products(before: tuple[str, list[str]]) -> None:
 def _backends() -> list[Any]:
     found = (torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None))
     return [backend for backend in found if hasattr(backend, "fp32_precision")]
+
+
+def is_of_memory(exc: Exception) -> bool:
+    """Whether an error of torch says that memory is out; the CPU and MPS have no type of error for that."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(exc, torch.OutOfMemoryError) or any(word in str(exc) for word in words)
 
 
 def free(device: torch.device) -> int | None:

@@ -7,7 +7,8 @@ Queries come and answers go as NumPy arrays, or as tensors on the device. ``thre
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ class Kernels:
         low_memory: bool,
         threads: int,
     ) -> Data:
-        with self._computing(None, rows.shape, rows.dtype.itemsize, 0):
+        with self._computing(lambda: _full_of_rows(self.device, rows.shape, rows.dtype.itemsize)):
             return prepare(rows, log_w, moments, scale, bandwidth, low_memory, self.device)
 
     def posterior(
@@ -131,12 +132,21 @@ class Kernels:
 
     def normals(self, key: int, first_sample: int, row: int, out: Float, *, threads: int) -> None:
         n, d = out.shape
-        with self._computing(None, out.shape, 8, n):
+        with self._computing(lambda: f"{self.device} is out of memory: noise ({n}, {d}) {_size(8 * n * d)}."):
             _fill({"xi": out}, {"xi": torch_noise.normals(key, first_sample, row, n=n, d=d, device=self.device)})
 
     @staticmethod
     def roundoff(stored: np.dtype[Any]) -> float:
         return roundoff(torch.float64 if stored == np.float64 else torch.float32)
+
+    @staticmethod
+    def devices() -> list[str]:
+        """Those that torch has here, also where it cannot keep the promises."""
+        return torch_device.found()
+
+    def slowness(self) -> float:
+        """How many times as long as in float32 products take in float64."""
+        return torch_device.slowness(self.device)
 
     # Private
 
@@ -146,32 +156,44 @@ class Kernels:
         return torch_device.tensor(values, self.device)
 
     def _about(self, data: Data, m: int) -> contextlib.AbstractContextManager[None]:
-        return self._computing(data, tuple(data.rows.shape), data.rows.element_size(), m)
+        return self._computing(lambda: _full_of_queries(data, m))
 
     @contextlib.contextmanager
-    def _computing(self, data: Data | None, shape: tuple[int, ...], itemsize: int, m: int) -> Iterator[None]:
+    def _computing(self, needed: Callable[[], str]) -> Iterator[None]:
         try:
             with torch_device.exactly(self.device):
                 yield
-        except torch.OutOfMemoryError as exc:
-            raise MemoryError(_out_of_memory(self.device, shape, itemsize, m)) from exc
+        except RuntimeError as exc:
+            if not torch_device.is_of_memory(exc):
+                raise
+            raise MemoryError(needed()) from exc
 
 
-def _out_of_memory(device: torch.device, shape: tuple[int, ...], itemsize: int, m: int) -> str:
-    (n, d), room = shape, torch_device.workspace(device)
+def _full_of_rows(device: torch.device, shape: tuple[int, ...], itemsize: int) -> str:
     free = torch_device.free(device)
-    each = room // chunk(device, n, d, 0)
-    fits = max(1, (room if free is None else free) // each)
+    left = "" if free is None else f", {_size(free)} are free"
+    return (
+        f"{device} is out of memory: rows {shape} {_size(math.prod(shape) * itemsize)}, 16 bytes a row, and of float32 "
+        f"and float64 rows a centred copy{left}. Free memory there, pass low_memory=True (no copy) or rows in fewer "
+        "bits; rows in a .npy file, passed by its path, go there block by block."
+    )
+
+
+def _full_of_queries(data: Data, m: int) -> str:
+    device, (n, d), room = data.device, data.rows.shape, torch_device.workspace(data.device)
+    free = torch_device.free(device)
+    at_a_time = chunk(device, n, d, 0)
+    fits = max(1, (room if free is None else free) // (room // at_a_time))
     left = "" if free is None else f"; {_size(free)} are free, enough for {fits} queries at a time"
     return (
-        f"{device} is out of memory: rows ({n}, {d}) {_size(n * d * itemsize)}, {m} queries {_size(8 * m * d)} and as "
-        f"much for answers, workspace {_size(room)} for {chunk(device, n, d, 0)} queries at a time{left}. Free memory "
-        "there, pass fewer queries a call or low_memory=True, or rows in fewer bits."
+        f"{device} is out of memory: rows ({n}, {d}) {_size(data.rows.nbytes)}, {m} queries {_size(8 * m * d)} and as "
+        f"much for answers, workspace {_size(room)} for {at_a_time} queries at a time{left}. Free memory there, pass "
+        "fewer queries a call or low_memory=True, or rows in fewer bits."
     )
 
 
 def _size(count: float) -> str:
-    return f"{count / 2**30:.2f} GiB"
+    return f"{count / 2**30:.3g} GiB"
 
 
 def _fill(out: dict[str, Any], answer: dict[str, Any]) -> None:
@@ -196,8 +218,7 @@ def _at_rest(q: Queries, data: Data, want: set[str], k: int) -> dict[str, Any]:
     m = len(q)
     found = {name: values.expand(m, *values.shape[1:]).clone() for name, values in found.items()}
     if "log_norm" in found:
-        squares = (q.x * q.x).sum(dim=1)
-        found["log_norm"] += (squares[0] - squares) / (2 * q.s2)
+        found["log_norm"] = (q.x * q.x).sum(dim=1) / (-2 * q.s2)
     if "work" in found:
         found["work"] /= m
     return found

@@ -45,6 +45,8 @@ class Field(field.Field):
         shards of at most 256 MiB, and up to 16 of 1024 rows or more. A function needs it.
     weights, bandwidth, scale, tol, low_memory, backend
         As for :class:`interp_fast.Field`; ``weights`` (N,), not all 0 in any shard; ``backend`` of the workers.
+    timeout : float, default 300
+        Seconds that a call waits while the cluster has no worker that takes work; None: for ever.
 
     Attributes
     ----------
@@ -57,7 +59,8 @@ class Field(field.Field):
         Naming the argument; or the shard, its file and its bad row; or the worker of another version of interp_fast,
         or of another instruction set, on which bits would depend.
     RuntimeError
-        The client is closed, the cluster was restarted, or a shard ends every worker that reads it.
+        The client is closed, the cluster was restarted, a shard ends every worker that reads it, or there was no worker
+        for ``timeout`` seconds.
 
     Notes
     -----
@@ -102,7 +105,9 @@ class Field(field.Field):
         backend: Backend = "auto",
         tol: float | None = None,
         low_memory: bool = False,
+        timeout: float | None = 300.0,
     ) -> None:
+        timeout = None if timeout is None else _arrays.number(timeout, "timeout", above=0.0)
         tol = None if tol is None else _arrays.number(tol, "tol", least=0.0)
         schedule = check_schedule(Linear() if schedule is None else schedule)
         options = {
@@ -113,7 +118,7 @@ class Field(field.Field):
         }
         source = check_source(source)
         weights = None if weights is None else _arrays.reals(weights, "weights")
-        rows = Shards(client, source, shards, weights, options)
+        rows = Shards(client, source, shards, weights, options, timeout)
         self._oracle = Oracle(_Set(rows, weights, options), schedule, tol)
 
     @property

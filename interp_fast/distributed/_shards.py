@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import dask
-import distributed
 import numpy as np
 import numpy.typing as npt
 
@@ -24,6 +22,7 @@ from ..backends import Moments
 from ..backends.merging import Place, fill, finish, in_pairs, unsettled
 from ..backends.outer import Outer
 from . import _worker
+from ._client import connected, connected_to, large, results
 from ._sources import Portion, divided
 from ._worker import Asked, Facts
 
@@ -49,10 +48,16 @@ class Shards:
     """
 
     def __init__(
-        self, client: Any, source: Any, shards: int | None, weights: Float | None, options: dict[str, Any]
+        self,
+        client: Any,
+        source: Any,
+        shards: int | None,
+        weights: Float | None,
+        options: dict[str, Any],
+        timeout: float | None,
     ) -> None:
-        self._source, self._weights, self._options = source, weights, options
-        self._client, self._own = _client(client)
+        self._source, self._weights, self._options, self._timeout = source, weights, options, timeout
+        self._client, self._own = connected_to(client)
         self._held: list[Any] | None = None
         self._new_names()
         self._check_client()
@@ -170,7 +175,7 @@ class Shards:
         """What the workers hold."""
         if self._held is None:
             if self._client is None:
-                self._client, self._own = _connected(self._address)
+                self._client, self._own = connected(self._address)
             self._load()
         assert self._held is not None
         return self._held
@@ -290,7 +295,7 @@ class Shards:
         self._check_client()
         name = self._name(what)
         keys = [f"{name}-{k}" for k in range(len(lists[0]))]
-        with _large():
+        with large():
             futures: list[Any] = self._client.map(call, *lists, key=keys, pure=False, **same)
         return futures
 
@@ -312,66 +317,14 @@ class Shards:
             return key
 
         whole = in_pairs([f"{name}-{k}" for k in range(self.count)], joined)
-        with _large():
+        with large():
             return self._client.get(graph, whole, sync=False)
 
     def _name(self, what: str) -> str:
         return f"{what}-{self._token}-{next(self._calls)}"
 
     def _results(self, futures: list[Any]) -> list[Any]:
-        """What futures come to; what is left of them is called off when one fails."""
-        try:
-            results: list[Any] = self._client.gather(futures)
-        except distributed.KilledWorker as exc:
-            msg = (
-                f"{_task(exc.task)} ended all workers that tried it, {exc.last_worker.address} as the last: not enough "
-                "memory, or rows that the reader does not survive. Take more shards, or workers with more memory."
-            )
-            raise RuntimeError(msg) from exc
-        except distributed.client.FutureCancelledError as exc:
-            msg = f"the cluster has forgotten the rows ({exc}): it was restarted, or lost. Make the field anew."
-            raise RuntimeError(msg) from exc
-        except BaseException:
-            self._client.cancel(futures)
-            raise
-        return results
-
-
-def _client(given: Any) -> tuple[Any, bool]:
-    """A client, and whether it was made here, of a cluster or an address."""
-    if isinstance(given, distributed.Client):
-        return given, False
-    if isinstance(given, (str, distributed.deploy.cluster.Cluster)):
-        return distributed.Client(given, set_as_default=False), True
-    msg = f"client must be a distributed.Client, a cluster or the address of a scheduler; got {type(given).__name__}."
-    raise TypeError(msg)
-
-
-def _connected(address: str) -> tuple[Any, bool]:
-    """A client of this scheduler, and whether it was made here: a worker has one, and so has who made a default one."""
-    try:
-        distributed.get_worker()
-    except ValueError:
-        pass
-    else:
-        return distributed.get_client(address), False
-    try:
-        current = distributed.Client.current()
-    except ValueError:
-        current = None
-    if current is not None and current.scheduler.address == address:
-        return current, False
-    return distributed.Client(address, set_as_default=False), True
-
-
-def _task(key: Any) -> str:
-    what, _, number = str(key).partition("-")
-    return f"{what} of shard {number.rpartition('-')[2]}" if what in ("shard", "part", "nearest") else f"a {what}"
-
-
-def _large() -> Any:
-    """Queries are as large as they are: no advice about sizes of graphs."""
-    return dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"})
+        return results(self._client, futures, self._timeout)
 
 
 class Distributed(Outer):

@@ -32,6 +32,7 @@ import torch
 
 from .. import _arrays
 from .._shape import split
+from .._tensors import check_numbers
 from ..schedules import Discrete
 from ._autograd import Curve, Mean, array, there
 from ._targets import Targets
@@ -306,9 +307,7 @@ class Noise(_Oracle):
 
 def _wide(value: Any, home: Any, name: str) -> Any:
     """float64 where the field computes; moved first, as some devices have no float64."""
-    if value.is_meta:
-        msg = f"{name} lives on meta, where tensors have no numbers; pass {name} on a device that holds them."
-        raise TypeError(msg)
+    check_numbers(value, name)
     return value.to(home).to(torch.float64)
 
 
