@@ -25,11 +25,20 @@ double displaced(const Query& query, double by, double variance) {
 
 }  // namespace
 
+// With y the query over alpha, a common row is no farther from it than |y| + its norm, and a row of norm n no nearer
+// than n - |y|.
+double longest_that_counts(const Data& data, const Query& query, int64_t wanted) {
+  if (data.common_norm == data.max_norm || query.alpha == 0 || 2 * wanted > data.active) return data.max_norm;
+  const double y = std::sqrt(query.x2) / query.alpha, s2 = query.variance / (query.alpha * query.alpha);
+  const double common = y + data.common_norm, nats = std::min(query.cut, kUnderflow<double>) + data.log_w_span;
+  return std::min(data.max_norm, y + std::sqrt(common * common + 2 * s2 * nats));
+}
+
 template <class T>
 double logit_error(const Data& data, const Query& query) {
   // Half of e n with e = u |y| / s^2 in normal form (y the query over alpha), where a query near the centre counts as
   // one half way out; and of the stored log-weights.
-  const double a = query.alpha, r = data.max_norm;
+  const double a = query.alpha, r = query.norm;
   if (query.variance == 0) return INFINITY;
   const double e =
       (kRoundoff<T> + data.value_error) * std::max(a * std::sqrt(query.x2), 0.5 * a * a * r) / query.variance;
@@ -49,9 +58,7 @@ double logit_error<Digits>(const Data& data, const Query& query) {
   return displaced_by_digits(data, query) * query.alpha * data.max_norm / query.variance + kOfPower;
 }
 
-double displaced_logit(const Data& data, const Query& query) {
-  return query.alpha * data.max_norm * query.displacement / query.variance;
-}
+double displaced_logit(const Query& query) { return query.alpha * query.norm * query.displacement / query.variance; }
 
 double allowed(const Data& data, const Query& query, const Accuracy& accuracy) {
   const double s = std::sqrt(query.variance) / query.alpha;
@@ -60,7 +67,7 @@ double allowed(const Data& data, const Query& query, const Accuracy& accuracy) {
 
 template <class T>
 bool summable(const Data& data, const Query& query, const Accuracy& accuracy) {
-  return logit_error<T>(data, query) + displaced_logit(data, query) <= accuracy.logit;
+  return logit_error<T>(data, query) + displaced_logit(query) <= accuracy.logit;
 }
 
 bool ill_conditioned(const Data& data, const Query& query, double c, double variance, bool logits) {
@@ -118,7 +125,7 @@ bool ErrorModel<T>::enough_for_mean(const Query& query, const Sums& sums, double
   error += displaced(query, sums.displacement, variance);
   const double rounding = rounding_of(std::sqrt(sums.second()));
   if (mean() && !(error + rounding <= allowed(data_, query, accuracy_))) return false;
-  return !out_.scatter || error + rounding <= allowed_in_scatter();
+  return !out_.scatter || error + rounding <= allowed_in_scatter(query);
 }
 
 template <class T>
@@ -135,12 +142,12 @@ bool ErrorModel<T>::resolved(const Query& query, const Candidates& candidates, d
 
 template <class T>
 double ErrorModel<T>::tolerated_weight(const Query& query) const {
-  const double error = logit_error<T>(data_, query), rounding = rounding_of(data_.max_norm);
+  const double error = logit_error<T>(data_, query), rounding = rounding_of(query.norm);
   double most = INFINITY, weight = second_order() ? kAveraging : off_weights() ? kMostInT : 1.0;
   if (mean()) most = allowed(data_, query, accuracy_) - rounding;
-  most -= displaced(query, query.displacement, data_.max_norm * data_.max_norm);
-  if (out_.scatter) most = std::min(most, allowed_in_scatter() - rounding);
-  const double deviations = std::max(0.0, most) / (error * data_.max_norm);
+  most -= displaced(query, query.displacement, query.norm * query.norm);
+  if (out_.scatter) most = std::min(most, allowed_in_scatter(query) - rounding);
+  const double deviations = std::max(0.0, most) / (error * query.norm);
   if (deviations < 4)
     weight = std::min(weight, std::min(kAveraging, deviations * deviations) / static_cast<double>(data_.clump));
   if (out_.log_norm) weight = std::min(weight, accuracy_.log_norm / error);
@@ -169,7 +176,7 @@ double ErrorModel<T>::rounding_of(double size) const {
 // what rows beyond the cut may add. About y that is no more than exp(-cut) times some s^2 for each.
 template <class T>
 double ErrorModel<T>::moment(const Query& query, const Sums& sums) const {
-  if (!sums.about_query) return data_.max_norm * data_.max_norm;
+  if (!sums.about_query) return std::max(sums.second(), data_.common_norm * data_.common_norm);
   return std::max(sums.second(), query.variance / (query.alpha * query.alpha));
 }
 
@@ -182,8 +189,8 @@ double ErrorModel<T>::least_rest(double error) const {
 
 // What the mean may be off by, so that the scatter is as accurate as promised.
 template <class T>
-double ErrorModel<T>::allowed_in_scatter() const {
-  return accuracy_.scatter * data_.radius * data_.radius / (2 * data_.max_norm);
+double ErrorModel<T>::allowed_in_scatter(const Query& query) const {
+  return accuracy_.scatter * data_.radius * data_.radius / (2 * query.norm);
 }
 
 template double logit_error<float>(const Data&, const Query&);

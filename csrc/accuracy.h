@@ -60,12 +60,15 @@ inline constexpr double kRoundoff<Digits> = 0x1p-24;
 // or down, whatever their fractions are, so that neither a query nor rows of few distinct numbers are an exception.
 double displaced_by_digits(const Data& data, const Query& query);
 
+// What no row that counts is longer than, in normal form, where `wanted` of the heaviest rows count in any case.
+double longest_that_counts(const Data& data, const Query& query, int64_t wanted);
+
 // rms error of a logit in T from the products of queries with rows.
 template <class T>
 double logit_error(const Data& data, const Query& query);
 
 // What a logit is off by because the query is displaced: all of them together.
-double displaced_logit(const Data& data, const Query& query);
+double displaced_logit(const Query& query);
 
 // What the mean may be off by, in normal form.
 double allowed(const Data& data, const Query& query, const Accuracy& accuracy);
@@ -112,7 +115,7 @@ class ErrorModel {
   double rounding_of(double size) const;
   double moment(const Query& query, const Sums& sums) const;
   double least_rest(double error) const;
-  double allowed_in_scatter() const;
+  double allowed_in_scatter(const Query& query) const;
   bool second_order() const { return out_.variance || out_.jvp; }
   double shared(double weight) const;
   bool mean() const { return out_.mean || out_.jvp || out_.variance; }

@@ -23,6 +23,9 @@ struct Data : NormalRows {
   std::vector<double> mean;  // weighted
   // In units of `unit`: weighted rms distance to the mean, and the largest |X| of a row of non-zero weight.
   double radius, max_norm;
+  // Where rows are longer by far than half of all: what that half is no longer than, and the rms |X| but for a few of
+  // the longest; else the same two.
+  double common_norm, spread;
   double log_w_max, log_w_span;
   int64_t active;    // rows of non-zero weight
   int64_t heaviest;  // one of the largest weight

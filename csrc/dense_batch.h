@@ -67,6 +67,21 @@ void leave_out(const Plan& plan, const Block<T>& block, const Panel<T>& panel, c
   }
 }
 
+// Where rows have errors of their own, a lower bound on the best score that the error of longer rows does not spoil.
+template <class T>
+void raise_best(const Plan& plan, const Visit<T>& visit, const Panel<T>& panel) {
+  const Block<T>& block = visit.block;
+  if (visit.errors.of_all(block)) return;
+  const ptrdiff_t step = plan.gemv ? 1 : plan.width;
+  for (int lane = 0; lane < panel.lanes; lane++) {
+    const T* score = panel.s + (plan.gemv ? lane * block.rows : lane);
+    T& best = panel.best[lane];
+    for (ptrdiff_t row = 0; row < block.rows; row++, score += step) {
+      if (*score > best) best = std::max(best, *score - visit.errors.of(block, panel, lane, row));
+    }
+  }
+}
+
 // What scores are, in a pass whose products are in A, and sums p X over a slab.
 template <class A>
 using ScoreOf = std::conditional_t<std::is_same_v<A, Digits>, double, A>;
@@ -184,11 +199,12 @@ class DenseBatch final : public Visitor<T> {
       const Panel<T>& panel = visit.panels[i];
       const int64_t query = (task.first + visit.at + i) * plan_.width;
       if (excluded_) leave_out(plan_, block, panel, queries_.data() + query, visit.first_row);
+      raise_best(plan_, visit, panel);
       if (!panel.found) continue;
       CandidateList* const lists = states[i].lists.data();
       if (doubts_) raise_bars(kernels_, block, panel, tolerated_.data() + query, mine.sum_exp.get(), lists);
       T* const thresholds = mine.thresholds.get() + (visit.at + i) * plan_.width;
-      offer_block(plan_, panel, block, visit.first_row, lists, thresholds);
+      offer_block(plan_, panel, visit, lists, thresholds);
     }
     kernels_.add(block, visit.panels, visit.count, out_.statistics());
     for (int i = 0; i < visit.count; i++) {
@@ -338,7 +354,7 @@ class DenseBatch final : public Visitor<T> {
   double highest_remaining(int64_t q) const {
     const Sums& sums = sums_[q];
     Block<T> all{};
-    all.max_norm = static_cast<T>(data_.max_norm), all.span = static_cast<T>(data_.log_w_span);
+    all.max_norm = static_cast<T>(queries_[q].norm), all.span = static_cast<T>(data_.log_w_span);
     const double error = score_error_of(all, panels_.panel(q / plan_.width), static_cast<int>(q % plan_.width));
     return sums.p == 0 ? -INFINITY : (sums.best + 2 * error) / kLog2e + sums.offset + data_.log_w_max;
   }

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <functional>
 #include <memory>
+#include <utility>
 
 #include "dispatch.h"
 #include "int8.h"
@@ -30,15 +31,15 @@ struct Int8Hits {
 };
 
 // As offer_block, for rows found by int8 products.
-void offer_hits(const Panel<float>& panel, const Block<float>& block, int width, int64_t first, ptrdiff_t count,
+void offer_hits(const Panel<float>& panel, const Visit<float>& visit, int width, ptrdiff_t count,
                 const Int8Hits<float>& found, CandidateList* lists, float* thresholds) {
   for (ptrdiff_t i = 0; i < count; i++) {
     const int32_t at = found.places[i];
     const int row = at / width, lane = at % width;
-    if (lane >= panel.lanes || block.n2[row] == static_cast<float>(kNever)) continue;
-    const double score = found.scores[i], error = score_error_of(block, panel, lane);
+    if (lane >= panel.lanes || visit.block.n2[row] == static_cast<float>(kNever)) continue;
+    const double score = found.scores[i], error = visit.errors.of(visit.block, panel, lane, row);
     lists[lane].raise(score - error);
-    lists[lane].add(first + row, score, score + error);
+    lists[lane].add(visit.first_row + row, score, score + error);
     thresholds[lane] = rounded_down<float>(lists[lane].threshold());
   }
 }
@@ -77,7 +78,22 @@ class PilotVisitor final : public Visitor<T> {
         Slab& to = slabs_[static_cast<size_t>(q * panels_.plan.slabs + task.slab)];
         to.best[0] = peak - error;
         if (two_) to.best[1] = static_cast<double>(mine.second[lane]) - error;
+        if (!visit.errors.of_all(visit.block)) row_by_row(visit, panel, lane, to.best);
         if (sum_exp_) to.sum_exp = peak + std::log2(static_cast<double>(mine.sum_exp[lane]));
+      }
+    }
+  }
+
+  // The bounds where rows have errors of their own.
+  void row_by_row(const Visit<T>& visit, const Panel<T>& panel, int lane, double (&best)[2]) const {
+    best[0] = best[1] = -INFINITY;
+    for (ptrdiff_t row = 0; row < visit.block.rows; row++) {
+      const double score = panel.s[row * panels_.plan.width + lane];
+      const double lower = score - visit.errors.of(visit.block, panel, lane, row);
+      if (lower > best[0]) {
+        best[1] = std::exchange(best[0], lower);
+      } else {
+        best[1] = std::max(best[1], lower);
       }
     }
   }
@@ -144,11 +160,11 @@ class FilterVisitor final : public Visitor<T> {
         if (int8_) {
           const Int8Hits<float>& found = *mine.found;
           const ptrdiff_t count = int8_->find(visit.block, panel, found.places.get(), found.scores.get());
-          offer_hits(panel, visit.block, plan.width, visit.first_row, count, found, lists, thresholds);
+          offer_hits(panel, visit, plan.width, count, found, lists, thresholds);
           continue;
         }
       }
-      if (panel.found) offer_block(plan, panel, visit.block, visit.first_row, lists, thresholds);
+      if (panel.found) offer_block(plan, panel, visit, lists, thresholds);
     }
   }
 
@@ -203,20 +219,23 @@ std::vector<CandidateList> filter_in(const Data& data, const Query* queries, int
 }  // namespace
 
 template <class T>
-void offer_block(const Plan& plan, const Panel<T>& panel, const Block<T>& block, int64_t first, CandidateList* lists,
-                 T* thresholds) {
+void offer_block(const Plan& plan, const Panel<T>& panel, const Visit<T>& visit, CandidateList* lists, T* thresholds) {
+  const Block<T>& block = visit.block;
+  const RowErrors<T>& errors = visit.errors;
   const ptrdiff_t step = plan.gemv ? 1 : plan.width;
   for (int lane = 0; lane < panel.lanes; lane++) {
     const T error = score_error_of(block, panel, lane);
     if (panel.peak[lane] + error < thresholds[lane]) continue;
     CandidateList& list = lists[lane];
-    if (list.k() == 1) list.raise(static_cast<double>(panel.peak[lane]) - error);
+    const bool of_peak = list.k() == 1 && errors.of_all(block);  // which says all of its lower bounds
+    if (of_peak) list.raise(static_cast<double>(panel.peak[lane]) - error);
     T limit = rounded_down<T>(list.threshold()) - error;
     const T* score = panel.s + (plan.gemv ? lane * block.rows : lane);
     for (ptrdiff_t row = 0; row < block.rows; row++, score += step) {
       if (*score < limit || block.n2[row] == static_cast<T>(kNever)) continue;
-      if (list.k() > 1) list.raise(static_cast<double>(*score) - error);
-      list.add(first + row, *score, static_cast<double>(*score) + error);
+      const double own = errors.of(block, panel, lane, row);
+      if (!of_peak) list.raise(*score - own);
+      list.add(visit.first_row + row, *score, *score + own);
       limit = rounded_down<T>(list.threshold()) - error;
     }
     thresholds[lane] = rounded_down<T>(list.threshold());
@@ -276,9 +295,9 @@ std::vector<CandidateList> filter_by_int8(const Data& data, const Query* queries
   return filter_panels(data, panels, &kernels, options, threads);
 }
 
-#define IF_INSTANTIATE(T)                                                                                   \
-  template void offer_block<T>(const Plan&, const Panel<T>&, const Block<T>&, int64_t, CandidateList*, T*); \
-  template void open_thresholds<T>(const Panel<T>&, int, T*);                                               \
+#define IF_INSTANTIATE(T)                                                                          \
+  template void offer_block<T>(const Plan&, const Panel<T>&, const Visit<T>&, CandidateList*, T*); \
+  template void open_thresholds<T>(const Panel<T>&, int, T*);                                      \
   template Pilot pilot_pass<T>(const Data&, const Panels<T>&, const PilotOptions&, int);
 IF_INSTANTIATE(float)
 IF_INSTANTIATE(double)

@@ -13,8 +13,7 @@ namespace interp_fast {
 // Shows the rows of a block to the candidate lists (one per lane) and renews the thresholds of the panel. Late in a
 // pass a row concerns one lane or two, if any.
 template <class T>
-void offer_block(const Plan& plan, const Panel<T>& panel, const Block<T>& block, int64_t first, CandidateList* lists,
-                 T* thresholds);
+void offer_block(const Plan& plan, const Panel<T>& panel, const Visit<T>& visit, CandidateList* lists, T* thresholds);
 
 // Thresholds that let every lane in use pass at first, and no other.
 template <class T>

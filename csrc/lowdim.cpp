@@ -37,8 +37,8 @@ std::vector<Query> lowdim_pass(const Data& data, const std::vector<Query>& queri
   std::vector<Query> far, near, rest;
   for (const Query& query : queries) {
     // Products for queries whose mean they cannot spoil, whatever the posterior.
-    const double of_logit = logit_error<T>(data, query) + displaced_logit(data, query);
-    const double worst = 4 * data.max_norm * (of_logit + kRoundoff<T>);
+    const double of_logit = logit_error<T>(data, query) + displaced_logit(query);
+    const double worst = 4 * query.norm * (of_logit + kRoundoff<T>);
     const double a2 = query.alpha * query.alpha;
     const bool finite = query.x2 < kNever * a2 && a2 < kNever * query.variance &&
                         lowdim_h(query) >= static_cast<double>(std::numeric_limits<T>::min());  // divided by there

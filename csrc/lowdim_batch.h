@@ -269,7 +269,7 @@ class LowdimBatch {
     } else {
       sums.logit = logit_error<T>(data_, query);
       sums.offset = -query.x2 / (2 * query.variance), sums.displacement = query.displacement;
-      if (which_ == LowdimSums::mean) sums.p_n2 = data_.max_norm * data_.max_norm * total.weights.p;  // at most
+      if (which_ == LowdimSums::mean) sums.p_n2 = query.norm * query.norm * total.weights.p;  // at most
     }
     return sums;
   }

@@ -102,7 +102,7 @@ LowdimQuery<T> lowdim_query(const Data& data, const Query& query, bool direct) {
 // roundings, of the size of the score where it is one square, else of its terms.
 template <class T>
 double blur(const Data& data, const Query& query, const LowdimQuery<T>& state, bool direct, double score) {
-  const double unit = kRoundoff<T> + (direct ? 0.0 : data.value_error), r = data.max_norm;
+  const double unit = kRoundoff<T> + (direct ? 0.0 : data.value_error), r = query.norm;
   const double roundings = static_cast<double>(2 * data.rows.d + 12) * unit;
   const double terms = direct ? 0.0 : lowdim_h(query) * r * (2 * std::sqrt(query.x2) / query.alpha + r);
   return 2 * (roundings * (terms + std::abs(score)) + split_error(state, static_cast<T>(-score)));

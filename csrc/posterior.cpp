@@ -41,7 +41,7 @@ template <class T>
 Regime regime_of(const Data& data, const Query& query, const Outputs& out, const Accuracy& accuracy) {
   if (data.radius == 0 || (query.alpha == 0 && !out.jvp)) return Regime::prior;
   if (!summable<T>(data, query, accuracy)) return Regime::late;
-  const double radius = query.alpha * data.radius, share = query.cut * query.variance / (radius * radius);
+  const double radius = query.alpha * data.spread, share = query.cut * query.variance / (radius * radius);
   if (share <= kSharp) return Regime::sharp;
   return out.off_weights() && share <= kDominated ? Regime::dominated : Regime::dense;
 }
@@ -66,7 +66,10 @@ void stage(Queries& queries, Applies applies, Answer answer) {
 template <class T>
 void climb(const Data& data, Queries queries, const Outputs& out, int threads) {
   constexpr const Accuracy& accuracy = sizeof(T) == 8 ? kFloat64 : kFloat32;
-  for (Query& query : queries) query.regime = regime_of<T>(data, query, out, accuracy);
+  for (Query& query : queries) {
+    query.norm = longest_that_counts(data, query, std::max<int64_t>(2, out.top));
+    query.regime = regime_of<T>(data, query, out, accuracy);
+  }
   const auto any = [](const Query&) { return true; };
   const auto lowdim = [&](const Query&) { return data.rows.d <= kLowdim; };
   const auto once_more = [](const Query& query) {

@@ -58,6 +58,7 @@ struct Query {
   // In normal form: x~ = (x - alpha center) / unit, |x~|^2, S / unit^2, and the length of what rounding leaves out of
   // x~.
   double x2, variance, displacement;
+  double norm;  // longer rows count for nothing: they weigh less than exp(-cut) times every common row
   Regime regime;
   bool counted;                              // its share of the work is known
   std::shared_ptr<const Excluded> excluded;  // or nullptr

@@ -37,13 +37,16 @@ struct Scratch {
 
   Scratch(const Plan& plan, ptrdiff_t d)
       : x(zeros(plan.gemv || plan.digits > 0 ? 0 : (d + plan.chunk - 1) / plan.chunk * plan.block_rows * plan.ld)),
-        rows(static_cast<size_t>(3 * plan.block_rows)),
+        rows(static_cast<size_t>(4 * plan.block_rows)),
         s(static_cast<size_t>(plan.together * plan.block_rows * plan.width)),
         su(static_cast<size_t>(plan.block_rows * plan.width)),
         peak(static_cast<size_t>(plan.together * plan.width)),
         alive(static_cast<size_t>(plan.together * plan.block_rows)),
         stored(static_cast<size_t>(plan.block_rows)),
         bytes(static_cast<size_t>(std::min(2, plan.digits) * plan.block_rows * plan.byte_dims)) {}
+
+  // Of each row of a block, what quantization leaves out at most.
+  T* residuals(const Plan& plan) const { return rows.get() + 3 * plan.block_rows; }
 
   // Panels that are shown a block at once have their own of what is about the block.
   void open(const Panels<T>& of, int64_t group) {
@@ -80,6 +83,7 @@ Block<T> make_block(const Data& data, const Plan& plan, int64_t first, ptrdiff_t
   T* const n2 = scratch.rows.get();
   T* const log_w = n2 + plan.block_rows;
   T* const scale = log_w + plan.block_rows;
+  T* const residuals = scratch.residuals(plan);
   const char** const stored = scratch.stored.get();
   block.n2 = n2, block.log_w = log_w, block.scale = scale;
   if (plan.gemv) {
@@ -107,9 +111,10 @@ Block<T> make_block(const Data& data, const Plan& plan, int64_t first, ptrdiff_t
   const char* counting = data.rows.data + data.heaviest * data.rows.stride;  // the latest row that does
   for (ptrdiff_t i = 0; i < block.rows; i++) {
     const int64_t row = first + i;
+    scale[i] = residuals[i] = 0;
     const bool blank = i >= count || (!even && data.log_w[row] == -INFINITY) || (once && data.copies.later[row]);
     if (blank) {
-      n2[i] = static_cast<T>(kNever), log_w[i] = static_cast<T>(-kNever), scale[i] = 0;
+      n2[i] = static_cast<T>(kNever), log_w[i] = static_cast<T>(-kNever);
       stored[i] = counting;
       for (ptrdiff_t k = 0; block.x && k < data.rows.d; k += plan.chunk) {
         T* const part = x + k / plan.chunk * block.chunk_stride + i * plan.ld;
@@ -123,6 +128,7 @@ Block<T> make_block(const Data& data, const Plan& plan, int64_t first, ptrdiff_t
     longest = std::max(longest, norm), span = std::max(span, -w);
     if (!plan.int8) continue;
     scale[i] = static_cast<T>(data.quantized->scale(row));
+    residuals[i] = static_cast<T>(1.001 * data.quantized->residual(row));
     residual = std::max<double>(residual, data.quantized->residual(row));
   }
   // The next block follows this one in memory. Beyond the last row of all there is nothing to fetch, and an address
@@ -144,6 +150,7 @@ void scan(const Data& data, const Panels<T>& panels, Counted counted, int thread
           int64_t sample) {
   const Plan& plan = panels.plan;
   std::vector<std::unique_ptr<Scratch<T>>> scratch(static_cast<size_t>(threads));
+  const T common_norm = static_cast<T>(1.001 * data.common_norm);
   const int64_t step = std::max<int64_t>(1, sample), slabs = (plan.slabs + step - 1) / step;
   parallel_for(plan.groups * slabs, threads, [&](int64_t number, int worker) {
     std::unique_ptr<Scratch<T>>& memory = scratch[worker];
@@ -166,6 +173,7 @@ void scan(const Data& data, const Panels<T>& panels, Counted counted, int thread
       const Block<T> block = make_block(data, plan, first, rows, counted, *memory);
       for (int64_t at = 0; at < task.count; at += plan.together) {
         visitor.visit(task, {.block = block,
+                             .errors = {.common_norm = common_norm, .residuals = memory->residuals(plan)},
                              .first_row = first,
                              .rows = rows,
                              .at = at,

@@ -8,6 +8,8 @@
 // about the same time.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 
 #include "panels.h"
@@ -23,10 +25,29 @@ struct Task {
   Panel<T>* panels;
 };
 
+// Bounds on the errors of scores of a block, row by row where some rows are longer by far than most rows of all.
+template <class T>
+struct RowErrors {
+  T common_norm;       // |X| of the others is no larger
+  const T* residuals;  // of each row
+
+  // Whether that of the block is that of each row.
+  bool of_all(const Block<T>& block) const { return common_norm >= block.max_norm; }
+  T of(const Block<T>& block, const Panel<T>& panel, int lane, ptrdiff_t row) const {
+    if (of_all(block)) return score_error_of(block, panel, lane);
+    Block<T> alone{};
+    alone.max_norm = std::max(common_norm, static_cast<T>(1.001) * std::sqrt(block.n2[row]));
+    alone.span = block.span;
+    alone.residual = residuals[row];
+    return score_error_of(alone, panel, lane);
+  }
+};
+
 // Some panels of a group meet a block of rows.
 template <class T>
 struct Visit {
   const Block<T>& block;
+  RowErrors<T> errors;
   int64_t first_row;
   ptrdiff_t rows;  // of the block, without those that fill it up
   int64_t at;      // place of the first panel in the group

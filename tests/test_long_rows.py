@@ -1,0 +1,111 @@
+"""Rows far longer than the others bound the rounding of nobody else's scores, and are seen where they count.
+
+Every output against the oracle on data with such rows, near them, between, and far from all.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import oracle
+import problems
+import pytest
+from support.measure import Errors, measure, norm
+
+import interp_fast as itf
+
+LINEAR = itf.Linear()
+D = 26  # enough for products of bytes
+RATIOS = (10.0, 0.6, 0.1)
+
+
+def long_rows(kind):
+    """(rows, weights or None, numbers of long rows); rows that float32 holds exactly."""
+    rng = np.random.default_rng(3)
+    rows, weights = rng.standard_normal((200, D)), None
+    along = rng.standard_normal(D)
+    along *= 1e4 / norm(along)
+    chosen = np.array([130]) if kind in ("one", "light") else np.arange(5, 200, 16)
+    if kind == "tails":
+        rows = rng.standard_t(1.5, rows.shape)
+        size = norm(rows - rows.mean(0))
+        chosen = np.flatnonzero(size > 6 * np.median(size))
+    elif kind == "scattered":
+        rows[chosen] *= 10.0 ** rng.uniform(1, 3, (len(chosen), 1))
+    else:
+        rows[chosen] = along  # one or, "repeated", thirteen times
+    if kind == "light":
+        weights = 10.0 ** rng.uniform(-30, 0, len(rows))
+        weights[chosen] = 1.0
+    if kind == "one":  # and one that does not exist
+        weights = np.ones(len(rows))
+        rows[60], weights[60] = 10 * along[::-1], 0.0
+    return rows.astype(np.float32).astype(float), weights, chosen
+
+
+KINDS = ("one", "repeated", "scattered", "tails", "light")
+
+
+def queries(rows, chosen, alpha, sigma):
+    """Draws of common rows and of long ones, points between these and their nearest rows, rows, and far from all."""
+    rng = np.random.default_rng(8)
+    common = np.setdiff1d(np.arange(len(rows)), chosen)
+    near = problems.forward(rows[common], alpha, sigma, 4, 4)
+    hot = problems.forward(rows[chosen], alpha, sigma, 2, 5)
+    between = [alpha * (rows[chosen[-1]] + rows[i]) / 2 for i in (common[0], common[-1])]
+    between += [
+        alpha * (0.999 * rows[common[3]] + 0.001 * rows[chosen[0]]),
+        alpha * (rows[common[4]] + rows[common[5]]) / 2,
+    ]
+    far = 3 * alpha * rows[chosen[0]] + rng.standard_normal(rows.shape[1])
+    return np.concatenate([near, hot, between, [alpha * rows[common[1]], alpha * rows[chosen[0]], far]])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_accuracy_beside_long_rows(engine, dtype, kind):
+    rows, weights, chosen = long_rows(kind)
+    field = itf.Field(rows.astype(dtype), LINEAR, weights=weights, backend=engine.backend)
+    for ratio in RATIOS[dtype == "float64" :]:
+        t = 1 / (1 + ratio)
+        c = LINEAR(t)
+        x = queries(rows, chosen, float(c.alpha), float(c.sigma))
+        errors = Errors(f"{kind}, sigma/alpha {ratio}, {dtype}, {engine}")
+        measure(errors, rows, weights, field, x, t, result=dtype)
+        if ratio == RATIOS[1]:  # few enough to read the rows as stored
+            measure(errors, rows, weights, field, x[3:6], t, result=dtype)
+        errors.close()
+
+
+def test_rows_read_block_by_block_and_left_out(engine, dtype):
+    """Without a copy of the rows, and without the long row, whose queries then see the others from afar."""
+    rows, weights, chosen = long_rows("one")
+    x = queries(rows, chosen, 0.5, 0.5)
+    _, radius = oracle.radius(rows, weights)
+    bound = (1e-6 if dtype == "float32" else 1e-12) * radius
+    ref = oracle.posterior(rows, x, 0.5, 0.5, weights)
+    options = {"weights": weights, "backend": engine.backend}
+    bare = itf.Field(rows.astype(dtype), LINEAR, low_memory=True, **options)
+    assert norm(bare.posterior(x, 0.5).mean - ref.mean).max() <= bound
+    field = itf.Field(rows.astype(dtype), LINEAR, **options).without(np.repeat(chosen, len(x)))
+    weights[chosen] = 0
+    assert norm(field.denoiser(x, 0.5) - oracle.posterior(rows, x, 0.5, 0.5, weights).mean).max() <= bound
+
+
+def test_runs_and_losses_beside_a_long_row(engine):
+    """Every state of a run follows from the one before it; losses of the same draws are those of the definition."""
+    rows, _, _ = long_rows("tails")
+    rows[130] *= 1e4 / norm(rows[130])
+    rows = rows.astype(np.float32)
+    field = itf.Field(rows, LINEAR, backend=engine.backend)
+    table = itf.ddim(LINEAR, 5)
+    x0 = np.random.default_rng(5).standard_normal((10, D))
+    x0[-1] += 2e3 * rows[130] / norm(rows[130])  # on its way to the long row
+    path = itf.sample(field, table, x0=x0, rng=1, keep="path").path
+    _, radius = oracle.radius(rows)
+    for r in range(len(table.A)):
+        x = path[:, r]
+        means = oracle.posterior(rows, x, table.alpha[r], table.sigma[r]).mean
+        assert norm(table.A[r] * x + table.B[r] * means - path[:, r + 1]).max() <= 1e-6 * radius
+    want = itf.Field(rows, LINEAR, backend="reference")
+    for t in (0.2, 0.5):
+        found, defined = (itf.optimal_loss(of, t, 64, rng=2) for of in (field, want))
+        np.testing.assert_allclose(found.loss, defined.loss, rtol=1e-4)
