@@ -1,4 +1,7 @@
-"""The oracle: the exact posterior, denoiser, velocity, score and noise of a finite training set."""
+"""The oracle: the exact posterior, denoiser, velocity, score and noise of a finite training set.
+
+One class in one file: most of it is the reference of its methods, which are a line or two each.
+"""
 
 from __future__ import annotations
 
