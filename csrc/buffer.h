@@ -21,7 +21,7 @@ class Buffer {
  public:
   Buffer() = default;
   explicit Buffer(size_t count)
-      : data_(static_cast<T*>(std::aligned_alloc(kLine, round_to_line<T>(count ? count : 1) * sizeof(T)))) {
+      : data_(static_cast<T*>(std::aligned_alloc(kLine, (count * sizeof(T) / kLine + 1) * kLine))) {
     if (!data_) throw std::bad_alloc();
   }
   T* get() const { return data_.get(); }
