@@ -22,7 +22,7 @@ LINEAR = itf.Linear()
 @pytest.fixture(scope="module")
 def client():
     """Workers in threads of this process: the same messages, and quick to start."""
-    options = {"n_workers": 2, "threads_per_worker": 2, "processes": False, "dashboard_address": None}
+    options = {"n_workers": 2, "threads_per_worker": 2, "processes": False, "dashboard_address": ":0"}
     with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster, set_as_default=False) as made:
         yield made
 
@@ -329,7 +329,7 @@ def test_clients_and_versions(client, tmp_path, rows, monkeypatch):
 def test_a_cluster_without_workers(tmp_path, rows):
     """No call waits for ever, whether they are gone or paused; with others the same field has the same bits."""
     path, x = tmp_path / "rows.npy", rows[:3] * 0.5
-    options = {"threads_per_worker": 1, "processes": False, "dashboard_address": None, "memory_limit": 0}
+    options = {"threads_per_worker": 1, "processes": False, "dashboard_address": ":0", "memory_limit": 0}
     with (
         distributed.LocalCluster(n_workers=0, **options) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,

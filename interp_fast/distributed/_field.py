@@ -84,7 +84,7 @@ class Field(field.Field):
     >>> X = np.random.default_rng(0).standard_normal((300, 4)).astype(np.float32)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     np.save(folder + "/rows.npy", X)
-    ...     with LocalCluster(processes=False, dashboard_address=None) as cluster, Client(cluster) as client:
+    ...     with LocalCluster(processes=False, dashboard_address=":0") as cluster, Client(cluster) as client:
     ...         field = itf.distributed.Field(client, folder + "/rows.npy", itf.Linear(), shards=3)
     ...         x, index = field.draw(5, 0.8, rng=0)
     ...         near = np.abs(field.denoiser(x, 0.8) - itf.Field(X).denoiser(x, 0.8)).max()
