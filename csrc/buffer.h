@@ -20,6 +20,7 @@ template <class T>
 class Buffer {
  public:
   Buffer() = default;
+  // Whole lines, as aligned_alloc wants them, also of structs that none holds a whole number of; at least one.
   explicit Buffer(size_t count)
       : data_(static_cast<T*>(std::aligned_alloc(kLine, (count * sizeof(T) / kLine + 1) * kLine))) {
     if (!data_) throw std::bad_alloc();

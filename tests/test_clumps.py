@@ -100,7 +100,7 @@ def test_rows_apart_by_less_than_rounding_leaves_of_the_data(engine, d):
 def test_the_mean_before_the_signal_of_rows_close_to_each_other(engine):
     """One of next to no weight lies so far away that the others are one point when counted from the centre."""
     rows = np.array([3e4, *(1e-5 * np.random.default_rng(0).standard_normal(50))], np.float32)[:, None]
-    weights = np.array([1e-20, *np.full(50, 0.02)])
+    weights = np.array([1e-20, *0.7 ** np.arange(50)])  # no two alike: their order is known
     want = weights @ rows.astype(float) / weights.sum()
     radius = np.sqrt(weights @ (rows[:, 0].astype(float) - want) ** 2 / weights.sum())
     with engine.forced():

@@ -56,13 +56,15 @@ class Data:
         """A bound on the rows any two of which are closer than 2^-20 of the reach; roundings treat those alike."""
         uneven = np.modf(_GOLDEN * np.arange(1, len(self.center) + 1))[0] - 0.5  # nothing in data is aligned with it
         aside = self.center + self.reach / np.linalg.norm(uneven) * uneven
-        used = self.log_w > -np.inf
-        most = int(used.sum())
-        for point in (self.center, aside):  # distances from a point differ by no more than two rows do
-            away = np.concatenate([np.linalg.norm(self.given.values(b) - point, axis=1) for b in blocks(self.rows)])
-            away = np.sort(away[used])
-            last = np.searchsorted(away, away + _CLOSE * self.reach, side="right")
-            most = min(most, int((last - np.arange(len(away))).max()))
+        away = np.empty((2, len(self.rows)))
+        for block in blocks(self.rows):
+            values = self.given.values(block)
+            for one, point in zip(away, (self.center, aside), strict=True):
+                one[block] = np.linalg.norm(values - point, axis=1)
+        most = len(self.rows)
+        for one in np.sort(away[:, self.log_w > -np.inf]):  # distances from a point differ by no more than two rows do
+            last = np.searchsorted(one, one + _CLOSE * self.reach, side="right")
+            most = min(most, int((last - np.arange(len(one))).max()))
         return most
 
 
