@@ -30,7 +30,11 @@ def save(path: Any, arrays: dict[str, npt.NDArray[Any]]) -> None:
 def read(path: Any, writer: str) -> Iterator[dict[str, npt.NDArray[Any]]]:
     """The arrays in a file of ``writer``; ValueError naming it when it is cut off, or no such file as the body sees."""
     try:
-        with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+        with Path(path).open("rb") as raw:
+            file = np.load(raw, allow_pickle=False)
+            if isinstance(file, np.ndarray):
+                msg = "one array, without names"
+                raise ValueError(msg)
             held = {name: file[name] for name in file.files}
         yield held
     except (ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as exc:

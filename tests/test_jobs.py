@@ -90,6 +90,8 @@ def test_what_does_not_belong_together_is_named(here, capsys):
     fails(capsys, [*merge, "p0.npz", "short.npz", "p2.npz"], "short.npz is no file of", "it is cut off")
     np.savez("alien.npz", x=X)
     fails(capsys, [*merge, "p0.npz", "alien.npz", "p2.npz"], "alien.npz is no file of interp-fast partial")
+    np.save("one.npy", np.zeros(3))
+    fails(capsys, [*merge, "p0.npz", "one.npy", "p2.npz"], "one.npy is no file of", "it is something else (one array")
     itf.Field(ROWS[10:20]).partial(X, 0.7, first_row=10).save("own.npz")
     fails(capsys, [*merge, "p0.npz", "own.npz", "p2.npz"], "own.npz was not written by interp-fast partial")
     run("1/4", "of4.npz")
