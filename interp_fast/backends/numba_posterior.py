@@ -36,6 +36,8 @@ _FEW = 4  # queries are answered from lists of up to one in so many rows
 _MOST_LISTED = 64  # heaviest rows that are asked for
 _AVERAGING = 0.25  # largest weight next to which errors of logits count as averaging out
 _CLOSE = 2.0**-20  # of the reach: farther apart, float32 roundings of two rows have little in common
+_BLOCK = 2**22  # bytes of float64 rows, of which there are a few copies at a time
+_AT_ONCE = 2**16  # rows, of what would take several numbers for each of them
 _GOLDEN = 0.6180339887498949
 _CHAIN = 64  # products of one sign that are summed with the error of any; longer chains lose with their root
 
@@ -57,14 +59,20 @@ class Data:
         uneven = np.modf(_GOLDEN * np.arange(1, len(self.center) + 1))[0] - 0.5  # nothing in data is aligned with it
         aside = self.center + self.reach / np.linalg.norm(uneven) * uneven
         away = np.empty((2, len(self.rows)))
-        for block in blocks(self.rows):
+        for block in blocks(self.rows, _BLOCK):
             values = self.given.values(block)
             for one, point in zip(away, (self.center, aside), strict=True):
                 one[block] = np.linalg.norm(values - point, axis=1)
         most = len(self.rows)
-        for one in np.sort(away[:, self.log_w > -np.inf]):  # distances from a point differ by no more than two rows do
-            last = np.searchsorted(one, one + _CLOSE * self.reach, side="right")
-            most = min(most, int((last - np.arange(len(one))).max()))
+        for one in away:  # distances from a point differ by no more than two rows do
+            one = one[self.log_w > -np.inf]
+            one.sort()
+            fullest = 0
+            for first in range(0, len(one), _AT_ONCE):
+                starts = one[first : first + _AT_ONCE]
+                ends = np.searchsorted(one, starts + _CLOSE * self.reach, side="right")
+                fullest = max(fullest, int((ends - np.arange(len(starts))).max()) - first)
+            most = min(most, fullest)
         return most
 
 
