@@ -85,24 +85,35 @@ class Point(NamedTuple):
         """Where queries are, for parts that are merged."""
         return Place(x, self.alpha, self.s2)
 
-    # What follows from the posterior mean of the rows (M, d), where S > 0
+    # What follows from the posterior mean of the rows (M, d), where S > 0: in place of the mean, as far as that goes,
+    # since memory that is new costs more than the arithmetic
 
     def velocity(self, x: Float, mean: Float) -> Float:
         self.forbid(~np.isfinite(self.alpha_dot), "velocity is infinite")
-        residual = x - self.alpha[:, None] * mean
-        velocity: Float = (self.alpha_dot * (self.sigma**2 / self.s2))[:, None] * mean
+        residual = self._residual(x, mean)
+        velocity = mean
+        velocity *= (self.alpha_dot * (self.sigma**2 / self.s2))[:, None]
         if np.count_nonzero(self.pull):  # the denoiser of smoothed rows, whose terms do not cancel
             velocity += (self.alpha_dot * (self.pull / self.s2))[:, None] * x
-        velocity += (self.drift / self.s2)[:, None] * residual
+        residual *= (self.drift / self.s2)[:, None]
+        velocity += residual
         return velocity
 
     def score(self, x: Float, mean: Float) -> Float:
-        score: Float = (self.alpha[:, None] * mean - x) / self.s2[:, None]
+        score = mean
+        score *= self.alpha[:, None]
+        score -= x
+        score /= self.s2[:, None]
         return score
 
     def noise(self, x: Float, mean: Float) -> Float:
-        noise: Float = (x - self.alpha[:, None] * mean) * (self.sigma / self.s2)[:, None]
+        noise = self._residual(x, mean, mean)
+        noise *= (self.sigma / self.s2)[:, None]
         return noise
+
+    def _residual(self, x: Float, mean: Float, out: Float | None = None) -> Float:
+        residual: Float = np.multiply(self.alpha[:, None], mean, out=out)
+        return np.subtract(x, residual, out=residual)
 
     def divergence(self, d: int, variance: Float) -> Float:
         """Of the velocity, by the posterior variance (M,) of the rows."""
