@@ -67,7 +67,7 @@ class Schedule(ABC):
             return self._at(time)
 
     def _at(self, time: Float) -> Coefficients:
-        """The same of times that are known to lie in [0, 1], where nobody warns of divisions by 0."""
+        """The same of times that are known to lie in [0, 1]; NumPy's warnings at the ends are the caller's."""
         return Coefficients(*map(_plain, self._coefficients(time, 1.0 - time)))
 
     def lam(self, t: npt.ArrayLike) -> Any:
