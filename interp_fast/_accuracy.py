@@ -96,7 +96,8 @@ def cut(
 
     log(2 N reach / (tol R)), because the dropped mass is at most N e^-cut and no row is farther than 2 reach.
     ``ratio`` = sigma/alpha of field calls: with tol None the bound is tightened so that the noise prediction, in
-    whose units an error of D counts R alpha / sigma fold, keeps its promise too.
+    whose units an error of D counts R alpha / sigma fold, keeps its promise too. Where the ratio is 0 or inf, NumPy's
+    warnings are the caller's to silence.
     """
     bound = promise.skipped if tol is None else tol
     if radius == 0 or bound == 0:
@@ -106,5 +107,5 @@ def cut(
         return nats - math.log(bound)
     if tol is not None:
         return np.full_like(ratio, nats - math.log(bound))
-    with np.errstate(divide="ignore", over="ignore"):  # NaN: 0 / 0, where no noise prediction is asked for
-        return nats - np.log(np.fmin(bound, ratio / radius * promise.skipped_noise))
+    # NaN: 0 / 0, where no noise prediction is asked for
+    return nats - np.log(np.fmin(bound, ratio / radius * promise.skipped_noise))

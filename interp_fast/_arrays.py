@@ -310,7 +310,7 @@ def rounded(values: Float, dtype: npt.DTypeLike, what: str) -> Array:
     if result.dtype != dtype:
         with np.errstate(over="ignore"):
             result = values.astype(dtype)
-    if not np.isfinite(result).all():
+    if np.count_nonzero(np.isfinite(result)) < result.size:
         largest = float(np.finfo(result.dtype).max)
         remedy = "Rescale the data" + ("." if result.dtype == np.float64 else ", or pass them as float64.")
         msg = f"{what} must stay within {largest:.2g}, the range of {result.dtype} results. {remedy}"
@@ -347,6 +347,8 @@ def check_finite(array: Array, name: str, first: int = 0) -> None:
 
 def check_size(values: npt.ArrayLike, name: str) -> None:
     """ValueError unless every number is 0, or neither its square nor the inverse of that is out of range."""
+    if isinstance(values, np.ndarray) and values.size == 1:
+        values = values.item()  # one query's: compared at a tenth of the cost
     if isinstance(values, float) and _SMALLEST <= values <= LARGEST:
         return
     size = np.abs(values)
@@ -409,8 +411,8 @@ def reals(obj: Any, name: str) -> Float:
 
 def times(t: Any, m: int | None, name: str = "t") -> tuple[Float, bool]:
     """Times in [0, 1] as float64, () or (m,) (``m`` None: any shape), and whether one was given for all queries."""
-    if type(t) is float and 0.0 <= t <= 1.0:  # the common case, at a tenth of the cost
-        return np.array(t + 0.0), True
+    if isinstance(t, float) and 0.0 <= t <= 1.0:  # the common case, also of NumPy's scalars, at a tenth of the cost
+        return np.array(float(t) + 0.0), True
     wide = reals(t, name)
     if m is not None and wide.shape not in ((), (m,)):
         msg = f"{name} must be a number or have shape ({m},), one for each query; got {wide.shape}."

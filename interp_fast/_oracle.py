@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +30,7 @@ _FAR, _LOOKED_AT, _PLOTTED = 30.0, 16, 3
 _OFF_WEIGHTS = frozenset({"ess", "entropy", "variance", "gap", "log_rest", "jvp"})
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """The schedule at the queries' times, (M,) each; t is NaN where no time is meant, but a level.
 
     S is the variance that the logits and the density see.
@@ -49,22 +48,20 @@ class Point:
     @classmethod
     def of(cls, schedule: Schedule, bandwidth: float, t: Any, m: int) -> Point:
         """A time or m of them, known to lie in [0, 1]."""
-        c = schedule._at(np.asarray(t))
-        _arrays.check_size(c.sigma, "sigma")
-        columns = np.empty((5, m))
-        for column, value in zip(columns, (t, *c), strict=True):
-            column[...] = value
-        t, alpha, sigma, alpha_dot, sigma_dot = columns
-        s2 = sigma * sigma
-        with np.errstate(invalid="ignore"):
-            drift, pull = sigma * sigma_dot, alpha * bandwidth**2
-            if bandwidth > 0:
-                s2 += (alpha * bandwidth) ** 2
-                if (end := (sigma == 0) & (s2 > 0)).any():
-                    # 0 * inf where sigma^2 vanishes linearly; sigma sigma_dot is continuous: take it next to the end.
-                    before = schedule._at(np.nextafter(t[end], 0.0))
-                    drift[end] = before.sigma * before.sigma_dot
-        return cls(t, alpha, sigma, alpha_dot, sigma_dot, s2, drift, pull)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            c = schedule._at(np.asarray(t))
+            _arrays.check_size(c.sigma, "sigma")
+            smoothing = c.alpha * bandwidth
+            # Of one time these are floats: what is the same for all queries is formed once.
+            s2, drift = c.sigma * c.sigma + smoothing * smoothing, c.sigma * c.sigma_dot
+            columns = np.empty((8, m))
+            columns[...] = np.array((t, *c, s2, drift, c.alpha * bandwidth**2)).reshape(8, -1)
+            point = cls(*columns)
+            if bandwidth > 0 and (end := (point.sigma == 0) & (point.s2 > 0)).any():
+                # 0 * inf where sigma^2 vanishes linearly; sigma sigma_dot is continuous: take it next to the end.
+                before = schedule._at(np.nextafter(point.t[end], 0.0))
+                point.drift[end] = before.sigma * before.sigma_dot
+        return point
 
     @classmethod
     def still(cls, alpha: Float, sigma: Float, bandwidth: float) -> Point:
@@ -82,30 +79,41 @@ class Point:
 
     def of_queries(self, some: Int) -> Point:
         """Of some of the queries."""
-        return Point(**{name: values[some] for name, values in vars(self).items()})
+        return Point(*(values[some] for values in self))
 
     def place(self, x: Float) -> Place:
         """Where queries are, for parts that are merged."""
         return Place(x, self.alpha, self.s2)
 
-    # What follows from the posterior mean of the rows (M, d), where S > 0
+    # What follows from the posterior mean of the rows (M, d), where S > 0: in place of the mean, as far as that goes,
+    # since memory that is new costs more than the arithmetic
 
     def velocity(self, x: Float, mean: Float) -> Float:
         self.forbid(~np.isfinite(self.alpha_dot), "velocity is infinite")
-        residual = x - self.alpha[:, None] * mean
-        velocity: Float = (self.alpha_dot * (self.sigma**2 / self.s2))[:, None] * mean
-        if self.pull.any():  # the denoiser of smoothed rows, whose terms do not cancel
+        residual = self._residual(x, mean)
+        velocity = mean
+        velocity *= (self.alpha_dot * (self.sigma**2 / self.s2))[:, None]
+        if np.count_nonzero(self.pull):  # the denoiser of smoothed rows, whose terms do not cancel
             velocity += (self.alpha_dot * (self.pull / self.s2))[:, None] * x
-        velocity += (self.drift / self.s2)[:, None] * residual
+        residual *= (self.drift / self.s2)[:, None]
+        velocity += residual
         return velocity
 
     def score(self, x: Float, mean: Float) -> Float:
-        score: Float = (self.alpha[:, None] * mean - x) / self.s2[:, None]
+        score = mean
+        score *= self.alpha[:, None]
+        score -= x
+        score /= self.s2[:, None]
         return score
 
     def noise(self, x: Float, mean: Float) -> Float:
-        noise: Float = (x - self.alpha[:, None] * mean) * (self.sigma / self.s2)[:, None]
+        noise = self._residual(x, mean, mean)
+        noise *= (self.sigma / self.s2)[:, None]
         return noise
+
+    def _residual(self, x: Float, mean: Float, out: Float | None = None) -> Float:
+        residual: Float = np.multiply(self.alpha[:, None], mean, out=out)
+        return np.subtract(x, residual, out=residual)
 
     def divergence(self, d: int, variance: Float) -> Float:
         """Of the velocity, by the posterior variance (M,) of the rows."""
@@ -117,7 +125,7 @@ class Point:
 
     def forbid(self, where: npt.NDArray[np.bool_], what: str) -> None:
         """ValueError naming the first time of those ``where`` something is not defined."""
-        if where.any():
+        if np.count_nonzero(where):
             t = float(self.t[where][0])
             place = "sigma must be > 0: the" if math.isnan(t) else f"t must avoid {t!r}: the"
             msg = f"{place} {what}{'' if math.isnan(t) else ' there'}. Evaluate next to it or use denoiser."
@@ -206,7 +214,7 @@ class Oracle:
             out |= {"top_index": np.empty((len(x), top), np.int64), "top_weight": np.empty((len(x), top))}
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             ratio = np.sqrt(p.s2) / p.alpha
-        cut = self.training_set.cut(self.tol, ratio, off_weights=bool(_OFF_WEIGHTS & out.keys()))
+            cut = self.training_set.cut(self.tol, ratio, off_weights=not _OFF_WEIGHTS.isdisjoint(want))
         self.training_set.posterior(x, p.alpha, p.sigma, cut, out, u)
         return out
 
@@ -217,8 +225,11 @@ class Oracle:
         return out
 
     def _empty(self, x: Float, want: tuple[str, ...]) -> dict[str, Any]:
-        out: dict[str, Any] = {name: np.empty(len(x), np.int64 if name == "index" else np.float64) for name in want}
-        return out | {name: blank_like(x) for name in ("mean", "jvp") if name in want}
+        m = len(x)
+        return {
+            name: blank_like(x) if name in {"mean", "jvp"} else np.empty(m, np.int64 if name == "index" else np.float64)
+            for name in want
+        }
 
     def smooth(self, p: Point, x: Float, mean: Float) -> Float:
         """D of the smoothed data, from the posterior mean."""

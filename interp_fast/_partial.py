@@ -202,7 +202,7 @@ class Partial:
     def _formula(self, what: str, formula: Callable[[Point, Float, Float], Float]) -> Any:
         self._point.forbid(self._point.s2 == 0, f"{what} does not exist where sigma = 0")
         with np.errstate(over="ignore"):
-            return self._vector(formula(self._point, self._x, self._found["mean"]), what)
+            return self._vector(formula(self._point, self._x, self._found["mean"].copy()), what)
 
     def _vector(self, values: Float, what: str) -> Any:
         return self._form.points(_arrays.rounded(values, self._setting.type, what))

@@ -63,13 +63,12 @@ class Schedule(ABC):
         Coefficients(alpha=0.25, sigma=0.75, alpha_dot=1.0, sigma_dot=-1.0)
         """
         time, _ = _arrays.times(t, None)
-        return self._at(time)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self._at(time)
 
     def _at(self, time: Float) -> Coefficients:
-        """The same of times that are known to lie in [0, 1]."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            values = self._coefficients(time, 1.0 - time)
-        return Coefficients(*map(_plain, values))
+        """The same of times that are known to lie in [0, 1]; NumPy's warnings at the ends are the caller's."""
+        return Coefficients(*map(_plain, self._coefficients(time, 1.0 - time)))
 
     def lam(self, t: npt.ArrayLike) -> Any:
         """Half the log signal-to-noise ratio, lambda = log(alpha / sigma): -inf where alpha = 0, inf where sigma = 0.

@@ -73,10 +73,8 @@ def split(
         fits = [(True, shape)] if len(shape) == 1 else [(False, shape[1:])] if shape else []
         fits = [(one, point) for one, point in fits if 0 not in point]
     else:
-        flat = (math.prod(event),)
-        fits = [
-            (one, point) for point in (event, flat) for one in (True, False) if point == (shape if one else shape[1:])
-        ]
+        points = (event,) if len(event) == 1 else (event, (math.prod(event),))
+        fits = [(one, point) for point in points for one in (True, False) if point == (shape if one else shape[1:])]
     for one, point in fits:
         if not (one and several):
             return one, point
@@ -124,7 +122,9 @@ def queries(
         raise TypeError(msg)
     single, shape = split(array.shape, event, name, several=several, tensor=is_tensor(x))
     m = 1 if single else len(array)
-    wide = np.require(array.reshape(m, math.prod(shape)), np.float64, ["C", "A"])
+    wide = np.asarray(array.reshape(m, math.prod(shape)), np.float64, order="C")
+    if not wide.flags.aligned:
+        wide = wide.copy()
     _arrays.check_finite(wide, name)
     return wide, Form(np.dtype(array.dtype.type), kind, shape, single)
 

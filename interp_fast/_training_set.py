@@ -228,7 +228,8 @@ class TrainingSet:
         if len(fast):
             ratio = np.divide(np.sqrt(s2), alpha, out=np.full_like(s2, np.inf), where=alpha > 0)
             here = {name: array[fast] for name, array in out.items()}
-            cut = self.cut(tol, ratio[fast], off_weights=True)
+            with np.errstate(divide="ignore", over="ignore"):
+                cut = self.cut(tol, ratio[fast], off_weights=True)
             self.posterior(x[fast], alpha[fast], sigma[fast], cut, here, None if u is None else u[fast])
             for name, array in out.items():
                 array[fast] = here[name]
@@ -254,7 +255,7 @@ class TrainingSet:
     def check_size(self, alpha: Float, sigma: Float) -> None:
         """ValueError where squares of what a query is compared with overflow, or those of its noise vanish."""
         _arrays.check_size(sigma, "sigma")
-        farthest = float(alpha.max(initial=0.0)) * self._farthest
+        farthest = (alpha.item() if alpha.size == 1 else float(alpha.max(initial=0.0))) * self._farthest
         if farthest > _arrays.LARGEST:
             _arrays.check_finite(np.array([farthest]), "alpha times data")
 

@@ -364,13 +364,14 @@ def _exact(oracle: Oracle, kind: str) -> Answer:
 
 
 def _of_mean(kind: str, x: Float, mean: Float, point: Point) -> Float:
+    """In place of the mean."""
     point.forbid(point.s2 == 0, f"{kind} does not exist where sigma = 0")
     value: Float = getattr(point, kind)(x, mean)
     return value
 
 
 def _of_denoiser(kind: str, x: Float, denoiser: Float, schedule: Schedule, t: float) -> Float:
-    return denoiser if kind == "denoiser" else _of_mean(kind, x, denoiser, Point.of(schedule, 0.0, t, len(x)))
+    return denoiser if kind == "denoiser" else _of_mean(kind, x, denoiser.copy(), Point.of(schedule, 0.0, t, len(x)))
 
 
 def _answer(given: Predictor | Field, name: str, kind: str, schedule: Schedule, oracle: Oracle) -> Answer:

@@ -435,10 +435,11 @@ class Field(Groups):
         self, x: Any, t: Any, what: str, formula: Callable[[Point, Float, Float], Float], *, at_end: bool = False
     ) -> Any:
         point, wide, form = self._queries(x, t)
-        if not (at_end or point.s2.all()):
+        if not at_end:
             point.forbid(point.s2 == 0, f"{what} does not exist where sigma = 0")
+        mean = self._oracle.evaluate(point, wide, "mean")["mean"]
         with np.errstate(over="ignore"):
-            result = formula(point, wide, self._oracle.evaluate(point, wide, "mean")["mean"])
+            result = formula(point, wide, mean).astype(self._oracle.training_set.type, copy=False)
         return form.points(self._round(result, what))
 
     def _round(self, result: Float, what: str) -> npt.NDArray[Any]:

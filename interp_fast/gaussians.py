@@ -299,7 +299,7 @@ class GaussianMixture(Predictor):
         if what is not None:
             self._forbid(p, what)
         with np.errstate(over="ignore"):
-            result = formula(p, wide, self._mean(wide, p))
+            result = formula(p, wide, self._mean(wide, p).copy())
         return form.points(_arrays.rounded(result, form.dtype, what or "denoiser"))
 
     def _forbid(self, p: Point, what: str, *, degenerate: bool = False) -> None:

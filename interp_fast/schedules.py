@@ -63,7 +63,7 @@ class Linear(Schedule):
     """alpha = t, sigma = 1 - t: flow matching and rectified flow (Lipman et al. 2023; Liu et al. 2023)."""
 
     def _coefficients(self, t: Float, s: Float) -> tuple[Float, Float, Float, Float]:
-        one = np.ones_like(t)
+        one = np.ones(t.shape)
         return t, s, one, -one
 
     def _second(self, t: Float, s: Float) -> tuple[Float, Float]:

@@ -186,6 +186,18 @@ def test_both_ends(engine, dtype):
         merged(parts, x, 1.0).score()
 
 
+@pytest.mark.parametrize("bandwidth", [0.0, 0.3])
+def test_no_answer_changes_another(bandwidth):
+    """What is formed in place of the mean is formed of a copy, and x is left alone."""
+    rng = np.random.default_rng(0)
+    field, x = itf.Field(rng.standard_normal((9, 4)), LINEAR, bandwidth=bandwidth), rng.standard_normal((3, 4))
+    part, before = field.partial(x, 0.5), x.copy()
+    first = {name: getattr(part, name)().copy() for name in METHODS}
+    for name in reversed(METHODS):
+        np.testing.assert_array_equal(getattr(part, name)(), first[name], err_msg=name)
+    np.testing.assert_array_equal(x, before)
+
+
 def test_masses_are_the_weights_as_given(backend):
     """Also where their sum overflows, and of subsets, classes and orbits."""
     rows = np.random.default_rng(0).standard_normal((12, 3))
