@@ -67,6 +67,7 @@ def test_lengths_around_vector_widths(kernel, dtype, d):
         assert np.all(post.top_index[:, 0] == post.index), context
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("name", ["mean", "jvp", "index", *PER_QUERY, "top"])
 def test_each_output_alone(kernel, dtype, name):
     """``out`` says what is wanted: any one output is what it is among all of them, bit for bit or to rounding."""
