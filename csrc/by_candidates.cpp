@@ -112,7 +112,8 @@ std::vector<Query> by_int8(const Data& data, const std::vector<Query>& queries, 
   return by_candidates(data, queries, out, FilterBy::int8, threads);
 }
 
-std::vector<Query> by_int8_where_sharp(const Data& data, std::vector<Query> queries, const Outputs& out, int threads) {
+std::vector<Query> by_int8_where_sharp(const Data& data, const std::vector<Query>& queries, const Outputs& out,
+                                       int threads) {
   std::vector<Query> rest =
       int8_pays(data, static_cast<int64_t>(queries.size())) ? probed(data, queries, out, threads) : queries;
   for (Query& query : rest) {

@@ -17,7 +17,8 @@ std::vector<Query> by_candidates(const Data& data, const std::vector<Query>& que
 std::vector<Query> by_int8(const Data& data, const std::vector<Query>& queries, const Outputs& out, int threads);
 
 // By int8 up to the noise where that is likely to succeed. The rest has another regime.
-std::vector<Query> by_int8_where_sharp(const Data& data, std::vector<Query> queries, const Outputs& out, int threads);
+std::vector<Query> by_int8_where_sharp(const Data& data, const std::vector<Query>& queries, const Outputs& out,
+                                       int threads);
 
 // Excludes the heaviest rows as far as int8 tells; the sums will tell whether they are.
 std::vector<Query> exclude_heaviest(const Data& data, std::vector<Query> queries, const Outputs& out, int threads);

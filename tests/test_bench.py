@@ -12,14 +12,15 @@ import pytest
 from scipy.spatial.distance import cdist
 from scipy.special import softmax
 
-from interp_fast import backends
-from interp_fast._bench import RATIOS, run
+from interp_fast import _bench, backends
+from interp_fast._bench import run
 from interp_fast._bench.contestant import Contestant
 from interp_fast._bench.machine import bound, bytes_bound
 from interp_fast._bench.peers import OURS, PEERS, installed
 from interp_fast._bench.problem import Problem, Regime
 from interp_fast._cli import main
 
+RATIOS = (19.0, 1e-2)
 REGIMES = {
     "field": Regime(12, 300, 16, ("float32", "uint8")),
     "trajectory": Regime(12, 300, 16, ("float32",), steps=4),
@@ -28,10 +29,12 @@ REGIMES = {
 
 @pytest.fixture(scope="module")
 def result():
+    """One round: to measure the limits of the machine takes half a second each time."""
     seen = []
     result = run(
-        REGIMES, peers=[backends.available()[0], "numpy"], rounds=2, threads=1, progress=lambda *at: seen.append(at)
-    )
+        REGIMES, peers=[backends.available()[0], "numpy"], ratios=RATIOS, rounds=1, threads=1,
+        progress=lambda *at: seen.append(at),
+    )  # fmt: skip
     assert [share for _, share in seen] == sorted(share for _, share in seen)
     assert seen[-1][1] == 1.0
     return result
@@ -138,22 +141,14 @@ def test_output(result, tmp_path):
 
 
 def test_command(tmp_path, capsys):
-    command = [
-        "bench",
-        "--quick",
-        "--regime",
-        "one-query",
-        "--types",
-        "uint8",
-        "--peers",
-        "numpy",
-        backends.available()[0],
-    ]
-    assert main([*command, "--threads", "1", "--json", "--out", str(tmp_path / "out")]) == 0
+    ours = backends.available()[0]
+    command = ["bench", "--quick", "--regime", "one-query", "--types", "uint8", "--peers", "numpy", ours]
+    command += ["--ratios", "2", "--threads", "1"]
+    assert main([*command, "--json", "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    assert [cell["dtype"] for cell in json.loads(printed)["cells"]] == ["uint8"] * 2
+    assert [(cell["dtype"], cell["ratio"]) for cell in json.loads(printed)["cells"]] == [("uint8", 2.0)]
     assert (tmp_path / "out" / "bench.json").read_text().strip() == printed.strip()
-    assert (tmp_path / "out" / "bench.md").read_text().count("\n") == 6
+    assert (tmp_path / "out" / "bench.md").read_text().count("\n") == 5
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"bench.json", "bench.txt", "bench.md", "bench.png"}
 
 
@@ -162,11 +157,16 @@ def test_unknown_regime(capsys):
     assert "--regime must be among images" in capsys.readouterr().err
 
 
-def test_ratios(capsys):
-    command = ["bench", "--quick", "--regime", "d2", "--peers", backends.available()[0], "--threads", "1", "--json"]
-    assert main([*command, "--ratios", "2"]) == 0
-    assert [cell["ratio"] for cell in json.loads(capsys.readouterr().out)["cells"]] == [2.0]
-    assert main([*command, "--ratios", "0"]) == 2
+def test_ratios(result, monkeypatch, capsys):
+    """Those that are asked for; else all, and of a quick run the first and the last."""
+    asked = []
+    with monkeypatch.context() as replaced:
+        replaced.setattr(_bench, "run", lambda *_, ratios, **__: asked.append(ratios) or result)
+        for options in ([], ["--quick"], ["--ratios", "2", "0.5"]):
+            assert main(["bench", *options]) == 0
+    assert asked == [_bench.RATIOS, (_bench.RATIOS[0], _bench.RATIOS[-1]), [2.0, 0.5]]
+    capsys.readouterr()
+    assert main(["bench", "--quick", "--regime", "d2", "--ratios", "0"]) == 2
     assert "ratios must be positive and finite; got 0" in capsys.readouterr().err
 
 

@@ -18,9 +18,7 @@ LINEAR = itf.Linear()
 
 def _pictures(dtype):
     """Digits (N, 8, 8); one that is its own mirror image, one that is another's, one that is there twice."""
-    from sklearn.datasets import load_digits
-
-    images = load_digits().images[:130] / 8.0 - 1.0
+    images = problems.digits()[0][:130].reshape(130, 8, 8).copy()
     images[4] = images[4] + images[4][:, ::-1]
     images[9] = images[6][:, ::-1]
     images[11] = images[6]

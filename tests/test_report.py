@@ -301,10 +301,10 @@ def test_no_pictures_no_hold_out(quick, capsys):
     assert "no held-out rows" in page
 
 
-def test_points_in_the_plane(quick, capsys):
+def test_points_in_the_plane(undrawn, capsys):
     np.save("plane.npy", np.random.default_rng(0).normal(size=(9, 2)))
     run(capsys, "plane.npy")
-    assert 'aria-label="Samples and training rows"' in (quick / "report" / "report.html").read_text()
+    assert 'aria-label="Samples and training rows"' in (undrawn / "report" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_every_schedule(undrawn, capsys, schedule):
     assert got["samples"]["ddpm"]["residual_std"] < 1e-3
 
 
-def test_repeated_rows_are_one_point(quick, capsys):
+def test_repeated_rows_are_one_point(undrawn, capsys):
     """Every row is there twice: the posterior never settles on one row, but on one point it does."""
     np.save("twice.npy", np.repeat(np.random.default_rng(0).normal(size=(8, 3)), 2, axis=0))
     got = run(capsys, "twice.npy", "--holdout", "0")

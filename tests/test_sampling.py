@@ -57,6 +57,7 @@ def loop(rows, table, x0, xi, *, weights=None, bandwidth=0.0):
     return np.array(states), np.array(index)
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("schedule", [LINEAR, itf.VP(), itf.VEGeometric(0.01, 5)], ids=lambda s: type(s).__name__)
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_against_a_plain_loop(engine, dtype, solver, schedule):

@@ -19,29 +19,44 @@ namespace ISA {
 namespace {
 
 // Row k of the result is dimension k of all rows.
+template <class T, class S>
+IF_INLINE void transpose(const char* rows, ptrdiff_t stride, int d, ptrdiff_t count, T inverse, const T* shift, T* x,
+                         ptrdiff_t ld) {
+  for (int k = 0; k < d; k++) {
+    const char* __restrict in = rows + k * static_cast<ptrdiff_t>(sizeof(S));
+    T* __restrict out = x + k * ld;
+    for (ptrdiff_t i = 0; i < count; i++) {
+      out[i] = inverse * static_cast<T>(widen(*reinterpret_cast<const S*>(in + i * stride))) + shift[k];
+    }
+  }
+}
+
+template <class T>
+__attribute__((noinline)) void transpose_strided(const Rows& rows, int64_t first, int d, ptrdiff_t count, T inverse,
+                                                 const T* shift, T* x, ptrdiff_t ld) {
+  with_type(rows.type, [&](auto stored) IF_INLINED {
+    transpose<T, decltype(stored)>(rows.data + first * rows.stride, rows.stride, d, count, inverse, shift, x, ld);
+  });
+}
+
+template <class T>
+__attribute__((noinline)) void square_norms(const T* x, ptrdiff_t ld, int d, ptrdiff_t count, T* n2) {
+  for (int k = 0; k < d; k++) {
+    for (ptrdiff_t i = 0; i < count; i++) n2[i] = (k ? n2[i] : 0) + x[k * ld + i] * x[k * ld + i];
+  }
+}
+
 template <class T, int D>
 void decode_lowdim(const Rows& rows, int64_t first, ptrdiff_t count, T inverse, const T* shift, T* x, ptrdiff_t ld,
                    T* n2) {
-  with_type(rows.type, [&](auto stored) {
-    using S = decltype(stored);
-    const auto spread = [&](ptrdiff_t stride) IF_INLINED {
-      for (int k = 0; k < D; k++) {
-        const char* __restrict in = rows.data + first * stride + k * static_cast<ptrdiff_t>(sizeof(S));
-        T* __restrict out = x + k * ld;
-        for (ptrdiff_t i = 0; i < count; i++) {
-          out[i] = inverse * static_cast<T>(widen(*reinterpret_cast<const S*>(in + i * stride))) + shift[k];
-        }
-      }
-    };
-    if (sizeof(S) == sizeof(T) && rows.stride == D * sizeof(S)) {  // the compiler makes shuffles of it
-      spread(D * sizeof(S));
-    } else {
-      spread(rows.stride);
-    }
-  });
-  for (int k = 0; n2 && k < D; k++) {
-    for (ptrdiff_t i = 0; i < count; i++) n2[i] = (k ? n2[i] : 0) + x[k * ld + i] * x[k * ld + i];
+  constexpr RowType kOwn = sizeof(T) == 4 ? RowType::f32 : RowType::f64;
+  constexpr ptrdiff_t kStride = D * sizeof(T);
+  if (rows.type == kOwn && rows.stride == kStride) {  // the compiler makes shuffles of it
+    transpose<T, T>(rows.data + first * kStride, kStride, D, count, inverse, shift, x, ld);
+  } else {
+    transpose_strided(rows, first, D, count, inverse, shift, x, ld);
   }
+  if (n2) square_norms(x, ld, D, count, n2);
 }
 
 // The two parts of y matter together only in float32: float64 has more digits than the rows that are this close.
@@ -151,25 +166,26 @@ __attribute__((noinline)) bool add_steps(const LowdimRows<T>& rows, LowdimQuery<
   return true;
 }
 
-template <class T, int D>
-void raise_reference(LowdimQuery<T>& query) {
+// The same in all dimensions, forms and kinds of sums, and compiled once for them: a call is for many rows.
+template <class T>
+struct LowdimWay {
+  int d;
+  ptrdiff_t (*live_steps)(const LowdimRows<T>&, const LowdimQuery<T>&, T floor, int32_t* steps, Vec<T>& peaks);
+  bool (*add_steps)(const LowdimRows<T>&, LowdimQuery<T>&, const int32_t* steps, ptrdiff_t count, Vec<T>& peaks);
+};
+
+template <class T>
+void raise_reference(LowdimQuery<T>& query, int d) {
   constexpr ptrdiff_t W = kWidth<T>;
   const Vec<T> up = fill(query.best - query.reference), f = exp2(-up);
   T* const sums = query.sums;
-  constexpr LowdimPlaces at = {D};
+  const LowdimPlaces at = {d};
   if (f[0] == 0) memset(sums, 0, at.count() * sizeof f);  // also what is NaN
   T *const p = sums + at.p * W, *const p_p = sums + at.p_p() * W, *const p_score = sums + at.p_score() * W;
   store(p_score, load(p_score) - up * load(p));
   store(p_p, f * load(p_p));
   for (int i = 0; i < at.count(); i++) store(sums + i * W, f * load(sums + i * W));
   query.reference = query.best;
-}
-
-template <class T, int D, LowdimForm F>
-ptrdiff_t live_steps(const LowdimRows<T>& rows, const LowdimQuery<T>& query, T floor, int32_t* steps, Vec<T>& peaks) {
-  const auto by_weight =
-      F == LowdimForm::direct && !rows.weighted ? live_steps<T, D, F, false> : live_steps<T, D, F, true>;
-  return by_weight(rows, query, floor, steps, peaks);
 }
 
 // Scores of the rows at hand, the best of each lane.
@@ -187,11 +203,11 @@ IF_INLINE void renew(LowdimQuery<T>& query, Vec<T> peaks) {
 }
 
 // Returns how many rows were not dead.
-template <class T, int D, LowdimForm F, LowdimSums S>
-ptrdiff_t add_lowdim(const LowdimRows<T>& rows, LowdimQuery<T>& query) {
+template <class T>
+ptrdiff_t add_lowdim(const LowdimRows<T>& rows, LowdimQuery<T>& query, const LowdimWay<T>& way) {
   constexpr ptrdiff_t kRows = kLowdimStep * kWidth<T>;
   Vec<T> peaks;
-  if (!query.sparse && add_steps<T, D, F, S>(rows, query, nullptr, 1, peaks)) {
+  if (!query.sparse && way.add_steps(rows, query, nullptr, 1, peaks)) {
     renew(query, peaks);
     query.sparse = !any_reaches(peaks, fill(query.best - query.cut));
     return rows.count;
@@ -199,7 +215,7 @@ ptrdiff_t add_lowdim(const LowdimRows<T>& rows, LowdimQuery<T>& query) {
   int32_t steps[kLowdimRows / kRows];
   const auto find = [&] {
     const T floor = query.best - query.cut;
-    return live_steps<T, D, F>(rows, query, floor - split_error(query, -floor), steps, peaks);
+    return way.live_steps(rows, query, floor - split_error(query, -floor), steps, peaks);
   };
   const T before = query.best;
   ptrdiff_t count = find();
@@ -207,13 +223,13 @@ ptrdiff_t add_lowdim(const LowdimRows<T>& rows, LowdimQuery<T>& query) {
   if (query.best > before + kRescale) count = find();
   query.sparse = 2 * count < rows.count / kRows;
   if (count == 0) return 0;
-  if (query.best > query.reference + kRescale) raise_reference<T, D>(query);
+  if (query.best > query.reference + kRescale) raise_reference(query, way.d);
   // These scores are not to the last digit those that are weighed. Where a reference of that size has no digits left
   // for differences of scores, the sums are NaN, and no answer is made of them.
-  if (!add_steps<T, D, F, S>(rows, query, steps, count, peaks)) {
+  if (!way.add_steps(rows, query, steps, count, peaks)) {
     query.best = highest<T>(max(peaks, fill(query.best)));
-    raise_reference<T, D>(query);
-    if (!add_steps<T, D, F, S>(rows, query, steps, count, peaks)) {
+    raise_reference(query, way.d);
+    if (!way.add_steps(rows, query, steps, count, peaks)) {
       store(query.sums, fill(static_cast<T>(__builtin_nan(""))));
     }
   }
@@ -221,12 +237,17 @@ ptrdiff_t add_lowdim(const LowdimRows<T>& rows, LowdimQuery<T>& query) {
   return count * kRows;
 }
 
+template <class T>
+__attribute__((noinline)) void add_all_lowdim(const LowdimRows<T>& rows, LowdimQuery<T>* queries, ptrdiff_t count,
+                                              const LowdimWay<T>& way) {
+  const FlushSubnormals flush;
+  for (ptrdiff_t q = 0; q < count; q++) queries[q].dead_rows += rows.count - add_lowdim(rows, queries[q], way);
+}
+
 template <class T, int D, LowdimForm F, LowdimSums S>
 void add_all_lowdim(const LowdimRows<T>& rows, LowdimQuery<T>* queries, ptrdiff_t count) {
-  const FlushSubnormals flush;
-  for (ptrdiff_t q = 0; q < count; q++) {
-    queries[q].dead_rows += rows.count - add_lowdim<T, D, F, S>(rows, queries[q]);
-  }
+  const auto live = F == LowdimForm::direct && !rows.weighted ? live_steps<T, D, F, false> : live_steps<T, D, F, true>;
+  add_all_lowdim<T>(rows, queries, count, {D, live, add_steps<T, D, F, S>});
 }
 
 template <class T, int D, LowdimForm F>

@@ -324,7 +324,9 @@ class Pairs:
         distance = np.where(pair, distance, s)
         toward /= distance[:, None]
         log_w, log_v, delta = self.log_w[j], self.log_w[k], distance / s
-        log_g = log_integral(distance, log_w, log_v, s)
+        # The later, the fewer pairs there are that are drawn, again and again.
+        _, once, of = np.unique(j * (len(self.rows) + 1) + k + 1, return_index=True, return_inverse=True)
+        log_g = log_integral(distance[once], log_w[once], log_v[once], s)[of]
         # No more than U, which rounding of the distances that the bins were filled by might exceed.
         scale = np.where(pair, np.exp(np.minimum(log_g - log_term, 0) + bound.log_limit), 0.0)
         z, c = noise.normals(self.data.d), bridge(delta, (log_w - log_v) / 2, noise)
