@@ -32,7 +32,7 @@ class View(ABC):
     length: int | None = None
     length_of = "labels"
     numbers = None
-    takes_tensors = False
+    takes_tensors = bounds_rounding = False
 
     def __init__(self, whole: TrainingSet) -> None:
         self.whole = whole
@@ -71,6 +71,9 @@ class View(ABC):
 
     def certificate(self, dropped: Any) -> Any:
         return self.whole.certificate(dropped)
+
+    def in_radii(self, distance: Float) -> Float:
+        return self.whole.in_radii(distance)
 
     def cut(self, tol: float | None, ratio: Float | None = None, *, off_weights: bool = False) -> Any:
         return self.whole.cut(tol, ratio, off_weights=off_weights)
@@ -119,6 +122,12 @@ class ByClass(View):
         for some, data in self._classes():
             bound[some] = data.certificate(dropped[some])
         return bound
+
+    def in_radii(self, distance: Float) -> Float:
+        relative = np.empty_like(distance)
+        for some, data in self._classes():
+            relative[some] = data.in_radii(distance[some])
+        return relative
 
     def posterior(self, x: Float, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any], u: Any = None) -> None:
         cut = np.broadcast_to(cut, len(x))
