@@ -104,6 +104,7 @@ class ByClass(View):
     def __init__(self, whole: TrainingSet, codes: Int) -> None:
         super().__init__(whole)
         self.codes, self.length = codes, len(codes)
+        self.bounds_rounding = whole.bounds_rounding
 
     def _classes(self) -> list[tuple[Int, TrainingSet]]:
         """The queries of each class that there are, and its rows."""
