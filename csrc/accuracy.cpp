@@ -13,9 +13,9 @@ constexpr double kAveraging = 0.25;  // largest weight for which errors of logit
 // 2e-7 that float32 results promise of it, 2^-34 2^-11 below the 1e-12 of float64.
 constexpr double kSlope = 0x1p-11;
 
-// What rounding weights to whole numbers may take away of all, or add to them, rms: half a unit each at most.
-// Off-weights that are this much more are known to 1e-3, also where rows of the lightest make up their entropy.
-double rounded_away(const Sums& sums) { return 0.5 * std::sqrt(sums.rounded) / sums.p; }
+// What rounding weights to whole numbers takes away of all, or adds to them, rms. Off-weights that are this much more
+// are known to 1e-3, also where rows of the lightest make up their entropy.
+double rounded_away(const Sums& sums) { return std::sqrt(sums.rounded) / sums.p; }
 constexpr double kRoundedAway = 0x1p-15;
 
 // How far the mean of rows of this variance moves with a query.

@@ -316,6 +316,7 @@ void correct(const Data& data, const Query& query, const CandidateList& list, co
     const double was = list.entries()[i].score - sums.reference;
     const double p = std::exp2(score), old = std::exp2(was), change = p - old;
     sums.best = std::max(sums.best, score + sums.reference);
+    sums.exact += p;
     sums += {.p = change, .p_n2 = change * data.n2[n], .p_p = p * p - old * old, .p_score = p * score - old * was};
     exact.values(data.rows, n, row.data());
     double along = 0;

@@ -116,6 +116,7 @@ void py_posterior(const Doubles& x, const PyData& data, const Doubles& alpha, co
   to.jvp = entry<double>(out, "jvp");
   to.dropped = entry<double>(out, "dropped");
   to.work = entry<double>(out, "work");
+  to.rounding = to.mean ? entry<double>(out, "rounding") : nullptr;
   to.index = entry<int64_t>(out, "index");
   to.top_index = entry<int64_t>(out, "top_index");
   to.top_weight = entry<double>(out, "top_weight");

@@ -57,6 +57,7 @@ void center_on(Data& data, const double* center, int threads) {
   for (int64_t i = 0; i < rows.n; i++) {
     if (data.log_w[i] > -INFINITY) n2.push_back(data.n2[i]);
   }
+  data.n2_sum = std::accumulate(n2.begin(), n2.end(), 0.0);
   const double longest = *std::max_element(n2.begin(), n2.end());
   data.max_norm = data.common_norm = std::sqrt(longest), data.spread = data.radius;
   if (rows.d <= kLowdim) return;  // there differences bound rounding, not lengths

@@ -26,6 +26,7 @@ struct Data : NormalRows {
   // Where rows are longer by far than half of all: what that half is no longer than, and the rms |X| but for a few of
   // the longest; else the same two.
   double common_norm, spread;
+  double n2_sum;  // of |X|^2 of the rows of non-zero weight
   double log_w_max, log_w_span;
   int64_t active;    // rows of non-zero weight
   int64_t heaviest;  // one of the largest weight

@@ -17,6 +17,7 @@
 #include "filter.h"
 #include "pool.h"
 #include "refine.h"
+#include "rounding.h"
 #include "scan.h"
 #include "softmax_state.h"
 
@@ -320,7 +321,9 @@ class DenseBatch final : public Visitor<T> {
         }
       }
       if (out_.order() && candidates[q].rows.size() < best_) passed_[q] = false;
-      if (passed_[q]) answer_from_sums(data_, query, sums, candidates[q], out_);
+      if (!passed_[q]) return;
+      answer_from_sums(data_, query, sums, candidates[q], out_);
+      bound_rounding(q, {.share = 1, .exact = sums.exact / sums.p, .variance = sums.variance()});
     });
   }
 
@@ -335,7 +338,26 @@ class DenseBatch final : public Visitor<T> {
       passed_[q] = model_.enough_beside(query, sums_[q], info[q].remainder, info[q].variance) &&
                    model_.resolved(query, candidates[q], info[q].variance) &&
                    (query.excluded->exact_top || kth_logit(query, candidates[q]) >= highest_remaining(q));
+      const double share = info[q].remainder;
+      if (passed_[q]) bound_rounding(q, {.share = share, .exact = 1 - share, .variance = info[q].variance});
     }
+  }
+
+  // Where all that is rounded is known.
+  void bound_rounding(int64_t q, const Posterior& posterior) {
+    if (!digits_ || !out_.rounding) return;
+    const Query& query = queries_[q];
+    const double left = panels_.left[static_cast<size_t>(q)], length = 1.001 * data_.max_norm;
+    const ScoreErrors errors = {.left = left, .others = score_error(q, length) - left * length};
+    const double* const mean = out_.mean + query.index * data_.rows.d;
+    out_.rounding[query.index] = rounding_of_mean(data_, query, sums_[q], errors, posterior, mean);
+  }
+
+  // A bound on what the score of a row that is no longer is off by.
+  double score_error(int64_t q, double norm) const {
+    Block<T> all{};
+    all.max_norm = static_cast<T>(norm), all.span = static_cast<T>(data_.log_w_span);
+    return score_error_of(all, panels_.panel(q / plan_.width), static_cast<int>(q % plan_.width));
   }
 
   // The last of the best logits of these candidates; -inf if there are fewer.
@@ -353,9 +375,7 @@ class DenseBatch final : public Visitor<T> {
   // An upper bound on the logits of the rows that are not excluded.
   double highest_remaining(int64_t q) const {
     const Sums& sums = sums_[q];
-    Block<T> all{};
-    all.max_norm = static_cast<T>(queries_[q].norm), all.span = static_cast<T>(data_.log_w_span);
-    const double error = score_error_of(all, panels_.panel(q / plan_.width), static_cast<int>(q % plan_.width));
+    const double error = score_error(q, queries_[q].norm);
     return sums.p == 0 ? -INFINITY : (sums.best + 2 * error) / kLog2e + sums.offset + data_.log_w_max;
   }
 

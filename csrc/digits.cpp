@@ -71,6 +71,7 @@ void fill_digit_panels(Panels<double>& panels, const Data& data, const Query* qu
   clear(panels.q8, bytes), clear(panels.offset, offsets);
   if (directions) clear(panels.u8, bytes), clear(panels.u_offset, offsets);
   clear(panels.lanes, static_cast<size_t>(plan.panels * panels.lane_numbers()));
+  panels.left.resize(static_cast<size_t>(plan.queries));
   std::vector<double> shift(static_cast<size_t>(d));  // in bytes: a whole number
   for (ptrdiff_t k = 0; k < d; k++) shift[static_cast<size_t>(k)] = data.shift64[k] / data.inverse;
   const double gamma = product_errors<double>(data).gamma;
@@ -87,6 +88,7 @@ void fill_digit_panels(Panels<double>& panels, const Data& data, const Query* qu
         return normal / grain * (query.x[k] - query.alpha * data.center[k]);
       });
       const ProductErrors errors = {.gamma = gamma, .left = 1.001 * grain * std::sqrt(left2)};
+      panels.left[static_cast<size_t>(p * plan.width + lane)] = errors.left;
       fill_lane(lanes, lane, query, factor, true, &errors);
       lanes.grain[lane] = grain * data.inverse;
       if (!directions || !(query.largest_u > 0)) continue;

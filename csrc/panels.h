@@ -47,6 +47,7 @@ struct Panels {
   Buffer<T> q, u, lanes;
   Buffer<int8_t> q8, u8;
   Buffer<int32_t> offset, u_offset;
+  std::vector<double> left;  // of each query, of digits: |q| of what they leave out
 
   Panel<T> panel(int64_t p) const {
     Panel<T> out{};

@@ -24,7 +24,8 @@ void measure(const Data& data, Query& query) {
     }
   }
   query.x2 = std::accumulate(squares, squares + kChains, 0.0) / (data.unit * data.unit);
-  query.displacement = kRoundoff<double> * std::sqrt(std::accumulate(rounded, rounded + kChains, 0.0)) / data.unit;
+  query.displacement =
+      kRoundoff<double> * std::sqrt(std::accumulate(rounded, rounded + kChains, 0.0)) / std::abs(data.unit);
   query.largest = *std::max_element(largest, largest + kChains);
 }
 

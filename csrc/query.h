@@ -13,6 +13,7 @@ namespace interp_fast {
 // Where results go; nullptr: not wanted. Arrays of M, or (M, d) or (M, top).
 struct Outputs {
   double *mean, *log_norm, *gap, *log_rest, *ess, *entropy, *variance, *scatter, *top_weight, *jvp, *dropped, *work;
+  double* rounding;  // beside a mean: written where a bound on it is known
   int64_t *index, *top_index;
   int64_t top;
 

@@ -17,6 +17,7 @@ struct Sums : WeightSums {
   double offset;        // the logit where the score is 0
   bool about_query;     // X in these sums is counted from x / alpha, else from the centre
   double displacement;  // of the query, in normal form: length of what rounding leaves out of it
+  double exact = 0;     // of p, what has been corrected to float64
 
   double largest() const { return std::exp2(best - reference) / p; }
   double second() const { return p_n2 / p; }

@@ -212,6 +212,8 @@ class Oracle:
         out = self._empty(x, want)
         if "dropped" in want:
             out |= {"top_index": np.empty((len(x), top), np.int64), "top_weight": np.empty((len(x), top))}
+            if self.training_set.bounds_rounding:
+                out["rounding"] = np.full(len(x), math.inf)
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             ratio = np.sqrt(p.s2) / p.alpha
             cut = self.training_set.cut(self.tol, ratio, off_weights=not _OFF_WEIGHTS.isdisjoint(want))

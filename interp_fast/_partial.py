@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from . import _arrays, _npz
 from ._accuracy import PROMISES
 from ._oracle import Point
-from ._posterior import Posterior, rounding
+from ._posterior import Posterior
 from ._shape import Form
 from ._training_set import TrainingSet
 from .backends import pooled
@@ -153,7 +154,7 @@ class Partial:
         out["log_density"] = self._log_density(out["log_norm"])
         radius = self._setting.radius
         out["certificate"] = out["dropped"] * (2 * self._setting.reach / radius if radius > 0 else 0.0)
-        out["rounding"] = rounding(len(self._x), radius)
+        out["rounding"] = np.full(len(self._x), math.inf if radius > 0 else 0.0)
         mean = self._vector(out["mean"], "the posterior mean")
         out |= {name: out[name][:, :top] for name in ("top_index", "top_weight")}
         others = Posterior.__dataclass_fields__.keys() - {"mean"}

@@ -5,19 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from ._results import Record
 
-__all__ = ["Posterior", "rounding"]
-
-Float = npt.NDArray[np.float64]
-
-
-def rounding(m: int, radius: float) -> Float:
-    """What is known of the rounding of m means: nothing, but that there is none where all rows are equal."""
-    return np.full(m, np.inf if radius > 0 else 0.0)
+__all__ = ["Posterior"]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -51,8 +41,10 @@ class Posterior(Record):
     certificate : (M,)
         Bound on |mean - dense mean| / R from skipped work.
     rounding : (M,)
-        Bound on |mean - exact mean| / R from rounding. inf: none is known of the arithmetic that was used, whose
-        rounding is measured instead (see the page on accuracy). 0 when all rows are equal.
+        Bound on |mean - exact mean| / R from rounding, that of the mean as it is here included: rigorous where the
+        products are exact integers (backend cpp on processors with AMX: rows of bytes, 17 queries or more, times at
+        which many rows count). inf: none is known of the arithmetic that was used, whose rounding is measured instead
+        (see the page on accuracy). 0 when all rows are equal.
     """
 
     mean: Any

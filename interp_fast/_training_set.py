@@ -126,6 +126,11 @@ class TrainingSet:
         return isa
 
     @property
+    def bounds_rounding(self) -> bool:
+        """Whether the backend may know a bound on the rounding of a mean."""
+        return getattr(self.backend, "bounds_rounding", False)
+
+    @property
     def takes_tensors(self) -> bool:
         """Whether queries and answers may be tensors on the device."""
         return self.device is not None and not isinstance(self.backend, Outer)
@@ -287,6 +292,11 @@ class TrainingSet:
         """Bound on |D - dense D| / R when posterior mass ``dropped`` was left out: 2 reach dropped / R."""
         reach, radius = self.moments.reach, self.moments.radius
         return dropped * (2 * (reach / radius) if radius > 0 else 0.0)
+
+    def in_radii(self, distance: Float) -> Float:
+        """A distance over R; 0 when all rows are equal, where there is none."""
+        radius = self.moments.radius
+        return distance / radius if radius > 0 else np.zeros_like(distance)
 
     def cut(self, tol: float | None, ratio: Float | None = None, *, off_weights: bool = False) -> Any:
         """Nats below the maximum from which rows may be left out; see :func:`interp_fast._accuracy.cut`."""

@@ -32,7 +32,7 @@ class View(ABC):
     length: int | None = None
     length_of = "labels"
     numbers = None
-    takes_tensors = False
+    takes_tensors = bounds_rounding = False
 
     def __init__(self, whole: TrainingSet) -> None:
         self.whole = whole
@@ -72,6 +72,9 @@ class View(ABC):
     def certificate(self, dropped: Any) -> Any:
         return self.whole.certificate(dropped)
 
+    def in_radii(self, distance: Float) -> Float:
+        return self.whole.in_radii(distance)
+
     def cut(self, tol: float | None, ratio: Float | None = None, *, off_weights: bool = False) -> Any:
         return self.whole.cut(tol, ratio, off_weights=off_weights)
 
@@ -101,6 +104,7 @@ class ByClass(View):
     def __init__(self, whole: TrainingSet, codes: Int) -> None:
         super().__init__(whole)
         self.codes, self.length = codes, len(codes)
+        self.bounds_rounding = whole.bounds_rounding
 
     def _classes(self) -> list[tuple[Int, TrainingSet]]:
         """The queries of each class that there are, and its rows."""
@@ -119,6 +123,12 @@ class ByClass(View):
         for some, data in self._classes():
             bound[some] = data.certificate(dropped[some])
         return bound
+
+    def in_radii(self, distance: Float) -> Float:
+        relative = np.empty_like(distance)
+        for some, data in self._classes():
+            relative[some] = data.in_radii(distance[some])
+        return relative
 
     def posterior(self, x: Float, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any], u: Any = None) -> None:
         cut = np.broadcast_to(cut, len(x))

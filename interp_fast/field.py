@@ -19,7 +19,7 @@ from ._labels import Labels
 from ._level import Level
 from ._oracle import Oracle, Point
 from ._orbits import elements
-from ._posterior import Posterior, rounding
+from ._posterior import Posterior
 from ._progress import reporter
 from ._results import as_html
 from ._schedule import Schedule, check_schedule
@@ -328,13 +328,15 @@ class Field(Groups):
         top = _arrays.count(top, "top", 0, self.N)
         point, wide, form = self._queries(x, t)
         out = self._oracle.evaluate(point, wide, "mean", "index", *_STATISTICS, top=top)
-        data, mean = self._oracle.training_set, form.points(self._round(out.pop("mean"), "the posterior mean"))
+        data, exact = self._oracle.training_set, out.pop("mean")
+        mean = self._round(exact, "the posterior mean")
+        rounding = out.pop("rounding", math.inf) + np.linalg.norm(mean - exact, axis=1)
         out["log_density"] = self._oracle.log_density(point, wide, out["log_norm"], out["index"])
         if data.view == "tempered field":
             out["log_density"][:] = math.nan
-        out |= {"certificate": data.certificate(out["dropped"]), "rounding": rounding(len(wide), self.R)}
+        out |= {"certificate": data.certificate(out["dropped"]), "rounding": data.in_radii(rounding)}
         out |= {name: data.number(out[name]) for name in ("index", "top_index")}
-        return Posterior(mean=mean, **{name: form.each(values) for name, values in out.items()})
+        return Posterior(mean=form.points(mean), **{name: form.each(values) for name, values in out.items()})
 
     def draw(self, n: int, t: Any, rng: _random.RandomSource = None) -> tuple[Any, npt.NDArray[np.int64]]:
         """n exact draws of x_t = alpha x_index + sigma z, index drawn by the weights; t in [0, 1].

@@ -77,18 +77,20 @@ struct Block {
 // Sums over rows of weights p = 2^(score - reference).
 struct WeightSums {
   double p, p_n2, p_p, p_score;  // of p, p |X|^2, p^2, p (score - reference)
-  double rounded = 0;            // of the squares of what weights were rounded to, where they are whole numbers of it
+  // Where weights are whole numbers of a unit, of the squares of that, and of what rounding left out.
+  double units = 0, rounded = 0;
 };
 
 static inline __attribute__((always_inline)) void operator+=(WeightSums& sums, const WeightSums& more) {
   sums.p += more.p, sums.p_n2 += more.p_n2, sums.p_p += more.p_p, sums.p_score += more.p_score;
-  sums.rounded += more.rounded;
+  sums.units += more.units, sums.rounded += more.rounded;
 }
 
 // Relative to a reference that is higher by -log2 f.
 static inline __attribute__((always_inline)) void rescale(WeightSums& sums, double f, double log2_f) {
   if (f > 0) sums.p_score += sums.p * log2_f;
-  sums.p *= f, sums.p_n2 *= f, sums.p_p *= f * f, sums.p_score *= f, sums.rounded *= f * f;
+  sums.p *= f, sums.p_n2 *= f, sums.p_p *= f * f, sums.p_score *= f;
+  sums.units *= f * f, sums.rounded *= f * f;
 }
 
 // What a panel knows of each of its lanes.

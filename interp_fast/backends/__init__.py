@@ -30,6 +30,8 @@ a fast backend is a private way to the same answer within the accuracy table of 
     jvp             (M, d) float64   C u = sum_i w_i ((x_i - mean) . u) (x_i - mean), for the direction ``u`` (M, d)
     dropped         (M,) float64     bound on the posterior mass of rows left out (0 for dense work)
     work            (M,) float64     multiply-adds done / dense multiply-adds
+    rounding        (M,) float64     bound on |mean - exact mean| from rounding; only asked, beside a mean, of a backend
+                                     whose ``bounds_rounding`` is true, which leaves queries without one as they are
     ==============  ===============  ================================================================================
 
     ``cut`` is a threshold in nats: rows whose l is proved to lie more than ``cut`` below the maximum may be left out

@@ -10,9 +10,10 @@ import numpy.typing as npt
 from .. import _core
 from . import Float, Moments, State
 
-__all__ = ["isa", "nearest", "normals", "posterior", "prepare", "roundoff", "run_steps", "unused"]
+__all__ = ["bounds_rounding", "isa", "nearest", "normals", "posterior", "prepare", "roundoff", "run_steps", "unused"]
 
 isa = _core.isa
+bounds_rounding = True
 
 
 def unused() -> str | None:
