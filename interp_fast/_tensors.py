@@ -148,8 +148,10 @@ def as_type(values: Any, dtype: np.dtype[Any]) -> tuple[Any, bool]:
 
         result = values.to(getattr(torch, dtype.name))
         return result, bool(result.isfinite().all())
-    with np.errstate(over="ignore"):
-        result = values.astype(dtype, copy=False)
+    result = values
+    if result.dtype != dtype:
+        with np.errstate(over="ignore"):
+            result = values.astype(dtype)
     return result, bool(np.isfinite(result).all())
 
 
