@@ -10,13 +10,13 @@ what is timed here is fast and wrong, so that no time stands without one. ``--qu
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import math
 import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,13 @@ import interp_fast as itf
 from interp_fast import _random
 from interp_fast._accuracy import PROMISES, Promise
 from interp_fast.backends import torch_noise
+from interp_fast.backends.torch_kernels import Kernels
 
 LINEAR = itf.Linear()
 RATIOS = (20.0, 5.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4)
+TIMED = (19.0, 5.0, 2.0, 0.2)
 TYPES = ("float32", "float64", "uint8", "float16", "bfloat16")
+STRETCHES = "uint8 in stretches"
 SECONDS = 460.0
 CHUNK = 64  # queries of the chunked softmax
 
@@ -74,8 +77,11 @@ def errors(field: Any, exact: Any, x: np.ndarray, t: float, promise: Promise) ->
     return row | {"ok": bool(fine and (np.abs(density[0] - density[1]) <= allowed).all())}
 
 
-def accuracy(device: torch.device, n: int, d: int) -> list[dict[str, Any]]:
-    """The accuracy table, by type of the rows and sigma / alpha."""
+def accuracy(device: torch.device, n: int, d: int, deadline: float) -> list[dict[str, Any]]:
+    """The accuracy table, by type of the rows and sigma / alpha; it ends where no time is left.
+
+    Bytes once more as rows of the host that the device is said to have no room for, which go there in stretches.
+    """
     found, stored = [], images(n, d)
     for kind in TYPES:
         rows = torch.from_numpy(stored).to(device)
@@ -84,13 +90,32 @@ def accuracy(device: torch.device, n: int, d: int) -> list[dict[str, Any]]:
         scale = (1 / 127.5, -1.0) if kind == "uint8" else None
         values = (rows.to(torch.float64) / 127.5 - 1 if kind == "uint8" else rows.to(torch.float64)).cpu().numpy()
         given = stored if kind == "uint8" else values
-        field = itf.Field(rows, LINEAR, backend="torch", device=device, scale=scale)
+        fields = {kind: itf.Field(rows, LINEAR, backend="torch", device=device, scale=scale)}
+        if kind == "uint8":
+            with no_room():
+                fields[STRETCHES] = itf.Field(stored, LINEAR, backend="torch", device=device, scale=scale)
         exact = itf.Field(given, LINEAR, backend="reference", scale=scale)
         for ratio in RATIOS:
+            if time.perf_counter() > deadline:
+                return found
             t = 1 / (1 + ratio)
             promise = PROMISES["float64" if kind == "float64" else "float32"]
-            found.append({"rows": kind, "ratio": ratio, **errors(field, exact, queries(values, t, 12), t, promise)})
+            x = queries(values, t, 12)
+            found += [
+                {"rows": name, "ratio": ratio, **errors(one, exact, x, t, promise)} for name, one in fields.items()
+            ]
     return found
+
+
+@contextlib.contextmanager
+def no_room() -> Iterator[None]:
+    """Rows of the host go to a device in stretches, four or five of them."""
+    kept = Kernels.stretch
+    Kernels.stretch = lambda self, rows: rows.nbytes // 4  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Kernels.stretch = kept  # type: ignore[method-assign]
 
 
 def same_noise(device: torch.device) -> bool:
@@ -153,6 +178,17 @@ def keops(x: Any, rows: Any, alpha: float, sigma: float) -> Any:
 
 def times(device: torch.device, m: int, n: int, d: int, rounds: int, deadline: float) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
+
+    def skipped(ratio: float) -> bool:
+        """Whether no time is left, which is noted: what errors are counted from takes the most at large sizes."""
+        late = time.perf_counter() > deadline
+        if late:
+            row = {"queries": m, "rows": n, "d": d, "ratio": ratio, "name": "all", "skipped": "no time left"}
+            found.append(row)
+        return late
+
+    if skipped(TIMED[0]):
+        return found
     stored = images(n, d)
     rows = (torch.from_numpy(stored).to(device).to(torch.float32) / 127.5 - 1).contiguous()
     fields = {
@@ -161,7 +197,9 @@ def times(device: torch.device, m: int, n: int, d: int, rounds: int, deadline: f
     }
     few = min(4, m)
     exact = itf.Field(rows.cpu().numpy(), LINEAR, backend="reference")
-    for ratio in (19.0, 5.0, 2.0, 0.2):
+    for ratio in TIMED:
+        if skipped(ratio):
+            break
         t = 1 / (1 + ratio)
         alpha, sigma = t, 1 - t
         wide = queries(rows[: 4 * m + 50].cpu().numpy().astype(np.float64), t, m)
@@ -227,11 +265,12 @@ def main() -> int:
     }  # fmt: skip
     torch.set_float32_matmul_precision("medium")
     result["same_noise"] = same_noise(device)
-    result["accuracy"] = accuracy(device, 300 if options.quick else 2000, 64 if options.quick else 256)
+    shape = (300, 64) if options.quick else (2000, 256)
+    result["accuracy"] = accuracy(device, *shape, began + 0.6 * SECONDS)
     torch.set_float32_matmul_precision("highest")
     print(f"noise has the bits of the definition: {result['same_noise']}")
     for row in result["accuracy"]:
-        print("{rows:>9} {ratio:8.4g}  z {noise:.1e}  D {denoiser:.1e}  log p {log_density:.1e}  {ok}".format(**row))
+        print("{rows:>18} {ratio:8.4g}  z {noise:.1e}  D {denoiser:.1e}  log p {log_density:.1e}  {ok}".format(**row))
     small = options.quick or device.type == "cpu"
     sizes = (
         [(8, 1000, 32)]
@@ -254,8 +293,11 @@ def main() -> int:
     if options.out is not None:
         options.out.write_text(json.dumps(result, indent=1))
     ok = result["same_noise"] and all(row["ok"] for row in result["accuracy"])
-    print("ok" if ok else "FAILED", f"in {result['seconds']:.0f} s")
-    return 0 if ok and math.isfinite(result["seconds"]) else 1
+    left = (len(TYPES) + 1) * len(RATIOS) - len(result["accuracy"])
+    if left > 0:
+        print(f"no time was left for {left} rows of the accuracy table: try it on a machine that does less else")
+    print("ok" if ok and left == 0 else "so far ok" if ok else "FAILED", f"in {result['seconds']:.0f} s")
+    return 0 if ok and left == 0 else 1
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._stored import Slices, Stored
-from ._tensors import Resident, from_torch, is_elsewhere, is_tensor, to_torch
+from ._tensors import Resident, as_type, from_torch, is_elsewhere, is_tensor, to_torch
 
 __all__ = [
     "Shape",
@@ -116,21 +116,25 @@ class Source:
         own = np.array(_bits(got) if self.dtype == np.uint16 else got, self.dtype, order="C")
         return own.reshape(stop - start, self.shape[1])
 
-    def ahead(self) -> Iterator[tuple[slice, Array]]:
-        """All rows, stretch by stretch; while one is worked on the next is read.
+    def ahead(self, then: Callable[[Array], Any] = _identity) -> Iterator[tuple[slice, Any]]:
+        """What ``then`` makes of the rows, stretch by stretch; while one is worked on the next is read.
 
         Two are held if the caller lets go of one before it asks for the next.
         """
+
+        def made(cut: slice) -> Any:
+            return then(self[cut])
+
         cuts = stretches(self)
         if len(cuts) == 1:
-            yield cuts[0], self[cuts[0]]
+            yield cuts[0], made(cuts[0])
             return
         with ThreadPoolExecutor(1, "interp_fast-reads") as reader:
-            coming = reader.submit(self.__getitem__, cuts[0])
+            coming = reader.submit(made, cuts[0])
             for cut, following in zip(cuts, [*cuts[1:], None], strict=True):
                 rows = coming.result()
                 if following is not None:
-                    coming = reader.submit(self.__getitem__, following)
+                    coming = reader.submit(made, following)
                 yield cut, rows
                 del rows
 
@@ -304,16 +308,13 @@ def result_type(stored: npt.DTypeLike) -> np.dtype[Any]:
     return np.dtype(np.float64 if np.dtype(stored) == np.float64 else np.float32)
 
 
-def rounded(values: Float, dtype: npt.DTypeLike, what: str) -> Array:
-    """``values`` in a result type; ValueError where they are too large for it."""
-    result = values
-    if result.dtype != dtype:
-        with np.errstate(over="ignore"):
-            result = values.astype(dtype)
-    if np.count_nonzero(np.isfinite(result)) < result.size:
-        largest = float(np.finfo(result.dtype).max)
-        remedy = "Rescale the data" + ("." if result.dtype == np.float64 else ", or pass them as float64.")
-        msg = f"{what} must stay within {largest:.2g}, the range of {result.dtype} results. {remedy}"
+def rounded(values: Any, dtype: npt.DTypeLike, what: str) -> Any:
+    """``values``, an array or a tensor, in a result type; ValueError where they are too large for it."""
+    kind = np.dtype(dtype)
+    result, finite = as_type(values, kind)
+    if not finite:
+        remedy = "Rescale the data" + ("." if kind == np.float64 else ", or pass them as float64.")
+        msg = f"{what} must stay within {float(np.finfo(kind).max):.2g}, the range of {kind} results. {remedy}"
         raise ValueError(msg)
     return result
 
@@ -326,14 +327,18 @@ def blocks(array: Any, most: int | None = None) -> list[slice]:
 
 
 def stretches(array: Any) -> list[slice]:
-    """Row slices of an (N, d) source that are some 48 MiB each as they are stored: what is read at once."""
+    """Row slices of an (N, d) source that are some 48 MiB each as they are stored, or ``array.stretch`` bytes."""
     n, d = array.shape
-    size = max(1, _STRETCH_BYTES // (array.dtype.itemsize * d))
+    size = max(1, getattr(array, "stretch", _STRETCH_BYTES) // (array.dtype.itemsize * d))
     return [slice(i, min(i + size, n)) for i in range(0, n, size)]
 
 
-def check_finite(array: Array, name: str, first: int = 0) -> None:
-    """ValueError naming the first row of ``array`` that is not finite, or too large; numbered from ``first``."""
+def check_finite(array: Any, name: str, first: int = 0) -> None:
+    """ValueError naming the first row of an array or tensor that is not finite, or too large; from ``first`` on."""
+    if is_tensor(array):
+        if bool((array.abs() <= LARGEST).all()):
+            return
+        array = array.cpu().numpy()
     if not max(array.max(initial=0.0), -array.min(initial=0.0)) <= LARGEST:
         flat = array.reshape(len(array), -1) if array.ndim else array.reshape(1, 1)
         good = np.abs(flat) <= LARGEST

@@ -13,7 +13,7 @@ from . import _arrays
 from ._random import NoiseKey, subkey, uniforms
 from ._schedule import Schedule
 from ._shape import Form, Shape
-from ._tensors import blank_like
+from ._tensors import beside, blank, column
 from ._training_set import TrainingSet
 from .backends.merging import Place
 from .backends.reference import smoothed
@@ -28,6 +28,7 @@ Int = npt.NDArray[np.int64]
 _FAR, _LOOKED_AT, _PLOTTED = 30.0, 16, 3
 
 _OFF_WEIGHTS = frozenset({"ess", "entropy", "variance", "gap", "log_rest", "jvp"})
+_VECTORS = frozenset({"mean", "jvp"})
 
 
 class Point(NamedTuple):
@@ -85,43 +86,42 @@ class Point(NamedTuple):
         """Where queries are, for parts that are merged."""
         return Place(x, self.alpha, self.s2)
 
-    # What follows from the posterior mean of the rows (M, d), where S > 0: in place of the mean, as far as that goes,
-    # since memory that is new costs more than the arithmetic
+    # What follows from the posterior mean of the rows (M, d), where S > 0, of tensors where these are: in place of the
+    # mean, as far as that goes, since memory that is new costs more than the arithmetic
 
-    def velocity(self, x: Float, mean: Float) -> Float:
+    def velocity(self, x: Any, mean: Any) -> Any:
         self.forbid(~np.isfinite(self.alpha_dot), "velocity is infinite")
-        residual = self._residual(x, mean)
+        self.forbid(~np.isfinite(self.alpha_dot), "velocity is infinite")
+        away = column(self.alpha, x) * mean
+        away -= x
         velocity = mean
-        velocity *= (self.alpha_dot * (self.sigma**2 / self.s2))[:, None]
+        velocity *= column(self.alpha_dot * (self.sigma**2 / self.s2), x)
         if np.count_nonzero(self.pull):  # the denoiser of smoothed rows, whose terms do not cancel
-            velocity += (self.alpha_dot * (self.pull / self.s2))[:, None] * x
-        residual *= (self.drift / self.s2)[:, None]
-        velocity += residual
+            velocity += column(self.alpha_dot * (self.pull / self.s2), x) * x
+        away *= column(self.drift / self.s2, x)
+        velocity -= away
         return velocity
 
-    def score(self, x: Float, mean: Float) -> Float:
+    def score(self, x: Any, mean: Any) -> Any:
         score = mean
-        score *= self.alpha[:, None]
+        score *= column(self.alpha, x)
         score -= x
-        score /= self.s2[:, None]
+        score /= column(self.s2, x)
         return score
 
-    def noise(self, x: Float, mean: Float) -> Float:
-        noise = self._residual(x, mean, mean)
-        noise *= (self.sigma / self.s2)[:, None]
+    def noise(self, x: Any, mean: Any) -> Any:
+        mean *= column(self.alpha, x)
+        noise = x - mean
+        noise *= column(self.sigma / self.s2, x)
         return noise
 
-    def _residual(self, x: Float, mean: Float, out: Float | None = None) -> Float:
-        residual: Float = np.multiply(self.alpha[:, None], mean, out=out)
-        return np.subtract(x, residual, out=residual)
-
-    def divergence(self, d: int, variance: Float) -> Float:
+    def divergence(self, d: int, variance: Any) -> Any:
         """Of the velocity, by the posterior variance (M,) of the rows."""
         self.forbid(~np.isfinite(self.alpha_dot), "divergence is infinite")
         # With S = sigma^2 + alpha^2 delta^2 and (dS/dt)/2 = rate; sigma rate' is written without dividing by sigma.
         slope = self.alpha_dot * self.s2 - self.alpha * self.rate
-        divergence: Float = d * self.rate / self.s2 + self.alpha * slope * (variance / self.s2) / self.s2
-        return divergence
+        s2 = beside(self.s2, variance)
+        return beside(d * self.rate / self.s2, variance) + beside(self.alpha * slope, variance) * (variance / s2) / s2
 
     def forbid(self, where: npt.NDArray[np.bool_], what: str) -> None:
         """ValueError naming the first time of those ``where`` something is not defined."""
@@ -170,7 +170,7 @@ class Oracle:
         """Levels (M,) at which no time passes."""
         return Point.still(alpha, sigma, self.bandwidth)
 
-    def warn_of_scale(self, p: Point, x: Float, name: str = "x") -> None:
+    def warn_of_scale(self, p: Point, x: Any, name: str = "x") -> None:
         """UserWarning when queries cannot be draws of x_t by orders of magnitude: another unit, or range of values."""
         moments = self.training_set.moments
         if len(x) == 0 or moments.radius == 0 or self.d <= _PLOTTED:
@@ -181,7 +181,8 @@ class Oracle:
             if math.sqrt(float(point @ point)) <= _FAR * usual:
                 return
             middle = alpha * moments.center
-            distance = float(np.linalg.norm(point - middle))
+            away = point - beside(middle, point)
+            distance = math.sqrt(float(away @ away))
             if distance <= _FAR * math.hypot(usual, float(np.linalg.norm(middle))) + 2 * alpha * moments.reach:
                 return
         _arrays.warn(
@@ -207,11 +208,14 @@ class Oracle:
         z += p.alpha[:, None] * self.training_set.values(index)
         return z
 
-    def evaluate(self, p: Point, x: Float, *want: str, u: Float | None = None, top: int = 0) -> dict[str, Any]:
-        """Outputs of the posterior, as accurate as single queries need them; see the kernel contract for names."""
+    def evaluate(self, p: Point, x: Any, *want: str, u: Any = None, top: int = 0) -> dict[str, Any]:
+        """Outputs of the posterior, as accurate as single queries need them; see the kernel contract for names.
+
+        Beside the queries, which may be a tensor where the training set takes tensors.
+        """
         out = self._empty(x, want)
         if "dropped" in want:
-            out |= {"top_index": np.empty((len(x), top), np.int64), "top_weight": np.empty((len(x), top))}
+            out |= {"top_index": blank(x, (len(x), top), integer=True), "top_weight": blank(x, (len(x), top))}
             if self.training_set.bounds_rounding:
                 out["rounding"] = np.full(len(x), math.inf)
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
@@ -226,18 +230,15 @@ class Oracle:
         self.training_set.posterior(x, p.alpha, p.sigma, self.cut, out)
         return out
 
-    def _empty(self, x: Float, want: tuple[str, ...]) -> dict[str, Any]:
-        m = len(x)
-        return {
-            name: blank_like(x) if name in {"mean", "jvp"} else np.empty(m, np.int64 if name == "index" else np.float64)
-            for name in want
-        }
+    def _empty(self, x: Any, want: tuple[str, ...]) -> dict[str, Any]:
+        m, d = len(x), self.d
+        return {name: blank(x, (m, d) if name in _VECTORS else (m,), integer=name == "index") for name in want}
 
-    def smooth(self, p: Point, x: Float, mean: Float) -> Float:
+    def smooth(self, p: Point, x: Any, mean: Any) -> Any:
         """D of the smoothed data, from the posterior mean."""
         if self.bandwidth == 0:
             return mean
-        return smoothed(mean, x, p.alpha[:, None], p.sigma[:, None], self.bandwidth)
+        return smoothed(mean, x, column(p.alpha, x), column(p.sigma, x), self.bandwidth)
 
     def own(self, p: Point) -> Float:
         """sigma^2 / S: the share of the posterior mean in D. With C that of the rows, the covariance of the smoothed
@@ -245,12 +246,13 @@ class Oracle:
         """
         return np.divide(p.sigma**2, p.s2, out=np.ones_like(p.s2), where=p.s2 > 0)
 
-    def log_density(self, p: Point, x: Float, log_norm: Float, index: Int) -> Float:
+    def log_density(self, p: Point, x: Any, log_norm: Any, index: Any) -> Any:
         """log p_t; where S = 0 +inf on the row ``index`` and -inf elsewhere."""
-        density: Float = np.empty(len(x))
-        smooth = p.s2 > 0
-        density[smooth] = self.training_set.log_density(log_norm[smooth], p.s2[smooth])
-        if not smooth.all():
-            rows = p.alpha[~smooth, None] * self.training_set.values(index[~smooth])
-            density[~smooth] = np.where((rows == x[~smooth]).all(axis=1), math.inf, -math.inf)
+        still = p.s2 == 0
+        density = self.training_set.log_density(log_norm, np.where(still, 1.0, p.s2))
+        if still.any():
+            some = beside(np.flatnonzero(still), x)
+            rows = column(p.alpha[still], x) * self.training_set.values(index[some])
+            density[some] = -math.inf
+            density[some[(rows == x[some]).all(axis=1)]] = math.inf
         return density

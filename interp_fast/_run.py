@@ -144,7 +144,8 @@ class Run:
 
     def _log_density(self, oracle: Oracle, r: int) -> Float:
         s2 = self.steps.sigma[r] ** 2 + (self.steps.alpha[r] * oracle.bandwidth) ** 2
-        return oracle.training_set.log_density(self._posterior["log_norm"], s2)
+        density: Float = oracle.training_set.log_density(self._posterior["log_norm"], s2)
+        return density
 
     def _key(self, purpose: str) -> int:
         return _random.subkey(self.source.key, purpose)

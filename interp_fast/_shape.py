@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from . import _arrays
+from . import _arrays, _tensors
 from ._arrays import Shape
 from ._tensors import is_elsewhere, is_tensor
 
@@ -39,15 +39,15 @@ class Form(NamedTuple):
     """
 
     dtype: np.dtype[Any]
-    kind: Callable[[Array], Any]
+    kind: Callable[[Any], Any]
     shape: Shape
     single: bool = False
 
-    def each(self, values: Array) -> Any:
+    def each(self, values: Any) -> Any:
         """What there is for each point, (M, ...)."""
         return self.kind(values[0] if self.single else values)
 
-    def points(self, values: Array) -> Any:
+    def points(self, values: Any) -> Any:
         """Points (M, ..., d)."""
         return self.each(values.reshape(*values.shape[:-1], *self.shape))
 
@@ -110,33 +110,37 @@ def _remedy(shape: Shape, event: Shape, name: str, tensor: bool) -> str:
 
 
 def queries(
-    x: Any, event: Shape | None, name: str = "x", *, several: bool = False, device: Any = None
-) -> tuple[Float, Form]:
+    x: Any, event: Shape | None, name: str = "x", *, several: bool = False, device: Any = None, stay: bool = False
+) -> tuple[Any, Form]:
     """Points of the shape ``event`` (None: any) as (M, d) float64, and the form of answers about them, of their type.
 
-    With ``several`` one alone is an error. Tensors live on ``device`` (None: the CPU), and so do answers about them.
+    With ``several`` one alone is an error. Tensors live on ``device`` (None: the CPU), and so do answers about them;
+    they are read as arrays, or with ``stay`` come as tensors there.
     """
-    array, kind = _arrays.as_array(x, name, device=device)
-    if array.dtype.type not in (np.float32, np.float64):
-        msg = f"{name} must be float32 or float64; got {array.dtype}. {_arrays.as_floats(x, array, name)}"
+    tensor = stay and is_tensor(x)
+    array, kind = _tensors.there(x, name, False, device) if tensor else _arrays.as_array(x, name, device=device)
+    dtype = _tensors.dtype_of(array) if tensor else array.dtype
+    if dtype.type not in (np.float32, np.float64):
+        msg = f"{name} must be float32 or float64; got {dtype}. {_arrays.as_floats(x, array, name)}"
         raise TypeError(msg)
-    single, shape = split(array.shape, event, name, several=several, tensor=is_tensor(x))
-    m = 1 if single else len(array)
-    wide = np.asarray(array.reshape(m, math.prod(shape)), np.float64, order="C")
-    if not wide.flags.aligned:
+    single, shape = split(tuple(array.shape), event, name, several=several, tensor=is_tensor(x))
+    m, d = 1 if single else len(array), math.prod(shape)
+    wide = _tensors.wide(array, m, d) if tensor else np.asarray(array.reshape(m, d), np.float64, order="C")
+    if not (tensor or wide.flags.aligned):
         wide = wide.copy()
     _arrays.check_finite(wide, name)
-    return wide, Form(np.dtype(array.dtype.type), kind, shape, single)
+    return wide, Form(np.dtype(dtype.type), kind, shape, single)
 
 
-def directions(u: Any, event: Shape | None, form: Form, m: int, device: Any = None) -> Float:
-    """One direction for each of m points of a form, (m, d) float64."""
-    wide, _ = queries(u, event, "u", device=device)
+def directions(u: Any, event: Shape | None, form: Form, like: Any, device: Any = None) -> Any:
+    """One direction for each of the points ``like`` (m, d) of a form, (m, d) float64: beside them."""
+    m = len(like)
+    wide, _ = queries(u, event, "u", device=device, stay=is_tensor(like))
     if len(wide) != m:
         shape = form.shape if form.single else (m, *form.shape)
-        msg = f"u must have the shape of x, {shape}; got {np.shape(u)}."
+        msg = f"u must have the shape of x, {shape}; got {tuple(np.shape(u))}."
         raise ValueError(msg)
-    return wide
+    return _tensors.beside(wide, like)
 
 
 def answers(values: Any, form: Form, m: int, name: str, call: str) -> Float:

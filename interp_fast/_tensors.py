@@ -10,7 +10,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Resident", "blank_like", "check_numbers", "from_torch", "is_elsewhere", "is_tensor", "placed", "to_torch"]
+__all__ = [
+    "Resident",
+    "as_type",
+    "beside",
+    "blank",
+    "check_numbers",
+    "column",
+    "dtype_of",
+    "from_torch",
+    "is_elsewhere",
+    "is_tensor",
+    "placed",
+    "there",
+    "to_array",
+    "to_torch",
+    "wide",
+]
 
 Array = npt.NDArray[Any]
 
@@ -24,16 +40,27 @@ def is_elsewhere(obj: Any) -> bool:
     return is_tensor(obj) and obj.device.type not in ("cpu", "meta")
 
 
-def to_torch(a: Array, device: Any = None) -> Any:
-    """The numbers of an array as a tensor on a device (None: the CPU)."""
+def to_torch(a: Any, device: Any = None) -> Any:
+    """The numbers of an array, or of a tensor, as a tensor on a device (None: the CPU)."""
     import torch
 
-    made = torch.from_numpy(np.asarray(a))
+    made = a if is_tensor(a) else torch.from_numpy(np.asarray(a))
     return made if device is None else made.to(device)
+
+
+def to_array(values: Any) -> Array:
+    """The numbers of an array, or of a tensor, as an array."""
+    return _read(values) if is_tensor(values) else values
 
 
 def from_torch(tensor: Any, name: str, bits: bool, device: Any = None) -> tuple[Array, Callable[[Array], Any]]:
     """A tensor on ``device`` (None: the CPU) as an array, and the way back; TypeError when it is of another kind."""
+    kept, kind = there(tensor, name, bits, device)
+    return _read(kept), kind
+
+
+def there(tensor: Any, name: str, bits: bool, device: Any = None) -> tuple[Any, Callable[[Any], Any]]:
+    """A tensor on ``device`` itself, and the way back; the same errors."""
     import torch
 
     _check_grad(tensor, name)
@@ -47,7 +74,7 @@ def from_torch(tensor: Any, name: str, bits: bool, device: Any = None) -> tuple[
     if tensor.dtype == torch.bfloat16 and not bits:
         msg = f"{name} is bfloat16, which queries cannot be; pass {name}.float()."
         raise TypeError(msg)
-    return _read(tensor), partial(to_torch, device=device)
+    return tensor, partial(to_torch, device=device)
 
 
 def placed(kind: Callable[[Array], Any], data: Any, backend: Any, device: Any) -> Callable[[Array], Any]:
@@ -94,14 +121,55 @@ def _read(tensor: Any) -> Array:
     return array.view(np.uint16) if bits else array
 
 
-def blank_like(x: Any) -> Any:
-    """An array or a tensor of the size, the type and the device of another, to be written to in any mode of torch."""
-    if isinstance(x, np.ndarray):
-        return np.empty_like(x)
+# Arithmetic that is the same for arrays and for tensors on a device: what numbers come from the host, and where to
+
+
+def beside(values: Array, like: Any) -> Any:
+    """An array where ``like`` is: itself beside an array, a tensor beside one."""
+    return to_torch(values, like.device) if is_tensor(like) else values
+
+
+def column(values: Array, like: Any) -> Any:
+    """One number for each of the points ``like`` (M, d), beside them."""
+    return beside(values[:, None], like)
+
+
+def wide(tensor: Any, m: int, d: int) -> Any:
+    """Points as a tensor (m, d) float64 where they are; themselves if they are that."""
+    import torch
+
+    return tensor.reshape(m, d).to(torch.float64).contiguous()
+
+
+def as_type(values: Any, dtype: np.dtype[Any]) -> tuple[Any, bool]:
+    """Numbers in a floating type, and whether all are finite there."""
+    if is_tensor(values):
+        import torch
+
+        result = values.to(getattr(torch, dtype.name))
+        return result, bool(result.isfinite().all())
+    result = values
+    if result.dtype != dtype:
+        with np.errstate(over="ignore"):
+            result = values.astype(dtype)
+    return result, bool(np.isfinite(result).all())
+
+
+def dtype_of(tensor: Any) -> np.dtype[Any]:
+    """That of its numbers as they are read."""
+    import torch
+
+    return _read(torch.empty(0, dtype=tensor.dtype, device="cpu")).dtype
+
+
+def blank(like: Any, shape: tuple[int, ...], *, integer: bool = False) -> Any:
+    """An array or a tensor of float64 or int64 numbers beside another, to be written to in any mode of torch."""
+    if isinstance(like, np.ndarray):
+        return np.empty(shape, np.int64 if integer else np.float64)
     import torch
 
     with torch.inference_mode(False):
-        return torch.empty_like(x)
+        return torch.empty(shape, dtype=torch.int64 if integer else torch.float64, device=like.device)
 
 
 class Resident:
@@ -121,7 +189,7 @@ class Resident:
         shape = tuple(map(int, tensor.shape))
         self.event, self.shape = shape[1:], (*shape[:1], math.prod(shape[1:]))
         self.tensor = tensor.reshape(self.shape) if len(shape) > 1 else tensor
-        self.dtype = _read(tensor.reshape(-1)[:0]).dtype
+        self.dtype = dtype_of(tensor)
 
     @property
     def device(self) -> Any:

@@ -14,12 +14,12 @@ import numpy.typing as npt
 from . import _accuracy, _arrays, backends
 from ._labels import Labels
 from ._shape import Shape
-from ._tensors import Resident
+from ._tensors import Resident, beside, is_tensor, to_array
 from .backends import dense, reference
 from .backends.merging import Place, blank, part
 from .backends.orbit import Images, Orbit
 from .backends.outer import Outer
-from .backends.streamed import Streamed
+from .backends.streamed import Held, Streamed
 
 __all__ = ["TrainingSet", "points"]
 
@@ -74,6 +74,11 @@ class TrainingSet:
         base = rows.rows if isinstance(rows, Images) else rows
         if isinstance(base, Resident):
             backend, device = "torch" if backend == "auto" else backend, device or base.device
+        if backend == "torch" and isinstance(base, np.ndarray):
+            stretch = backends.get(backend, device)[1].stretch(base)
+            if stretch is not None:
+                base = Held(base, stretch)
+                self.rows = rows = Images(base, rows.elements) if isinstance(rows, Images) else base
         self._device = device
         if moments is None:
             readers = 1 if low_memory else threads  # each has two blocks of rows in float64
@@ -171,7 +176,7 @@ class TrainingSet:
         if isinstance(self.rows, Resident):
             rows: Any = self.rows.take(slice(first, first + n) if together else chosen)
         else:
-            rows = self.rows[first : first + n] if together and isinstance(self.rows, np.ndarray) else None
+            rows = self.rows[first : first + n] if together and isinstance(self.rows, (np.ndarray, Held)) else None
         part = TrainingSet(
             self.stored(chosen) if rows is None else rows,
             self.given[chosen],
@@ -199,15 +204,19 @@ class TrainingSet:
             found: TrainingSet = self.memo[key]
             return found
 
-    def number(self, index: Int) -> Int:
+    def number(self, index: Any) -> Any:
         """What rows are called where they are handed out."""
-        return index if self.numbers is None else self.numbers[index]
+        if self.numbers is None:
+            return index
+        return beside(self.numbers[to_array(index)], index)  # M numbers cross over, not the N that rows may be called
 
-    def values(self, index: npt.NDArray[np.int64]) -> Float:
-        """Rows by number, in float64."""
+    def values(self, index: Any) -> Any:
+        """Rows by number, in float64; beside the numbers, where these are a tensor."""
+        if is_tensor(index):
+            return self.prepared.values(index)
         return _arrays.widen(self.stored(index), self.scale)
 
-    def posterior(self, x: Float, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any], u: Any = None) -> None:
+    def posterior(self, x: Any, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any], u: Any = None) -> None:
         """Fill ``out`` by the backend; see the kernel contract."""
         self.check_size(alpha, sigma)
         cut = cut if isinstance(cut, np.ndarray) else np.full(len(x), cut)
@@ -271,10 +280,9 @@ class TrainingSet:
         self.backend.nearest(x, self.prepared, alpha=alpha, out=out, threads=self.threads)
         return index, squared
 
-    def log_density(self, log_norm: Float, s2: Any) -> Float:
+    def log_density(self, log_norm: Any, s2: Any) -> Any:
         """log p_t from logsumexp of the logits: log_norm - (d/2) log(2 pi S), for S > 0."""
-        density: Float = log_norm - 0.5 * self.d * np.log(2 * math.pi * s2)
-        return density
+        return log_norm - beside(0.5 * self.d * np.log(2 * math.pi * s2), log_norm)
 
     def chosen(self, u: Float) -> npt.NDArray[np.int64]:
         """Rows drawn by weight, from uniforms in (0, 1)."""

@@ -54,16 +54,16 @@ class View(ABC):
             msg = f"{name} must have {self.length} rows, one for each of the {self.length_of}; got {m}."
             raise ValueError(msg)
 
-    def number(self, index: Int) -> Int:
+    def number(self, index: Any) -> Any:
         return self.whole.number(index)
 
-    def values(self, index: Int) -> Float:
+    def values(self, index: Any) -> Any:
         return self.whole.values(index)
 
     def normals(self, key: int, first_sample: int, row: int, *, n: int) -> Float:
         return self.whole.normals(key, first_sample, row, n=n)
 
-    def log_density(self, log_norm: Float, s2: Any) -> Float:
+    def log_density(self, log_norm: Any, s2: Any) -> Any:
         return self.whole.log_density(log_norm, s2)
 
     def nearest(self, x: Float, k: int = 1, alpha: float = 1.0) -> tuple[Int, Float]:

@@ -348,7 +348,8 @@ def _of_run(run: Run, oracle: Oracle) -> Iterator[Iterator[tuple[Float, Float | 
 
 
 def _given(x: Float, oracle: Oracle) -> Float:
-    return _arrays.rounded(x, oracle.form.dtype, "x").astype(np.float64)
+    given: Float = _arrays.rounded(x, oracle.form.dtype, "x").astype(np.float64)
+    return given
 
 
 # The fields

@@ -25,7 +25,7 @@ from ._results import as_html
 from ._schedule import Schedule, check_schedule
 from ._shape import Form, Shape
 from ._sidecar import Sidecar
-from ._tensors import placed
+from ._tensors import column, placed
 from ._training_set import TrainingSet
 from ._typing import Backend, in_kind
 from ._weights import third_moment
@@ -73,6 +73,7 @@ class Field(Groups):
         there. "torch" computes on a device of torch, where rows stay; its threads are those of torch.
     device : str or torch.device, optional
         Of the backend "torch"; default that of ``data``. Tensors that are asked about live there, and so do answers.
+        Rows of the host that do not fit on a CUDA device are sent there stretch by stretch in every call.
     threads : int, optional
         Default: INTERP_FAST_NUM_THREADS, else OMP_NUM_THREADS, else the processors this process may use. No result
         depends on it. Products of backend "numba" are BLAS's, with threads of its own (OPENBLAS_NUM_THREADS).
@@ -285,7 +286,7 @@ class Field(Groups):
     def log_density(self, x: Any, t: Any) -> Any:
         """log p_t(x), (M,) float64. At t = 1 without bandwidth +inf on a training row and -inf elsewhere."""
         self._allow("log_density", "guided field", "tempered field")
-        point, wide, form = self._queries(x, t)
+        point, wide, form = self._queries(x, t, stay=True)
         out = self._oracle.evaluate(point, wide, "log_norm", "index")
         return form.each(self._oracle.log_density(point, wide, **out))
 
@@ -294,7 +295,7 @@ class Field(Groups):
 
         eta = sigma_dot / sigma and kappa = alpha_dot - alpha eta.
         """
-        p, wide, form = self._queries(x, t)
+        p, wide, form = self._queries(x, t, stay=True)
         p.forbid(p.s2 == 0, "divergence does not exist where sigma = 0")
         variance = self._oracle.evaluate(p, wide, "variance")["variance"] / self._oracle.training_set.temperature
         return form.each(p.divergence(self.d, variance))
@@ -302,13 +303,13 @@ class Field(Groups):
     @in_kind
     def jvp(self, x: Any, t: Any, u: Any) -> Any:
         """The denoiser's Jacobian times ``u``: (alpha / sigma^2) C u, (M, d). Symmetric: also the vjp."""
-        p, wide, form = self._queries(x, t)
+        p, wide, form = self._queries(x, t, stay=True)
         p.forbid(p.s2 == 0, "jvp does not exist where sigma = 0")
-        direction = _shape.directions(u, self.event, form, len(wide), self.device)
+        direction = _shape.directions(u, self.event, form, wide, self.device)
         product = self._oracle.evaluate(p, wide, "jvp", u=direction)["jvp"]
         pull = p.alpha * self.bandwidth**2 / p.s2
         with np.errstate(over="ignore"):
-            result = (p.alpha * (p.sigma / p.s2) ** 2)[:, None] * product + pull[:, None] * direction
+            result = column(p.alpha * (p.sigma / p.s2) ** 2, wide) * product + column(pull, wide) * direction
         return form.points(self._round(result, "jvp"))
 
     def posterior(self, x: Any, t: Any, top: int = 0) -> Posterior:
@@ -326,11 +327,13 @@ class Field(Groups):
         """
         self._allow("posterior", "guided field")
         top = _arrays.count(top, "top", 0, self.N)
-        point, wide, form = self._queries(x, t)
+        point, wide, form = self._queries(x, t, stay=True)
         out = self._oracle.evaluate(point, wide, "mean", "index", *_STATISTICS, top=top)
         data, exact = self._oracle.training_set, out.pop("mean")
         mean = self._round(exact, "the posterior mean")
-        rounding = out.pop("rounding", math.inf) + np.linalg.norm(mean - exact, axis=1)
+        rounding = np.full(len(wide), math.inf)
+        if data.bounds_rounding:
+            rounding = out.pop("rounding") + np.linalg.norm(mean - exact, axis=1)
         out["log_density"] = self._oracle.log_density(point, wide, out["log_norm"], out["index"])
         if data.view == "tempered field":
             out["log_density"][:] = math.nan
@@ -386,30 +389,28 @@ class Field(Groups):
 
     def _average(self, x: Any, alpha: Float, sigma: Float, warn: bool) -> Any:
         """The posterior mean of the rows, unrounded, at given levels (M,); ``warn``: of queries in another unit."""
-        if isinstance(x, np.ndarray) or not bool((x.abs() <= _arrays.LARGEST).all()):
-            _arrays.check_finite(np.asarray(x if isinstance(x, np.ndarray) else x.cpu()), "x")
+        _arrays.check_finite(x, "x")
         self._oracle.training_set.check_queries(len(x), "x")
         point = self._oracle.still(alpha, sigma)
-        if warn and isinstance(x, np.ndarray):
+        if warn:
             self._oracle.warn_of_scale(point, x)
-        elif warn:
-            seen = np.arange(0, len(x), max(1, len(x) // 16))
-            self._oracle.warn_of_scale(point.of_queries(seen), x[:: max(1, len(x) // 16)].cpu().numpy())
         return self._oracle.evaluate(point, x, "mean")["mean"]
 
     def _pullback(
-        self, x: Float, alpha: Float, sigma: Float, g: Float, *, levels: bool
-    ) -> tuple[Float, Float | None, Float | None]:
+        self, x: Any, alpha: Float, sigma: Float, g: Any, *, levels: bool
+    ) -> tuple[Any, Float | None, Float | None]:
         """The gradient of g . :meth:`_average` in x (M, d) and, with ``levels``, in alpha and sigma (M,).
 
         With T = sum_i w_i |e_i|^2 e_i, e_i = x_i - m, r = x - alpha m: dm/dx = (alpha / S) C,
         dm/dalpha = (C (r - alpha m) - alpha T) / S at fixed S, and dm/dS = (alpha^2 T - 2 alpha C r) / (2 S^2).
+
+        Without ``levels`` x and g may be tensors where :meth:`_average` takes them.
         """
         p = self._oracle.still(alpha, sigma)
         p.forbid(p.s2 == 0, "gradient of the posterior mean does not exist where sigma = 0")
         found = self._oracle.evaluate(p, x, "jvp", *(["mean"] if levels else []), u=g)
         product = found["jvp"]
-        in_x = (p.alpha / p.s2)[:, None] * product
+        in_x = column(p.alpha / p.s2, x) * product
         if not levels:
             return in_x, None, None
         self._plain("a gradient in the level of noise")
@@ -423,8 +424,10 @@ class Field(Groups):
         in_alpha = (along_r - p.alpha * (along_mean + third)) / p.s2 + 2 * self.bandwidth**2 * p.alpha * in_s2
         return in_x, in_alpha, 2 * p.sigma * in_s2
 
-    def _queries(self, x: Any, t: Any) -> tuple[Point, Float, Form]:
-        wide, form = _shape.queries(x, self.event, device=self.device)
+    def _queries(self, x: Any, t: Any, *, stay: bool = False) -> tuple[Point, Any, Form]:
+        """``stay``: tensors are not read where the backend takes them as they are."""
+        stay = stay and self._takes_tensors
+        wide, form = _shape.queries(x, self.event, device=self.device, stay=stay)
         self._oracle.training_set.check_queries(len(wide), "x")
         if isinstance(t, Level):
             point = self._oracle.still(*t.of(len(wide)))
@@ -434,17 +437,17 @@ class Field(Groups):
         return point, wide, form
 
     def _vector(
-        self, x: Any, t: Any, what: str, formula: Callable[[Point, Float, Float], Float], *, at_end: bool = False
+        self, x: Any, t: Any, what: str, formula: Callable[[Point, Any, Any], Any], *, at_end: bool = False
     ) -> Any:
-        point, wide, form = self._queries(x, t)
+        point, wide, form = self._queries(x, t, stay=True)
         if not at_end:
             point.forbid(point.s2 == 0, f"{what} does not exist where sigma = 0")
         mean = self._oracle.evaluate(point, wide, "mean")["mean"]
         with np.errstate(over="ignore"):
-            result = formula(point, wide, mean).astype(self._oracle.training_set.type, copy=False)
+            result = formula(point, wide, mean)
         return form.points(self._round(result, what))
 
-    def _round(self, result: Float, what: str) -> npt.NDArray[Any]:
+    def _round(self, result: Any, what: str) -> Any:
         return _arrays.rounded(result, self._oracle.training_set.type, what)
 
 

@@ -246,7 +246,7 @@ class GaussianMixture(Predictor):
         """The denoiser's Jacobian times ``u``: (alpha / sigma^2) C u, (M, d). Symmetric: also the vjp."""
         p, wide, form = self._queries(x, t)
         self._forbid(p, "jvp")
-        direction = _shape.directions(u, self.event, form, len(wide))
+        direction = _shape.directions(u, self.event, form, wide)
         product = self._pullback(wide, p.alpha, p.sigma, direction, levels=False)[0]
         return form.points(_arrays.rounded(product, form.dtype, "jvp"))
 

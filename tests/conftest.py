@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import signal
 from collections.abc import Iterator
@@ -15,6 +16,30 @@ from engines import ENGINES, Engine
 import interp_fast as itf
 
 IN_USE = itf.Field(np.zeros((1, 1))).isa
+TORCH_MODES = ("medium", "autocast", "inference_mode")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--torch-mode", choices=TORCH_MODES, help="what torch is told meanwhile: no test may notice")
+
+
+@pytest.fixture(autouse=True)
+def torch_mode(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What ``--torch-mode`` says, for the length of a test."""
+    mode = request.config.getoption("--torch-mode")
+    if mode is None:
+        yield
+        return
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    modes = {"autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16), "inference_mode": torch.inference_mode}
+    torch.set_float32_matmul_precision("medium" if mode == "medium" else before)
+    try:
+        with modes.get(mode, contextlib.nullcontext)():
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @pytest.fixture(params=ENGINES, ids=str)

@@ -15,12 +15,27 @@ import numpy as np
 import numpy.typing as npt
 
 from .._accuracy import PROMISES
-from .._arrays import result_type, widen
+from .._arrays import Source, result_type, widen
 from . import Float, Int, Moments, dense, of_sum_one, reference
 from .merging import Place, blank, fill, finish, merge, part, unsettled
 from .outer import Outer
 
-__all__ = ["Streamed"]
+__all__ = ["Held", "Streamed"]
+
+
+class Held(Source):
+    """Rows in memory that are handed on ``stretch`` bytes at a time, to a device that has no room for all of them.
+
+    Slices of them are no copies.
+    """
+
+    def __init__(self, rows: npt.NDArray[Any], stretch: int) -> None:
+        super().__init__(rows, "data")
+        self.stretch = stretch
+
+    def __getitem__(self, select: slice | npt.ArrayLike) -> npt.NDArray[Any]:
+        found: npt.NDArray[Any] = self.source[select]
+        return found
 
 
 @dataclass(frozen=True)
@@ -35,10 +50,11 @@ class _Data:
 
 @dataclass(frozen=True)
 class _Block:
-    """Rows in memory, their log weights (of sum 1 again) and moments."""
+    """Rows in memory, their log weights (of sum 1 again) and moments; ``sent``: what the inner backend gets of them."""
 
     start: int
     rows: npt.NDArray[Any]
+    sent: Any
     log_w: Float
     moments: Moments
 
@@ -48,7 +64,10 @@ def _values(rows: npt.NDArray[Any], scale: tuple[float, float] | None, index: In
 
 
 class Streamed(Outer):
-    """The kernel contract over a row source, by an inner backend."""
+    """The kernel contract over a row source, by an inner backend.
+
+    One that computes elsewhere says by ``send`` how rows get there: those of the next block go while one is worked on.
+    """
 
     def prepare(
         self,
@@ -63,15 +82,16 @@ class Streamed(Outer):
     ) -> _Data:
         return _Data(rows, log_w, moments, scale, bandwidth, threads)
 
-    def _blocks(self, data: _Data) -> Iterator[_Block]:
-        moments = iter(data.moments.parts)
-        for cut, rows in data.rows.ahead():
-            yield _Block(cut.start, rows, of_sum_one(data.log_w[cut])[0], next(moments))
-            del rows
+    def _blocks(self, data: _Data, *, inside: bool = True) -> Iterator[_Block]:
+        """All of them; those that are not worked on ``inside`` the inner backend are not sent there."""
+        moments, send = iter(data.moments.parts), getattr(self.inner, "send", None) if inside else None
+        for cut, (rows, sent) in data.rows.ahead(lambda rows: (rows, rows if send is None else send(rows))):
+            yield _Block(cut.start, rows, sent, of_sum_one(data.log_w[cut])[0], next(moments))
+            del rows, sent
 
     def _prepare(self, data: _Data, block: _Block) -> Any:
         return self.inner.prepare(
-            block.rows,
+            block.sent,
             block.log_w,
             moments=block.moments,
             scale=data.scale,
@@ -123,7 +143,7 @@ class Streamed(Outer):
         """The merged posterior of all blocks; in float64 without a ``cut``."""
         top = max(1, out["top_index"].shape[1] if "top_index" in out else 0)
         whole: dict[str, Any] = {}
-        for block in self._blocks(data):
+        for block in self._blocks(data, inside=cut is not None):
             here = blank(out, place.x, min(top, len(block.rows)))
             moments = rows = prepared = None
             if cut is None:

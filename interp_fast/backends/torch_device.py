@@ -8,13 +8,28 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-__all__ = ["allowed", "exactly", "found", "is_of_memory", "read", "slowness", "tensor", "workspace"]
+__all__ = [
+    "Sent",
+    "allowed",
+    "exactly",
+    "fits",
+    "found",
+    "is_of_memory",
+    "read",
+    "send",
+    "slowness",
+    "stored",
+    "tensor",
+    "workspace",
+]
 
 _ON_CPU, _ELSEWHERE = 1 << 26, 1 << 30  # bytes of intermediate numbers at a time
 
@@ -97,6 +112,59 @@ class _Writable:
         self.__array_interface__ = interface | {"data": (interface["data"][0], False)}
 
 
+def stored(rows: npt.NDArray[Any]) -> Any:
+    """Rows as they are stored, bits of bfloat16 as such: their own memory as a tensor."""
+    bits = rows.dtype == np.uint16
+    host = tensor(rows.view(np.int16) if bits else rows, torch.device("cpu"))
+    return host.view(torch.bfloat16) if bits else host
+
+
+@dataclass(frozen=True)
+class Sent:
+    """Rows on their way to a device.
+
+    Attributes
+    ----------
+    shape, dtype
+        Of the array that they were.
+    rows : torch.Tensor
+        Where they arrive.
+    arrived : torch.cuda.Event or None
+        When; None: they are there.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    rows: Any
+    arrived: Any = None
+
+    @property
+    def tensor(self) -> Any:
+        """They themselves, for what is computed next: it waits for them, and they stay as long as it takes."""
+        if self.arrived is not None:
+            current = torch.cuda.current_stream(self.rows.device)
+            current.wait_event(self.arrived)
+            self.rows.record_stream(current)
+        return self.rows
+
+
+def send(rows: npt.NDArray[Any], device: torch.device) -> Sent:
+    """Start to copy rows to a device: on CUDA from pinned memory, beside whatever is computed there meanwhile."""
+    host = stored(rows)
+    if device.type != "cuda":
+        return Sent(rows.shape, rows.dtype, host.to(device))
+    stream = _copies(device)
+    with torch.cuda.stream(stream):
+        there = host.pin_memory().to(device, non_blocking=True)
+        return Sent(rows.shape, rows.dtype, there, stream.record_event())
+
+
+@cache
+def _copies(device: torch.device) -> Any:
+    """The stream in which rows are copied to a device."""
+    return torch.cuda.Stream(device)
+
+
 def read(values: Any) -> Any:
     """A tensor as a NumPy array."""
     return values.cpu().numpy()
@@ -153,5 +221,14 @@ def is_of_memory(exc: Exception) -> bool:
 
 
 def free(device: torch.device) -> int | None:
-    """Bytes that are free on a device; None where it does not say."""
-    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else None
+    """Bytes that are free on a device, or kept by torch for whatever comes; None where it does not say."""
+    if device.type != "cuda":
+        return None
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0] + kept)
+
+
+def fits(device: torch.device, size: int) -> bool:
+    """Whether so many bytes leave room for a workspace, as far as the device says."""
+    left = free(device)
+    return left is None or size + workspace(device) <= left

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from . import Float, Moments, State, torch_device, torch_noise
@@ -47,6 +48,18 @@ class Kernels:
     ) -> Data:
         with self._computing(lambda: _full_of_rows(self.device, rows.shape, rows.dtype.itemsize)):
             return prepare(rows, log_w, moments, scale, bandwidth, low_memory, self.device)
+
+    def stretch(self, rows: npt.NDArray[Any]) -> int | None:
+        """Bytes of these rows of the host to hand to :meth:`send` at a time; None where the device has room for all."""
+        if torch_device.fits(self.device, rows.nbytes + 16 * len(rows)):
+            return None
+        free, room = torch_device.free(self.device) or 0, torch_device.workspace(self.device)
+        return min(room, max(free - room, free // 8) // 4)  # two are there at a time, and what is made of one
+
+    def send(self, rows: npt.NDArray[Any]) -> torch_device.Sent:
+        """Rows on their way here, to be prepared."""
+        with self._computing(lambda: _full_of_rows(self.device, rows.shape, rows.dtype.itemsize)):
+            return torch_device.send(rows, self.device)
 
     def posterior(
         self,
@@ -175,7 +188,7 @@ def _full_of_rows(device: torch.device, shape: tuple[int, ...], itemsize: int) -
     return (
         f"{device} is out of memory: rows {shape} {_size(math.prod(shape) * itemsize)}, 16 bytes a row, and of float32 "
         f"and float64 rows a centred copy{left}. Free memory there, pass low_memory=True (no copy) or rows in fewer "
-        "bits; rows in a .npy file, passed by its path, go there block by block."
+        "bits; rows of the host that do not fit when a field is made go there stretch by stretch: make it anew."
     )
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 
@@ -93,20 +92,18 @@ def prepare(
     low_memory: bool,
     device: torch.device,
 ) -> Data:
-    """``rows`` as stored, an array or a tensor."""
+    """``rows`` as stored: an array, or what holds a ``tensor``. A centred copy is made where there is room for it."""
     kind = result_type(rows.dtype)
-    bfloat16, stored = rows.dtype == np.uint16, rows.dtype.itemsize < 4
-    given = rows.tensor.to(device) if hasattr(rows, "tensor") else None
-    if given is None:
-        given = torch_device.tensor(rows.view(np.int16) if bfloat16 else rows, device)
-        given = given.view(torch.bfloat16) if bfloat16 else given
+    given = (rows.tensor if hasattr(rows, "tensor") else torch_device.stored(rows)).to(device)
     unit = 2.0 ** math.ceil(math.log2(moments.reach)) if moments.reach > 0 else 1.0
     data = Data(
         given, torch_device.tensor(log_w, device), torch.empty(len(log_w), dtype=torch.float64, device=device), None,
         torch_device.tensor(moments.center, device), unit, moments.reach, moments.radius, scale, bandwidth,
         PROMISES[kind.name],
     )  # fmt: skip
-    kept = None if low_memory or stored else torch.empty(given.shape, dtype=data.type, device=device)
+    kept = None
+    if not low_memory and given.dtype == data.type and torch_device.fits(device, given.nbytes):
+        kept = torch.empty(given.shape, dtype=data.type, device=device)
     for block, centred in data.blocks(torch.float64):
         data.squares[block] = (centred * centred).sum(dim=1) * unit**2
         if kept is not None:

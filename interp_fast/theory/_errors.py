@@ -278,7 +278,7 @@ def concentrability(
             given = model(x.reshape(n, *form.shape), t)
             return _shape.answers(given, form, n, "the value of e(x, t)", "the function")
         p = oracle.point(t, n)
-        exact = oracle.smooth(p, x, oracle.evaluate(p, x, "mean")["mean"])
+        exact: Float = oracle.smooth(p, x, oracle.evaluate(p, x, "mean")["mean"])
         return model.to_denoiser(model.predict(x, t, form), x, t, model.schedule(t)) - exact
 
     state = State.start(oracle.start(n, steps.sigma[0], source), terms=True)

@@ -32,9 +32,9 @@ import torch
 
 from .. import _arrays
 from .._shape import split
-from .._tensors import check_numbers
+from .._tensors import beside, check_numbers
 from ..schedules import Discrete
-from ._autograd import Curve, Mean, array, there
+from ._autograd import Curve, Mean, array
 from ._targets import Targets
 
 __all__ = ["Denoiser", "Noise", "Targets", "Velocity"]
@@ -91,7 +91,7 @@ class _Oracle(torch.nn.Module):
         codes = self._codes(*next(iter(given.items())), len(x))
         mean = torch.zeros_like(x)
         for c in np.unique(codes):
-            some = there(np.flatnonzero(codes == c), x)
+            some = beside(np.flatnonzero(codes == c), x)
             field = self.field if c < 0 else self.field.given(self.field.classes[c])
             mean = mean.index_copy(0, some, Mean.apply(x[some], alpha[some], sigma[some], field, warn))
         return mean
@@ -287,7 +287,7 @@ class Noise(_Oracle):
             msg = f"timestep must lie in [0, {last}], 0 the least noise; got {float(k[outside][0]):g}."
             raise ValueError(msg)
         c = self.levels(np.asarray(self.levels.t_of(array(k))))
-        return self._noise(wide, there(c.alpha, wide), there(c.sigma, wide), labels)
+        return self._noise(wide, beside(c.alpha, wide), beside(c.sigma, wide), labels)
 
     def rand_input(self, batchsize: int) -> Any:
         """Standard normals of the shape of a batch of points, as samplers of smalldiffusion start from."""
@@ -320,7 +320,7 @@ def _levels(value: Any, like: Any, name: str) -> Any:
             raise TypeError(msg)
         wide = _wide(value, like.device, name)
     else:
-        wide = there(np.asarray(_arrays.reals(value, name)), like)
+        wide = beside(np.asarray(_arrays.reals(value, name)), like)
     if wide.numel() == 1:
         return wide.reshape(1).expand(m)
     if wide.ndim == 0 or wide.numel() != m or len(wide) != m:

@@ -7,17 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["Curve", "Mean", "array", "there"]
+from .._tensors import beside
+
+__all__ = ["Curve", "Mean", "array"]
 
 
 def array(tensor: Any) -> Any:
     """The numbers of a tensor, as NumPy has them."""
     return np.ascontiguousarray(tensor.detach().cpu().numpy())
-
-
-def there(values: Any, like: Any) -> Any:
-    """An array as a tensor on the device of another."""
-    return torch.from_numpy(values).to(like.device)
 
 
 class Mean(torch.autograd.Function):
@@ -30,7 +27,7 @@ class Mean(torch.autograd.Function):
         levels = array(alpha), array(sigma)
         if getattr(field, "_takes_tensors", False):
             return field._average(x.detach(), *levels, warn)
-        return there(field._average(array(x), *levels, warn), x)
+        return beside(field._average(array(x), *levels, warn), x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -45,8 +42,9 @@ class _Pullback(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Any, alpha: Any, sigma: Any, g: Any, field: Any, levels: bool) -> Any:
-        found = field._pullback(array(x), array(alpha), array(sigma), array(g), levels=levels)
-        return tuple(None if value is None else there(value, x) for value in found)
+        given = (x, g) if getattr(field, "_takes_tensors", False) and not levels else (array(x), array(g))
+        found = field._pullback(given[0], array(alpha), array(sigma), given[1], levels=levels)
+        return tuple(None if value is None else beside(value, x) for value in found)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -65,7 +63,7 @@ class Curve(torch.autograd.Function):
         ctx.save_for_backward(t)
         ctx.field = field
         p = field._point(array(t))
-        return tuple(there(column, t) for column in (p.alpha, p.s2, p.alpha_dot, p.rate, p.sigma))
+        return tuple(beside(column, t) for column in (p.alpha, p.s2, p.alpha_dot, p.rate, p.sigma))
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -87,7 +85,7 @@ class _CurveGradient(torch.autograd.Function):
             bad = float(time[~np.isfinite(in_t)][0])
             msg = f"t must avoid {bad!r}: the schedule has no second derivative there. Evaluate next to it."
             raise ValueError(msg)
-        return there(in_t, t)
+        return beside(in_t, t)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
