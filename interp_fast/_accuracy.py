@@ -29,6 +29,8 @@ class Promise:
         Of the log density and log_norm: absolute, or that share of the value where it is more.
     off_weights
         ess, entropy, variance, jvp: relative; gap, log_rest: absolute, and a thousandth of it as a share of the value.
+    scatter
+        The variance as averages need it, which the lowest loss is: |V - V_ref| / max(V_ref, R^2).
     weight
         Of a row, absolute.
     sample
@@ -44,6 +46,7 @@ class Promise:
     density: float
     density_slope: float
     off_weights: float
+    scatter: float
     weight: float
     sample: float
     skipped: float
@@ -61,6 +64,7 @@ PROMISES = {
         density=1e-3,
         density_slope=2e-7,
         off_weights=1e-3,
+        scatter=2.0**-16,
         weight=1e-5,
         sample=1e-3,
         skipped=2.0**-20,
@@ -72,6 +76,7 @@ PROMISES = {
         density=1e-9,
         density_slope=1e-12,
         off_weights=1e-9,
+        scatter=2.0**-36,
         weight=1e-10,
         sample=1e-6,
         skipped=2.0**-46,

@@ -38,9 +38,11 @@ class Promise:
     largest: float
 
 
-_LIMITS = {"float32": (2.0**-16, 2.0**-24, 2.0**-149, 3.4e38), "float64": (2.0**-36, EPS, 5e-324, 1.79e308)}
+_LIMITS = {"float32": (2.0**-24, 2.0**-149, 3.4e38), "float64": (EPS, 5e-324, 1.79e308)}
 PROMISES = {
-    name: Promise(p.noise, p.denoiser, p.density, p.density_slope, p.off_weights, p.weight, p.skipped, *_LIMITS[name])
+    name: Promise(
+        p.noise, p.denoiser, p.density, p.density_slope, p.off_weights, p.weight, p.skipped, p.scatter, *_LIMITS[name]
+    )
     for name, p in _accuracy.PROMISES.items()
 }
 

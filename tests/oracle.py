@@ -97,6 +97,10 @@ def _answer(rows, prior, reach, bandwidth, x, alpha, sigma, u):
     near = np.flatnonzero(lead > -200 - 2 * doubt)
     if len(near) > 1 and doubt > 1e-15:
         lead[near] = _lead_exact(rows[near], x, alpha, spread, prior[near])
+    if doubt > 1e-15:
+        best = np.argmax(lead)
+        distance[best] = _distance_exact(rows[best], x, alpha)
+        top = prior[best] - distance[best] / (2 * spread)
     out = _summary(rows, lead, top, None if u is None else np.asarray(u).astype(LONG))
     out["kappa"] = distance[out["index"]] / (2 * spread)
     out["log_density"] = out["log_norm"] - LONG(len(x)) / 2 * np.log(2 * LONG(math.pi) * spread)
@@ -149,6 +153,13 @@ def _lead_exact(rows, x, alpha, spread, prior):
         low += lost + (term_low + (apart * away_low + apart_low * away))
     score = prior - alpha * (high + low) / (2 * spread)
     return score - score.max()
+
+
+def _distance_exact(row, x, alpha):
+    """|x - alpha row|^2 of one row, to the last bits also where x was made by rounding alpha row."""
+    scaled, scaled_low = _two_product(alpha, row)
+    away, away_low = _two_sum(x, -scaled)
+    return ((away + (away_low - scaled_low)) ** 2).sum()
 
 
 def _two_sum(a, b):

@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from engines import ENGINES
+from support.sources import Source
 
 import interp_fast as itf
 from interp_fast.field import oracle_of
@@ -108,3 +109,17 @@ def test_the_mean_before_the_signal_of_rows_close_to_each_other(engine):
         for t in (5e-324, 1e-300, 1e-12):
             got = field.denoiser(np.array([[1.0], [2.0]]), t)
             assert np.abs(got - want).max() < 5e-6 * radius
+
+
+@pytest.mark.filterwarnings("ignore:x cannot hold draws")
+def test_weights_of_rows_in_files_far_from_the_queries(backend):
+    """10^38 sigma away distances to 106 bits do not tell rows apart: listed weights are those the rows were given."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((7, 61)).astype(np.float32)
+    rows *= np.float32(1e36) / np.linalg.norm(rows, axis=1, keepdims=True)
+    x = 1e38 * rng.standard_normal((9, 61))
+    nearest = np.argmax(x @ rows.T.astype(float), axis=1)  # (x . row) alpha / sigma^2 is 1e33: one row has all
+    got = itf.Field(Source(rows), backend=backend).posterior(x, 1e-41, top=7)
+    np.testing.assert_array_equal(got.index, nearest)
+    np.testing.assert_array_equal(got.top_index[:, 0], nearest)
+    np.testing.assert_array_equal(got.top_weight, np.eye(7)[[0] * 9])

@@ -10,6 +10,7 @@ import pytest
 from support.kernel import INF, PER_QUERY, blank, posterior, prepare
 
 from interp_fast import backends
+from interp_fast._accuracy import PROMISES
 from interp_fast.backends import State
 
 
@@ -65,6 +66,23 @@ def test_lengths_around_vector_widths(kernel, dtype, d):
         best = np.sort(np.exp(ref.log_weight), axis=1)[:, ::-1][:, :top]
         assert np.all(np.abs(post.top_weight - best) <= rel), (context, "top_weight")
         assert np.all(post.top_index[:, 0] == post.index), context
+
+
+@pytest.mark.parametrize("far", [30.0, 3e5, 1e6, 1e9])
+def test_the_scatter_beside_a_far_row_of_little_weight(kernel, dtype, far):
+    """It is a difference of squares about the center of all rows, which one row is enough to move away."""
+    rng = np.random.default_rng(1)
+    rows = rng.standard_normal((300, 8)).astype(dtype)
+    rows[7] *= far
+    weights = 10.0 ** -rng.uniform(0, 20, 300)  # nothing averages out
+    weights[7] = 1e-4 / far
+    x = rng.standard_normal((20, 8))
+    promised = PROMISES[dtype].scatter
+    for sigma in (1e4 * far, 5.0):
+        out = blank(20, 8, names=("scatter",))
+        got = posterior(kernel, prepare(kernel, rows, weights), sigma * x, 1.0, sigma, out=out).scatter
+        want = oracle.posterior(rows, sigma * x, 1.0, sigma, weights).variance
+        assert np.all(np.abs(got - want) <= promised * np.maximum(want, oracle.radius(rows, weights)[1] ** 2)), sigma
 
 
 @pytest.mark.parametrize("name", ["mean", "jvp", "index", *PER_QUERY, "top"])

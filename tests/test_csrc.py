@@ -129,4 +129,4 @@ def test_the_promise():
         assert accuracy["per_deviation"] < promise.noise
         assert accuracy["logit"] < promise.density
         assert accuracy["top_weight"] < promise.weight
-        assert accuracy["scatter"] == 2.0 ** int(of_scatter[name][2:])
+        assert accuracy["scatter"] == promise.scatter == 2.0 ** int(of_scatter[name][2:])

@@ -9,8 +9,8 @@ index, mean, ...    as in the kernel contract, of these rows, as far as asked fo
 log_top             log of the largest weight
 log_w, c, c_low     of the heaviest row: its log weight as given, and c + c_low = |x - alpha x_i|^2
 top_index,          the k heaviest rows and the same of them, (M, k); k >= 1
-top_log_w, top_c,
-top_c_low
+top_log, top_log_w,
+top_c, top_c_low
 rows, top           how many there are, and how many are to be listed if there are as many
 doubt               what the logarithm of the mass of these rows may be off by: an estimate, with a margin
 error               the same of the sets that were merged to this one, as far as they count; 0 before
@@ -151,7 +151,8 @@ def part(
     found, index, m = dict(out), out["top_index"], len(place.x)
     weight = found.pop("top_weight")
     with np.errstate(divide="ignore"):
-        found["log_top"] = np.log(weight[:, 0])
+        found["top_log"] = np.log(weight)
+    found["log_top"] = found["top_log"][:, 0].copy()
     scored = [squares(place.x, place.alpha, values(rows)) for rows in index.T]
     found["top_c"], found["top_c_low"] = (np.stack(column, axis=1) for column in zip(*scored, strict=True))
     found["top_log_w"], found["top_index"] = log_w[index], index + first
@@ -271,6 +272,7 @@ def merge(a: dict[str, Any], b: dict[str, Any], place: Place, u: Float | None = 
         out["dropped"] = w_a * a["dropped"] + w_b * b["dropped"]
     if "work" in a:
         out["work"] = (a["rows"] * a["work"] + b["rows"] * b["work"]) / out["rows"]
+    a, b = (one | {"top_log": one["top_log"] + log[:, None]} for one, log in ((a, log_a), (b, log_b)))
     return out | _lists(a, b, out, place.s2)
 
 
@@ -307,7 +309,7 @@ def in_doubt(parts: list[dict[str, Any]], share: Float, promise: _Promise) -> np
 
 def _lists(a: dict[str, Any], b: dict[str, Any], top: dict[str, Any], s2: Float) -> dict[str, Any]:
     """The heaviest of the listed rows, as many as one of the lists had or all that are there, if these are fewer."""
-    listed = ("top_index", "top_log_w", "top_c", "top_c_low")
+    listed = ("top_index", "top_log", "top_log_w", "top_c", "top_c_low")
     both = {name: np.concatenate([a[name], b[name]], axis=1) for name in listed}
     logits = _logits(both, top, s2)
     order = np.lexsort([both["top_index"], -logits], axis=1)[:, : max(1, top["top"])]
@@ -331,7 +333,7 @@ def finish(whole: dict[str, Any], place: Place, log_mass: float) -> dict[str, An
     with np.errstate(divide="ignore", invalid="ignore"):
         norm = whole["log_w"] - log_mass - whole["c"] / (2 * s2) - whole["log_top"]
     out["log_norm"] = np.where(s2 > 0, norm, -np.inf)
-    out["top_weight"] = np.exp(_logits(whole, whole, s2) + whole["log_top"][:, None])
+    out["top_weight"] = np.exp(whole["top_log"])
     return out
 
 
