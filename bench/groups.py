@@ -14,7 +14,9 @@ import argparse
 import gzip
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -51,7 +53,7 @@ def least(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, flo
 def measure(name: str, options: argparse.Namespace) -> None:
     rows = load(name, holdout="0").rows[: options.rows]
     y = labels(name)[: len(rows)].astype(np.int64)
-    options_of_all = {"backend": options.backend, "threads": options.threads}
+    options_of_all: dict[str, Any] = {"backend": options.backend, "threads": options.threads}
     field = itf.Field(rows, labels=y, **options_of_all)
     mirrored = itf.Field(rows.reshape(len(rows), *SHAPES[name]), orbit="hflip", **options_of_all)
     for m in options.queries:
@@ -61,10 +63,10 @@ def measure(name: str, options: argparse.Namespace) -> None:
             guided = field.guided(y[row], 2.0)
             found = least(
                 {
-                    "denoiser": lambda x=x, t=t: field.denoiser(x, t),
-                    "guided": lambda x=x, t=t, guided=guided: guided.denoiser(x, t),
-                    "class_posterior": lambda x=x, t=t: field.class_posterior(x, t),
-                    "hflip": lambda x=x, t=t: mirrored.denoiser(x, t),
+                    "denoiser": partial(field.denoiser, x, t),
+                    "guided": partial(guided.denoiser, x, t),
+                    "class_posterior": partial(field.class_posterior, x, t),
+                    "hflip": partial(mirrored.denoiser, x, t),
                 },
                 options.repeats,
             )

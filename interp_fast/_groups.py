@@ -324,6 +324,7 @@ class Groups:
         found = self._oracle.evaluate(p.of_queries(some), x[some], "index", "dropped", top=min(_HEAVIEST, data.n))
         weight, rows = found["top_weight"], found["top_index"]
         listed = weight.sum(axis=1)
+        assert data.labels is not None
         enough = 1 - listed + found["dropped"] <= PROMISES[data.type.name].weight / 4
         codes = data.labels.codes[rows[enough]]
         np.add.at(out, (some[enough, None], codes), weight[enough] / listed[enough, None])

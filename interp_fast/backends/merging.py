@@ -197,7 +197,7 @@ def _doubt(
         error = unit * averaged * rms
         passed = promise.weight / heaviest
         if "mean" in found:
-            deviation = np.sqrt(found.get("variance", found.get("scatter")))
+            deviation = np.sqrt(found["variance" if "variance" in found else "scatter"])
             common = unit * min(0.5, _CHAIN / math.sqrt(d)) * place.alpha * away * deviation / np.sqrt(heaviest) / s2
             passed = np.minimum(passed, _KEPT * promise.denoiser * moments.radius / deviation + common)
         error = np.fmin(error, passed) + 4 * logit_rounding(place.x, found["c"], s2)
