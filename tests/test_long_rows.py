@@ -109,3 +109,21 @@ def test_runs_and_losses_beside_a_long_row(engine):
     for t in (0.2, 0.5):
         found, defined = (itf.optimal_loss(of, t, 64, rng=2) for of in (field, want))
         np.testing.assert_allclose(found.loss, defined.loss, rtol=1e-4)
+
+
+@pytest.mark.parametrize("far", [1e6, 1e9, 1e12])
+@pytest.mark.parametrize(("n", "d"), [(20, 17), (500, 64), (500, 3)])
+def test_statistics_beside_a_row_that_is_out_of_sight(engine, n, d, far):
+    """The score of a row that must never count overflowed, which left NaN for the entropy."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((n, d)).astype(np.float32)
+    rows[5] *= np.float32(far)
+    weights = np.where(np.arange(n) % 3 == 0, 0.0, 1.0)
+    field = itf.Field(rows, LINEAR, weights=weights, backend=engine.backend)
+    for t in (0.36, 0.6, 0.9):
+        x = t * np.delete(rows, 5, axis=0)[:19].astype(float) + (1 - t) * rng.standard_normal((19, d))
+        ref = oracle.posterior(rows, x, t, 1 - t, weights)
+        for some in (slice(0, 1), slice(0, 19)):
+            got = field.posterior(x[some], t)
+            for name in ("entropy", "ess", "log_rest"):
+                np.testing.assert_allclose(getattr(got, name), getattr(ref, name)[some], rtol=2e-3, atol=2e-3)

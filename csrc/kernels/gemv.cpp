@@ -72,7 +72,7 @@ void gemv_exponentiate(const Block<T>& block, Panel<T>& panel, int lane) {
     total[1] += p * load(block.n2 + n);
     if (Statistics) {
       total[2] += p * p;
-      total[3] += p * score;
+      total[3] += times_log2(p, score);
     }
   }
   WeightSums& sums = panel.sums[lane];

@@ -132,7 +132,7 @@ __attribute__((noinline)) bool add_steps(const LowdimRows<T>& rows, LowdimQuery<
       if (F == LowdimForm::direct || kMoments) sum[at.n2()] += p * n2;
       if (kMoments) {
         sum[at.p_p()] += p * p;
-        sum[at.p_score()] += p * s;
+        sum[at.p_score()] += times_log2(p, s);
       }
       if (kAlong) {
         Vec<T> along = query.u[0] * t[0];

@@ -91,7 +91,7 @@ void exponentiate(const Block<T>& block, Panel<T>& panel) {
       total[v][1] += p * block.n2[n];
       if (Statistics) {
         total[v][2] += p * p;
-        total[v][3] += p * score;
+        total[v][3] += times_log2(p, score);
       }
     }
   }
