@@ -243,7 +243,7 @@ class TrainingSet:
             ratio = np.divide(np.sqrt(s2), alpha, out=np.full_like(s2, np.inf), where=alpha > 0)
             here = {name: array[fast] for name, array in out.items()}
             with np.errstate(divide="ignore", over="ignore"):
-                cut = self.cut(tol, ratio[fast], off_weights=True)
+                cut = self.cut(tol, ratio[fast], off_weights="log_rest" in out)
             self.posterior(x[fast], alpha[fast], sigma[fast], cut, here, None if u is None else u[fast])
             for name, array in out.items():
                 array[fast] = here[name]
@@ -255,8 +255,9 @@ class TrainingSet:
             for name, array in out.items():
                 array[slow] = here[name]
         found = part(
-            out, place, self.given, self.values, top=top, first=first, moments=self.moments, roundoff=self.roundoff
-        )
+            out, place, self.given, self.values, promise=self._promise, top=top, first=first, moments=self.moments,
+            roundoff=self.roundoff,
+        )  # fmt: skip
         found["doubt"][precise] = found["spoiled"][precise] = 0.0
         found["top"] = asked
         return found

@@ -14,6 +14,7 @@ from support.measure import EPS, Errors, difference, measure, norm
 
 import interp_fast as itf
 from interp_fast._accuracy import PROMISES
+from interp_fast._training_set import TrainingSet
 
 LINEAR = itf.Linear()
 RATIOS = (3.0, 0.3, 1e-4)
@@ -82,6 +83,22 @@ def test_class_posterior(engine, dtype, ratio, bandwidth):
     assert (got[:, 9] == 0).all()
     np.testing.assert_allclose(got.sum(1), 1, atol=1e-12)
     np.testing.assert_allclose(field.class_posterior(x[3], t), got[3], atol=PROMISES[dtype].weight)
+
+
+def test_class_posterior_where_few_rows_count(backend, dtype, monkeypatch):
+    """One call over all rows; no class is asked. Of rows that tie as well, at one noise and at the end."""
+    rows, labels = _digits(dtype)
+    rows[7], other = rows[3], (int(labels[3]) + 1) % 10
+    labels[7] = other
+    field = itf.Field(rows, labels=labels, backend=backend)
+    x = np.concatenate([rows[[3]], rows[20:26]]).astype(float)
+    monkeypatch.setattr(TrainingSet, "of_class", None)
+    for t in (0.98, 1.0):
+        got = field.class_posterior(t * x, t)
+        want = np.zeros((7, 10))
+        want[np.arange(1, 7), labels[20:26]] = 1
+        want[0, labels[3]] = want[0, other] = 0.5
+        np.testing.assert_allclose(got, want, atol=PROMISES[dtype].weight)
 
 
 def test_class_posterior_is_calibrated():

@@ -12,6 +12,7 @@ from support.measure import Errors, measure
 from support.sources import Source
 
 import interp_fast as itf
+from interp_fast.backends import dense
 
 LINEAR = itf.Linear()
 
@@ -44,6 +45,19 @@ def test_mirror_images(engine, dtype, ratio):
     errors = Errors(f"mirror images, {ratio}, {dtype}, {engine}")
     measure(errors, rows, both, flow, x, t, result=dtype)
     errors.close()
+
+
+def test_two_passes_settle_forward_queries(backend, monkeypatch):
+    """At any noise, without a second look in float64."""
+    images = _pictures(np.float32)
+    rows = _stored(images)
+    flow, stored = itf.Field(images, orbit="hflip", backend=backend), itf.Field(rows.astype(float))
+    monkeypatch.setattr(dense, "posterior", None)
+    for t in (0.1, 0.2, 0.3, 0.5, 0.7, 0.9):
+        x = problems.forward(rows, t, 1 - t, 40, 1)
+        want = stored.denoiser(x, t)
+        error = np.linalg.norm(flow.denoiser(x, t) - want, axis=1)
+        assert (error <= 5e-6 * np.maximum(np.linalg.norm(want, axis=1), stored.R)).all(), t
 
 
 def test_images_that_are_equal_tie(backend, dtype):

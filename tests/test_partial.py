@@ -12,6 +12,8 @@ import pytest
 from support.measure import Errors, measure, norm
 
 import interp_fast as itf
+from interp_fast._accuracy import PROMISES
+from interp_fast.backends import merging
 
 LINEAR = itf.Linear()
 LONG = pytest.mark.long
@@ -122,16 +124,43 @@ def test_ties_of_near_pairs_across_parts(engine, dtype):
         check(rows, None, again, field, x, t, dtype, f"again, {ratio}")
 
 
+@pytest.mark.parametrize("name", ["digits", "near_duplicates", pytest.param("clump", marks=LONG)])
+def test_masses_are_no_worse_than_their_doubt(engine, dtype, name):
+    """The logarithm of the mass over the heaviest weight, against direct differences in long double: an estimate."""
+    rows = problems.problem(name).rows.astype(dtype)[:600]
+    data = itf.Field(rows, backend=engine.backend)._oracle.training_set
+    wide, promise, m = rows.astype(np.longdouble), PROMISES[dtype], 12
+    for ratio in (5.0, 2.0, 1.0, 0.5, 0.1):
+        t = 1 / (1 + ratio)
+        x = problems.forward(rows, t, 1 - t, m, 1)
+        x[:3] = (x[:3] + x[3:6]) / 2
+        place = merging.Place(x, np.full(m, t), np.full(m, (1 - t) ** 2))
+        logits = np.stack([-((one - t * wide) ** 2).sum(axis=1) for one in x.astype(np.longdouble)])
+        logits /= 2 * np.longdouble(1 - t) ** 2
+        for wanted in (["mean"], ["mean", "variance", "ess"], []):
+            out = merging.blank(wanted, x, 1)
+            cut = data.cut(None, np.full(m, ratio), off_weights="log_rest" in out)
+            data.posterior(x, place.alpha, np.full(m, 1 - t), cut, out)
+            found = merging.part(
+                out, place, data.given, data.values,
+                promise=promise, top=1, moments=data.moments, roundoff=data.roundoff,
+            )  # fmt: skip
+            heaviest = np.take_along_axis(logits, found["top_index"], axis=1)
+            error = -found["log_top"] - np.log(np.exp(logits - heaviest).sum(axis=1))
+            slack = 2e-9 if dtype == "float32" else 1e-13
+            assert (np.abs(error) <= 2 * found["doubt"] + slack).all(), (ratio, wanted, error, found["doubt"])
+
+
 def test_real_images_settle(dtype):
-    """Of forward queries at most half need a second round, at any noise."""
+    """Of forward queries few need a second round, at any noise."""
     rows = problems.problem("digits").rows.astype(dtype)
     shares = []
     for ratio in (20.0, 8.0, 4.0, 2.0, 1.0, 0.5, 0.2, 0.1, 1e-2, 1e-3):
         t = 1 / (1 + ratio)
         x = problems.forward(rows, t, 1 - t, 40, 1)
         shares.append(float(merged(cut(rows, None, 7), x, t).unsettled.mean()))
-    assert max(shares) <= 0.5
-    assert np.mean(shares) < 0.1
+    assert max(shares) <= 0.15
+    assert np.mean(shares) < 0.05
 
 
 def test_the_order_of_parts_changes_no_bit(backend, dtype):

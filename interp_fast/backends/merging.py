@@ -5,8 +5,7 @@ takes. What parts are compared by are the squared distances of their heaviest ro
 as given, so that equal rows of different parts tie exactly and far ones as the rows of one part do.
 
 ==================  ====================================================================================================
-index, gap,         as in the kernel contract, of these rows; index counts the rows of the whole
-log_rest, ess, ...
+index, mean, ...    as in the kernel contract, of these rows, as far as asked for; index counts the rows of the whole
 log_top             log of the largest weight
 log_w, c, c_low     of the heaviest row: its log weight as given, and c + c_low = |x - alpha x_i|^2
 top_index,          the k heaviest rows and the same of them, (M, k); k >= 1
@@ -50,16 +49,13 @@ __all__ = [
 
 Kind = TypeVar("Kind")
 
-_NEEDED = (
-    "index",
-    "gap",
-    "log_rest",
-    "ess",
-)  # whatever is asked for; and no backend leaves a dominant row to rounding then
+_OFF_WEIGHTS = {"gap", "log_rest", "ess", "entropy", "variance", "jvp"}
+_SPREADS = {"variance", "scatter", "jvp"}  # about the mean
 # The largest error of the logarithm of a mass, measured on many sets and then some: in rms errors of its logits, what
 # these share and what averages over the rows that count; and in units of rounding what summing alone leaves.
 _SHARED, _AVERAGED, _SUMS = 1.25, 3.5, 20.0
 _CHAIN = 4.0  # what chains of 64 additions leave of |y| |row| / sqrt(d), in roundings
+_KEPT = 0.4  # of what is promised of a mean that backends let the rounding of logits take
 # Logits with a larger rms error than this are not left in float32, by any backend.
 _COARSE = 2.0**-12
 _TERMS = 1 << 14  # formed at a time, in cache
@@ -124,9 +120,11 @@ def _two_sum(a: Any, b: Any) -> tuple[Any, Any]:
 
 def blank(wanted: Iterable[str], x: Float, k: int) -> dict[str, Any]:
     """Arrays for what a backend is asked about a part: what is ``wanted``, and what merging takes."""
-    names = {*wanted, *_NEEDED} - {"top_index", "top_weight", "log_norm"}
-    if names & {"variance", "scatter", "jvp"}:
-        names.add("mean")
+    names = {*wanted, "index"} - {"top_index", "top_weight", "log_norm"}
+    if names & _OFF_WEIGHTS:
+        names |= {"gap", "log_rest", "ess"}
+    if names & {"mean", *_SPREADS}:
+        names |= {"mean", "scatter"} if "variance" not in names else {"mean"}
     out: dict[str, Any] = {name: np.empty(len(x), np.int64 if name == "index" else np.float64) for name in names}
     out |= {name: np.empty_like(x) for name in names & {"mean", "jvp"}}
     return out | {"top_index": np.empty((len(x), k), np.int64), "top_weight": np.empty((len(x), k))}
@@ -138,6 +136,7 @@ def part(
     log_w: Float,
     values: Callable[[Int], Float],
     *,
+    promise: _Promise,
     top: int,
     first: int = 0,
     moments: Moments | None = None,
@@ -146,7 +145,8 @@ def part(
     """What a backend says of its rows as a part of a whole, in which they are numbered from ``first``.
 
     ``log_w`` (n,) are the logarithms of the weights as given, ``values(index)`` gives rows in float64, ``moments`` are
-    theirs and ``roundoff`` is that of their logits; without moments nothing is in doubt (:mod:`.dense`).
+    theirs, ``promise`` is what the answers keep and ``roundoff`` that of their logits; without moments nothing is in
+    doubt (:mod:`.dense`).
     """
     found, index, m = dict(out), out["top_index"], len(place.x)
     weight = found.pop("top_weight")
@@ -163,31 +163,45 @@ def part(
     found |= {name: np.zeros(m) for name in ("error", "between", "spoiled")}
     if moments is not None:
         used = log_w[log_w > -np.inf]
-        found["doubt"] = _doubt(found, place, moments, float(np.ptp(used)) if len(used) else 0.0, roundoff)
+        span = float(np.ptp(used)) if len(used) else 0.0
+        found["doubt"] = _doubt(found, place, moments, span, roundoff, promise)
         found["spoiled"] = found["doubt"] ** 2
     return found
 
 
-def _doubt(found: dict[str, Any], place: Place, moments: Moments, span: float, roundoff: float) -> Float:
+def _doubt(
+    found: dict[str, Any], place: Place, moments: Moments, span: float, roundoff: float, promise: _Promise
+) -> Float:
     """Bound on what a backend leaves in the logarithm of the mass of some rows, the heaviest of which is exact.
 
     The product of y = x - alpha center and a row, in chains of additions, is off by ``roundoff`` times what it comes to
     and times |y| reach / sqrt(d) (rms), its share of a logit by that over S; logits from distances by what rounding
-    these leaves. Next to a row that weighs more than all others, which is exact, only these carry it. ``span``: of the
-    log weights.
+    these leaves. Where off-weights are asked for no backend leaves a row that weighs more than all others to rounding:
+    only these carry it, then. ``span``: of the log weights.
+
+    And it is no more than backends let pass: errors of logits move the mean by about what they leave of the mass times
+    the deviation of the rows, but for what the rows have in common as the query is rounded (none of which is seen where
+    they deviate in many directions); and the heaviest weight is that of an exact row over the mass.
     """
     s2 = np.where(place.s2 > 0, place.s2, np.inf)
     away = np.linalg.norm(place.x - place.alpha[:, None] * moments.center, axis=1)
     reach, d = place.alpha * moments.reach, place.x.shape[1]
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         size = np.maximum(away, 0.5 * reach) * reach
         product = 0.5 * np.abs(away**2 + reach**2 - np.minimum(found["c"], (away + reach) ** 2))  # with such a row
         one = min(0.5, _CHAIN / math.sqrt(d)) * size + 0.5 * np.minimum(product + 0.5 * reach**2, size)
         rms = np.minimum(one, 0.5 * size) / s2 + 0.5 * span
         unit = np.where(0.5 * roundoff * (size / s2 + span) > _COARSE, 2.0**-53, roundoff)
-        averaged = _SHARED + _AVERAGED / np.sqrt(found["ess"])
-        error = unit * averaged * rms + 4 * logit_rounding(place.x, found["c"], s2)
-    others = -np.expm1(np.minimum(found["log_top"], 0.0))
+        heaviest = np.exp(np.minimum(found["log_top"], 0.0))
+        averaged = _SHARED + _AVERAGED / np.sqrt(found.get("ess", 1.0 / heaviest))
+        error = unit * averaged * rms
+        passed = promise.weight / heaviest
+        if "mean" in found:
+            deviation = np.sqrt(found["variance" if "variance" in found else "scatter"])
+            common = unit * min(0.5, _CHAIN / math.sqrt(d)) * place.alpha * away * deviation / np.sqrt(heaviest) / s2
+            passed = np.minimum(passed, _KEPT * promise.denoiser * moments.radius / deviation + common)
+        error = np.fmin(error, passed) + 4 * logit_rounding(place.x, found["c"], s2)
+    others = -np.expm1(np.minimum(found["log_top"], 0.0)) if "log_rest" in found else np.ones_like(error)
     error = np.minimum(1.0, 2 * others) * error + np.minimum(1.0, 2**10 * others) * _SUMS * roundoff
     doubt: Float = np.where((place.alpha > 0) & (place.s2 > 0), error, 0.0)
     return doubt
@@ -216,17 +230,19 @@ def merge(a: dict[str, Any], b: dict[str, Any], place: Place, u: Float | None = 
         w_a, w_b = np.exp(log_a), np.exp(log_b)
         between = np.where(level, 0.0, np.abs(ahead))
         of_rest = np.where(lower, log_b, log_a)  # the mass of the one that has not the heaviest row
-        own_rest = np.where(lower, a["log_rest"] + log_a, b["log_rest"] + log_b)
         out: dict[str, Any] = {
             "rows": a["rows"] + b["rows"],
             "top": min(a["top"], b["top"]),
             "log_top": np.where(lower, a["log_top"] + log_a, b["log_top"] + log_b),
-            "gap": np.minimum(between, np.where(lower, a["gap"], b["gap"])),
-            "log_rest": np.logaddexp(own_rest, of_rest),
-            "ess": 1.0 / (w_a**2 / a["ess"] + w_b**2 / b["ess"]),
         }
-        share = np.exp(of_rest - out["log_rest"])
-        share[np.isneginf(out["log_rest"])] = 0.0
+        share = np.ones_like(w_a)
+        if "log_rest" in a:
+            own_rest = np.where(lower, a["log_rest"] + log_a, b["log_rest"] + log_b)
+            out["gap"] = np.minimum(between, np.where(lower, a["gap"], b["gap"]))
+            out["log_rest"] = np.logaddexp(own_rest, of_rest)
+            out["ess"] = 1.0 / (w_a**2 / a["ess"] + w_b**2 / b["ess"])
+            share = np.exp(of_rest - out["log_rest"])
+            share[np.isneginf(out["log_rest"])] = 0.0
         if "entropy" in a:
             own = np.where(w_a > 0, -w_a * log_a, 0.0) + np.where(w_b > 0, -w_b * log_b, 0.0)
             out["entropy"] = w_a * a["entropy"] + w_b * b["entropy"] + own
@@ -275,7 +291,7 @@ def in_pairs(parts: list[Kind], join: Callable[[Kind, Kind], Kind]) -> Kind:
 
 def shares(parts: list[dict[str, Any]], place: Place) -> Float:
     """Of the parts in the mass of them all, (M, K)."""
-    whole = reduce(parts, place)
+    whole = reduce([{name: of for name, of in one.items() if name != "mean"} for one in parts], place)
     tops = {f"top_{name}": np.stack([one[name] for one in parts], axis=1) for name in ("log_w", "c", "c_low")}
     log_share = _logits(tops, whole, place.s2) + whole["log_top"][:, None]
     log_share -= np.stack([one["log_top"] for one in parts], axis=1)
@@ -327,16 +343,25 @@ def fill(out: dict[str, Any], answer: dict[str, Any], some: Any = slice(None)) -
         array[some] = answer[name][:, : array.shape[1]] if name.startswith("top_") else answer[name]
 
 
-def unsettled(whole: dict[str, Any], place: Place, promise: _Promise, radius: float) -> npt.NDArray[np.bool_]:
-    """Queries in which what is in doubt of the masses of the parts may cost more than what is promised of the whole.
+def unsettled(
+    whole: dict[str, Any], place: Place, promise: _Promise, radius: float, wanted: Iterable[str] | None = None
+) -> npt.NDArray[np.bool_]:
+    """Queries in which what is in doubt of the masses of the parts may cost more than what is promised of the whole:
+    of those of its outputs that are ``wanted``, default all.
 
     Errors of masses, which are independent, move the mean by no more than the deviation of the parts' means times the
     largest sqrt(w_k) doubt_k, and everything else by no more than their own share.
     """
     error, largest = whole["error"], np.exp(whole["log_top"])
-    bad = error > min(promise.off_weights / 4, promise.density / 4)
-    bad |= error * np.minimum(largest, 1 - largest) > promise.weight * _PART
-    if "mean" in whole:
+    names = {"log_norm", "top_weight", *whole} if wanted is None else {*wanted}
+    bad = np.zeros(len(error), np.bool_)
+    if "log_norm" in names:
+        bad |= error > promise.density / 4
+    if names & (_OFF_WEIGHTS | {"scatter"}):
+        bad |= error > promise.off_weights / 4
+    if "top_weight" in names:
+        bad |= error * np.minimum(largest, 1 - largest) > promise.weight * _PART
+    if "mean" in names:
         moved = np.sqrt(whole["spoiled"] * whole["between"])
         size = np.maximum(np.linalg.norm(whole["mean"], axis=1), radius)
         bad |= moved > _PART * promise.denoiser * size

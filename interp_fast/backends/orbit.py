@@ -90,7 +90,7 @@ class Orbit(Outer):
         images, place = data.images, Place(x, alpha, sigma**2 + (alpha * data.bandwidth) ** 2)
         n = images.rows.shape[0]
         top = max(1, out["top_index"].shape[1] if "top_index" in out else 0)
-        parts = []
+        promise, parts = PROMISES[result_type(images.dtype).name], []
         for e, (element, inverse) in enumerate(zip(images.elements, images.inverses, strict=True)):
             here = blank(out, x, min(top, n))
             direction = None if u is None else np.ascontiguousarray(u[:, inverse])
@@ -104,13 +104,13 @@ class Orbit(Outer):
                 part(
                     here, place, data.log_w[:n],
                     functools.partial(data.values, e * n),
-                    top=top, first=e * n, moments=data.moments, roundoff=self.roundoff(images.dtype),
+                    promise=promise, top=top, first=e * n, moments=data.moments,
+                    roundoff=self.roundoff(images.dtype),
                 )
             )  # fmt: skip
         whole = reduce(parts, place, u)
         fill(out, finish(whole, place, 0.0), slice(None))
-        promise = PROMISES[result_type(images.dtype).name]
-        again = np.flatnonzero(unsettled(whole, place, promise, data.moments.radius))
+        again = np.flatnonzero(unsettled(whole, place, promise, data.moments.radius, out))
         if len(again):
             rows = reference.Data(images, data.log_w, data.moments, data.scale, data.bandwidth)  # type: ignore[arg-type]
             some = {name: array[again] for name, array in out.items()}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._accuracy import PROMISES
+from .._accuracy import PROMISES, Promise
 from .._arrays import Source, result_type, widen
 from . import Float, Int, Moments, dense, of_sum_one, reference
 from .merging import Place, blank, fill, finish, merge, part, unsettled
@@ -46,6 +46,10 @@ class _Data:
     scale: tuple[float, float] | None
     bandwidth: float
     threads: int
+
+    @property
+    def promise(self) -> Promise:
+        return PROMISES[result_type(self.rows.dtype).name]
 
 
 @dataclass(frozen=True)
@@ -129,8 +133,7 @@ class Streamed(Outer):
         place = Place(x, alpha, sigma**2 + (alpha * data.bandwidth) ** 2)
         whole = self._sweep(place, data, sigma, u, cut, out, threads)
         fill(out, finish(whole, place, 0.0))
-        promise = PROMISES[result_type(data.rows.dtype).name]
-        again = np.flatnonzero(unsettled(whole, place, promise, data.moments.radius))
+        again = np.flatnonzero(unsettled(whole, place, data.promise, data.moments.radius, out))
         if len(again):
             some = Place(x[again], alpha[again], place.s2[again])
             wanted = {name: array[again] for name, array in out.items()}
@@ -144,7 +147,8 @@ class Streamed(Outer):
         top = max(1, out["top_index"].shape[1] if "top_index" in out else 0)
         whole: dict[str, Any] = {}
         for block in self._blocks(data, inside=cut is not None):
-            here = blank(out, place.x, min(top, len(block.rows)))
+            # With off-weights no block leaves a row that dominates it to rounding: that is cheaper than a second round.
+            here = blank({*out, "log_rest"}, place.x, min(top, len(block.rows)))
             moments = rows = prepared = None
             if cut is None:
                 rows = reference.Data(block.rows, block.log_w, block.moments, data.scale, data.bandwidth)
@@ -155,7 +159,8 @@ class Streamed(Outer):
             found = part(
                 here, place, data.log_w[block.start : block.start + len(block.rows)],
                 functools.partial(_values, block.rows, data.scale),
-                top=top, first=block.start, moments=moments, roundoff=self.roundoff(block.rows.dtype),
+                promise=data.promise, top=top, first=block.start, moments=moments,
+                roundoff=self.roundoff(block.rows.dtype),
             )  # fmt: skip
             whole = merge(whole, found, place, u) if whole else found
             del block, rows, prepared  # before the next one comes
