@@ -33,7 +33,8 @@ constexpr int64_t kSumRows = 32 * kBlock, kGemvSumRows = 1536, kDigitRows = 4 * 
 // average out, and few rows cost little.
 constexpr double kHeavy = 8;
 constexpr size_t kMostHeavy = 64;
-constexpr int64_t kSample = 48;  // about this part of the rows tells where lists start
+constexpr int64_t kSample = 48;   // about this part of the rows tells where lists start
+constexpr double kLeft = 0x1p-4;  // of a sum that has been corrected, at least: else its digits are roundings
 
 // Rows that cannot end with more than a tolerated weight need no place in the lists: the rows so far and those of this
 // block are part of the final sum. Where there are rows so far, the heaviest of the block is enough of it.
@@ -310,8 +311,10 @@ class DenseBatch final : public Visitor<T> {
         passed_[q] = model_.resolved(query, candidates[q], 0);
       } else if (listed_) {
         const double unsure = std::exp2(lists[q].threshold() - sums.reference) / sums.p;
+        const double before = sums.p;
         correct(data_, query, lists[q], candidates[q], sums);
-        if (!model_.resolved(query, candidates[q], sums.variance())) return;
+        // What is taken away leaves its roundings: where nearly all was, nothing else is left.
+        if (!(sums.p >= kLeft * before) || !model_.resolved(query, candidates[q], sums.variance())) return;
         // What a distance in float64 and the sums have in common has been rounded separately.
         const double error = 2 * kRoundoff<double> * std::abs(sums.offset);
         passed_[q] = model_.enough(query, sums, unsure, error);
