@@ -295,12 +295,11 @@ std::vector<CandidateList> filter_by_int8(const Data& data, const Query* queries
   return filter_panels(data, panels, &kernels, options, threads);
 }
 
-#define IF_INSTANTIATE(T)                                                                          \
-  template void offer_block<T>(const Plan&, const Panel<T>&, const Visit<T>&, CandidateList*, T*); \
-  template void open_thresholds<T>(const Panel<T>&, int, T*);                                      \
-  template Pilot pilot_pass<T>(const Data&, const Panels<T>&, const PilotOptions&, int);
-IF_INSTANTIATE(float)
-IF_INSTANTIATE(double)
-#undef IF_INSTANTIATE
+template void offer_block<float>(const Plan&, const Panel<float>&, const Visit<float>&, CandidateList*, float*);
+template void open_thresholds<float>(const Panel<float>&, int, float*);
+template Pilot pilot_pass<float>(const Data&, const Panels<float>&, const PilotOptions&, int);
+template void offer_block<double>(const Plan&, const Panel<double>&, const Visit<double>&, CandidateList*, double*);
+template void open_thresholds<double>(const Panel<double>&, int, double*);
+template Pilot pilot_pass<double>(const Data&, const Panels<double>&, const PilotOptions&, int);
 
 }  // namespace interp_fast

@@ -147,14 +147,15 @@ void fill_panels(Panels<T>& panels, const Data& data, const Query* queries, cons
   });
 }
 
-#define IF_INSTANTIATE(T)                                                                                  \
-  template const PanelKernels<T>& panel_kernels<T>(int64_t, ptrdiff_t);                                    \
-  template Panels<T> make_panels<T>(const Data&, const PanelKernels<T>&, int64_t, int64_t, int64_t);       \
-  template ProductErrors product_errors<T>(const Data&);                                                   \
-  template void fill_lane<T>(const LaneFields<T>&, int, const Query&, double, bool, const ProductErrors*); \
-  template void fill_panels<T>(Panels<T>&, const Data&, const Query*, const PanelOptions&, int);
-IF_INSTANTIATE(float)
-IF_INSTANTIATE(double)
-#undef IF_INSTANTIATE
+template const PanelKernels<float>& panel_kernels<float>(int64_t, ptrdiff_t);
+template Panels<float> make_panels<float>(const Data&, const PanelKernels<float>&, int64_t, int64_t, int64_t);
+template ProductErrors product_errors<float>(const Data&);
+template void fill_lane<float>(const LaneFields<float>&, int, const Query&, double, bool, const ProductErrors*);
+template void fill_panels<float>(Panels<float>&, const Data&, const Query*, const PanelOptions&, int);
+template const PanelKernels<double>& panel_kernels<double>(int64_t, ptrdiff_t);
+template Panels<double> make_panels<double>(const Data&, const PanelKernels<double>&, int64_t, int64_t, int64_t);
+template ProductErrors product_errors<double>(const Data&);
+template void fill_lane<double>(const LaneFields<double>&, int, const Query&, double, bool, const ProductErrors*);
+template void fill_panels<double>(Panels<double>&, const Data&, const Query*, const PanelOptions&, int);
 
 }  // namespace interp_fast
