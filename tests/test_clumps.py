@@ -5,11 +5,15 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
+import oracle
 import pytest
 from engines import ENGINES
+from support.kernel import blank, posterior, prepare
 from support.sources import Source
 
 import interp_fast as itf
+from interp_fast import backends
+from interp_fast._accuracy import PROMISES
 from interp_fast.field import oracle_of
 
 
@@ -123,3 +127,20 @@ def test_weights_of_rows_in_files_far_from_the_queries(backend):
     np.testing.assert_array_equal(got.index, nearest)
     np.testing.assert_array_equal(got.top_index[:, 0], nearest)
     np.testing.assert_array_equal(got.top_weight, np.eye(7)[[0] * 9])
+
+
+@pytest.mark.parametrize(("far", "spread", "ratio"), [(-1.0, 3e-10, 5.0), (1.0, 1e-9, 5.0), (1.0, 4e-9, 1.2)])
+def test_a_cloud_far_smaller_than_roundings_of_scores(engine, far, spread, ratio):
+    """Scores in float32 told nothing of its rows: corrected by exact ones, sums held roundings, and D was hundreds."""
+    rng = np.random.default_rng(0)
+    rows = np.where(np.arange(269)[:, None] % 2 > 0, far, spread * rng.standard_normal((269, 18))).astype(np.float32)
+    x = np.concatenate([np.zeros((4, 18)), spread * rng.standard_normal((48, 18))])
+    x[28:] *= ratio
+    kernel = backends.get(engine.backend)[1]
+    out = blank(len(x), 18, names=("mean", "scatter"))
+    with engine.forced():
+        got = posterior(kernel, prepare(kernel, rows), x, 1.0, ratio * spread, out=out)
+    want = oracle.posterior(rows, x, 1.0, ratio * spread)
+    _, radius = oracle.radius(rows)
+    assert np.linalg.norm(got.mean - want.mean, axis=1).max() <= PROMISES["float32"].denoiser * radius
+    assert np.abs(got.scatter - want.variance).max() <= PROMISES["float32"].scatter * radius**2
