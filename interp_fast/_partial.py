@@ -171,7 +171,7 @@ class Partial:
         arrays |= {"shape": np.array(self._form.shape, np.int64), "single": np.array(self._form.single)}
         arrays |= {f"at_{name}": getattr(self._point, name) for name in _POINT}
         arrays |= {f"set_{name}": np.array(getattr(self._setting, name)) for name in _SETTINGS}
-        arrays |= {f"part_{name}": np.asarray(value) for name, value in self._found.items()}
+        arrays |= {f"part_{name}": np.asarray(value) for name, value in sorted(self._found.items())}
         _npz.save(path, arrays)
 
     @staticmethod
