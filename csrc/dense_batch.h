@@ -34,7 +34,7 @@ constexpr int64_t kSumRows = 32 * kBlock, kGemvSumRows = 1536, kDigitRows = 4 * 
 constexpr double kHeavy = 8;
 constexpr size_t kMostHeavy = 64;
 constexpr int64_t kSample = 48;   // about this part of the rows tells where lists start
-constexpr double kLeft = 0x1p-4;  // of a sum that has been corrected, at least: else its digits are roundings
+constexpr double kLeft = 0x1p-4;  // of a sum that has been corrected, at least: float32 then keeps 2^-20
 
 // Rows that cannot end with more than a tolerated weight need no place in the lists: the rows so far and those of this
 // block are part of the final sum. Where there are rows so far, the heaviest of the block is enough of it.
@@ -313,7 +313,7 @@ class DenseBatch final : public Visitor<T> {
         const double unsure = std::exp2(lists[q].threshold() - sums.reference) / sums.p;
         const double before = sums.p;
         correct(data_, query, lists[q], candidates[q], sums);
-        // What is taken away leaves its roundings: where nearly all was, nothing else is left.
+        // What is taken away leaves its roundings, 2^-24 of it: where nearly all was, nothing else is left.
         if (!(sums.p >= kLeft * before) || !model_.resolved(query, candidates[q], sums.variance())) return;
         // What a distance in float64 and the sums have in common has been rounded separately.
         const double error = 2 * kRoundoff<double> * std::abs(sums.offset);

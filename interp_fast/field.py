@@ -331,9 +331,9 @@ class Field(Groups):
         out = self._oracle.evaluate(point, wide, "mean", "index", *_STATISTICS, top=top)
         data, exact = self._oracle.training_set, out.pop("mean")
         mean = self._round(exact, "the posterior mean")
-        rounding = np.full(len(wide), math.inf)
-        if data.bounds_rounding:
-            rounding = out.pop("rounding") + np.linalg.norm(mean - exact, axis=1)
+        rounding = out.pop("rounding") if data.bounds_rounding else np.full(len(wide), math.inf)
+        if (rounding < math.inf).any():
+            rounding += np.linalg.norm(mean - exact, axis=1)
         out["log_density"] = self._oracle.log_density(point, wide, out["log_norm"], out["index"])
         if data.view == "tempered field":
             out["log_density"][:] = math.nan

@@ -20,6 +20,7 @@ TORCH_MODES = ("medium", "autocast", "inference_mode")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--every", action="store_true", help="every combination of tests marked covering, on all engines")
     parser.addoption("--torch-mode", choices=TORCH_MODES, help="what torch is told meanwhile: no test may notice")
 
 
@@ -96,7 +97,7 @@ def _left_out(items: list[pytest.Item]) -> set[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if any("[" in argument for argument in config.args):  # what is asked for by its name runs
+    if config.getoption("--every") or any("[" in argument for argument in config.args):  # what is named runs
         return
     left_out = _left_out(items)
     config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left_out])

@@ -250,7 +250,8 @@ IF_INLINE Vec<double> exp2(Vec<double> x) {
 }
 #endif
 
-// p log2 p of p = 2^x; 0 where p is, also of scores that overflow, as of rows that must never count next to a small S.
+// p log2 p of p = 2^x; 0 where p is, also of scores that overflow, as of rows that must never count next to a small S:
+// below -2^11 neither type holds any 2^x.
 IF_INLINE Vec<float> times_log2(Vec<float> p, Vec<float> x) { return p * max(x, fill(-0x1p11f)); }
 IF_INLINE Vec<double> times_log2(Vec<double> p, Vec<double> x) { return p * max(x, fill(-0x1p11)); }
 

@@ -183,7 +183,7 @@ def _accepted(
         # Sums about the center leave this much of rows that are so near to the heaviest one, or to each other.
         narrow = 2.0**8 * roundoff(kind) / promise.off_weights * data.reach**2
         good &= (state["spread"] >= narrow * state["rest"]) & (variance >= narrow * scale * state["rest"])
-    if "scatter" in want:  # a difference of squares about the center
+    if "scatter" in want:  # a difference of squares about the center, three of them, each rounded
         squares = state["spread"] + state["rest"] * (state["x_top"] - data.center).square().sum(dim=1)
         good &= 4 * roundoff(kind) * scale * squares <= promise.scatter / 4 * variance.clamp(min=data.radius**2)
     return good | q.still
