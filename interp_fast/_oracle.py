@@ -91,7 +91,6 @@ class Point(NamedTuple):
 
     def velocity(self, x: Any, mean: Any) -> Any:
         self.forbid(~np.isfinite(self.alpha_dot), "velocity is infinite")
-        self.forbid(~np.isfinite(self.alpha_dot), "velocity is infinite")
         away = column(self.alpha, x) * mean
         away -= x
         velocity = mean

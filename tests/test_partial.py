@@ -14,6 +14,7 @@ from support.measure import Errors, measure, norm
 import interp_fast as itf
 from interp_fast._accuracy import PROMISES
 from interp_fast.backends import merging
+from interp_fast.field import oracle_of
 
 LINEAR = itf.Linear()
 LONG = pytest.mark.long
@@ -128,7 +129,7 @@ def test_ties_of_near_pairs_across_parts(engine, dtype):
 def test_masses_are_no_worse_than_their_doubt(engine, dtype, name):
     """The logarithm of the mass over the heaviest weight, against direct differences in long double: an estimate."""
     rows = problems.problem(name).rows.astype(dtype)[:600]
-    data = itf.Field(rows, backend=engine.backend)._oracle.training_set
+    data = oracle_of(itf.Field(rows, backend=engine.backend)).training_set
     wide, promise, m = rows.astype(np.longdouble), PROMISES[dtype], 12
     for ratio in (5.0, 2.0, 1.0, 0.5, 0.1):
         t = 1 / (1 + ratio)
