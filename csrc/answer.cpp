@@ -20,13 +20,14 @@ struct RelativeLogits {
   double runner_up;     // largest of the other logits
 };
 
-// Weighted sums about the heaviest row of one query.
-struct AboutTop {
+// Weighted sums about one point: the heaviest row of a query, whose weight is not among those.
+struct AboutPoint {
   int64_t top_row;
+  double p_top;
   std::vector<int64_t> rows;  // the others of weight above 0
   std::vector<double> p;
-  std::vector<double> top, shift,
-      along;          // x_top, mean - x_top, sum p <delta, u> delta
+  std::vector<double> point, shift,
+      along;          // mean - point, sum p <delta, u> delta
   double spread = 0;  // sum p |delta|^2
   double unit = 0;    // what the sums over other rows have to be multiplied with
 };
@@ -131,7 +132,7 @@ void fill_top(const Candidates& candidates, const std::vector<double>& logits, d
 // What follows from the weights of one query alone; `sums` gets the rows that have any. `remainder`: sums over all
 // other rows, or nullptr. `variance`: as far as it is known.
 AnswerInfo write_scalars(const Data& data, const Query& query, const Candidates& from, const Sums* remainder,
-                         double variance, const Outputs& out, AboutTop& sums) {
+                         double variance, const Outputs& out, AboutPoint& sums) {
   const RelativeLogits relative = relative_logits(data, query, from, variance);
   const double runner_up = relative.runner_up;
   const size_t rows = from.rows.size();
@@ -176,7 +177,7 @@ AnswerInfo write_scalars(const Data& data, const Query& query, const Candidates&
   const double odds = std::exp(log_others), log_total = std::log1p(odds), p_top = 1 / (1 + odds);
   const double scale = std::exp(level) * p_top;
   const int64_t m = query.index;
-  sums.top_row = from.rows[relative.top];
+  sums.top_row = from.rows[relative.top], sums.p_top = p_top;
   if (out.log_norm) {
     out.log_norm[m] =
         query.s2 > 0 ? data.log_w[sums.top_row] - from.c[relative.top] / (2 * query.s2) + log_total : -INFINITY;
@@ -205,45 +206,65 @@ AnswerInfo write_scalars(const Data& data, const Query& query, const Candidates&
 }
 
 // The sums over other rows, which are in normal form, about the centre or the query.
-void add_remainder(const Data& data, const Query& query, const Sums& remainder, AboutTop& to) {
+void add_remainder(const Data& data, const Query& query, const Sums& remainder, AboutPoint& to) {
   const double* const u = query.u;
   if (to.unit == 0) return;
   const ptrdiff_t d = data.rows.d;
-  double top2 = 0, x_top = 0, u_top = 0, u_x = 0;
-  const auto top = [&](ptrdiff_t k) {
-    if (!remainder.about_query) return (to.top[k] - data.center[k]) / data.unit;
-    return std::fma(query.alpha, to.top[k], -query.x[k]) / (query.alpha * data.unit);
+  double point2 = 0, x_point = 0, u_point = 0, u_x = 0;
+  const auto point = [&](ptrdiff_t k) {
+    if (!remainder.about_query) return (to.point[k] - data.center[k]) / data.unit;
+    return std::fma(query.alpha, to.point[k], -query.x[k]) / (query.alpha * data.unit);
   };
   for (ptrdiff_t k = 0; k < d; k++) {
-    const double t = top(k);
-    top2 += t * t, x_top += remainder.x[k] * t;
-    if (u) u_top += u[k] * t, u_x += u[k] * remainder.x[k];
+    const double t = point(k);
+    point2 += t * t, x_point += remainder.x[k] * t;
+    if (u) u_point += u[k] * t, u_x += u[k] * remainder.x[k];
   }
   const double unit2 = data.unit * data.unit;
-  to.spread += to.unit * unit2 * std::max(0.0, remainder.p_n2 - 2 * x_top + remainder.p * top2);
+  to.spread += to.unit * unit2 * std::max(0.0, remainder.p_n2 - 2 * x_point + remainder.p * point2);
   for (ptrdiff_t k = 0; k < d; k++) {
-    const double t = top(k), x = remainder.x[k];
+    const double t = point(k), x = remainder.x[k];
     to.shift[k] += to.unit * data.unit * (x - remainder.p * t);
     // <X - t, u> (X - t)
     if (u)
-      to.along[k] += to.unit * unit2 * (query.largest_u * remainder.u_x[k] - t * u_x - u_top * (x - remainder.p * t));
+      to.along[k] += to.unit * unit2 * (query.largest_u * remainder.u_x[k] - t * u_x - u_point * (x - remainder.p * t));
   }
 }
 
-// About the mean: sum p |delta - shift|^2 = sum p |delta|^2 - |shift|^2, and likewise the matrix. The heaviest row has
-// delta = 0 and is not lighter than any other, so the difference keeps a share 1 / N of its first term. Returns the
-// variance.
-double write_sums(const AboutTop& from, const Query& query, const Outputs& out) {
+// sum p |delta - shift|^2, the variance.
+double variance_of(const AboutPoint& sums) {
+  const double shift2 = std::inner_product(sums.shift.begin(), sums.shift.end(), sums.shift.begin(), 0.0);
+  return std::max(0.0, sums.spread - shift2);
+}
+
+// Whether a point is so far from the mean that sums about it lose digits there: an outlier among many rows that count.
+// The heaviest row is not lighter than any other, so that there are no more than N times kFar of these.
+bool lose_digits(const AboutPoint& sums) {
+  constexpr double kFar = 16;  // squares of distances
+  return sums.spread > kFar * variance_of(sums);
+}
+
+// Sums are to be formed anew about the mean that they gave; all rows are others to it.
+void move_to_mean(AboutPoint& sums) {
+  const auto at = std::lower_bound(sums.rows.begin(), sums.rows.end(), sums.top_row);
+  sums.p.insert(sums.p.begin() + (at - sums.rows.begin()), sums.p_top);
+  sums.rows.insert(at, sums.top_row);
+  for (size_t k = 0; k < sums.point.size(); k++) sums.point[k] += sums.shift[k];
+  std::fill(sums.shift.begin(), sums.shift.end(), 0.0);
+  std::fill(sums.along.begin(), sums.along.end(), 0.0);
+  sums.spread = 0;
+}
+
+// About the mean, the matrix like the variance. Returns the variance.
+double write_sums(const AboutPoint& from, const Query& query, const Outputs& out) {
   const int64_t m = query.index;
-  const ptrdiff_t d = static_cast<ptrdiff_t>(from.top.size());
-  double shift2 = 0, along = 0;
+  const ptrdiff_t d = static_cast<ptrdiff_t>(from.point.size());
+  double along = 0;
   for (ptrdiff_t k = 0; k < d; k++) {
-    const double shift = from.shift[k];
-    if (out.mean) out.mean[m * d + k] = from.top[k] + shift;
-    shift2 += shift * shift;
-    if (out.jvp) along += shift * query.u[k];
+    if (out.mean) out.mean[m * d + k] = from.point[k] + from.shift[k];
+    if (out.jvp) along += from.shift[k] * query.u[k];
   }
-  const double variance = std::max(0.0, from.spread - shift2);
+  const double variance = variance_of(from);
   if (out.variance) out.variance[m] = variance;
   if (out.scatter) out.scatter[m] = variance;
   for (ptrdiff_t k = 0; out.jvp && k < d; k++) {
@@ -261,32 +282,37 @@ std::vector<AnswerInfo> answer_from_candidates(const Data& data, const Query* qu
   const ExactKernels& exact = *active_kernels().exact;
   const bool sums_wanted = out.mean || out.variance || out.scatter || out.jvp;
   std::vector<AnswerInfo> info(candidates.size());
+  // The sums of queries first, first + 1, ..., about their points.
+  const auto add_all = [&](int64_t first, AboutPoint* sums, int64_t count) {
+    by_stretches(
+        data, count, [&](int64_t q) -> const std::vector<int64_t>& { return sums[q].rows; },
+        [&](int64_t q, size_t i) {
+          AboutPoint& to = sums[q];
+          to.spread += to.p[i] * exact.add(data.rows, to.rows[i], to.point.data(), to.p[i], to.shift.data(),
+                                           queries[first + q].u, to.along.data());
+        });
+    for (int64_t q = 0; q < count && !remainders.empty(); q++) {
+      add_remainder(data, queries[first + q], remainders[first + q], sums[q]);
+    }
+  };
   // Queries first ... first + count - 1, of which `info` has the variance as far as it is known.
   const auto answer = [&](int64_t first, int64_t count) {
-    std::vector<AboutTop> sums(count);
+    std::vector<AboutPoint> sums(count);
     for (int64_t q = 0; q < count; q++) {
       const int64_t at = first + q;
-      AboutTop& to = sums[q];
+      AboutPoint& to = sums[q];
       const Sums* const remainder = remainders.empty() ? nullptr : &remainders[at];
       info[at] = write_scalars(data, queries[at], candidates[at], remainder, info[at].variance, out, to);
       if (!sums_wanted) continue;
       const ptrdiff_t d = data.rows.d;
-      to.top.resize(d), to.shift.resize(d), to.along.resize(out.jvp ? d : 0);
-      exact.values(data.rows, to.top_row, to.top.data());
+      to.point.resize(d), to.shift.resize(d), to.along.resize(out.jvp ? d : 0);
+      exact.values(data.rows, to.top_row, to.point.data());
     }
     if (!sums_wanted) return;
-    by_stretches(
-        data, count, [&](int64_t q) -> const std::vector<int64_t>& { return sums[q].rows; },
-        [&](int64_t q, size_t i) {
-          AboutTop& to = sums[q];
-          to.spread += to.p[i] * exact.add(data.rows, to.rows[i], to.top.data(), to.p[i], to.shift.data(),
-                                           queries[first + q].u, to.along.data());
-        });
+    add_all(first, sums.data(), count);
     for (int64_t q = 0; q < count; q++) {
-      const Query& query = queries[first + q];
-      AnswerInfo& of = info[first + q];
-      if (!remainders.empty()) add_remainder(data, query, remainders[first + q], sums[q]);
-      of.variance = write_sums(sums[q], query, out) / (data.unit * data.unit);
+      if (lose_digits(sums[q])) move_to_mean(sums[q]), add_all(first + q, &sums[q], 1);
+      info[first + q].variance = write_sums(sums[q], queries[first + q], out) / (data.unit * data.unit);
     }
   };
   parallel_for((n + kRefineTogether - 1) / kRefineTogether, threads, [&](int64_t task, int) {

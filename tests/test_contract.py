@@ -133,6 +133,17 @@ def test_backward_along_an_axis_of_length_1(kernel, dtype, shape):
     assert_close(post, wanted, rel=2e-4 if dtype == "float32" else 1e-10, scale=4.0, context=shape)
 
 
+def test_nearer_rows_without_weight_at_the_end(kernel, dtype):
+    """At sigma = 0 the nearest row of weight > 0 has all weight, in lists too."""
+    rows, x = np.array([[0], [5], [1], [3]], dtype), np.array([[0.1], [4.5]])
+    prepared = prepare(kernel, rows, weights=np.array([0.0, 0.0, 0.2, 0.8]))
+    post = posterior(kernel, prepared, x, 1.0, 0.0, out=blank(2, 1, 2))
+    np.testing.assert_array_equal(post.index, [2, 3])
+    np.testing.assert_array_equal(post.top_index[:, 0], [2, 3])
+    np.testing.assert_array_equal(post.top_weight, [[1, 0], [1, 0]])
+    np.testing.assert_array_equal(post.mean, [[1], [3]])
+
+
 def test_no_queries(kernel, dtype):
     rows = np.ones((3, 2), dtype)
     post = posterior(kernel, prepare(kernel, rows), np.empty((0, 2)), 0.5, 0.5, out=blank(0, 2))

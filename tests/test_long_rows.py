@@ -135,3 +135,19 @@ def test_statistics_beside_a_row_that_is_out_of_sight(engine, n, d, far):
             got = field.posterior(x[some], t)
             for name in ("entropy", "ess", "log_rest"):
                 np.testing.assert_allclose(getattr(got, name), getattr(ref, name)[some], rtol=2e-3, atol=2e-3)
+
+
+def test_means_of_many_rows_from_a_long_one(engine):
+    """The heaviest of 200 000 rows that all count is so long that it makes most of R: no place to count them from."""
+    rng = np.random.default_rng(6)
+    rows = rng.standard_normal((200_000, 2))
+    rows[77] = 1e4, 2e4
+    rows[5000] = -3e3, 1e3
+    radius = np.sqrt(((rows - rows.mean(0)) ** 2).sum(1).mean())
+    sigma = 1e4 * radius
+    x, u = sigma * np.array([[1.0, 1.0], [-2.0, 1.0]]), rng.standard_normal((2, 2))
+    field = itf.Field(rows, LINEAR, backend=engine.backend).at(1.0, sigma)
+    post, want = field.posterior(x), oracle.posterior(rows, x, 1.0, sigma, u=u)
+    np.testing.assert_array_equal(post.index, [77, 5000])
+    assert norm(post.mean - want.mean).max() <= 2e-11 * radius
+    np.testing.assert_allclose(post.variance, want.variance, rtol=1e-10)

@@ -301,13 +301,13 @@ class Posterior:
         beyond = (n - np.diff(starts)) * np.exp(-np.where(window[some] < refine.DENSE, window[some], np.inf))
         answer["dropped"] = np.minimum((dropped + beyond) / total, 1.0)
         answer["work"] = (1.0 + live / n) / 2.0
-        shift = found.shift * scale[:, None]  # mean - x_top
+        shift = found.shift * scale[:, None]  # mean - point
         answer["variance"] = np.maximum(scale * spread - np.einsum("ij,ij->i", shift, shift), 0.0)
         answer["scatter"] = answer["variance"]
         if "jvp" in wanted:
             answer["jvp"] = scale[:, None] * found.pull - (scale * along)[:, None] * shift
         if "mean" in wanted:
-            answer["mean"] = found.top + shift
+            answer["mean"] = found.point + shift
         if "top_index" in wanted:
             answer["top_index"], answer["top_weight"] = self._listed(found, ids, c, score, log_w, h, s2, total)
         copies = self.off & (next_score == score) & (window[some] < refine.DENSE) & (s2 > 0)

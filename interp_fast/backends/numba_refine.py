@@ -4,7 +4,8 @@ With c_i = |x - alpha x_i|^2 and h = 1 / (2 S), a logit is only ever used as the
 (log_w_i - log_w_j) - (c_i - c_j) h: nothing is lost where c h is huge, and S = 0 is h = inf. Sums are over the other
 rows, about the top row and in units of the runner-up's weight: with p_i = exp(l_i - l_next) <= 1, sum p_i, sum p_i (x_i
 - x_top), and so on. So no output made of the off-weights is a difference of near equals, none underflows before the
-answer does, and the mean is exact next to a row. Variance and jvp lose at most the factor 1 / w_max <= N.
+answer does, and the mean is exact next to a row. Where that row is an outlier among many that count, they are formed
+again about the mean that they gave, x_top included.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ DENSE = 651.0  # nats: rows further below vanish beside the others
 _PIECE = 64  # columns summed before they are added to a distance
 _CACHE = 2**15  # numbers of rows that queries go over together
 _CALL = 2**27  # multiply-adds of one compiled call, more or less: Python hears Ctrl-C between them
+_FAR = 16.0  # spread over variance beyond which the digits of vectors went into the distance from their point
 
 # Columns of the scalars of a state. The row number is exact in float64.
 (
@@ -36,8 +38,8 @@ _CALL = 2**27  # multiply-adds of one compiled call, more or less: Python hears 
     _REST,  # sum p
     _REST2,  # sum p^2
     _HEAT,  # sum p (l_next - l)
-    _SPREAD,  # sum p |x - x_top|^2
-    _ALONG,  # sum p (x - x_top) . u
+    _SPREAD,  # sum p |x - point|^2
+    _ALONG,  # sum p (x - point) . u
     _DROPPED,  # mass left out, in units of the top row's weight
     _LIVE,  # rows in these sums
 ) = range(12)
@@ -47,17 +49,21 @@ class States(NamedTuple):
     """What became known of queries; columns of what is not wanted have length 0."""
 
     scalars: Any  # the columns above
-    top: Any  # the top row itself, widened
-    shift: Any  # sum p (x - x_top)
-    pull: Any  # sum p ((x - x_top) . u) (x - x_top)
+    point: Any  # what vectors are about: the top row itself, widened, or the mean
+    shift: Any  # sum p (x - point)
+    pull: Any  # sum p ((x - point) . u) (x - point)
     near: Any  # the k best, best first: where they stand among the rows that were given; -1: there is none
 
 
 @jit()
 def _lead(score: Any, log_w: Any, score0: Any, log_w0: Any, h: Any) -> Any:
     """Logit of a row minus that of another; infinite h or score0 is the limit, and a row of weight 0 is below all."""
+    if not log_w > -math.inf:
+        return -math.inf
+    if not log_w0 > -math.inf:
+        return math.inf
     apart = 0.0 if score == score0 else (score - score0) * h
-    return (log_w - log_w0) - apart if log_w > -math.inf else -math.inf
+    return (log_w - log_w0) - apart
 
 
 def leads(score: Float, log_w: Float, score0: Float, log_w0: Float, h: Float) -> Float:
@@ -140,24 +146,24 @@ def _summarize(
 
 
 @jit(fastmath=_FASTMATH)
-def _add_row(row: Any, table: Any, p: Any, u: Any, top: Any, shift: Any, pull: Any) -> Any:
-    """A row of weight p into the vectors of a query; its |x - x_top|^2 and (x - x_top) . u."""
+def _add_row(row: Any, table: Any, p: Any, u: Any, point: Any, shift: Any, pull: Any) -> Any:
+    """A row of weight p into the vectors of a query; its |x - point|^2 and (x - point) . u."""
     square = along = 0.0
     for k in range(len(shift)):
-        z = np.float64(value(row, table, k)) - top[k]
+        z = np.float64(value(row, table, k)) - point[k]
         shift[k] += p * z
         square += z * z
     for k in range(len(pull)):
-        along += (np.float64(value(row, table, k)) - top[k]) * u[k]
+        along += (np.float64(value(row, table, k)) - point[k]) * u[k]
     for k in range(len(pull)):
-        pull[k] += p * along * (np.float64(value(row, table, k)) - top[k])
+        pull[k] += p * along * (np.float64(value(row, table, k)) - point[k])
     return square, along
 
 
 @jit()
 def _add_vectors(rows: Any, table: Any, ids: Any, at: Any, ends: Any, last: Any, p: Any, u: Any, states: Any) -> None:
     """The entries from ``at`` on whose rows are below ``last`` into the vectors."""
-    step = max(1, _CACHE // states.top.shape[1])
+    step = max(1, _CACHE // states.point.shape[1])
     for stop in range(step, last + step, step):
         limit = min(stop, last)
         for q in range(len(ends)):
@@ -165,7 +171,7 @@ def _add_vectors(rows: Any, table: Any, ids: Any, at: Any, ends: Any, last: Any,
             while j < ends[q] and ids[j] < limit:
                 if p[j] > 0.0:
                     square, along = _add_row(
-                        rows[ids[j]], table, p[j], u[q], states.top[q], states.shift[q], states.pull[q]
+                        rows[ids[j]], table, p[j], u[q], states.point[q], states.shift[q], states.pull[q]
                     )
                     states.scalars[q, _SPREAD] += p[j] * square
                     states.scalars[q, _ALONG] += p[j] * along
@@ -175,10 +181,34 @@ def _add_vectors(rows: Any, table: Any, ids: Any, at: Any, ends: Any, last: Any,
 
 @jit()
 def _fill_top(rows: Any, table: Any, states: Any) -> None:
-    for q in range(len(states.top)):
+    for q in range(len(states.point)):
         row = rows[np.int64(states.scalars[q, _INDEX])]
-        for k in range(states.top.shape[1]):
-            states.top[q, k] = value(row, table, k)
+        for k in range(states.point.shape[1]):
+            states.point[q, k] = value(row, table, k)
+
+
+@jit()
+def _move_to_mean(ids: Any, starts: Any, p: Any, h: Any, states: Any) -> Any:
+    """For queries whose vectors lost digits, start anew about the mean; the others have no more entries to add."""
+    at = starts[1:].copy()
+    for q in range(len(h)):
+        head, point, shift = states.scalars[q], states.point[q], states.shift[q]
+        ratio = math.exp(_lead(head[_NEXT_SCORE], head[_NEXT_LOG_W], head[_SCORE], head[_LOG_W], h[q]))
+        scale = ratio / (1.0 + ratio * head[_REST])
+        spread, variance = scale * head[_SPREAD], scale * head[_SPREAD]
+        for k in range(len(shift)):
+            variance -= (scale * shift[k]) ** 2
+        if spread <= _FAR * variance or ratio == 0.0:
+            continue
+        at[q] = starts[q]
+        p[starts[q] + np.searchsorted(ids[starts[q] : starts[q + 1]], np.int64(head[_INDEX]))] = 1.0 / ratio
+        for k in range(len(shift)):
+            point[k] += scale * shift[k]
+            shift[k] = 0.0
+        for k in range(states.pull.shape[1]):
+            states.pull[q, k] = 0.0
+        head[_SPREAD] = head[_ALONG] = 0.0
+    return at
 
 
 def states(
@@ -197,6 +227,13 @@ def states(
     log_w.flags.writeable = False  # of one type, and so of one compilation
     c, p, cut = np.empty(len(ids)), np.empty(len(ids)), np.minimum(cut, DENSE)
 
+    def add(some: slice, at: Int, lasts: list[int], own: States) -> None:
+        for last in lasts:
+            if team.stopped:
+                return
+            ends = starts[some.start + 1 : some.stop + 1]
+            _add_vectors(data.rows, data.table, ids, at, ends, last, p, direction[some], own)
+
     def answer(some: slice) -> None:
         own = States(*(array[some] for array in found))
         ends, bounds = starts[some.start + 1 : some.stop + 1], starts[some.start : some.stop + 1]
@@ -210,11 +247,8 @@ def states(
         _summarize(ids, bounds, c, log_w, h[some], cut[some], off, p, own.near, own.scalars)
         if vectors:
             _fill_top(data.rows, data.table, own)
-            at = starts[some].copy()
-            for last in lasts:
-                if team.stopped:
-                    return
-                _add_vectors(data.rows, data.table, ids, at, ends, last, p, direction[some], own)
+            add(some, starts[some].copy(), lasts, own)
+            add(some, _move_to_mean(ids, bounds, p, h[some], own), lasts, own)
 
     team.share(answer, m, len(ids) * d / max(m, 1), 16)
     return found, c

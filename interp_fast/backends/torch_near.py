@@ -14,6 +14,7 @@ from .torch_rows import Data, Queries
 
 __all__ = ["State", "exactly_squared", "farther", "listed", "near", "squared"]
 
+_FAR = 16.0  # spread over variance beyond which digits went into the distance from the point
 State = dict[str, Any]  # what is known of each query once its rows are summed up; see :func:`near`
 
 
@@ -96,8 +97,9 @@ def near(q: Queries, data: Data, index: Any, want: set[str], k: int) -> State:
 
     With e_i = exp(l_i - l of the runner-up) of the rows beside the heaviest one: ``top`` (M,) its number, ``score`` its
     c and ``log_w`` its weight, ``lead`` = l of the runner-up less its own, ``rest`` = sum e, ``rest2`` = sum e^2,
-    ``heat`` = -sum e log e; about its row ``x_top``: ``shift`` = sum e_i (x_i - x_top), ``spread`` = sum e_i
-    |x_i - x_top|^2, ``along`` and ``pull``; and ``listed``, the k heaviest with their logits less its own.
+    ``heat`` = -sum e log e; about its row, or the mean where that is an outlier among many, ``point``: ``shift`` = sum
+    e_i (x_i - point), ``spread`` = sum e_i |x_i - point|^2, ``along`` and ``pull``; and ``listed``, the k heaviest with
+    their logits less its own.
     """
     found, lead, apart = _summed(q, data, index, want, k, exact=q.limit)
     if q.limit:
@@ -131,13 +133,29 @@ def _summed(q: Queries, data: Data, index: Any, want: set[str], k: int, *, exact
     lead = logits - logits.gather(1, at)
     found: State = {
         "top": top[:, 0], "score": c.gather(1, at)[:, 0], "log_w": log_w.gather(1, at)[:, 0],
-        "lead": (highest - logits.gather(1, at))[:, 0], "x_top": x_top, "next": c.gather(1, off.argmax(1, True))[:, 0],
+        "lead": (highest - logits.gather(1, at))[:, 0], "point": x_top, "next": c.gather(1, off.argmax(1, True))[:, 0],
     }  # fmt: skip
     found |= weights_summed(e, want)
-    found |= {"shift": torch.zeros_like(x_top), "along": torch.zeros_like(q.s2), "pull": torch.zeros_like(x_top)}
-    apart = torch.empty_like(c)
+    about, apart = _vectors(q, data, index, e, x_top, want)
+    found |= about
+    _, _, scale = scales(found)
+    spread = scale * about["spread"]
+    lost = spread > _FAR * (spread - (scale[:, None] * about["shift"]).square().sum(dim=1))
+    if len(far := torch.nonzero(lost & (scale > 0))[:, 0]):  # again about the mean, the heaviest row included
+        found["point"][far] += scale[far, None] * about["shift"][far]
+        e = e.scatter(1, at, (-found["lead"]).exp()[:, None])[far]
+        better, _ = _vectors(q.some(far), data, index[far], e, found["point"][far], want)
+        for name, values in better.items():
+            found[name][far] = values
+    return found | listed(index, lead, k), lead, apart
+
+
+def _vectors(q: Queries, data: Data, index: Any, e: Any, point: Any, want: set[str]) -> tuple[State, Any]:
+    """``shift``, ``spread``, ``along`` and ``pull`` about a point for each query; and |x_i - point|^2 of each row."""
+    found = {"shift": torch.zeros_like(point), "along": torch.zeros_like(q.s2), "pull": torch.zeros_like(point)}
+    apart = torch.empty_like(e)
     for block in _blocks(q, index, 4):
-        delta = data.values(index[:, block]) - x_top[:, None, :]
+        delta = data.values(index[:, block]) - point[:, None, :]
         part = e[:, None, block]
         apart[:, block] = (delta * delta).sum(dim=-1)
         if want & {"mean", "variance", "scatter", "jvp"}:
@@ -146,8 +164,14 @@ def _summed(q: Queries, data: Data, index: Any, want: set[str], k: int, *, exact
             of_u = torch.bmm(delta, q.u[:, :, None])[:, :, 0] * part[:, 0]
             found["along"] += of_u.sum(dim=1)
             found["pull"] += torch.bmm(of_u[:, None, :], delta)[:, 0]
-    found["spread"] = (e * apart).sum(dim=1)
-    return found | listed(index, lead, k), lead, apart
+    return found | {"spread": (e * apart).sum(dim=1)}, apart
+
+
+def scales(state: State) -> tuple[Any, Any, Any]:
+    """exp(lead), the inverse of the largest weight, and what turns sums of e into sums of weights."""
+    ratio = state["lead"].exp()
+    total = 1.0 + ratio * state["rest"]
+    return ratio, total, ratio / total
 
 
 def weights_summed(e: Any, want: set[str]) -> State:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from . import torch_device
-from .torch_near import State, exactly_squared, listed, near, squared, weights_summed
+from .torch_near import State, exactly_squared, listed, near, scales, squared, weights_summed
 from .torch_rows import Data, Queries, roundoff, weighted
 
 __all__ = ["batches", "chunk", "nearest", "posterior"]
@@ -146,7 +146,7 @@ def _summed(
     x_top = data.values(top[:, 0])
     state: State = {
         "top": top[:, 0], "score": c.gather(1, at)[:, 0], "log_w": data.log_w[top[:, 0]],
-        "lead": (following - highest)[:, 0], "x_top": x_top,
+        "lead": (following - highest)[:, 0], "point": x_top,
     }  # fmt: skip
     state |= weights_summed(e, want)
     rest = state["rest"]
@@ -169,13 +169,13 @@ def _accepted(
     q: Queries, data: Data, kind: torch.dtype, state: State, lowest: Any, highest: Any, usual: Any, want: set[str]
 ) -> Any:
     """Where roundings of logits of rows beside the head cost far less than is promised."""
-    promise, (_, total, scale) = data.promise, _scales(state)
+    promise, (_, total, scale) = data.promise, scales(state)
     variance = scale * state["spread"] - (scale[:, None] * state["shift"]).square().sum(dim=1)
     good = usual <= promise.density / 8
     heaviest = (lowest - highest).exp() / total  # of the rows beside the head
     moved = usual * (heaviest * variance.clamp(min=0.0)).sqrt()
     # And what rounding leaves of the rows themselves, which are counted from the center.
-    away = (state["x_top"] - data.center).square().sum(dim=1).sqrt() * state["rest"]
+    away = (state["point"] - data.center).square().sum(dim=1).sqrt() * state["rest"]
     moved += roundoff(kind) * scale * (away + (state["rest"] * state["spread"].clamp(min=0.0)).sqrt())
     s = q.s2.sqrt() / q.alpha  # sigma / alpha
     good &= moved <= torch.minimum(0.05 * promise.noise * s, torch.full_like(s, 0.1 * promise.denoiser * data.radius))
@@ -184,23 +184,16 @@ def _accepted(
         narrow = 2.0**8 * roundoff(kind) / promise.off_weights * data.reach**2
         good &= (state["spread"] >= narrow * state["rest"]) & (variance >= narrow * scale * state["rest"])
     if "scatter" in want:  # a difference of squares about the center, three of them, each rounded
-        squares = state["spread"] + state["rest"] * (state["x_top"] - data.center).square().sum(dim=1)
+        squares = state["spread"] + state["rest"] * (state["point"] - data.center).square().sum(dim=1)
         good &= 4 * roundoff(kind) * scale * squares <= promise.scatter / 4 * variance.clamp(min=data.radius**2)
     return good | q.still
-
-
-def _scales(state: State) -> tuple[Any, Any, Any]:
-    """exp(lead), the inverse of the largest weight, and what turns sums of e into sums of weights."""
-    ratio = state["lead"].exp()
-    total = 1.0 + ratio * state["rest"]
-    return ratio, total, ratio / total
 
 
 def outputs(q: Queries, data: Data, state: State, want: set[str], k: int) -> dict[str, Any]:
     """The outputs of the kernel contract from states."""
     if "log_norm" in want:  # has the distance of the heaviest row to itself, far from the origin too
         state["score"] = exactly_squared(q, data, state["top"][:, None])[:, 0]
-    ratio, total, scale = _scales(state)
+    ratio, total, scale = scales(state)
     lead, rest = state["lead"], state["rest"]
     out = {"index": state["top"], "dropped": state["dropped"], "ess": total**2 / (1.0 + ratio**2 * state["rest2"])}
     log_total = (ratio * rest).log1p()
@@ -216,7 +209,7 @@ def outputs(q: Queries, data: Data, state: State, want: set[str], k: int) -> dic
     out["work"] = (1.0 + state["live"] / len(data.log_w)) / 2
     if want & _VECTORS:
         shift = scale[:, None] * state["shift"]
-        out["mean"] = state["x_top"] + shift
+        out["mean"] = state["point"] + shift
         variance = (scale * state["spread"] - (shift * shift).sum(dim=1)).clamp(min=0.0)
         out["variance"] = out["scatter"] = variance
         if q.u is not None:
