@@ -16,10 +16,12 @@
 #include "posterior.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 #include <vector>
 
 #include "accuracy.h"
+#include "arithmetic.h"
 #include "by_candidates.h"
 #include "dense.h"
 #include "digits.h"
@@ -107,7 +109,13 @@ void climb(const Data& data, Queries queries, const Outputs& out, int threads) {
 }  // namespace
 
 void posterior(const Data& data, const QueryArrays& queries, const Outputs& out, int threads) {
-  (data.float64_only ? climb<double> : climb<float>)(data, normal_form(data, queries, threads), out, threads);
+  // Rows that are next to nothing in the data can make all of R. To them a scatter owes its digits as a variance does.
+  const double rows = static_cast<double>(data.active) * data.max_norm * data.max_norm;
+  Outputs wanted = out;
+  if (!out.variance && rows * std::exp(-kUnderflow<float>) > kFloat64.scatter * data.radius * data.radius) {
+    wanted.variance = out.scatter;
+  }
+  (data.float64_only ? climb<double> : climb<float>)(data, normal_form(data, queries, threads), wanted, threads);
 }
 
 }  // namespace interp_fast

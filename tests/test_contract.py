@@ -133,6 +133,17 @@ def test_backward_along_an_axis_of_length_1(kernel, dtype, shape):
     assert_close(post, wanted, rel=2e-4 if dtype == "float32" else 1e-10, scale=4.0, context=shape)
 
 
+@pytest.mark.parametrize("d", [3, 20])
+def test_scatter_of_next_to_no_weight(kernel, dtype, d):
+    """Where equal rows have all weight but 1e-240 of it, R and the scatter are what the other row makes of that."""
+    rows, weights = np.zeros((9, d), dtype), np.full(9, 0.1)
+    rows[3], weights[3] = 1.0, 1e-240
+    x = np.vstack([np.full(d, 0.2), np.full(d, 0.6)])
+    post = posterior(kernel, prepare(kernel, rows, weights), x, 0.9, 0.8, out=blank(2, d, names=("mean", "scatter")))
+    want = oracle.posterior(rows, x, 0.9, 0.8, weights)
+    np.testing.assert_allclose(post.scatter, want.variance, rtol=2.0**-16 if dtype == "float32" else 2.0**-36)
+
+
 def test_nearer_rows_without_weight_at_the_end(kernel, dtype):
     """At sigma = 0 the nearest row of weight > 0 has all weight, in lists too."""
     rows, x = np.array([[0], [5], [1], [3]], dtype), np.array([[0.1], [4.5]])
