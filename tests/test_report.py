@@ -339,7 +339,7 @@ def test_repeated_rows_are_one_point(undrawn, capsys):
     assert 0 < got["posterior"]["collapse_time"] < 1
 
 
-def test_rows_that_differ_by_rounding(quick, capsys):
+def test_rows_that_differ_by_rounding(undrawn, capsys):
     """No noise level tells such rows apart; the report says so instead of naming a time."""
     rows = np.random.default_rng(0).normal(size=(6, 3))
     np.save("close.npy", np.concatenate([rows, rows * (1 + 2.0**-50)]))
