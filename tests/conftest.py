@@ -1,4 +1,4 @@
-"""Fixtures: every backend and every instruction set this machine runs, the result types, and the report header."""
+"""Fixtures: every backend and every instruction set this machine runs, the result types; which combinations run."""
 
 from __future__ import annotations
 
@@ -12,14 +12,22 @@ import numpy as np
 import pytest
 import scipy
 from engines import ENGINES, Engine
+from support.combinations import covering
 
 import interp_fast as itf
+from interp_fast import _processors
 
 TORCH_MODES = ("medium", "autocast", "inference_mode")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--torch-mode", choices=TORCH_MODES, help="what torch is told meanwhile: no test may notice")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Of ``-n auto``: as many as processors may be used here, quotas of containers counted."""
+    return _processors.usable()
 
 
 @pytest.fixture(autouse=True)
@@ -82,27 +90,18 @@ def _values(item: pytest.Item) -> set[tuple[object, ...]]:
 
 
 def _wide(items: list[pytest.Item]) -> list[pytest.Item]:
-    """Combinations of the parameters of a test beyond some that show each value, each engine among them, once.
-
-    Those are taken one by one: the most values that are new, and of as many those that were seen least.
-    """
+    """Combinations of the parameters of a test beyond some that show each value, each engine among them, once."""
     tests: dict[str, dict[pytest.Item, set[tuple[object, ...]]]] = {}
     for item in items:
         if hasattr(item, "callspec") and not {"long", "wide"} & {mark.name for mark in item.iter_markers()}:
             tests.setdefault(item.nodeid.partition("[")[0], {})[item] = _values(item)
-    for values in tests.values():
-        seen = dict.fromkeys(set().union(*values.values()), 0)
-        while not all(seen.values()):
-            counts = {item: [seen[value] for value in some] for item, some in values.items()}
-            best = max(counts, key=lambda item: (counts[item].count(0), -sum(counts[item])))
-            for value in values.pop(best):
-                seen[value] += 1
-    return [item for values in tests.values() for item in values]
+    shown = {item for combinations in tests.values() for item in covering(combinations)}
+    return [item for combinations in tests.values() for item in combinations if item not in shown]
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m is looked at
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if any("[" in argument for argument in config.args):  # what is named runs
+    if config.getoption("keyword") or any("[" in argument for argument in config.args):  # what is named runs
         return
     for item in _wide(items):
         item.add_marker("wide")
