@@ -140,6 +140,7 @@ def test_output(result, tmp_path):
     assert (tmp_path / "bench.png").stat().st_size > 10_000
 
 
+@pytest.mark.long
 def test_command(tmp_path, capsys):
     ours = backends.available()[0]
     command = ["bench", "--quick", "--regime", "one-query", "--types", "uint8", "--peers", "numpy", ours]
