@@ -1,4 +1,4 @@
-"""Fixtures: every backend and every instruction set this machine runs, the result types, and the report header."""
+"""Fixtures: every backend and every instruction set this machine runs, the result types; which combinations run."""
 
 from __future__ import annotations
 
@@ -12,16 +12,22 @@ import numpy as np
 import pytest
 import scipy
 from engines import ENGINES, Engine
+from support.combinations import covering
 
 import interp_fast as itf
+from interp_fast import _processors
 
-IN_USE = itf.Field(np.zeros((1, 1))).isa
 TORCH_MODES = ("medium", "autocast", "inference_mode")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--every", action="store_true", help="every combination of tests marked covering, on all engines")
     parser.addoption("--torch-mode", choices=TORCH_MODES, help="what torch is told meanwhile: no test may notice")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Of ``-n auto``: as many as processors may be used here, quotas of containers counted."""
+    return _processors.usable()
 
 
 @pytest.fixture(autouse=True)
@@ -73,35 +79,32 @@ def hears_ctrl_c() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-def _left_out(items: list[pytest.Item]) -> set[str]:
-    """Combinations of the parameters of tests marked ``covering`` that do not run.
-
-    The engines in use here see all of them. Other instruction sets are other compilations of one source, and the
-    reference has few ways and is slow: they see every other one. That is each value of every parameter, and of three
-    parameters any two values together.
-    """
-    places: dict[tuple[str, str], dict[str, int]] = {}  # of the values of each parameter of a test
+def _values(item: pytest.Item) -> set[tuple[object, ...]]:
+    """Of the parameters of a test: what a list of ``parametrize`` gives together is one value."""
+    parameters = dict(item.callspec.params)  # type: ignore[attr-defined]
     found = set()
+    for mark in item.iter_markers("parametrize"):
+        names = mark.args[0].split(",") if isinstance(mark.args[0], str) else mark.args[0]
+        found.add(tuple((name.strip(), id(parameters.pop(name.strip()))) for name in names))
+    return found | {(name, id(value)) for name, value in parameters.items()}
+
+
+def _wide(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Combinations of the parameters of a test beyond some that show each value, each engine among them, once."""
+    tests: dict[str, dict[pytest.Item, set[tuple[object, ...]]]] = {}
     for item in items:
-        if item.get_closest_marker("covering") is None:
-            continue
-        parameters = dict(item.callspec.params)  # type: ignore[attr-defined]
-        engine, test = parameters.pop("engine"), item.nodeid.partition("[")[0]
-        odd = ENGINES.index(engine)
-        for name, value in parameters.items():
-            known = places.setdefault((test, name), {})
-            odd += known.setdefault(repr(value), len(known))
-        if odd % 2 and (engine.backend == "reference" or engine.isa not in (None, IN_USE)):
-            found.add(item.nodeid)
-    return found
+        if hasattr(item, "callspec") and not {"long", "wide"} & {mark.name for mark in item.iter_markers()}:
+            tests.setdefault(item.nodeid.partition("[")[0], {})[item] = _values(item)
+    shown = {item for combinations in tests.values() for item in covering(combinations)}
+    return [item for combinations in tests.values() for item in combinations if item not in shown]
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m is looked at
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--every") or any("[" in argument for argument in config.args):  # what is named runs
+    if config.getoption("keyword") or any("[" in argument for argument in config.args):  # what is named runs
         return
-    left_out = _left_out(items)
-    config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left_out])
-    items[:] = [item for item in items if item.nodeid not in left_out]
+    for item in _wide(items):
+        item.add_marker("wide")
 
 
 def pytest_report_header() -> list[str]:

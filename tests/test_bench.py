@@ -29,10 +29,14 @@ REGIMES = {
 
 @pytest.fixture(scope="module")
 def result():
-    """One round: to measure the limits of the machine takes half a second each time."""
+    """One cell, one round: to measure the limits of the machine takes half a second each time."""
+    return measured({"field": Regime(12, 300, 16, ("uint8",))}, RATIOS[1:])
+
+
+def measured(regimes, ratios):
     seen = []
     result = run(
-        REGIMES, peers=[backends.available()[0], "numpy"], ratios=RATIOS, rounds=1, threads=1,
+        regimes, peers=[backends.available()[0], "numpy"], ratios=ratios, rounds=1, threads=1,
         progress=lambda *at: seen.append(at),
     )  # fmt: skip
     assert [share for _, share in seen] == sorted(share for _, share in seen)
@@ -96,8 +100,8 @@ def test_bound_is_arithmetic_or_memory():
 
 
 @pytest.mark.long
-def test_every_cell_is_measured(result):
-    ours = backends.available()[0]
+def test_every_cell_is_measured():
+    result, ours = measured(REGIMES, RATIOS), backends.available()[0]
     expected = [("field", dtype, ratio) for dtype in ("float32", "uint8") for ratio in RATIOS]
     expected += [("trajectory", "float32", None)]
     assert [(cell["regime"], cell["dtype"], cell["ratio"]) for cell in result.cells] == expected
@@ -140,6 +144,7 @@ def test_output(result, tmp_path):
     assert (tmp_path / "bench.png").stat().st_size > 10_000
 
 
+@pytest.mark.long
 def test_command(tmp_path, capsys):
     ours = backends.available()[0]
     command = ["bench", "--quick", "--regime", "one-query", "--types", "uint8", "--peers", "numpy", ours]

@@ -101,11 +101,18 @@ def attack(rows, prior, steps, x, target, budget, rng):
         base = cur if steps.commit[r] else base
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2, 3))])
+@pytest.mark.parametrize(
+    "seed",
+    [
+        0,
+        *(pytest.param(seed, marks=pytest.mark.wide) for seed in range(1, 4)),
+        *(pytest.param(seed, marks=pytest.mark.long) for seed in range(4, 16)),
+    ],
+)
 def test_trapping_is_never_wrong(seed):
-    """500 random problems, attacked with the largest errors the certificate allows; four times that does break out."""
+    """125 random problems, attacked with the largest errors the certificate allows; four times that does break out."""
     rng, held, escaped = np.random.default_rng(seed), 0, 0
-    for k in range(500):
+    for k in range(125):
         rows, prior, schedule, t, q, x = random_problem(rng)
         field = itf.Field(rows, schedule, weights=prior, backend="reference")
         free = theory.trapping(field, x, t, q)
@@ -130,8 +137,8 @@ def test_trapping_is_never_wrong(seed):
         *_, (w, _) = attack(rows, prior, table, x[trapped], index, 4 * budget[trapped], rng)
         escaped += ((w * same).sum(axis=1) < 0.5).sum()
         held += trapped.sum()
-    assert held > 1500
-    assert escaped > 100
+    assert held > 375
+    assert escaped > 25
 
 
 def test_trapping_agrees_with_the_formula(rng):

@@ -85,7 +85,6 @@ def test_the_scatter_beside_a_far_row_of_little_weight(kernel, dtype, far):
         assert np.all(np.abs(got - want) <= promised * np.maximum(want, oracle.radius(rows, weights)[1] ** 2)), sigma
 
 
-@pytest.mark.covering
 @pytest.mark.parametrize("name", ["mean", "jvp", "index", *PER_QUERY, "top"])
 def test_each_output_alone(kernel, dtype, name):
     """``out`` says what is wanted: any one output is what it is among all of them, bit for bit or to rounding."""

@@ -342,8 +342,9 @@ def check_random_problems(isa, seeds):
     assert taken > len(seeds) / 4, taken
 
 
-def test_random_problems(isa):
-    check_random_problems(isa, range(200))
+@pytest.mark.parametrize("seeds", [range(50), pytest.param(range(50, 200), marks=pytest.mark.wide)], ids=str)
+def test_random_problems(isa, seeds):
+    check_random_problems(isa, seeds)
 
 
 @pytest.mark.long

@@ -47,7 +47,7 @@ def test_noise_schedules_follow_the_law():
 
 
 def test_planted_errors_are_classified():
-    result = experiments.run("error-injection", samples=300)
+    result = experiments.run("error-injection", samples=100)
     limit = result.findings["a third of the distance of neighbours"]
     for row in result.table:
         if row["kind"] == "constant":

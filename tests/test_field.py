@@ -27,7 +27,6 @@ def cloud(schedule, rows, t, m=6, seed=0):
 # Identities
 
 
-@pytest.mark.covering
 @pytest.mark.parametrize("bandwidth", [0.0, 0.4])
 @pytest.mark.parametrize("schedule", INSIDE, ids=repr)
 def test_linear_relations(backend, schedule, bandwidth):
@@ -53,7 +52,6 @@ def gradient(f, x, h):
     return np.stack(columns, -1)
 
 
-@pytest.mark.covering
 @pytest.mark.parametrize("bandwidth", [0.0, 0.4])
 @pytest.mark.parametrize("schedule", INSIDE, ids=repr)
 def test_derivatives(backend, schedule, bandwidth):

@@ -62,7 +62,6 @@ def test_given_labels(engine, dtype, ratio):
     errors.close()
 
 
-@pytest.mark.covering
 @pytest.mark.parametrize("ratio", [20.0, 0.3, 1e-4])
 @pytest.mark.parametrize("bandwidth", [0.0, 0.05])
 def test_class_posterior(engine, dtype, ratio, bandwidth):
@@ -135,7 +134,6 @@ def test_far_classes_tie(engine, dtype, ratio):
     np.testing.assert_allclose(field.class_posterior(x, 1 / (1 + ratio)), 0.5, atol=PROMISES[dtype].weight)
 
 
-@pytest.mark.covering
 @pytest.mark.parametrize("scale", [0.0, 1.0, 3.0, -0.5])
 @pytest.mark.parametrize("ratio", RATIOS)
 def test_guided(engine, dtype, ratio, scale):
@@ -180,7 +178,6 @@ def test_guided(engine, dtype, ratio, scale):
     errors.close()
 
 
-@pytest.mark.covering
 @pytest.mark.parametrize("grouped", [False, True])
 @pytest.mark.parametrize("ratio", [20.0, 0.3, 1e-4])
 def test_without(engine, dtype, ratio, grouped):
@@ -214,7 +211,6 @@ def test_without_a_far_tie(engine, dtype):
         assert (error <= promise.noise * np.maximum(1, norm(want)) + 4 * EPS * norm(x).max() / sigma).all()
 
 
-@pytest.mark.covering
 @pytest.mark.parametrize("temperature", [0.25, 1.0, 9.0])
 @pytest.mark.parametrize("bandwidth", [0.0, 0.05])
 @pytest.mark.parametrize("ratio", RATIOS)
@@ -267,7 +263,6 @@ def test_jvp_of_a_tempered_field(backend):
     np.testing.assert_allclose(plain.divergence(x, 0.6), sum(velocity) / (2 * h), rtol=1e-6)
 
 
-@pytest.mark.covering
 @pytest.mark.parametrize("table", [itf.ddim, itf.ddpm, itf.heun])
 @pytest.mark.parametrize("order", ["sorted", "mixed"])
 def test_samples_under_labels(engine, dtype, table, order):

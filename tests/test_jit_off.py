@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import interp_fast as itf
 
 
+@pytest.mark.long
 def test_contract_holds_without_the_jit():
     """The cheap half of the contract's tests: those of many sizes and of long sums take minutes this way."""
     arguments = [

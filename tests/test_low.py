@@ -11,7 +11,6 @@ import interp_fast as itf
 from interp_fast.field import oracle_of
 
 
-@pytest.mark.covering
 @pytest.mark.parametrize("ratio", [30.0, 1.0, 0.1, 1e-3])
 @pytest.mark.parametrize("d", [1, 2, 3, 5, 8, 9])
 def test_every_number_of_dimensions(engine, dtype, d, ratio):

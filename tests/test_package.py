@@ -172,6 +172,7 @@ def test_import_is_light():
     assert run.stdout.strip() == "[]", run.stdout + run.stderr
 
 
+@pytest.mark.long
 def test_every_module_imports_alone():
     """Each in a child of one process, which has loaded the package, and what others wrote and several of them need."""
     code = """

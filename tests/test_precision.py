@@ -44,7 +44,6 @@ def test_float32_queries_are_taken_as_given(engine, dtype):
         np.testing.assert_array_equal(method(x, 0.6), method(x.astype(np.float64), 0.6), err_msg=name)
 
 
-@pytest.mark.covering
 @pytest.mark.parametrize("ratio", problems.RATIOS)
 @pytest.mark.parametrize("name", problems.NAMES)
 def test_accuracy(engine, name, dtype, ratio):
@@ -58,7 +57,6 @@ def test_accuracy(engine, name, dtype, ratio):
     errors.close()
 
 
-@pytest.mark.covering
 @pytest.mark.parametrize("regime", problems.REGIMES)
 @pytest.mark.parametrize("name", ["gauss", "digits", "long"])
 def test_accuracy_by_regime(engine, name, dtype, regime):
@@ -84,7 +82,6 @@ def test_accuracy_by_regime(engine, name, dtype, regime):
     errors.close()
 
 
-@pytest.mark.covering
 @pytest.mark.parametrize("ratio", [5.0, 0.3, 1e-2, 1e-4])
 @pytest.mark.parametrize("storage", ["uint8", "uint8 scaled", "float16", "bfloat16"])
 def test_accuracy_of_storage_types(engine, storage, ratio):
@@ -147,7 +144,6 @@ SCHEDULES = [
 ]  # fmt: skip
 
 
-@pytest.mark.covering
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
 def test_accuracy_of_every_schedule(engine, dtype, schedule):
     rows = problems.problem("digits").rows[:301].astype(dtype)
@@ -160,7 +156,6 @@ def test_accuracy_of_every_schedule(engine, dtype, schedule):
     errors.close()
 
 
-@pytest.mark.covering
 @pytest.mark.parametrize("nats", [40, 300, 700, 5000])
 def test_one_row_holds_almost_everything(engine, dtype, nats):
     """The off-weights sum to e^-nats: outputs made of them keep their digits, log_rest outlives every float."""
@@ -180,7 +175,6 @@ def test_one_row_holds_almost_everything(engine, dtype, nats):
     errors.close()
 
 
-@pytest.mark.covering
 @pytest.mark.parametrize("nats", [9, 25, 60])
 @pytest.mark.parametrize("copies", [1, 2, 5])
 def test_a_few_rows_hide_many(engine, dtype, copies, nats):
@@ -204,7 +198,6 @@ def test_a_few_rows_hide_many(engine, dtype, copies, nats):
     errors.close()
 
 
-@pytest.mark.covering
 @pytest.mark.parametrize("bandwidth", [1e-3, 0.3, 4.0])
 @pytest.mark.parametrize("name", ["gauss", "near_duplicates", "heavy_weights"])
 def test_accuracy_of_smoothed_data(engine, name, dtype, bandwidth):

@@ -19,7 +19,6 @@ def flow(size):
     return itf.Custom(lambda t: t, lambda t: size * (1 - t), lambda t: 0 * t + 1, lambda t: 0 * t - size)
 
 
-@pytest.mark.covering
 @pytest.mark.parametrize("m", [3, 20])
 @pytest.mark.parametrize("d", [1, 12, 70])
 @pytest.mark.parametrize("size", [1e-44, 1e-40, 1e-37, 1e37, 3e38])

@@ -241,7 +241,6 @@ SCHEDULES = {
 }
 
 
-@pytest.mark.covering
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("t", [-0.0, 5e-324, 1e-310, 1e-300])
 @pytest.mark.parametrize("name", SCHEDULES)

@@ -121,8 +121,9 @@ def check_random_problems(seeds):
     assert tightest > 0.2, tightest
 
 
-def test_random_problems(isa):
-    check_random_problems(range(100))
+@pytest.mark.parametrize("seeds", [range(30), pytest.param(range(30, 100), marks=pytest.mark.wide)], ids=str)
+def test_random_problems(isa, seeds):
+    check_random_problems(seeds)
 
 
 @pytest.mark.long

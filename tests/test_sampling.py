@@ -57,7 +57,6 @@ def loop(rows, table, x0, xi, *, weights=None, bandwidth=0.0):
     return np.array(states), np.array(index)
 
 
-@pytest.mark.covering
 @pytest.mark.parametrize("schedule", [LINEAR, itf.VP(), itf.VEGeometric(0.01, 5)], ids=lambda s: type(s).__name__)
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_against_a_plain_loop(engine, dtype, solver, schedule):
@@ -236,7 +235,7 @@ def test_brownian_bridge_leaves_sqrt_h():
 
 def test_noise_is_standard_normal():
     """Over samples, rows and coordinates; and independent between neighbours in each."""
-    xi = normals(500, 8, 40, 13, "auto")
+    xi = normals(100, 8, 40, 13, "auto")
     assert stats.kstest(xi.ravel(), "norm").pvalue > 1e-3
     for axis in range(3):
         size = xi.shape[axis]

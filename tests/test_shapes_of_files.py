@@ -59,10 +59,11 @@ def test_models_are_shown_pictures(here, capsys):
     assert "does not memorize" in capsys.readouterr().out
 
 
-def test_reports_draw_what_the_shape_says(here):
-    """Channels first, as networks have them."""
+def test_reports_draw_what_the_shape_says(here, monkeypatch):
+    """Channels first, as networks have them; charts, which take longest, are plotted and not drawn."""
     pytest.importorskip("jinja2")
     pytest.importorskip("matplotlib")
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda _, file, **__: file.write("<svg></svg>"))
     assert main(["report", "first.npy", "--out", "r", "-n", "4", "--steps", "4"]) == 0
     found = json.loads((here / "r" / "report.json").read_text())
     assert found["data"]["shape"] == [6, 5, 3]

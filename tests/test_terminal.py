@@ -87,7 +87,11 @@ def test_a_reader_that_leaves_is_no_error(text, code):
         assert process.wait() == code
 
 
-@pytest.mark.parametrize("words", [["--help"], ["check", "--backend", "reference"]], ids=["help", "check"])
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], pytest.param(["check", "--backend", "reference"], marks=pytest.mark.wide)],
+    ids=["help", "check"],
+)
 def test_commands_for_a_reader_that_leaves(words):
     with start("-m", "interp_fast", *words) as process:
         process.stdout.close()

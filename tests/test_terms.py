@@ -36,7 +36,6 @@ def errors(kind, steps, n, d):
     }[kind]
 
 
-@pytest.mark.covering
 @pytest.mark.parametrize("kind", ["none", "array", "callable", "kind"])
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_terms_sum_to_the_deviation(backend, solver, kind):
