@@ -197,6 +197,12 @@ AnswerInfo write_scalars(const Data& data, const Query& query, const Candidates&
     if (p > 0) sums.rows.push_back(from.rows[i]), sums.p.push_back(p);
   }
   if (out.ess) out.ess[m] = 1 / squares;
+  if (out.mass) {
+    double* const mass = out.mass + m * out.classes;
+    for (int64_t c = 0; c < out.classes; c++) mass[c] = sums.unit > 0 ? sums.unit * remainder->mass[c] : 0.0;
+    mass[out.codes[sums.top_row]] += p_top;
+    for (size_t i = 0; i < sums.rows.size(); i++) mass[out.codes[sums.rows[i]]] += sums.p[i];
+  }
   return {.rows = kept,
           .copies = copies,
           .remainder = std::exp(log_remainder) * p_top,
@@ -259,7 +265,6 @@ std::vector<AnswerInfo> answer_from_candidates(const Data& data, const Query* qu
                                                const std::vector<Sums>& remainders, const Outputs& out, int threads) {
   const int64_t n = candidates.size();
   const ExactKernels& exact = *active_kernels().exact;
-  const bool sums_wanted = out.mean || out.variance || out.scatter || out.jvp;
   std::vector<AnswerInfo> info(candidates.size());
   // Queries first ... first + count - 1, of which `info` has the variance as far as it is known.
   const auto answer = [&](int64_t first, int64_t count) {
@@ -269,12 +274,12 @@ std::vector<AnswerInfo> answer_from_candidates(const Data& data, const Query* qu
       AboutTop& to = sums[q];
       const Sums* const remainder = remainders.empty() ? nullptr : &remainders[at];
       info[at] = write_scalars(data, queries[at], candidates[at], remainder, info[at].variance, out, to);
-      if (!sums_wanted) continue;
+      if (!out.vectors()) continue;
       const ptrdiff_t d = data.rows.d;
       to.top.resize(d), to.shift.resize(d), to.along.resize(out.jvp ? d : 0);
       exact.values(data.rows, to.top_row, to.top.data());
     }
-    if (!sums_wanted) return;
+    if (!out.vectors()) return;
     by_stretches(
         data, count, [&](int64_t q) -> const std::vector<int64_t>& { return sums[q].rows; },
         [&](int64_t q, size_t i) {
@@ -301,7 +306,7 @@ std::vector<AnswerInfo> answer_from_candidates(const Data& data, const Query* qu
 }
 
 void correct(const Data& data, const Query& query, const CandidateList& list, const Candidates& candidates,
-             Sums& sums) {
+             const Outputs& out, Sums& sums) {
   const ExactKernels& exact = *active_kernels().exact;
   const ptrdiff_t d = data.rows.d;
   std::vector<double> row(static_cast<size_t>(d));
@@ -318,6 +323,8 @@ void correct(const Data& data, const Query& query, const CandidateList& list, co
     sums.best = std::max(sums.best, score + sums.reference);
     sums.exact += p;
     sums += {.p = change, .p_n2 = change * data.n2[n], .p_p = p * p - old * old, .p_score = p * score - old * was};
+    if (out.mass) sums.mass[static_cast<size_t>(out.codes[n])] += change;
+    if (sums.x.empty()) continue;
     exact.values(data.rows, n, row.data());
     double along = 0;
     for (ptrdiff_t k = 0; k < d; k++) {
@@ -351,6 +358,9 @@ void answer_from_sums(const Data& data, const Query& query, const Sums& sums, co
     for (ptrdiff_t k = 0; k < d; k++) {
       out.jvp[m * d + k] = unit * unit * (query.largest_u * sums.u_x[k] - along * sums.x[k]) / sums.p;
     }
+  }
+  for (int64_t c = 0; c < out.classes; c++) {
+    out.mass[m * out.classes + c] = std::max(0.0, sums.mass[static_cast<size_t>(c)] / sums.p);
   }
   if (!out.order()) return;
   const RelativeLogits relative = relative_logits(data, query, candidates, 0);
