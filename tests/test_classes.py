@@ -8,7 +8,7 @@ import pytest
 
 import interp_fast as itf
 from interp_fast._accuracy import PROMISES
-from interp_fast._training_set import TrainingSet
+from interp_fast._views import ByClass
 from interp_fast.backends import merging
 from interp_fast.backends.reference import exact_differences
 
@@ -119,7 +119,7 @@ def test_no_class_is_asked_where_it_is_all_that_counts(monkeypatch):
         pytest.skip("the compiled core is not there")
     x, row = field.draw(8, 0.98, rng=1)
     guided = field.guided(labels[row], 2.0)
-    monkeypatch.setattr(TrainingSet, "of_class", None)
+    monkeypatch.setattr(ByClass, "posterior", None)
     np.testing.assert_allclose(guided.denoiser(x, 0.98), rows[row], atol=1e-5)
     with pytest.raises(TypeError):
         field.guided((labels[row] + 1) % 3, 2.0).denoiser(x, 0.98)
