@@ -13,6 +13,10 @@ constexpr double kAveraging = 0.25;  // largest weight for which errors of logit
 // 2e-7 that float32 results promise of it, 2^-34 2^-11 below the 1e-12 of float64.
 constexpr double kSlope = 0x1p-11;
 
+// What the mass of a class may be off by, in errors of logits: those that its rows have in common, as the query is
+// rounded, which in many dimensions points elsewhere; and those of each row.
+constexpr double kInCommon = 1.8, kElsewhere = 8, kOfEach = 2;
+
 // What rounding weights to whole numbers takes away of all, or adds to them, rms. Off-weights that are this much more
 // are known to 1e-3, also where rows of the lightest make up their entropy.
 double rounded_away(const Sums& sums) { return std::sqrt(sums.rounded) / sums.p; }
@@ -89,8 +93,11 @@ bool ErrorModel<T>::enough(const Query& query, const Sums& sums, double unsure, 
   if (off_weights() && !(1 - largest >= least_rest(error))) return false;
   if (off_weights() && !(rounded_away(sums) <= kRoundedAway * (1 - largest))) return false;
   if (second_order() && !(variance >= accuracy_.variance * moment(query, sums))) return false;
-  const double known = error < sums.logit ? std::sqrt(shared(unsure)) : 1.0;
-  return out_.top == 0 || 2 * sums.logit * known * std::min(1.0, largest) <= accuracy_.top_weight;
+  const double together = error < sums.logit ? shared(unsure) : 1.0;
+  double odds = 0;  // the largest share times that of all others
+  for (double mass : sums.mass) odds = std::max(odds, mass / sums.p * (1 - mass / sums.p));
+  if (out_.mass && !(error_of_mass(sums.logit, together, odds) <= accuracy_.top_weight)) return false;
+  return out_.top == 0 || 2 * sums.logit * std::sqrt(together) * std::min(1.0, largest) <= accuracy_.top_weight;
 }
 
 template <class T>
@@ -106,7 +113,7 @@ bool ErrorModel<T>::enough_beside(const Query& query, const Sums& remainder, dou
   if (weight == 0) return true;
   if (!(weight > 0) || !enough_for_mean(query, remainder, remainder.largest() * weight, variance)) return false;
   if (second_order() && !(variance >= weight * accuracy_.variance * moment(query, remainder))) return false;
-  return out_.top == 0 || 2 * remainder.logit * weight <= accuracy_.top_weight;
+  return (out_.top == 0 && !out_.mass) || 2 * remainder.logit * weight <= accuracy_.top_weight;
 }
 
 // The part of it that is about the mean alone, and the scatter; `variance` of the posterior.
@@ -136,7 +143,7 @@ bool ErrorModel<T>::resolved(const Query& query, const Candidates& candidates, d
   // The log-normalizer, about the size of the nearest row's logit, is what is left of the centre's.
   const double lost = 2 * kRoundoff<double> * from_center, of_itself = kSlope * nearest / (2 * query.s2);
   if (out_.log_norm && !(lost <= 2 * query.s2 * accuracy_.log_norm * std::max(1.0, of_itself))) return false;
-  const bool logits = out_.off_weights() || out_.top > 0;
+  const bool logits = out_.off_weights() || out_.top > 0 || out_.mass;
   return !ill_conditioned(data_, query, std::max(nearest, from_center), variance, logits);
 }
 
@@ -151,6 +158,10 @@ double ErrorModel<T>::tolerated_weight(const Query& query) const {
   if (deviations < 4)
     weight = std::min(weight, std::min(kAveraging, deviations * deviations) / static_cast<double>(data_.clump));
   if (out_.log_norm) weight = std::min(weight, accuracy_.log_norm / error);
+  if (out_.mass) {
+    const double left = accuracy_.top_weight - error_of_mass(error, 0, 0.25), root = std::max(0.0, left) / error;
+    weight = std::min(weight, root * root / static_cast<double>(data_.clump));
+  }
   const double top = accuracy_.top_weight / (2 * error);
   return out_.top > 0 ? std::min(weight, top * top) : weight;
 }
@@ -164,6 +175,13 @@ bool ErrorModel<T>::dominated(const Query& query, const Sums& sums, double unsur
 template <class T>
 double ErrorModel<T>::shared(double weight) const {
   return std::min(1.0, static_cast<double>(data_.clump) * weight);
+}
+
+// Of a class with such a share times that of all others, where rows of such a weight have the errors of each in common.
+template <class T>
+double ErrorModel<T>::error_of_mass(double logit, double together, double odds) const {
+  const double common = kInCommon * std::min(1.0, kElsewhere / std::sqrt(static_cast<double>(data_.rows.d)));
+  return logit * (common * odds + kOfEach * std::sqrt(together * odds));
 }
 
 // Of sums over rows of this size, and of those rows.

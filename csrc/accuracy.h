@@ -118,6 +118,7 @@ class ErrorModel {
   double allowed_in_scatter(const Query& query) const;
   bool second_order() const { return out_.variance || out_.jvp; }
   double shared(double weight) const;
+  double error_of_mass(double logit, double together, double odds) const;
   bool mean() const { return out_.mean || out_.jvp || out_.variance; }
   bool off_weights() const { return out_.log_rest || out_.entropy || out_.variance || out_.jvp; }
 

@@ -198,6 +198,12 @@ AnswerInfo write_scalars(const Data& data, const Query& query, const Candidates&
     if (p > 0) sums.rows.push_back(from.rows[i]), sums.p.push_back(p);
   }
   if (out.ess) out.ess[m] = 1 / squares;
+  if (out.mass) {
+    double* const mass = out.mass + m * out.classes;
+    for (int64_t c = 0; c < out.classes; c++) mass[c] = sums.unit > 0 ? sums.unit * remainder->mass[c] : 0.0;
+    mass[out.codes[sums.top_row]] += p_top;
+    for (size_t i = 0; i < sums.rows.size(); i++) mass[out.codes[sums.rows[i]]] += sums.p[i];
+  }
   return {.rows = kept,
           .copies = copies,
           .remainder = std::exp(log_remainder) * p_top,
@@ -280,7 +286,6 @@ std::vector<AnswerInfo> answer_from_candidates(const Data& data, const Query* qu
                                                const std::vector<Sums>& remainders, const Outputs& out, int threads) {
   const int64_t n = candidates.size();
   const ExactKernels& exact = *active_kernels().exact;
-  const bool sums_wanted = out.mean || out.variance || out.scatter || out.jvp;
   std::vector<AnswerInfo> info(candidates.size());
   // The sums of queries first, first + 1, ..., about their points.
   const auto add_all = [&](int64_t first, AboutPoint* sums, int64_t count) {
@@ -303,12 +308,12 @@ std::vector<AnswerInfo> answer_from_candidates(const Data& data, const Query* qu
       AboutPoint& to = sums[q];
       const Sums* const remainder = remainders.empty() ? nullptr : &remainders[at];
       info[at] = write_scalars(data, queries[at], candidates[at], remainder, info[at].variance, out, to);
-      if (!sums_wanted) continue;
+      if (!out.vectors()) continue;
       const ptrdiff_t d = data.rows.d;
       to.point.resize(d), to.shift.resize(d), to.along.resize(out.jvp ? d : 0);
       exact.values(data.rows, to.top_row, to.point.data());
     }
-    if (!sums_wanted) return;
+    if (!out.vectors()) return;
     add_all(first, sums.data(), count);
     for (int64_t q = 0; q < count; q++) {
       if (lose_digits(sums[q])) move_to_mean(sums[q]), add_all(first + q, &sums[q], 1);
@@ -327,7 +332,7 @@ std::vector<AnswerInfo> answer_from_candidates(const Data& data, const Query* qu
 }
 
 void correct(const Data& data, const Query& query, const CandidateList& list, const Candidates& candidates,
-             Sums& sums) {
+             const Outputs& out, Sums& sums) {
   const ExactKernels& exact = *active_kernels().exact;
   const ptrdiff_t d = data.rows.d;
   std::vector<double> row(static_cast<size_t>(d));
@@ -344,6 +349,8 @@ void correct(const Data& data, const Query& query, const CandidateList& list, co
     sums.best = std::max(sums.best, score + sums.reference);
     sums.exact += p;
     sums += {.p = change, .p_n2 = change * data.n2[n], .p_p = p * p - old * old, .p_score = p * score - old * was};
+    if (out.mass) sums.mass[static_cast<size_t>(out.codes[n])] += change;
+    if (sums.x.empty()) continue;
     exact.values(data.rows, n, row.data());
     double along = 0;
     for (ptrdiff_t k = 0; k < d; k++) {
@@ -377,6 +384,9 @@ void answer_from_sums(const Data& data, const Query& query, const Sums& sums, co
     for (ptrdiff_t k = 0; k < d; k++) {
       out.jvp[m * d + k] = unit * unit * (query.largest_u * sums.u_x[k] - along * sums.x[k]) / sums.p;
     }
+  }
+  for (int64_t c = 0; c < out.classes; c++) {
+    out.mass[m * out.classes + c] = std::max(0.0, sums.mass[static_cast<size_t>(c)] / sums.p);
   }
   if (!out.order()) return;
   const RelativeLogits relative = relative_logits(data, query, candidates, 0);

@@ -28,7 +28,8 @@ std::vector<AnswerInfo> answer_from_candidates(const Data& data, const Query* qu
                                                const std::vector<Sums>& remainders, const Outputs& out, int threads);
 
 // Gives the rows of a list the weights in the sums that they have in float64.
-void correct(const Data& data, const Query& query, const CandidateList& list, const Candidates& candidates, Sums& sums);
+void correct(const Data& data, const Query& query, const CandidateList& list, const Candidates& candidates,
+             const Outputs& out, Sums& sums);
 
 // The same outputs from sums over all rows, and what is decided by the order of the heaviest from those.
 void answer_from_sums(const Data& data, const Query& query, const Sums& sums, const Candidates& candidates,

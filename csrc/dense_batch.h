@@ -109,6 +109,7 @@ class DenseBatch final : public Visitor<T> {
         out_(out),
         threads_(threads),
         directions_(out.jvp != nullptr),
+        vectors_(digits_ || out.vectors()),
         model_(data, out, accuracy),
         kernels_(kernels_of<A>(data, count)),
         panels_(make_panels(data, kernels_, count, digits_ ? kDigitQueries : kSumQueries,
@@ -116,6 +117,9 @@ class DenseBatch final : public Visitor<T> {
                             : kernels_.gemv ? kGemvSumRows
                                             : kSumRows)),
         plan_(panels_.plan),
+        lengths_{.x = vectors_ ? plan_.size : 0,
+                 .u_x = directions_ ? plan_.size : 0,
+                 .mass = out.mass ? out.classes * plan_.width : 0},
         best_(static_cast<size_t>(std::min(data.active, std::max<int64_t>(out.gap ? 2 : 1, out.top)))),
         excluded_(queries->excluded != nullptr),
         groups_(static_cast<size_t>(plan_.groups)),
@@ -129,7 +133,7 @@ class DenseBatch final : public Visitor<T> {
     for (const Query& query : queries_) tolerated_.push_back(model_.tolerated_weight(query));
     doubts_ = !excluded_ && *std::min_element(tolerated_.begin(), tolerated_.end()) < 1;
     listed_ = !excluded_ && (out.order() || doubts_);
-    for (int64_t p = 0; p < plan_.panels; p++) merged_.emplace_back(plan_, directions_);
+    for (int64_t p = 0; p < plan_.panels; p++) merged_.emplace_back(plan_, lengths_);
     for (Group<State>& group : groups_) group.waiting.resize(static_cast<size_t>(plan_.slabs));
   }
 
@@ -141,7 +145,7 @@ class DenseBatch final : public Visitor<T> {
       const PilotOptions options = {.k = best_, .counted = Counted::weighted, .sample = sample, .sum_exp = doubts_};
       pilot_ = pilot_pass(data_, panels_, options, threads_);
     }
-    parallel_for(plan_.panels, threads_, [&](int64_t p, int) { merged_[p].clear(plan_, p, directions_); });
+    parallel_for(plan_.panels, threads_, [&](int64_t p, int) { merged_[p].clear(plan_, p, lengths_); });
     scan(data_, panels_, Counted::weighted, threads_, *this);
 
     sums_.resize(queries_.size());
@@ -154,7 +158,8 @@ class DenseBatch final : public Visitor<T> {
       const double dead_rows = static_cast<double>(merged_[q / plan_.width].dead_rows);
       if (out_.dropped) out_.dropped[query.index] = std::min(1.0, dead_rows * std::exp(-query.cut));
       if (out_.work && !query.counted) {
-        out_.work[query.index] = 1 - 0.5 * dead_rows / static_cast<double>(data_.rows.n);
+        const double alive = 1 - dead_rows / static_cast<double>(data_.rows.n);
+        out_.work[query.index] = 0.5 + (vectors_ ? 0.5 * alive : 0);
       }
       query.counted = true;
       if (!passed_[q]) rest.push_back(std::move(query));
@@ -171,19 +176,19 @@ class DenseBatch final : public Visitor<T> {
       std::lock_guard<std::mutex> lock(group.mutex);
       if (!group.spare.empty()) mine.states = std::move(group.spare.back()), group.spare.pop_back();
     }
-    while (static_cast<int64_t>(mine.states.size()) < task.count) mine.states.emplace_back(plan_, directions_);
+    while (static_cast<int64_t>(mine.states.size()) < task.count) mine.states.emplace_back(plan_, lengths_);
     mine.thresholds = Buffer<T>(static_cast<size_t>(task.count * W));
     mine.sum_exp = Buffer<T>(static_cast<size_t>(W));
     for (int64_t i = 0; i < task.count; i++) {
       State& state = mine.states[i];
-      state.clear(plan_, task.first + i, directions_);
+      state.clear(plan_, task.first + i, lengths_);
       Panel<T>& panel = task.panels[i];
       panel.best = state.scores.get(), panel.reference = state.scores.get() + W;
       panel.sums = state.sums.get();
       if constexpr (digits_) {
         panel.acc32 = state.x.get(), panel.acc_u32 = directions_ ? state.u_x.get() : nullptr;
       } else {
-        panel.acc = state.x.get(), panel.acc_u = directions_ ? state.u_x.get() : nullptr;
+        panel.acc = vectors_ ? state.x.get() : nullptr, panel.acc_u = directions_ ? state.u_x.get() : nullptr;
       }
       if (!listed_) continue;
       start_lists(task.first + i, state.lists);
@@ -212,7 +217,11 @@ class DenseBatch final : public Visitor<T> {
     for (int i = 0; i < visit.count; i++) {
       Panel<T>& panel = visit.panels[i];
       states[i].dead_rows += std::max<ptrdiff_t>(0, visit.rows - panel.alive_rows);
-      if (panel.alive_rows > 0 && directions_) kernels_.add_along(block, panel);
+      if (panel.alive_rows == 0) continue;
+      if (directions_) kernels_.add_along(block, panel);
+      if (out_.mass) {
+        states[i].add_mass(plan_, lengths_, panel, block, out_.codes + visit.first_row, visit.rows);
+      }
     }
   }
 
@@ -225,7 +234,7 @@ class DenseBatch final : public Visitor<T> {
       std::vector<State>& next = group.waiting[group.next];
       if (next.empty()) return;
       for (size_t i = 0; i < next.size(); i++) {
-        merge(merged_[static_cast<size_t>(task.first) + i], next[i], plan_, directions_);
+        merge(merged_[static_cast<size_t>(task.first) + i], next[i], plan_, lengths_);
       }
       group.spare.push_back(std::move(next));
     }
@@ -275,8 +284,10 @@ class DenseBatch final : public Visitor<T> {
       sums.logit = logit_error<A>(data_, query);
       sums.offset = -query.x2 / (2 * query.variance), sums.displacement = query.displacement;
       if (digits_) sums.displacement += displaced_by_digits(data_, query);
-      sums.x.resize(static_cast<size_t>(d)), sums.u_x.resize(static_cast<size_t>(directions_ ? d : 0));
+      sums.x.resize(static_cast<size_t>(vectors_ ? d : 0)), sums.u_x.resize(static_cast<size_t>(directions_ ? d : 0));
+      for (ptrdiff_t at = lane; at < lengths_.mass; at += plan_.width) sums.mass.push_back(from.mass[at]);
     }
+    if (!vectors_) return;
     constexpr ptrdiff_t kStretch = kLine / sizeof(double);  // of dimensions: a line of each query's sums
     for (ptrdiff_t k = 0; k < d; k += kStretch) {
       for (int lane = 0; lane < lanes; lane++) {
@@ -312,7 +323,7 @@ class DenseBatch final : public Visitor<T> {
       } else if (listed_) {
         const double unsure = std::exp2(lists[q].threshold() - sums.reference) / sums.p;
         const double before = sums.p;
-        correct(data_, query, lists[q], candidates[q], sums);
+        correct(data_, query, lists[q], candidates[q], out_, sums);
         // What is taken away leaves its roundings, 2^-24 of it: where nearly all was, nothing else is left.
         if (!(sums.p >= kLeft * before) || !model_.resolved(query, candidates[q], sums.variance())) return;
         // What a distance in float64 and the sums have in common has been rounded separately.
@@ -387,10 +398,12 @@ class DenseBatch final : public Visitor<T> {
   const Outputs& out_;
   const int threads_;
   const bool directions_;  // for products with the Jacobian
+  const bool vectors_;     // sums of rows are wanted
   const ErrorModel<A> model_;
   const PanelKernels<T>& kernels_;
   Panels<T> panels_;
   const Plan& plan_;
+  const Lengths lengths_;
   const size_t best_;              // the best rows that are asked for
   const bool excluded_;            // which is all that is asked of single rows, then
   std::vector<double> tolerated_;  // of each query

@@ -73,7 +73,7 @@ void climb(const Data& data, Queries queries, const Outputs& out, int threads) {
     query.regime = regime_of<T>(data, query, out, accuracy);
   }
   const auto any = [](const Query&) { return true; };
-  const auto lowdim = [&](const Query&) { return data.rows.d <= kLowdim; };
+  const auto lowdim = [&](const Query&) { return data.rows.d <= kLowdim && !out.mass; };
   const auto once_more = [](const Query& query) {
     return sizeof(T) == 4 || (query.excluded && query.regime != Regime::late);
   };
@@ -83,7 +83,7 @@ void climb(const Data& data, Queries queries, const Outputs& out, int threads) {
     return [&, by](const Queries& some) { return by_candidates(data, some, out, by, threads); };
   };
   const auto sums = [&](const Queries& some) { return dense_pass<T>(data, some, out, accuracy, threads); };
-  const bool digits = sizeof(T) == 4 && digits_pay(data, static_cast<int64_t>(queries.size()));
+  const bool digits = sizeof(T) == 4 && !out.mass && digits_pay(data, static_cast<int64_t>(queries.size()));
   const auto by_digits = [&](const Query& query) { return digits && summable<Digits>(data, query, accuracy); };
   const auto sums_by_digits = [&](const Queries& some) {
     return dense_pass<Digits>(data, some, out, accuracy, threads);

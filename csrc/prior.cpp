@@ -20,11 +20,12 @@ std::vector<Query> answer_prior(const Data& data, const std::vector<Query>& quer
   double gap, log_rest, ess, entropy;
   int64_t index;
   std::vector<int64_t> top_index(static_cast<size_t>(out.top));
-  std::vector<double> top_weight(static_cast<size_t>(out.top));
+  std::vector<double> top_weight(static_cast<size_t>(out.top)), mass(static_cast<size_t>(out.classes));
   Outputs of_weights{};
   of_weights.gap = &gap, of_weights.log_rest = &log_rest, of_weights.ess = &ess, of_weights.entropy = &entropy;
   of_weights.index = &index;
   of_weights.top = out.top, of_weights.top_index = top_index.data(), of_weights.top_weight = top_weight.data();
+  if (out.mass) of_weights.mass = mass.data(), of_weights.codes = out.codes, of_weights.classes = out.classes;
   Query any{};
   any.cut = INFINITY;
   any.s2 = 1;  // for the weights alone; what S = 0 makes of a gap is said of each query below
@@ -47,6 +48,7 @@ std::vector<Query> answer_prior(const Data& data, const std::vector<Query>& quer
     if (out.jvp) std::fill_n(out.jvp + m * d, d, 0.0);
     if (out.dropped) out.dropped[m] = 0;
     if (out.work) out.work[m] = 0;
+    if (out.mass) std::copy(mass.begin(), mass.end(), out.mass + m * out.classes);
     if (out.top == 0) continue;
     std::copy(top_index.begin(), top_index.end(), out.top_index + m * out.top);
     std::copy(top_weight.begin(), top_weight.end(), out.top_weight + m * out.top);

@@ -16,9 +16,15 @@ struct Outputs {
   double* rounding;  // beside a mean: written where a bound on it is known
   int64_t *index, *top_index;
   int64_t top;
+  // What the rows of each class weigh, (M, classes), and the classes of the rows; without `mass` there are none.
+  double* mass;
+  const int64_t* codes;
+  int64_t classes;
 
   // Made of the rows other than the heaviest one.
   bool off_weights() const { return gap || log_rest || ess || entropy || variance || jvp; }
+  // Made of weighted sums of rows.
+  bool vectors() const { return mean || variance || scatter || jvp; }
   // Made of sums over weights and their logarithms that a mean needs none of.
   bool statistics() const { return ess || entropy; }
   // Decided by the order of the heaviest rows.

@@ -12,33 +12,64 @@
 
 namespace interp_fast {
 
+// How long the sums of a panel are, beside those of weights.
+struct Lengths {
+  ptrdiff_t x, u_x, mass;
+};
+
 // What runs over rows, of one panel: over those of a slab in T, or in float32, over all in float64.
 template <class T, class Sum>
 struct SoftmaxState {
-  Buffer<T> scores;  // best, reference
+  Buffer<T> scores;  // best, reference, and the reference of mass
   Buffer<WeightSums> sums;
   Buffer<Sum> x, u_x;                // sum p X, sum p <u, X> X
+  Buffer<double> mass;               // p of the rows of each class, class after class
   std::vector<CandidateList> lists;  // one per lane, where heavy rows are wanted
   int64_t dead_rows;
 
-  SoftmaxState(const Plan& plan, bool directions)
-      : scores(static_cast<size_t>(2 * plan.width)),
+  SoftmaxState(const Plan& plan, const Lengths& lengths)
+      : scores(static_cast<size_t>(3 * plan.width)),
         sums(static_cast<size_t>(plan.width)),
-        x(static_cast<size_t>(plan.size)),
-        u_x(static_cast<size_t>(directions ? plan.size : 0)) {}
+        x(static_cast<size_t>(lengths.x)),
+        u_x(static_cast<size_t>(lengths.u_x)),
+        mass(static_cast<size_t>(lengths.mass)) {}
 
-  void clear(const Plan& plan, int64_t panel, bool directions) {
+  void clear(const Plan& plan, int64_t panel, const Lengths& lengths) {
     for (int lane = 0; lane < plan.width; lane++) {  // lanes that are not in use are dead from the start
       const T never = static_cast<T>(lane < plan.lanes(panel) ? -INFINITY : kNever);
-      best(lane) = reference(lane, plan) = never;
+      best(lane) = reference(lane, plan) = reference_of_mass(lane, plan) = never;
     }
     std::fill_n(sums.get(), plan.width, WeightSums{});
-    std::fill_n(x.get(), plan.size, Sum{});
-    if (directions) std::fill_n(u_x.get(), plan.size, Sum{});
+    std::fill_n(x.get(), lengths.x, Sum{});
+    std::fill_n(u_x.get(), lengths.u_x, Sum{});
+    std::fill_n(mass.get(), lengths.mass, 0.0);
     dead_rows = 0;
   }
   T& best(int lane) const { return scores[lane]; }
   T& reference(int lane, const Plan& plan) const { return scores[plan.width + lane]; }
+  T& reference_of_mass(int lane, const Plan& plan) const { return scores[2 * plan.width + lane]; }
+
+  // After the weights of a block, of which so many rows have these classes.
+  void add_mass(const Plan& plan, const Lengths& lengths, const Panel<T>& panel, const Block<T>& block,
+                const int64_t* codes, ptrdiff_t rows) {
+    const int W = plan.width;
+    for (int lane = 0; lane < W; lane++) {
+      const T old = std::exchange(reference_of_mass(lane, plan), reference(lane, plan));
+      if (old == reference(lane, plan)) continue;
+      const double factor = std::exp2(static_cast<double>(old) - reference(lane, plan));
+      for (ptrdiff_t at = lane; at < lengths.mass; at += W) mass[at] *= factor;
+    }
+    for (int lane = 0; plan.gemv && lane < panel.lanes; lane++) {
+      const T* const p = panel.s + lane * block.rows;
+      for (ptrdiff_t row = 0; row < rows; row++) mass[codes[row] * W + lane] += static_cast<double>(p[row]);
+    }
+    for (ptrdiff_t i = 0; !plan.gemv && i < panel.alive_rows; i++) {
+      if (panel.alive[i] >= rows) break;
+      const T* const p = panel.s + i * W;
+      double* const to = mass.get() + codes[panel.alive[i]] * W;
+      for (int lane = 0; lane < W; lane++) to[lane] += static_cast<double>(p[lane]);
+    }
+  }
 };
 
 // Of one group of panels: what its tasks left behind, merged in the order of its slabs by whoever comes when it is
@@ -53,7 +84,7 @@ struct Group {
 
 // Adds the sums of a slab to those of the slabs before it, both relative to the larger reference of each lane.
 template <class T, class Sum>
-void merge(SoftmaxState<T, double>& to, SoftmaxState<T, Sum>& from, const Plan& plan, bool directions) {
+void merge(SoftmaxState<T, double>& to, SoftmaxState<T, Sum>& from, const Plan& plan, const Lengths& lengths) {
   const int W = plan.width;
   struct Factors {
     double kept, added;
@@ -71,21 +102,23 @@ void merge(SoftmaxState<T, double>& to, SoftmaxState<T, Sum>& from, const Plan& 
     factors[lane] = {move(to.sums[lane], old), move(from.sums[lane], other)};
     to.sums[lane] += from.sums[lane];
   }
-  const auto add = [&](double* __restrict sum, const Sum* __restrict terms) {
-    const ptrdiff_t inner = plan.gemv ? plan.ld : W;
-    for (ptrdiff_t at = 0; at < plan.size; at += inner) {
-      for (ptrdiff_t j = at; plan.gemv && j < at + inner; j++) {
+  // So many numbers, of which those of a lane lie together or side by side with those of the others.
+  const auto add = [&](double* __restrict sum, const auto* __restrict terms, ptrdiff_t length, bool together) {
+    const ptrdiff_t inner = together ? plan.ld : W;
+    for (ptrdiff_t at = 0; at < length; at += inner) {
+      for (ptrdiff_t j = at; together && j < at + inner; j++) {
         const auto [kept, added] = factors[at / inner];
         sum[j] = kept * sum[j] + added * static_cast<double>(terms[j]);
       }
-      for (ptrdiff_t j = 0; !plan.gemv && j < inner; j++) {
+      for (ptrdiff_t j = 0; !together && j < inner; j++) {
         const auto [kept, added] = factors[j];
         sum[at + j] = kept * sum[at + j] + added * static_cast<double>(terms[at + j]);
       }
     }
   };
-  add(to.x.get(), from.x.get());
-  if (directions) add(to.u_x.get(), from.u_x.get());
+  add(to.x.get(), from.x.get(), lengths.x, plan.gemv);
+  add(to.u_x.get(), from.u_x.get(), lengths.u_x, plan.gemv);
+  add(to.mass.get(), from.mass.get(), lengths.mass, false);
   to.dead_rows += from.dead_rows;
   if (to.lists.empty()) {
     to.lists = from.lists;

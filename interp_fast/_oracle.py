@@ -28,7 +28,6 @@ Int = npt.NDArray[np.int64]
 _FAR, _LOOKED_AT, _PLOTTED = 30.0, 16, 3
 
 _OFF_WEIGHTS = frozenset({"ess", "entropy", "variance", "gap", "log_rest", "jvp"})
-_VECTORS = frozenset({"mean", "jvp"})
 
 
 class Point(NamedTuple):
@@ -230,8 +229,10 @@ class Oracle:
         return out
 
     def _empty(self, x: Any, want: tuple[str, ...]) -> dict[str, Any]:
-        m, d = len(x), self.d
-        return {name: blank(x, (m, d) if name in _VECTORS else (m,), integer=name == "index") for name in want}
+        labels = self.training_set.labels
+        widths = {"mean": self.d, "jvp": self.d, "mass": 0 if labels is None else len(labels.classes)}
+        shapes = {name: (len(x), widths[name]) if name in widths else (len(x),) for name in want}
+        return {name: blank(x, shape, integer=name == "index") for name, shape in shapes.items()}
 
     def smooth(self, p: Point, x: Any, mean: Any) -> Any:
         """D of the smoothed data, from the posterior mean."""

@@ -136,6 +136,11 @@ class TrainingSet:
         return getattr(self.backend, "bounds_rounding", False)
 
     @property
+    def weighs_classes(self) -> bool:
+        """Whether a posterior may have the output "mass", (M, C): what the rows of each class weigh."""
+        return self.labels is not None and getattr(self.backend, "weighs_classes", False)
+
+    @property
     def takes_tensors(self) -> bool:
         """Whether queries and answers may be tensors on the device."""
         return self.device is not None and not isinstance(self.backend, Outer)
@@ -220,7 +225,8 @@ class TrainingSet:
         """Fill ``out`` by the backend; see the kernel contract."""
         self.check_size(alpha, sigma)
         cut = cut if isinstance(cut, np.ndarray) else np.full(len(x), cut)
-        self.backend.posterior(x, self.prepared, alpha, sigma, u=u, cut=cut, out=out, threads=self.threads)
+        known = {"codes": self.labels.codes} if "mass" in out and self.labels is not None else {}
+        self.backend.posterior(x, self.prepared, alpha, sigma, u=u, cut=cut, out=out, threads=self.threads, **known)
 
     def measured(
         self,

@@ -14,14 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays
+from ._accuracy import PROMISES
 from ._training_set import TrainingSet
 from .backends import State, dense, reference
 from .backends.reference import run_rows
 
-__all__ = ["ByClass", "Guided", "Tempered", "View", "Without"]
+__all__ = ["SHARP", "ByClass", "Guided", "Tempered", "View", "Without"]
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
+# Up to this sigma / alpha, in radii of the data, few rows are likely to count.
+SHARP = 0.1
 
 
 class View(ABC):
@@ -205,29 +208,52 @@ class Guided(View):
     def __init__(self, whole: TrainingSet, codes: Int, scale: float) -> None:
         super().__init__(whole)
         self.of_class, self.strength, self.length = ByClass(whole, codes), scale, len(codes)
+        self.codes = codes
 
     def cut(self, tol: float | None, ratio: Float | None = None, *, off_weights: bool = False) -> Any:
         both = (data.cut(tol, ratio, off_weights=off_weights) for data in (self.whole, self.of_class))
         return np.maximum(*both)
 
     def posterior(self, x: Float, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any], u: Any = None) -> None:
-        self.whole.posterior(x, alpha, sigma, cut, out, u)
-        names = out.keys() & {"mean", "jvp", "variance"}
-        if self.strength == 0 or not names:
+        names, s = out.keys() & {"mean", "jvp", "variance"}, self.strength
+        guided = s != 0 and len(names) > 0
+        some = np.arange(len(x))
+        if guided and names == {"mean"}:
+            some = self._apart(x, alpha, sigma, cut, out)
+        else:
+            self.whole.posterior(x, alpha, sigma, cut, out, u)
+        if not guided:
             return
-        guide = {name: np.empty_like(out[name]) for name in names}
-        shared = [name for name in ("dropped", "work") if name in out]
-        guide |= {name: np.empty_like(out[name]) for name in shared}
-        self.of_class.posterior(x, alpha, sigma, cut, guide, u)
-        s = self.strength
+        guide = {name: np.empty_like(out[name][some]) for name in names | (out.keys() & {"dropped", "work"})}
+        cut, own = np.broadcast_to(cut, len(x)), ByClass(self.whole, self.codes[some])
+        own.posterior(x[some], alpha[some], sigma[some], cut[some], guide, None if u is None else u[some])
         for name in names:
-            out[name] *= 1 - s
-            out[name] += s * guide[name]
+            out[name][some] = (1 - s) * out[name][some] + s * guide[name]
         if "dropped" in out:
-            out["dropped"] = np.add(abs(1 - s) * out["dropped"], abs(s) * guide["dropped"], out=out["dropped"])
+            rest = out["dropped"].copy()
+            rest[some] = guide["dropped"]
+            out["dropped"] = np.add(abs(1 - s) * out["dropped"], abs(s) * rest, out=out["dropped"])
         if "work" in out:
-            share = np.array([self.whole.of_class(int(c)).n for c in self.of_class.codes]) / self.n
-            out["work"] += share * guide["work"]
+            share = np.array([self.whole.of_class(int(c)).n for c in own.codes]) / self.n
+            out["work"][some] += share * guide["work"]
+
+    def _apart(self, x: Float, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any]) -> Int:
+        """Fill ``out`` with what is known of the whole; the queries whose D_class differs from that D.
+
+        Where few rows count they often are of the class, and what rows of other classes weigh bounds the difference.
+        """
+        whole, moments = self.whole, self.moments
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.hypot(sigma, alpha * self.bandwidth) / alpha
+        if not (whole.weighs_classes and np.any(ratio <= SHARP * moments.radius)):
+            whole.posterior(x, alpha, sigma, cut, out)
+            return np.arange(len(x))
+        mass = np.empty((len(x), len(whole.labels.classes)))  # type: ignore[union-attr]
+        whole.posterior(x, alpha, sigma, cut, out | {"mass": mass})
+        mass[np.arange(len(x)), self.codes] = 0.0
+        promise = PROMISES[self.type.name]
+        allowed = np.fmin(promise.denoiser * moments.radius, promise.noise * ratio) / 8
+        return np.flatnonzero(~(2 * moments.reach * mass.sum(axis=1) <= allowed))
 
 
 class Tempered(View):

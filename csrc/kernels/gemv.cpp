@@ -53,7 +53,7 @@ template <class T>
 void gemv_rescale(Panel<T>& panel, int lane, T f) {
   const double factor = static_cast<double>(f);
   rescale(panel.sums[lane], factor, __builtin_log2(factor));
-  for (ptrdiff_t k = lane * panel.ld; k < (lane + 1) * panel.ld; k++) {
+  for (ptrdiff_t k = lane * panel.ld; panel.acc && k < (lane + 1) * panel.ld; k++) {
     panel.acc[k] *= f;
     if (panel.acc_u) panel.acc_u[k] *= f;
   }
@@ -103,7 +103,7 @@ void gemv_add_block(const Block<T>& block, Panel<T>* panels, int, bool statistic
     }
     statistics ? gemv_exponentiate<T, true>(block, panel, lane) : gemv_exponentiate<T, false>(block, panel, lane);
   }
-  gemv_multiply_transposed(block, panel, panel.s, panel.acc);
+  if (panel.acc) gemv_multiply_transposed(block, panel, panel.s, panel.acc);
 }
 
 template <class T>

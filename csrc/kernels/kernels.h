@@ -123,7 +123,7 @@ struct Panel : LaneFields<T> {
   // Running: a lower bound on the best score; the score that has weight 1.
   T *best, *reference;
   WeightSums* sums;
-  // sum p X, laid out like q.
+  // sum p X, laid out like q, or nullptr: not wanted.
   T* acc;
   // For Jacobian products: directions u laid out like q, scratch like s, and sum p <u, X> X.
   const T* u;

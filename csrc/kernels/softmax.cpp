@@ -55,7 +55,7 @@ void rescale_panel(Panel<T>& panel, const T* factor) {
     const double f = static_cast<double>(factor[lane]);
     rescale(panel.sums[lane], f, __builtin_log2(f));
   }
-  for (ptrdiff_t k = 0; k < panel.d; k++) {
+  for (ptrdiff_t k = 0; panel.acc && k < panel.d; k++) {
     for (ptrdiff_t lane = 0; lane < W; lane++) {
       const T f = factor[lane];
       const ptrdiff_t at = k * W + lane;
@@ -141,7 +141,7 @@ void add(const Block<T>& block, Panel<T>* panels, int count, bool statistics) {
   for (int p = 0; p < count; p++) weigh<T, V>(block, panels[p], statistics);
   over_chunks(block, [&](ptrdiff_t k) IF_INLINED {
     for (const Panel<T>* panel = panels; panel < panels + count; panel++) {
-      if (panel->alive_rows == 0) continue;
+      if (panel->alive_rows == 0 || !panel->acc) continue;
       multiply_transposed<T, V>(block, k, {panel->alive, panel->alive_rows}, panel->s, panel->acc);
     }
   });

@@ -8,12 +8,23 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from . import Float, Moments, State
+from . import Float, Int, Moments, State
 
-__all__ = ["bounds_rounding", "isa", "nearest", "normals", "posterior", "prepare", "roundoff", "run_steps", "unused"]
+__all__ = [
+    "bounds_rounding",
+    "isa",
+    "nearest",
+    "normals",
+    "posterior",
+    "prepare",
+    "roundoff",
+    "run_steps",
+    "unused",
+    "weighs_classes",
+]
 
 isa = _core.isa
-bounds_rounding = True
+bounds_rounding = weighs_classes = True
 
 
 def unused() -> str | None:
@@ -43,10 +54,12 @@ def posterior(
     *,
     u: Float | None = None,
     cut: Float,
+    codes: Int | None = None,
     out: dict[str, Any],
     threads: int,
 ) -> None:
-    _core.posterior(x, data, alpha, sigma, cut, u, out, threads)
+    """The contract's, and with the classes of the rows, ``codes``, what they weigh: ``out["mass"]`` (M, classes)."""
+    _core.posterior(x, data, alpha, sigma, cut, u, codes, out, threads)
 
 
 def run_steps(

@@ -58,6 +58,9 @@ _CHAIN = 4.0  # what chains of 64 additions leave of |y| |row| / sqrt(d), in rou
 _KEPT = 0.4  # of what is promised of a mean that backends let the rounding of logits take
 # Logits with a larger rms error than this are not left in float32, by any backend.
 _COARSE = 2.0**-12
+# Squares are formed in float64 where that leaves no more than this share of what is promised of a weight in a logit:
+# by so many roundings, those of a sum in pairs.
+_WITHIN, _CHAINED = 2.0**-5, 16.0
 _TERMS = 1 << 14  # formed at a time, in cache
 _PART = 0.75  # of what is promised that masses may cost
 _COUNTS = 1e-9  # a set with a smaller share of the rest and of the variance cannot spoil either
@@ -85,13 +88,31 @@ class _Promise(Protocol):
     def weight(self) -> float: ...
 
 
-def squares(x: Float, alpha: Float, rows: Float) -> tuple[Float, Float]:
-    """|x - alpha row|^2 of queries and rows (M, d) as sums of two floats, to 2^-96 relative."""
-    size = max(1, _TERMS // x.shape[1])
-    cuts = [slice(first, first + size) for first in range(0, len(x), size)]
-    found = [_squares(x[some], alpha[some], rows[some]) for some in cuts]
-    c, c_low = (np.concatenate([one[k] for one in found] or [np.empty(0)]) for k in range(2))
+def squares(place: Place, rows: Float, within: float = 0.0) -> tuple[Float, Float]:
+    """|x - alpha row|^2 of queries and rows (M, d) as sums of two floats, to 2^-96 relative.
+
+    Where logits are known ``within`` this from squares in float64, those and 0; the same of equal rows in any case.
+    """
+    size = max(1, _TERMS // rows.shape[1])
+    cuts = [slice(first, first + size) for first in range(0, len(rows), size)]
+    c = np.concatenate([_plain_squares(place.x[s], place.alpha[s], rows[s]) for s in cuts] or [np.empty(0)])
+    c_low = np.zeros_like(c)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        again = np.flatnonzero(~(_CHAINED * logit_rounding(place.x, c, place.s2) <= within))
+    for some in (again[first : first + size] for first in range(0, len(again), size)):
+        c[some], c_low[some] = _squares(place.x[some], place.alpha[some], rows[some])
     return c, c_low
+
+
+def _plain_squares(x: Float, alpha: Float, rows: Float) -> Float:
+    """In the same order everywhere."""
+    away = x - alpha[:, None] * rows
+    away *= away
+    while away.shape[1] > 1:
+        half = (away.shape[1] + 1) // 2
+        away[:, : away.shape[1] - half] += away[:, half:]
+        away = away[:, :half]
+    return away[:, 0]
 
 
 def _squares(x: Float, alpha: Float, rows: Float) -> tuple[Float, Float]:
@@ -153,7 +174,7 @@ def part(
     with np.errstate(divide="ignore"):
         found["top_log"] = np.log(weight)
     found["log_top"] = found["top_log"][:, 0].copy()
-    scored = [squares(place.x, place.alpha, values(rows)) for rows in index.T]
+    scored = [squares(place, values(rows), _WITHIN * promise.weight) for rows in index.T]
     found["top_c"], found["top_c_low"] = (np.stack(column, axis=1) for column in zip(*scored, strict=True))
     found["top_log_w"], found["top_index"] = log_w[index], index + first
     for name in ("index", "log_w", "c", "c_low"):

@@ -50,8 +50,8 @@ class _Data:
     bandwidth: float
     inner: Any
 
-    def values(self, first: int, index: Int) -> Float:
-        return widen(self.images[index + first], self.scale)
+    def values(self, element: Int, index: Int) -> Float:
+        return widen(np.take(self.images.rows[index], element, axis=1), self.scale)
 
 
 class Orbit(Outer):
@@ -93,17 +93,17 @@ class Orbit(Outer):
         promise, parts = PROMISES[result_type(images.dtype).name], []
         for e, (element, inverse) in enumerate(zip(images.elements, images.inverses, strict=True)):
             here = blank(out, x, min(top, n))
-            direction = None if u is None else np.ascontiguousarray(u[:, inverse])
+            direction = None if u is None else np.take(u, inverse, axis=1)
             self.inner.posterior(
-                np.ascontiguousarray(x[:, inverse]), data.inner, alpha, sigma,
+                np.take(x, inverse, axis=1), data.inner, alpha, sigma,
                 u=direction, cut=cut, out=here, threads=threads,
             )  # fmt: skip
             for name in here.keys() & {"mean", "jvp"}:
-                here[name] = here[name][:, element]
+                here[name] = np.take(here[name], element, axis=1)
             parts.append(
                 part(
                     here, place, data.log_w[:n],
-                    functools.partial(data.values, e * n),
+                    functools.partial(data.values, element),
                     promise=promise, top=top, first=e * n, moments=data.moments,
                     roundoff=self.roundoff(images.dtype),
                 )
@@ -124,8 +124,7 @@ class Orbit(Outer):
         for e, inverse in enumerate(data.images.inverses):
             shape = (len(x), min(k, n))
             found = {"index": np.empty(shape, np.int64), "squared_distance": np.empty(shape)}
-            moved = np.ascontiguousarray(x[:, inverse])
-            self.inner.nearest(moved, data.inner, alpha=alpha, out=found, threads=threads)
+            self.inner.nearest(np.take(x, inverse, axis=1), data.inner, alpha=alpha, out=found, threads=threads)
             index.append(found["index"] + e * n)
             squared.append(found["squared_distance"])
         both, numbers = np.concatenate(squared, axis=1), np.concatenate(index, axis=1)

@@ -1,0 +1,148 @@
+"""What classes weigh, told by one pass over all rows, and where guidance needs no more than that."""
+
+from __future__ import annotations
+
+import numpy as np
+import oracle
+import pytest
+
+import interp_fast as itf
+from interp_fast._accuracy import PROMISES
+from interp_fast._views import ByClass
+from interp_fast.backends import merging
+from interp_fast.backends.reference import exact_differences
+
+LINEAR = itf.Linear()
+
+
+@oracle.remembered
+def _shares(rows, labels, count, x, t, weights=None):
+    """Sums of the softmax over direct differences, class by class, in extended precision."""
+    values, x = rows.astype(np.longdouble), x.astype(np.longdouble)
+    c = LINEAR(t)
+    squares = np.stack([((q - np.longdouble(c.alpha) * values) ** 2).sum(1) for q in x])
+    with np.errstate(divide="ignore"):
+        logits = (0 if weights is None else np.log(weights.astype(np.longdouble))) - squares / (
+            2 * np.longdouble(c.sigma) ** 2
+        )
+    w = np.exp(logits - logits.max(1, keepdims=True))
+    out = np.stack([w[:, labels == k].sum(1) for k in range(count)], axis=1)
+    return (out / out.sum(1, keepdims=True)).astype(float)
+
+
+def _clusters(d, stored, n=500, count=7):
+    """Classes that overlap, their rows in no order, the last one without weight; half way between two of them is x."""
+    rng = np.random.default_rng(d)
+    labels = rng.integers(0, count, n)
+    rows = rng.standard_normal((n, d)) + 3 * rng.standard_normal((count, d))[labels] / np.sqrt(d)
+    rows = np.clip(128 + 30 * rows, 0, 255).astype(np.uint8) if stored == "uint8" else rows.astype(stored)
+    weights = np.where(labels == count - 1, 0.0, rng.uniform(0.2, 3.0, n))
+    return rows, labels, weights, count
+
+
+@pytest.mark.parametrize("stored", ["float32", "float64", "uint8"])
+@pytest.mark.parametrize("d", [3, 120])
+def test_shares_of_classes_in_one_pass(backend, stored, d):
+    """Diffuse, in between and late, of many queries, of one and of few; what is so light that it hardly counts."""
+    rows, labels, weights, count = _clusters(d, stored)
+    scale = (1.0, 0.0) if stored == "uint8" else None
+    field = itf.Field(rows, LINEAR, weights=weights, labels=labels, scale=scale, backend=backend)
+    spread = float(rows.std())
+    kind = PROMISES["float64" if stored == "float64" else "float32"]
+    rng = np.random.default_rng(1)
+    for ratio in (8.0, 0.7, 0.05):
+        t = 1 / (1 + ratio * spread)
+        c = LINEAR(t)
+        pairs = rng.integers(0, len(rows), (14, 2))
+        x = float(c.alpha) * rows[pairs].astype(float).mean(1) + float(c.sigma) * rng.standard_normal((14, d))
+        want = _shares(rows, labels, count, x, t, weights)
+        got = field.class_posterior(x, t)
+        assert np.abs(got - want).max() <= kind.weight, ratio
+        assert (got[:, -1] == 0).all()
+        np.testing.assert_allclose(got.sum(1), 1, atol=1e-12)
+        few = np.concatenate([field.class_posterior(x[:5], t), field.class_posterior(x[5], t)[None]])
+        assert np.abs(few - want[:6]).max() <= kind.weight, ratio
+    assert field.class_posterior(np.empty((0, d)), 0.5).shape == (0, count)
+
+
+def test_as_many_classes_as_rows(backend):
+    """The shares are then the weights of the rows."""
+    rng = np.random.default_rng(2)
+    rows, x = rng.standard_normal((300, 12)).astype(np.float32), rng.standard_normal((17, 12))
+    order = rng.permutation(300)
+    field = itf.Field(rows, labels=order, backend=backend)
+    for t in (0.0, 0.6, 1.0):
+        post = field.posterior(x, t, top=5)
+        got = np.take_along_axis(field.class_posterior(x, t), order[post.top_index], axis=1)
+        np.testing.assert_allclose(got, post.top_weight, atol=2 * PROMISES["float32"].weight)
+
+
+def test_backends_agree_about_classes():
+    rows, labels, weights, _ = _clusters(64, "float32", n=1500)
+    x = _clusters(64, "float64", n=300)[0][:40] * 0.5
+    fields = [itf.Field(rows, weights=weights, labels=labels, backend=name) for name in ("reference", "auto")]
+    for t in (0.1, 0.8):
+        one, other = (field.class_posterior(x, t) for field in fields)
+        np.testing.assert_allclose(one, other, atol=2 * PROMISES["float32"].weight)
+
+
+@pytest.mark.parametrize("scale", [3.0, -1.0])
+def test_guidance_where_the_class_is_all_that_counts(backend, dtype, scale):
+    """D_class is D there, and differs for the queries that are guided to another class, in one call with these."""
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 4, 400)
+    rows = (6 * np.eye(4, 30)[labels] + rng.standard_normal((400, 30))).astype(dtype)
+    t, promise = 0.97, PROMISES[dtype]
+    field = itf.Field(rows, LINEAR, labels=labels, backend=backend)
+    x, row = field.draw(9, t, rng=1)
+    x = x.astype(float)
+    of = labels[row].copy()
+    of[4:] = (of[4:] + 1) % 4
+    whole = field.denoiser(x, t).astype(float)
+    own = np.concatenate(
+        [
+            itf.Field(rows[labels == k], LINEAR, backend="reference").denoiser(q[None], t)
+            for k, q in zip(of, x, strict=True)
+        ]
+    )
+    want = whole + scale * (own - whole)
+    size = (abs(1 - scale) + abs(scale)) * np.maximum(np.linalg.norm(want, axis=1), field.R)
+    error = np.linalg.norm(field.guided(of, scale).denoiser(x, t) - want, axis=1)
+    assert (error <= 2 * promise.denoiser * size).all()
+
+
+def test_no_class_is_asked_where_it_is_all_that_counts(monkeypatch):
+    rows = np.random.default_rng(4).standard_normal((300, 40)).astype(np.float32)
+    labels = np.arange(300) % 3
+    field = itf.Field(rows, labels=labels)
+    if not field._oracle.training_set.weighs_classes:
+        pytest.skip("the compiled core is not there")
+    x, row = field.draw(8, 0.98, rng=1)
+    guided = field.guided(labels[row], 2.0)
+    monkeypatch.setattr(ByClass, "posterior", None)
+    np.testing.assert_allclose(guided.denoiser(x, 0.98), rows[row], atol=1e-5)
+    with pytest.raises(TypeError):
+        field.guided((labels[row] + 1) % 3, 2.0).denoiser(x, 0.98)
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 7, 784])
+def test_squares_as_far_as_logits_need_them(d):
+    """Those of two floats to all their digits; in float64 where that is enough; of equal rows the same either way."""
+    rng = np.random.default_rng(d)
+    x, rows = rng.standard_normal((50, d)), rng.standard_normal((50, d))
+    x[:2], rows[1] = x[0], rows[0]
+    alpha, s2 = np.full(50, 0.7), np.repeat([1.0, 1e-12], 25)
+    s2[:2] = s2[0]
+    place = merging.Place(x, alpha, s2)
+    c, low = merging.squares(place, rows)
+    want = [exact_differences(x[m], 0.7, [rows[m]], x[m] / 0.7)[0] for m in range(50)]
+    np.testing.assert_allclose(c, want, rtol=1e-15, atol=1e-15)
+    assert np.any(low != 0)
+    rough, none = merging.squares(place, rows, 1e-9)
+    assert (none[s2 == 1] == 0).all()
+    assert (np.abs(rough - c) / (2 * s2) <= 1e-9).all()
+    late = np.abs(c) / s2 > 1e9
+    np.testing.assert_array_equal(rough[late], c[late])
+    np.testing.assert_array_equal(none[late], low[late])
+    assert rough[0] == rough[1]
+    assert none[0] == none[1]
