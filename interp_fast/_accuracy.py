@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["OFF_WEIGHT_NATS", "PROMISES", "Promise", "cut"]
+__all__ = ["OFF_WEIGHT_NATS", "PROMISES", "Promise", "cut", "noise_ratio"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,14 @@ PROMISES = {
 # Outputs made of the off-weights resolve rows as near to the top one as e^-20 of the data's reach: 2 log(reach /
 # distance) nats more than the mean needs.
 OFF_WEIGHT_NATS = 40.0
+
+
+def noise_ratio(alpha: Any, s2: Any) -> Any:
+    """sigma / alpha as logits see it, sqrt(S) / alpha, of floats or (M,); inf where alpha = 0."""
+    if isinstance(alpha, float):
+        return math.sqrt(s2) / alpha if alpha > 0 else math.inf
+    with np.errstate(over="ignore"):
+        return np.divide(np.sqrt(s2), alpha, out=np.full_like(s2, np.inf), where=alpha > 0)
 
 
 def cut(tol: float | None, ratio: Any, promise: Promise, n: int, reach: float, radius: float) -> Any:

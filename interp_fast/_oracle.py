@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays
+from ._accuracy import noise_ratio
 from ._random import NoiseKey, subkey, uniforms
 from ._schedule import Schedule
 from ._shape import Form, Shape
@@ -99,10 +100,7 @@ class Point(NamedTuple):
     @property
     def ratio(self) -> Any:
         """sigma / alpha as logits see them, sqrt(S) / alpha; inf where alpha = 0."""
-        if isinstance(self.alpha, float):
-            return math.sqrt(self.s2) / self.alpha if self.alpha > 0 else math.inf
-        with np.errstate(over="ignore"):
-            return np.divide(np.sqrt(self.s2), self.alpha, out=np.full_like(self.s2, np.inf), where=self.alpha > 0)
+        return noise_ratio(self.alpha, self.s2)
 
     def of_queries(self, some: Int) -> Point:
         """Of some of the queries."""
