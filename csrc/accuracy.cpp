@@ -171,6 +171,12 @@ bool ErrorModel<T>::dominated(const Query& query, const Sums& sums, double unsur
   return off_weights() && enough_for_mean(query, sums, unsure, sums.variance());
 }
 
+template <class T>
+bool ErrorModel<T>::clustered(const Query& query, const Sums& sums) const {
+  const double others = 1 - sums.exact / sums.p;
+  return second_order() && !(sums.variance() >= others * accuracy_.variance * moment(query, sums));
+}
+
 // The weight of rows whose logits have errors in common, where none of them weighs more than `weight`.
 template <class T>
 double ErrorModel<T>::shared(double weight) const {

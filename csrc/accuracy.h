@@ -109,6 +109,8 @@ class ErrorModel {
 
   // Whether it is what a few rows dominate that is not known well enough.
   bool dominated(const Query& query, const Sums& sums, double unsure) const;
+  // Whether the variance is, also beside the rows that have been corrected.
+  bool clustered(const Query& query, const Sums& sums) const;
 
  private:
   bool enough_for_mean(const Query& query, const Sums& sums, double unsure, double variance) const;

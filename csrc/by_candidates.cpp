@@ -4,7 +4,9 @@
 #include <cmath>
 
 #include "answer.h"
+#include "dispatch.h"
 #include "int8.h"
+#include "pool.h"
 #include "refine.h"
 
 namespace interp_fast {
@@ -19,18 +21,43 @@ size_t heaviest_wanted(const Data& data, const Outputs& out) {
   return static_cast<size_t>(std::min(data.copies.distinct, std::max<int64_t>(out.off_weights() ? 2 : 1, out.top)));
 }
 
+// One float64 difference costs some three times what the row costs in a float64 sum of all, and much more than to look
+// at it in int8: there lists of 256 rows are worth it among many, and no more than an eighth of few.
+double worth_beside_int8(const Data& data) {
+  const double n = static_cast<double>(data.rows.n);
+  return std::max(n / 32, std::min(256.0, n / 8 + 16));
+}
+
+// How many rows the lists of so many queries hold, if no more are worth it.
+size_t room(double worth, size_t k, int64_t queries) {
+  const double most = kListBytes / (sizeof(CandidateList::Entry) * static_cast<double>(queries));
+  return std::max(k, static_cast<size_t>(std::min(worth, most)));
+}
+
+// Queries that look for rows within so many nats alone.
+std::vector<Query> within(double nats, std::vector<Query> queries) {
+  for (Query& query : queries) query.cut = std::min(query.cut, nats);
+  return queries;
+}
+
+// The mean squared distance of some rows to their mean, in normal form.
+double variance_of(const Data& data, const std::vector<int64_t>& rows) {
+  const ExactKernels& exact = *active_kernels().exact;
+  std::vector<double> first(static_cast<size_t>(data.rows.d)), shift(first.size());
+  exact.values(data.rows, rows.front(), first.data());
+  double spread = 0, shift2 = 0;
+  for (int64_t row : rows) spread += exact.add(data.rows, row, first.data(), 1, shift.data(), nullptr, nullptr);
+  for (double k : shift) shift2 += k * k;
+  const double n = static_cast<double>(rows.size()), unit2 = data.unit * data.unit;
+  return (spread - shift2 / n) / (n * unit2);
+}
+
 // As by_candidates, within the cut of the k-th heaviest row.
 std::vector<Query> by_candidates_within(const Data& data, const std::vector<Query>& queries, const Outputs& out,
                                         size_t k, FilterBy by, int threads) {
   std::vector<Query> rest;
-  const double row_bytes = sizeof(CandidateList::Entry), n = static_cast<double>(data.rows.n);
-  // One float64 difference costs some three times what the row costs in a float64 sum of all, and much more than to
-  // look at it in int8: there lists of 256 rows are worth it among many, and no more than an eighth of few.
-  const auto capacity = [&](int64_t count) {
-    const double worth = by == FilterBy::int8 ? std::max(n / 32, std::min(256.0, n / 8 + 16)) : n / 4 + 64;
-    const double most = std::min(worth, kListBytes / (row_bytes * static_cast<double>(count)));
-    return std::max(k, static_cast<size_t>(most));
-  };
+  const double worth = by == FilterBy::int8 ? worth_beside_int8(data) : static_cast<double>(data.rows.n) / 4 + 64;
+  const auto capacity = [&](int64_t count) { return room(worth, k, count); };
   const FilterOptions options = {.k = k, .weighted = true};
   filter_in_batches(data, queries, by, options, threads, capacity, [&](const Query* some, int64_t count, auto lists) {
     std::vector<Query> kept, overflowed;
@@ -122,10 +149,10 @@ std::vector<Query> by_int8_where_sharp(const Data& data, const std::vector<Query
   return rest;
 }
 
-std::vector<Query> exclude_heaviest(const Data& data, std::vector<Query> queries, const Outputs& out, int threads) {
+std::vector<Query> exclude_heaviest(const Data& data, std::vector<Query> queries, const Outputs& out,
+                                    const Accuracy& accuracy, int threads) {
   if (!int8_pays(data, static_cast<int64_t>(queries.size()))) return queries;
-  std::vector<Query> near = queries;
-  for (Query& query : near) query.cut = std::min(query.cut, kDominatedCut);
+  const std::vector<Query> near = within(kDominatedCut, queries);
   const size_t k = heaviest_wanted(data, out);
   const FilterOptions options = {.k = k,
                                  .weighted = true,
@@ -134,8 +161,32 @@ std::vector<Query> exclude_heaviest(const Data& data, std::vector<Query> queries
                                  .bounds = false};
   in_batches(near, kListBatch, [&](const Query* some, int64_t count) {
     const std::vector<CandidateList> lists = filter_by_int8(data, some, count, options, threads);
-    exclude(data, queries.data() + (some - near.data()), lists, false, threads);
+    Query* const to = queries.data() + (some - near.data());
+    exclude(data, to, lists, false, threads);
+    if (!out.variance && !out.jvp) return;
+    parallel_for(count, threads, [&](int64_t q, int) {
+      if (!lists[q].trimmed() || !to[q].excluded) return;
+      const double variance = variance_of(data, to[q].excluded->candidates.rows);
+      if (variance >= accuracy.variance * data.common_norm * data.common_norm) return;
+      to[q].excluded = nullptr, to[q].regime = Regime::clustered;
+    });
   });
+  return queries;
+}
+
+std::vector<Query> exclude_clusters(const Data& data, std::vector<Query> queries, const Outputs& out, int threads) {
+  const std::vector<Query> near = within(kDominatedCut, queries);
+  const bool int8 = int8_pays(data, static_cast<int64_t>(queries.size()));
+  const FilterOptions options = {.k = heaviest_wanted(data, out), .weighted = true};
+  const double worth = data.float64_only ? INFINITY : worth_beside_int8(data);  // else there are sums in float64
+  const auto capacity = [&](int64_t count) { return room(worth, options.k, count); };
+  filter_in_batches(data, near, int8 ? FilterBy::int8 : FilterBy::products, options, threads, capacity,
+                    [&](const Query* some, int64_t count, auto lists) {
+                      for (int64_t q = 0; q < count; q++) {
+                        if (lists[q].overflowed()) lists[q] = {};
+                      }
+                      exclude(data, queries.data() + (some - near.data()), lists, true, threads);
+                    });
   return queries;
 }
 

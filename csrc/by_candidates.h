@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "accuracy.h"
 #include "filter.h"
 #include "query.h"
 
@@ -20,7 +21,12 @@ std::vector<Query> by_int8(const Data& data, const std::vector<Query>& queries, 
 std::vector<Query> by_int8_where_sharp(const Data& data, const std::vector<Query>& queries, const Outputs& out,
                                        int threads);
 
-// Excludes the heaviest rows as far as int8 tells; the sums will tell whether they are.
-std::vector<Query> exclude_heaviest(const Data& data, std::vector<Query> queries, const Outputs& out, int threads);
+// Excludes the heaviest rows as far as int8 tells; the sums will tell whether they are. Queries for which those are
+// some of many that lie close together become clustered instead.
+std::vector<Query> exclude_heaviest(const Data& data, std::vector<Query> queries, const Outputs& out,
+                                    const Accuracy& accuracy, int threads);
+
+// Excludes all rows that are about as heavy as the heaviest, of queries that have no more of them than are worth it.
+std::vector<Query> exclude_clusters(const Data& data, std::vector<Query> queries, const Outputs& out, int threads);
 
 }  // namespace interp_fast

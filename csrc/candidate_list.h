@@ -116,6 +116,8 @@ class CandidateList {
     if (entries_.size() > capacity_) overflow();
   }
 
+  // Rows within the cut are missing, for there are many of them.
+  bool trimmed() const { return bar_ > kth() - cut_; }
   // Rows between the thresholds of before and after the overflow are missing.
   bool overflowed() const { return overflowed_; }
   const std::vector<Entry>& entries() const { return entries_; }

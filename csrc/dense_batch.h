@@ -329,7 +329,10 @@ class DenseBatch final : public Visitor<T> {
         // What a distance in float64 and the sums have in common has been rounded separately.
         const double error = 2 * kRoundoff<double> * std::abs(sums.offset);
         passed_[q] = model_.enough(query, sums, unsure, error);
-        if (!passed_[q] && !candidates[q].rows.empty() && model_.dominated(query, sums, unsure)) {
+        const bool dominated = !passed_[q] && model_.dominated(query, sums, unsure);
+        if (dominated && model_.clustered(query, sums)) {
+          query.regime = Regime::clustered;
+        } else if (dominated && !candidates[q].rows.empty()) {
           query.excluded =
               std::make_shared<const Excluded>(Excluded{.candidates = std::move(candidates[q]), .exact_top = true});
         }

@@ -9,7 +9,8 @@
 //               heaviest rows, whose weights are then corrected; of bytes, where there are tiles, first by digits.
 //
 // Off-weights, and a variance, may be made of rows whose share drowns in sums that hold the heaviest ones, too. Those
-// few are then excluded: the sums are formed without them, and they are added in float64.
+// few are then excluded: the sums are formed without them, and they are added in float64. So are the many rows of a
+// cluster, whose variance drowns in the second moment about the centre: it is looked for only where it does.
 //
 // Where many rows still count there is one more stage of sums, in float64: of data stored in less than that, for logits
 // that need more digits than float32 has, and else beside rows that only candidates showed to dominate.
@@ -78,13 +79,29 @@ void climb(const Data& data, Queries queries, const Outputs& out, int threads) {
     return sizeof(T) == 4 || (query.excluded && query.regime != Regime::late);
   };
   const auto only = [](Regime wanted) { return [wanted](const Query& query) { return query.regime == wanted; }; };
-  const auto all_but = [](Regime other) { return [other](const Query& query) { return query.regime != other; }; };
+  const auto summed = [](const Query& query) {
+    return query.regime != Regime::late && query.regime != Regime::clustered;
+  };
+  const auto excluded = [](const Query& query) { return query.excluded != nullptr; };
+  // Within the cut are even more rows than could not be excluded from sums; in float64 these need not be.
+  const auto filtered = [](const Query& query) { return sizeof(T) == 8 || query.regime != Regime::clustered; };
   const auto candidates = [&](FilterBy by) {
     return [&, by](const Queries& some) { return by_candidates(data, some, out, by, threads); };
   };
   const auto sums = [&](const Queries& some) { return dense_pass<T>(data, some, out, accuracy, threads); };
+  const auto beside_clusters = [&](const Queries& some) {
+    Queries rest;
+    in_batches(some, kListBatch, [&](const Query* first, int64_t count) {
+      Queries batch = exclude_clusters(data, {first, first + count}, out, threads);
+      stage(batch, excluded, sums);
+      append(rest, batch);
+    });
+    return rest;
+  };
   const bool digits = sizeof(T) == 4 && !out.mass && digits_pay(data, static_cast<int64_t>(queries.size()));
-  const auto by_digits = [&](const Query& query) { return digits && summable<Digits>(data, query, accuracy); };
+  const auto by_digits = [&](const Query& query) {
+    return digits && summed(query) && summable<Digits>(data, query, accuracy);
+  };
   const auto sums_by_digits = [&](const Queries& some) {
     return dense_pass<Digits>(data, some, out, accuracy, threads);
   };
@@ -97,11 +114,12 @@ void climb(const Data& data, Queries queries, const Outputs& out, int threads) {
   stage(queries, only(Regime::sharp),
         [&](const Queries& some) { return by_int8_where_sharp(data, some, out, threads); });
   stage(queries, only(Regime::dominated),
-        [&](const Queries& some) { return exclude_heaviest(data, some, out, threads); });
+        [&](const Queries& some) { return exclude_heaviest(data, some, out, accuracy, threads); });
   stage(queries, only(Regime::late), [&](const Queries& some) { return by_int8(data, some, out, threads); });
   stage(queries, by_digits, sums_by_digits);
-  stage(queries, all_but(Regime::late), sums);
-  stage(queries, any, candidates(FilterBy::products));
+  stage(queries, summed, sums);
+  stage(queries, only(Regime::clustered), beside_clusters);
+  stage(queries, filtered, candidates(FilterBy::products));
   stage(queries, once_more, sums_in_float64);
   stage(queries, any, candidates(FilterBy::products_without_limit));
 }

@@ -49,6 +49,7 @@ enum class Regime {
   prior,      // the posterior is the weights
   sharp,      // few rows are likely to count
   dominated,  // the heaviest rows may hide what off-weights are made of from sums
+  clustered,  // so many lie so close to each other that sums about the centre lose their variance
   dense,      // neither
   late,       // scores have too few digits for sums
 };

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["OFF_WEIGHT_NATS", "PROMISES", "Promise", "cut"]
+__all__ = ["OFF_WEIGHT_NATS", "PROMISES", "Promise", "cut", "noise_ratio"]
 
 
 @dataclass(frozen=True)
@@ -89,15 +89,20 @@ PROMISES = {
 OFF_WEIGHT_NATS = 40.0
 
 
-def cut(
-    tol: float | None, ratio: npt.NDArray[np.float64] | None, promise: Promise, n: int, reach: float, radius: float
-) -> Any:
+def noise_ratio(alpha: Any, s2: Any) -> Any:
+    """sigma / alpha as logits see it, sqrt(S) / alpha, of floats or (M,); inf where alpha = 0."""
+    if isinstance(alpha, float):
+        return math.sqrt(s2) / alpha if alpha > 0 else math.inf
+    with np.errstate(over="ignore"):
+        return np.divide(np.sqrt(s2), alpha, out=np.full_like(s2, np.inf), where=alpha > 0)
+
+
+def cut(tol: float | None, ratio: Any, promise: Promise, n: int, reach: float, radius: float) -> Any:
     """Nats below the maximum from which rows may be left out so that D moves by at most tol R.
 
     log(2 N reach / (tol R)), because the dropped mass is at most N e^-cut and no row is farther than 2 reach.
     ``ratio`` = sigma/alpha of field calls: with tol None the bound is tightened so that the noise prediction, in
-    whose units an error of D counts R alpha / sigma fold, keeps its promise too. Where the ratio is 0 or inf, NumPy's
-    warnings are the caller's to silence.
+    whose units an error of D counts R alpha / sigma fold, keeps its promise too: a float or (M,).
     """
     bound = promise.skipped if tol is None else tol
     if radius == 0 or bound == 0:
@@ -107,5 +112,8 @@ def cut(
         return nats - math.log(bound)
     if tol is not None:
         return np.full_like(ratio, nats - math.log(bound))
-    # NaN: 0 / 0, where no noise prediction is asked for
-    return nats - np.log(np.fmin(bound, ratio / radius * promise.skipped_noise))
+    if isinstance(ratio, float):
+        least = min(bound, ratio / radius * promise.skipped_noise)
+        return nats - np.log(least) if least > 0 else math.inf
+    with np.errstate(divide="ignore", over="ignore"):
+        return nats - np.log(np.minimum(bound, ratio / radius * promise.skipped_noise))

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._stored import Slices, Stored
-from ._tensors import Resident, as_type, from_torch, is_elsewhere, is_tensor, to_torch
+from ._tensors import Resident, as_type, at_most, from_torch, is_elsewhere, is_tensor, to_torch
 
 __all__ = [
     "Shape",
@@ -153,6 +153,8 @@ def as_array(obj: Any, name: str, *, bits: bool = False, device: Any = None) -> 
     ValueError
         It has masked entries.
     """
+    if type(obj) is np.ndarray:
+        return obj, _identity
     if _is_masked(obj):
         msg = (
             f"{name} has masked entries, whose values mean nothing; fill them in, {name}.filled(value), or leave "
@@ -345,7 +347,7 @@ def check_finite(array: Any, name: str, first: int = 0) -> None:
         if bool((array.abs() <= LARGEST).all()):
             return
         array = array.cpu().numpy()
-    if not max(array.max(initial=0.0), -array.min(initial=0.0)) <= LARGEST:
+    if not at_most(array, LARGEST):
         flat = array.reshape(len(array), -1) if array.ndim else array.reshape(1, 1)
         good = np.abs(flat) <= LARGEST
         row = int(np.flatnonzero(~good.all(axis=1))[0])

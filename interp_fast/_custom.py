@@ -106,7 +106,9 @@ class Custom(Schedule):
         return self._call(f"{name}_dot", t) if given else _derivative(partial(self._level, name), t)
 
     def _coefficients(self, t: Float, s: Float) -> tuple[Float, Float, Float, Float]:
-        return *self._levels(t, s), self._slope("alpha", t), self._slope("sigma", t)
+        t, s = np.asarray(t), np.asarray(s)
+        with np.errstate(divide="ignore", invalid="ignore"):  # in functions that are not ours
+            return *self._levels(t, s), self._slope("alpha", t), self._slope("sigma", t)
 
     def _levels(self, t: Float, s: Float) -> tuple[Float, Float]:
         return self._level("alpha", t), self._level("sigma", t)

@@ -158,6 +158,7 @@ class Groups:
         if data.weighs_classes:
             out = self._oracle.evaluate(p, wide, "mass")["mass"]
             return form.each(out / out.sum(axis=1, keepdims=True))
+        p = p.each(len(wide))
         out = np.zeros((len(wide), len(data.labels.classes)))
         codes, some = self._massive(), self._by_heaviest(p, wide, out)
         if len(some):
@@ -270,7 +271,7 @@ class Groups:
         top = _arrays.count(top, "top", 0)
         first = _arrays.count(first_row, "first_row", 0)
         p, wide, form = self._queries(x, t)
-        mask = np.zeros(len(wide), np.bool_)
+        p, mask = p.each(len(wide)), np.zeros(len(wide), np.bool_)
         if precise is not None and precise is not False:
             chosen = np.asarray(precise)
             if chosen.dtype != np.bool_ or chosen.shape not in ((), (len(wide),)):
@@ -321,8 +322,7 @@ class Groups:
     def _by_heaviest(self, p: Point, x: Float, out: Float) -> Int:
         """Fill in the shares of classes (M, C) where a few rows are all that counts; the queries where they are not."""
         data = self._oracle.training_set
-        ratio = np.divide(np.sqrt(p.s2), p.alpha, out=np.full_like(p.s2, np.inf), where=p.alpha > 0)
-        some = np.flatnonzero(ratio <= SHARP * data.moments.radius)
+        some = np.flatnonzero(p.ratio <= SHARP * data.moments.radius)
         found = self._oracle.evaluate(p.of_queries(some), x[some], "index", "dropped", top=min(_HEAVIEST, data.n))
         weight, rows = found["top_weight"], found["top_index"]
         listed = weight.sum(axis=1)

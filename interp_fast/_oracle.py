@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays
+from ._accuracy import noise_ratio
 from ._random import NoiseKey, subkey, uniforms
 from ._schedule import Schedule
 from ._shape import Form, Shape
@@ -28,40 +30,58 @@ Int = npt.NDArray[np.int64]
 _FAR, _LOOKED_AT, _PLOTTED = 30.0, 16, 3
 
 _OFF_WEIGHTS = frozenset({"ess", "entropy", "variance", "gap", "log_rest", "jvp"})
+_SILENT = nullcontext()
+
+
+def _any(values: Any) -> bool:
+    """Whether a number, or one of an array, is not 0."""
+    return bool(np.count_nonzero(values) if isinstance(values, np.ndarray) else values)
 
 
 class Point(NamedTuple):
-    """The schedule at the queries' times, (M,) each; t is NaN where no time is meant, but a level.
+    """The schedule at the queries' times: (M,) each, or floats where one time is that of all.
 
-    S is the variance that the logits and the density see.
+    t is NaN where no time is meant, but a level; S is the variance that the logits and the density see. What is the
+    same for all queries is formed once, as floats: of one query NumPy's calls would be most of the work.
     """
 
-    t: Float
-    alpha: Float
-    sigma: Float
-    alpha_dot: Float
-    sigma_dot: Float
-    s2: Float
-    drift: Float  # sigma sigma_dot
-    pull: Float  # alpha bandwidth^2
+    t: Any
+    alpha: Any
+    sigma: Any
+    alpha_dot: Any
+    sigma_dot: Any
+    s2: Any
+    drift: Any  # sigma sigma_dot
+    pull: Any  # alpha bandwidth^2
+
+    @classmethod
+    def at(cls, schedule: Schedule, bandwidth: float, t: Any) -> Point:
+        """A time, of which all are floats, or (M,), known to lie in [0, 1]."""
+        time = np.asarray(t)
+        t = time if time.ndim else time.item()
+        inside = isinstance(t, float) and 0.0 < t < 1.0  # away from the ends nothing is infinite
+        with _SILENT if inside else np.errstate(divide="ignore", invalid="ignore"):
+            c = schedule._at(time)
+            _arrays.check_size(c.sigma, "sigma")
+            smoothing = c.alpha * bandwidth
+            s2, drift = c.sigma * c.sigma + smoothing * smoothing, c.sigma * c.sigma_dot
+            if bandwidth > 0 and np.any(end := (c.sigma == 0) & (s2 > 0)):
+                # 0 * inf where sigma^2 vanishes linearly; sigma sigma_dot is continuous: take it next to the end.
+                before = schedule._at(np.asarray(np.nextafter(t, 0.0)))
+                drift = np.where(end, before.sigma * before.sigma_dot, drift)[()]
+        return cls(t, *c, s2, drift, c.alpha * bandwidth**2)
 
     @classmethod
     def of(cls, schedule: Schedule, bandwidth: float, t: Any, m: int) -> Point:
-        """A time or m of them, known to lie in [0, 1]."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            c = schedule._at(np.asarray(t))
-            _arrays.check_size(c.sigma, "sigma")
-            smoothing = c.alpha * bandwidth
-            # Of one time these are floats: what is the same for all queries is formed once.
-            s2, drift = c.sigma * c.sigma + smoothing * smoothing, c.sigma * c.sigma_dot
-            columns = np.empty((8, m))
-            columns[...] = np.array((t, *c, s2, drift, c.alpha * bandwidth**2)).reshape(8, -1)
-            point = cls(*columns)
-            if bandwidth > 0 and (end := (point.sigma == 0) & (point.s2 > 0)).any():
-                # 0 * inf where sigma^2 vanishes linearly; sigma sigma_dot is continuous: take it next to the end.
-                before = schedule._at(np.nextafter(point.t[end], 0.0))
-                point.drift[end] = before.sigma * before.sigma_dot
-        return point
+        """A time or m of them, (m,) each."""
+        return cls.at(schedule, bandwidth, t).each(m)
+
+    def each(self, m: int) -> Point:
+        """Of m queries, (m,) each."""
+        columns = np.empty((len(self), m))
+        for row, value in zip(columns, self, strict=True):
+            row[...] = value
+        return Point(*columns)
 
     @classmethod
     def still(cls, alpha: Float, sigma: Float, bandwidth: float) -> Point:
@@ -71,11 +91,15 @@ class Point(NamedTuple):
         return cls(np.full_like(alpha, math.nan), alpha, sigma, none, none, s2, none, alpha * bandwidth**2)
 
     @property
-    def rate(self) -> Float:
+    def rate(self) -> Any:
         """(dS/dt) / 2; NaN where alpha^2 starts linearly, 0 * inf: what needs the rate refuses."""
         with np.errstate(invalid="ignore"):
-            rate: Float = self.drift + self.pull * self.alpha_dot
-        return rate
+            return self.drift + self.pull * self.alpha_dot
+
+    @property
+    def ratio(self) -> Any:
+        """sigma / alpha as logits see them, sqrt(S) / alpha; inf where alpha = 0."""
+        return noise_ratio(self.alpha, self.s2)
 
     def of_queries(self, some: Int) -> Point:
         """Of some of the queries."""
@@ -90,14 +114,15 @@ class Point(NamedTuple):
 
     def velocity(self, x: Any, mean: Any) -> Any:
         self.forbid(~np.isfinite(self.alpha_dot), "velocity is infinite")
-        away = column(self.alpha, x) * mean
-        away -= x
-        velocity = mean
-        velocity *= column(self.alpha_dot * (self.sigma**2 / self.s2), x)
-        if np.count_nonzero(self.pull):  # the denoiser of smoothed rows, whose terms do not cancel
-            velocity += column(self.alpha_dot * (self.pull / self.s2), x) * x
-        away *= column(self.drift / self.s2, x)
-        velocity -= away
+        with np.errstate(over="ignore"):
+            away = column(self.alpha, x) * mean
+            away -= x
+            velocity = mean
+            velocity *= column(self.alpha_dot * (self.sigma * self.sigma / self.s2), x)
+            if _any(self.pull):  # the denoiser of smoothed rows, whose terms do not cancel
+                velocity += column(self.alpha_dot * (self.pull / self.s2), x) * x
+            away *= column(self.drift / self.s2, x)
+            velocity -= away
         return velocity
 
     def score(self, x: Any, mean: Any) -> Any:
@@ -121,10 +146,10 @@ class Point(NamedTuple):
         s2 = beside(self.s2, variance)
         return beside(d * self.rate / self.s2, variance) + beside(self.alpha * slope, variance) * (variance / s2) / s2
 
-    def forbid(self, where: npt.NDArray[np.bool_], what: str) -> None:
+    def forbid(self, where: Any, what: str) -> None:
         """ValueError naming the first time of those ``where`` something is not defined."""
-        if np.count_nonzero(where):
-            t = float(self.t[where][0])
+        if _any(where):
+            t = float(np.asarray(self.t)[where][0])
             place = "sigma must be > 0: the" if math.isnan(t) else f"t must avoid {t!r}: the"
             msg = f"{place} {what}{'' if math.isnan(t) else ' there'}. Evaluate next to it or use denoiser."
             raise ValueError(msg)
@@ -164,6 +189,10 @@ class Oracle:
         """The schedule at a time or at m of them."""
         return Point.of(self.schedule, self.bandwidth, t, m)
 
+    def at(self, t: Any) -> Point:
+        """The schedule at a time, as floats, or at (M,)."""
+        return Point.at(self.schedule, self.bandwidth, t)
+
     def still(self, alpha: Float, sigma: Float) -> Point:
         """Levels (M,) at which no time passes."""
         return Point.still(alpha, sigma, self.bandwidth)
@@ -174,7 +203,8 @@ class Oracle:
         if len(x) == 0 or moments.radius == 0 or self.d <= _PLOTTED:
             return
         for i in range(0, len(x), -(-len(x) // _LOOKED_AT)):
-            alpha, s2, point = float(p.alpha[i]), float(p.s2[i]), x[i]
+            alpha, s2 = (v if isinstance(v, float) else float(v[i]) for v in (p.alpha, p.s2))
+            point = x[i]
             usual = math.sqrt((alpha * moments.radius) ** 2 + self.d * s2)
             if math.sqrt(float(point @ point)) <= _FAR * usual:
                 return
@@ -216,10 +246,10 @@ class Oracle:
             out |= {"top_index": blank(x, (len(x), top), integer=True), "top_weight": blank(x, (len(x), top))}
             if self.training_set.bounds_rounding:
                 out["rounding"] = np.full(len(x), math.inf)
-        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            ratio = np.sqrt(p.s2) / p.alpha
-            cut = self.training_set.cut(self.tol, ratio, off_weights=not _OFF_WEIGHTS.isdisjoint(want))
-        self.training_set.posterior(x, p.alpha, p.sigma, cut, out, u)
+        levels = np.empty((3, len(x)))
+        cut = self.training_set.cut(self.tol, p.ratio, off_weights=not _OFF_WEIGHTS.isdisjoint(want))
+        levels[0], levels[1], levels[2] = p.alpha, p.sigma, cut
+        self.training_set.posterior(x, levels[0], levels[1], levels[2], out, u)
         return out
 
     def average(self, p: Point, x: Float, *want: str) -> dict[str, Float]:
@@ -238,21 +268,26 @@ class Oracle:
         """D of the smoothed data, from the posterior mean."""
         if self.bandwidth == 0:
             return mean
-        return smoothed(mean, x, column(p.alpha, x), column(p.sigma, x), self.bandwidth)
+        p = p.each(len(x))
+        with np.errstate(over="ignore"):
+            return smoothed(mean, x, column(p.alpha, x), column(p.sigma, x), self.bandwidth)
 
     def own(self, p: Point) -> Float:
         """sigma^2 / S: the share of the posterior mean in D. With C that of the rows, the covariance of the smoothed
         data is own^2 C + bandwidth^2 own 1.
         """
-        return np.divide(p.sigma**2, p.s2, out=np.ones_like(p.s2), where=p.s2 > 0)
+        own: Float = np.divide(p.sigma**2, p.s2, out=np.ones_like(p.s2), where=p.s2 > 0)
+        return own
 
     def log_density(self, p: Point, x: Any, log_norm: Any, index: Any) -> Any:
         """log p_t; where S = 0 +inf on the row ``index`` and -inf elsewhere."""
+        if not _any(p.s2 == 0):
+            return self.training_set.log_density(log_norm, p.s2)
+        p = p.each(len(x))
         still = p.s2 == 0
         density = self.training_set.log_density(log_norm, np.where(still, 1.0, p.s2))
-        if still.any():
-            some = beside(np.flatnonzero(still), x)
-            rows = column(p.alpha[still], x) * self.training_set.values(index[some])
-            density[some] = -math.inf
-            density[some[(rows == x[some]).all(axis=1)]] = math.inf
+        some = beside(np.flatnonzero(still), x)
+        rows = column(p.alpha[still], x) * self.training_set.values(index[some])
+        density[some] = -math.inf
+        density[some[(rows == x[some]).all(axis=1)]] = math.inf
         return density

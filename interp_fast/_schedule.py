@@ -37,7 +37,7 @@ class Coefficients(NamedTuple):
 
 def _plain(value: Any) -> Any:
     """A float for a scalar, and no -0.0."""
-    return value + 0.0 if getattr(value, "ndim", 0) else float(value) + 0.0
+    return value + 0.0 if isinstance(value, np.ndarray) and value.ndim else float(value) + 0.0
 
 
 class Schedule(ABC):
@@ -68,7 +68,8 @@ class Schedule(ABC):
 
     def _at(self, time: Float) -> Coefficients:
         """The same of times that are known to lie in [0, 1]; NumPy's warnings at the ends are the caller's."""
-        return Coefficients(*map(_plain, self._coefficients(time, 1.0 - time)))
+        t: Any = time if time.ndim else time.item()  # of a float formulas take a fraction of the time
+        return Coefficients(*map(_plain, self._coefficients(t, 1.0 - t)))
 
     def lam(self, t: npt.ArrayLike) -> Any:
         """Half the log signal-to-noise ratio, lambda = log(alpha / sigma): -inf where alpha = 0, inf where sigma = 0.
@@ -136,7 +137,10 @@ class Schedule(ABC):
 
     @abstractmethod
     def _coefficients(self, t: Float, s: Float) -> tuple[Float, Float, Float, Float]:
-        """Alpha, sigma, alpha_dot, sigma_dot at valid times; ``s`` is 1 - t, and 0 / 0 must not remain."""
+        """Alpha, sigma, alpha_dot, sigma_dot at valid times; ``s`` is 1 - t, and 0 / 0 must not remain.
+
+        One time comes as a float; what is divided by must then be a number of NumPy's.
+        """
 
     @abstractmethod
     def _second(self, t: Float, s: Float) -> tuple[Float, Float]:

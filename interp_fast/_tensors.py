@@ -13,6 +13,7 @@ import numpy.typing as npt
 __all__ = [
     "Resident",
     "as_type",
+    "at_most",
     "beside",
     "blank",
     "check_numbers",
@@ -30,8 +31,13 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 
+_FEW = 1 << 10
+_MOST = {kind: float(np.finfo(kind).max) for kind in (np.float32, np.float64)}
+
 
 def is_tensor(obj: Any) -> bool:
+    if isinstance(obj, np.ndarray):
+        return False
     return type(obj).__module__.partition(".")[0] == "torch" and hasattr(obj, "__dlpack__")
 
 
@@ -124,14 +130,16 @@ def _read(tensor: Any) -> Array:
 # Arithmetic that is the same for arrays and for tensors on a device: what numbers come from the host, and where to
 
 
-def beside(values: Array, like: Any) -> Any:
-    """An array where ``like`` is: itself beside an array, a tensor beside one."""
-    return to_torch(values, like.device) if is_tensor(like) else values
+def beside(values: Any, like: Any) -> Any:
+    """An array where ``like`` is: itself beside an array, a tensor beside one. A float is beside anything."""
+    if not is_tensor(like):
+        return values
+    return float(values) if isinstance(values, float) else to_torch(values, like.device)
 
 
-def column(values: Array, like: Any) -> Any:
-    """One number for each of the points ``like`` (M, d), beside them."""
-    return beside(values[:, None], like)
+def column(values: Any, like: Any) -> Any:
+    """One number for each of the points ``like`` (M, d), or a float for all, beside them."""
+    return beside(values if isinstance(values, float) else values[:, None], like)
 
 
 def wide(tensor: Any, m: int, d: int) -> Any:
@@ -148,11 +156,18 @@ def as_type(values: Any, dtype: np.dtype[Any]) -> tuple[Any, bool]:
 
         result = values.to(getattr(torch, dtype.name))
         return result, bool(result.isfinite().all())
-    result = values
-    if result.dtype != dtype:
-        with np.errstate(over="ignore"):
-            result = values.astype(dtype)
+    if at_most(values, _MOST[dtype.type]):
+        return values if values.dtype == dtype else values.astype(dtype), True
+    with np.errstate(over="ignore"):
+        result = values.astype(dtype)
     return result, bool(np.isfinite(result).all())
+
+
+def at_most(array: Array, most: float) -> bool:
+    """Whether no number in an array is larger in size, or NaN."""
+    if array.size <= _FEW and np.vdot(array, array) <= most * most:  # of few the call is what costs: one, not two
+        return True
+    return bool(np.maximum.reduce(array, None, initial=0.0) <= most >= -np.minimum.reduce(array, None, initial=0.0))
 
 
 def dtype_of(tensor: Any) -> np.dtype[Any]:

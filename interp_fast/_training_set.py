@@ -112,6 +112,8 @@ class TrainingSet:
 
     @property
     def prepared(self) -> Any:
+        if self._prepared is not None:
+            return self._prepared
         with self._lock:
             if self._prepared is None:
                 self._prepared = self.backend.prepare(
@@ -246,10 +248,9 @@ class TrainingSet:
         out = blank(wanted, x, min(top, self.n))
         fast, slow = np.flatnonzero(~precise), np.flatnonzero(precise)
         if len(fast):
-            ratio = np.divide(np.sqrt(s2), alpha, out=np.full_like(s2, np.inf), where=alpha > 0)
+            ratio = _accuracy.noise_ratio(alpha, s2)
             here = {name: array[fast] for name, array in out.items()}
-            with np.errstate(divide="ignore", over="ignore"):
-                cut = self.cut(tol, ratio[fast], off_weights="log_rest" in out)
+            cut = self.cut(tol, ratio[fast], off_weights="log_rest" in out)
             self.posterior(x[fast], alpha[fast], sigma[fast], cut, here, None if u is None else u[fast])
             for name, array in out.items():
                 array[fast] = here[name]

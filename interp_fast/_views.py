@@ -116,7 +116,8 @@ class ByClass(View):
     def cut(self, tol: float | None, ratio: Float | None = None, *, off_weights: bool = False) -> Any:
         if ratio is None:
             return max(data.cut(tol, off_weights=off_weights) for _, data in self._classes())
-        cut = np.empty(len(ratio))
+        cut = np.empty(len(self.codes))
+        ratio = np.broadcast_to(ratio, len(cut))
         for some, data in self._classes():
             cut[some] = data.cut(tol, ratio[some], off_weights=off_weights)
         return cut

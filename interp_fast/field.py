@@ -309,7 +309,8 @@ class Field(Groups):
         product = self._oracle.evaluate(p, wide, "jvp", u=direction)["jvp"]
         pull = p.alpha * self.bandwidth**2 / p.s2
         with np.errstate(over="ignore"):
-            result = column(p.alpha * (p.sigma / p.s2) ** 2, wide) * product + column(pull, wide) * direction
+            share = p.sigma / p.s2
+            result = column(p.alpha * (share * share), wide) * product + column(pull, wide) * direction
         return form.points(self._round(result, "jvp"))
 
     def posterior(self, x: Any, t: Any, top: int = 0) -> Posterior:
@@ -432,7 +433,7 @@ class Field(Groups):
         if isinstance(t, Level):
             point = self._oracle.still(*t.of(len(wide)))
         else:
-            point = self._oracle.point(_arrays.times(t, len(wide))[0], len(wide))
+            point = self._oracle.at(_arrays.times(t, len(wide))[0])
         self._oracle.warn_of_scale(point, wide)
         return point, wide, form
 
@@ -443,9 +444,7 @@ class Field(Groups):
         if not at_end:
             point.forbid(point.s2 == 0, f"{what} does not exist where sigma = 0")
         mean = self._oracle.evaluate(point, wide, "mean")["mean"]
-        with np.errstate(over="ignore"):
-            result = formula(point, wide, mean)
-        return form.points(self._round(result, what))
+        return form.points(self._round(formula(point, wide, mean), what))
 
     def _round(self, result: Any, what: str) -> Any:
         return _arrays.rounded(result, self._oracle.training_set.type, what)

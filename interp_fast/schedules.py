@@ -63,7 +63,7 @@ class Linear(Schedule):
     """alpha = t, sigma = 1 - t: flow matching and rectified flow (Lipman et al. 2023; Liu et al. 2023)."""
 
     def _coefficients(self, t: Float, s: Float) -> tuple[Float, Float, Float, Float]:
-        one = np.ones(t.shape)
+        one = 0.0 * t + 1.0
         return t, s, one, -one
 
     def _second(self, t: Float, s: Float) -> tuple[Float, Float]:
@@ -217,7 +217,7 @@ class VELinear(Schedule):
         _arrays.number(self.sigma_max, "sigma_max", above=0.0)
 
     def _coefficients(self, t: Float, s: Float) -> tuple[Float, Float, Float, Float]:
-        one = np.ones_like(t)
+        one = 0.0 * t + 1.0
         return one, self.sigma_max * s, 0.0 * one, -self.sigma_max * one
 
     def _second(self, t: Float, s: Float) -> tuple[Float, Float]:

@@ -144,3 +144,28 @@ def test_a_cloud_far_smaller_than_roundings_of_scores(engine, far, spread, ratio
     _, radius = oracle.radius(rows)
     assert np.linalg.norm(got.mean - want.mean, axis=1).max() <= PROMISES["float32"].denoiser * radius
     assert np.abs(got.scatter - want.variance).max() <= PROMISES["float32"].scatter * radius**2
+
+
+@pytest.mark.parametrize("clusters", [60, 3])
+@pytest.mark.parametrize(("dtype", "spread"), [("float32", 0.05), ("float32", 1e-3), ("float64", 1e-3)])
+def test_the_variance_of_a_cluster_far_from_the_centre(engine, dtype, spread, clusters):
+    """As a difference of second moments about the centre it has next to no digits: of many queries and of few."""
+    rng = np.random.default_rng(clusters)
+    centers = rng.standard_normal((clusters, 32))
+    rows = (centers[np.arange(1500) % clusters] + spread * rng.standard_normal((1500, 32))).astype(dtype)
+    kernel, promise = backends.get(engine.backend)[1], PROMISES[dtype]
+    with engine.forced():
+        data = prepare(kernel, rows)
+        for sigma in (0.8, 1.5):  # bytes tell which rows to exclude; sums tell that there are some
+            x = rows[rng.integers(0, 1500, 12)] + sigma * rng.standard_normal((12, 32))
+            u = rng.standard_normal((12, 32))
+            want = oracle.posterior(rows, x, 1.0, sigma, u=u)
+            for some in (slice(0, 12), slice(4, 7)):
+                x_some, u_some = x[some], u[some]
+                names = ("mean", "ess", "entropy", "variance", "jvp")
+                out = blank(len(x_some), 32, names=names)
+                got = posterior(kernel, data, x_some, 1.0, sigma, u=u_some, cut=70.0, out=out)
+                for name in ("ess", "entropy", "variance"):
+                    np.testing.assert_allclose(getattr(got, name), getattr(want, name)[some], promise.off_weights)
+                error = np.linalg.norm(got.jvp - want.product[some], axis=1)
+                assert (error <= promise.off_weights * np.linalg.norm(want.product[some], axis=1)).all()

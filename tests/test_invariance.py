@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import fuzz_cases
 import numpy as np
 import oracle
 import problems
@@ -264,3 +265,30 @@ def test_translation(engine, dtype, name):
         x = t * (rows[:8] + shift) + (1 - t) * z
         ref = oracle.posterior(rows + shift, x, t, 1 - t)
         np.testing.assert_allclose(flow.posterior(x, t).ess, ref.ess, rtol=1e-3 if dtype == "float32" else 1e-9)
+
+
+@pytest.mark.parametrize("bandwidth", [0.0, 0.3])
+@pytest.mark.parametrize("schedule", fuzz_cases.SCHEDULES, ids=lambda schedule: repr(schedule)[:24])
+def test_one_time_is_that_of_each_query(schedule, bandwidth):
+    """A time alone goes other ways than one for each: the same answers and refusals, at the ends as well."""
+    rng = np.random.default_rng(0)
+    field = itf.Field(rng.standard_normal((30, 3)), schedule, bandwidth=bandwidth, labels=np.arange(30) % 2)
+    x, u, codes = rng.standard_normal((2, 3)), rng.standard_normal((2, 3)), [0, 1]
+    calls = {name: getattr(field, name) for name in ("denoiser", "velocity", "score", "noise", "divergence")}
+    calls |= {f"{name} of classes": getattr(field.given(codes), name) for name in ("denoiser", "log_density")}
+    calls |= {"jvp": lambda x, t: field.jvp(x, t, u), "ess": lambda x, t: field.posterior(x, t).ess}
+    calls |= {"density": lambda x, t: field.posterior(x, t).log_density, "classes": field.class_posterior}
+
+    def answer(call, t):
+        try:
+            return call(x, t)
+        except ValueError as refusal:
+            return str(refusal)
+
+    for t in (0.0, 5e-324, 1e-200, 0.3, 0.5, 1 - 2.0**-53, 1.0):
+        for name, call in calls.items():
+            alone, each = answer(call, t), answer(call, np.full(2, t))
+            if isinstance(each, str):
+                assert alone == each, (name, t)
+            else:
+                np.testing.assert_allclose(alone, each, rtol=1e-9, err_msg=f"{name} at {t}")

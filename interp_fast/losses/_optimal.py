@@ -220,8 +220,10 @@ def _factor(p: Point, kind: str) -> Float:
     p.forbid(p.sigma == 0, f"{kind} loss is singular")
     if kind == "velocity":
         p.forbid(~np.isfinite(p.alpha_dot), "velocity is infinite")
-        return (p.alpha_dot - p.alpha * p.sigma_dot / p.sigma) ** 2
-    return (p.alpha / p.sigma if kind == "noise" else p.alpha / p.sigma**2) ** 2
+        factor: Float = p.alpha_dot - p.alpha * p.sigma_dot / p.sigma
+    else:
+        factor = p.alpha / p.sigma if kind == "noise" else p.alpha / p.sigma**2
+    return factor**2
 
 
 class _Level:
