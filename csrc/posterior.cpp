@@ -81,8 +81,10 @@ void climb(const Data& data, Queries queries, const Outputs& out, int threads) {
     return [&, by](const Queries& some) { return by_candidates(data, some, out, by, threads); };
   };
   const auto sums = [&](const Queries& some) { return dense_pass<T>(data, some, out, accuracy, threads); };
-  const bool digits = sizeof(T) == 4 && digits_pay(data, static_cast<int64_t>(queries.size()));
-  const auto by_digits = [&](const Query& query) { return digits && summable<Digits>(data, query, accuracy); };
+  const int64_t count = static_cast<int64_t>(queries.size());
+  const auto by_digits = [&](const Query& query) {
+    return sizeof(T) == 4 && digits_pay(data, count, threads) && summable<Digits>(data, query, accuracy);
+  };
   const auto sums_by_digits = [&](const Queries& some) {
     return dense_pass<Digits>(data, some, out, accuracy, threads);
   };
