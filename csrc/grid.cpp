@@ -59,9 +59,11 @@ Grid find_grid(const Rows& rows) {
   const double a = both / squares, b = of_values - a * of_bytes;
   at = bytes.begin();
   for (const auto& [value, times] : all) largest = std::max(largest, std::abs(value - (a * *at++ + b)));
-  if (!(largest <= Grid::kMostApart * a)) return {};
-  // Bytes that the sample lacks may be below and above.
-  return {.a = a, .b = b - a * std::floor((kLevels - 1 - bytes.back()) / 2)};
+  // As fine as there are bytes for, so that a centre is not far from it; those that the sample lacks may be below and
+  // above.
+  const double parts = std::floor((kLevels - 1) / byte), fine = a / parts;
+  if (!(largest <= Grid::kMostApart * fine)) return {};
+  return {.a = fine, .b = b - fine * std::floor((kLevels - 1 - parts * byte) / 2)};
 }
 
 }  // namespace interp_fast
