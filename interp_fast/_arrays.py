@@ -1,4 +1,5 @@
-"""The only validation: types, shapes, finiteness, storage formats, and the way back to the caller's kind of array.
+"""The only validation, in one file lest there be another: types, shapes, finiteness, storage formats, and the way back
+to the caller's kind of array.
 
 Everything behind this module may assume arrays that are native-endian, aligned, contiguous along rows and finite.
 Masked arrays without masked entries are the arrays they hold; with masked entries they are refused.
@@ -169,6 +170,11 @@ def as_array(obj: Any, name: str, *, bits: bool = False, device: Any = None) -> 
         msg = f"{name} could not be read as an array ({exc}); pass a NumPy array."
         raise TypeError(msg) from None
     return as_array(array, name)
+
+
+def here(obj: Any, name: str) -> Array:
+    """:func:`as_array` of what is small beside the rows (times, weights, labels), from any device where it lives."""
+    return as_array(obj.cpu() if is_elsewhere(obj) else obj, name)[0]
 
 
 def _check_array(obj: Any, name: str) -> None:
@@ -407,7 +413,7 @@ def normalized(log_w: Float) -> tuple[Float, float]:
 
 def reals(obj: Any, name: str) -> Float:
     """The real numbers in ``obj`` as a new float64 array of its shape; -0 becomes 0, of which no sign is taken."""
-    array, _ = as_array(obj, name)
+    array = here(obj, name)
     if array.dtype.kind not in "fiu":
         msg = f"{name} must be a real number or an array of them; got {array.dtype}."
         raise TypeError(msg)

@@ -46,7 +46,7 @@ class Groups:
         Copies the chosen rows, unless they are neighbours; labels go with them, and all classes. See also ``given``.
         """
         data = self._plain("subset")
-        chosen, _ = _arrays.as_array(rows, "rows")
+        chosen = _arrays.here(rows, "rows")
         if chosen.size > 0 and chosen.dtype.kind not in "iub":
             msg = f"rows must be a boolean mask or row numbers; got {chosen.dtype}."
             raise TypeError(msg)
@@ -191,7 +191,7 @@ class Groups:
         array([[3.]])
         """
         data = self._plain("without")
-        chosen, _ = _arrays.as_array(rows, "rows")
+        chosen = _arrays.here(rows, "rows")
         if chosen.ndim != 1 or (chosen.dtype.kind not in "iu" and chosen.size):
             msg = f"rows must be a vector of row numbers, one for each query; got {chosen.dtype} {chosen.shape}."
             raise ValueError(msg)
@@ -206,7 +206,7 @@ class Groups:
             raise ValueError(msg)
         together = None
         if groups is not None:
-            together, _ = _arrays.as_array(groups, "groups")
+            together = _arrays.here(groups, "groups")
             if together.dtype.kind not in "iu" or together.shape != (data.n,):
                 got = f"{together.dtype} {together.shape}"
                 msg = f"groups must be ints of shape ({data.n},), one for each row; got {got}."

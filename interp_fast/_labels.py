@@ -60,7 +60,7 @@ class Labels:
 
 def read(labels: Any) -> npt.NDArray[Any]:
     """Labels as an array of ints or strings; TypeError for anything else."""
-    given, _ = (np.asarray(labels), None) if isinstance(labels, (str, int)) else _arrays.as_array(labels, "labels")
+    given = np.asarray(labels) if isinstance(labels, (str, int)) else _arrays.here(labels, "labels")
     if given.dtype.kind == "O" and all(isinstance(label, str) for label in given.flat):
         given = given.astype(np.str_)
     if given.dtype.kind == "T":

@@ -133,7 +133,7 @@ class Network:
 
 
 def _labels(labels: Any) -> npt.NDArray[np.int64]:
-    array, _ = _arrays.as_array(labels, "labels")
+    array = _arrays.here(labels, "labels")
     if array.dtype.kind not in "iu" or array.ndim > 1:
         msg = f"labels must be an int or a vector of ints; got {array.dtype} of shape {array.shape}."
         raise TypeError(msg)

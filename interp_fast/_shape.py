@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from . import _arrays, _tensors
 from ._arrays import Shape
-from ._tensors import is_elsewhere, is_tensor
+from ._tensors import is_tensor
 
 __all__ = ["Form", "Shape", "answers", "directions", "errors", "queries", "split"]
 
@@ -151,7 +151,7 @@ def answers(values: Any, form: Form, m: int, name: str, call: str) -> Float:
         )
         msg = f"{name} must be one array; got {got}. Let {call} return the array alone, as in ...{part}."
         raise TypeError(msg)
-    array, _ = _arrays.as_array(values.cpu() if is_elsewhere(values) else values, name)
+    array = _arrays.here(values, name)
     wanted = (m, *form.shape)
     if array.shape != wanted or array.dtype.kind != "f":
         msg = (

@@ -121,6 +121,18 @@ def test_layouts_of_rows(kernel, dtype):
             assert_close(post, ref, rel=2e-4 if dtype == "float32" else 1e-10, scale=4.0, context=layout.strides)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3), (4, 1)])
+def test_backward_along_an_axis_of_length_1(kernel, dtype, shape):
+    """Such arrays are contiguous, and yet have a negative stride."""
+    plain = np.arange(1.0, 1 + np.prod(shape)).reshape(shape).astype(dtype)
+    rows = plain[tuple(slice(None, None, -1 if size == 1 else 1) for size in shape)]
+    assert min(rows.strides) < 0
+    x = np.full((2, shape[1]), 1.5)
+    wanted = oracle.posterior(plain, x, 0.9, 0.8)
+    post = posterior(kernel, prepare(kernel, rows), x, 0.9, 0.8, out=blank(2, shape[1]))
+    assert_close(post, wanted, rel=2e-4 if dtype == "float32" else 1e-10, scale=4.0, context=shape)
+
+
 def test_no_queries(kernel, dtype):
     rows = np.ones((3, 2), dtype)
     post = posterior(kernel, prepare(kernel, rows), np.empty((0, 2)), 0.5, 0.5, out=blank(0, 2))

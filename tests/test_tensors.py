@@ -35,7 +35,21 @@ class Tensor:
         return self._a.__dlpack__(**options)
 
 
-Tensor.__module__ = "torch"
+class Away(Tensor):
+    """A tensor on another device: its numbers are had by a copy of it alone."""
+
+    device = types.SimpleNamespace(type="cuda")
+
+    def cpu(self):
+        return Tensor(self._a)
+
+    def numpy(self):
+        raise TypeError
+
+    __array__ = __dlpack__ = numpy
+
+
+Tensor.__module__ = Away.__module__ = "torch"
 ROWS = np.random.default_rng(5).standard_normal((12, 3)).astype(np.float32)
 X = ROWS[:2] * np.float32(0.5)
 
@@ -113,9 +127,8 @@ def test_bfloat16_tensors_are_read_through_their_bits():
 
 
 def test_tensors_that_cannot_be_read_name_the_remedy(monkeypatch):
-    tracked, away = Tensor(X), Tensor(X)
+    tracked, away = Tensor(X), Away(X)
     tracked.requires_grad = True
-    away.device = types.SimpleNamespace(type="cuda")
     with pytest.raises(TypeError, match=r"x is a tensor that requires grad.*x\.detach\(\)"):
         itf.Field(ROWS).denoiser(tracked, 0.5)
     with pytest.raises(TypeError, match=r"x lives on .*x\.cpu\(\)"):
@@ -125,3 +138,15 @@ def test_tensors_that_cannot_be_read_name_the_remedy(monkeypatch):
 def test_shorts_are_no_bfloat16():
     with pytest.raises(TypeError, match=r"data must be float32.*got uint16"):
         itf.Field(Tensor(np.full((3, 2), 1000, np.uint16)))
+
+
+def test_times_weights_and_labels_live_anywhere():
+    """Beside the rows they are small, and where queries are born times are as well."""
+    weights, labels, t, row = np.arange(1.0, 13.0), np.arange(12) % 3, np.array([0.2, 0.7]), np.array([3, 5])
+    here = itf.Field(ROWS, weights=weights, labels=labels)
+    away = itf.Field(ROWS, weights=Away(weights), labels=Away(labels))
+    np.testing.assert_array_equal(away.velocity(X, Away(t)), here.velocity(X, t))
+    np.testing.assert_array_equal(away.given(Away(row % 3)).denoiser(X, 0.5), here.given(row % 3).denoiser(X, 0.5))
+    np.testing.assert_array_equal(away.without(Away(row)).denoiser(X, 0.5), here.without(row).denoiser(X, 0.5))
+    with pytest.raises(ValueError, match=r"^t must lie in \[0, 1\]"):
+        here.velocity(X, Away(t + 1))

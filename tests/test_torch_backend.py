@@ -19,7 +19,7 @@ from support.kernel import PER_QUERY, blank, posterior, prepare
 from support.measure import Errors, measure
 
 import interp_fast as itf
-from interp_fast import _arrays, _check, _random, _shape, _tensors, backends
+from interp_fast import _arrays, _check, _random, _tensors, backends
 from interp_fast.backends import State
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
@@ -44,7 +44,7 @@ def field(dtype="float32", **options):
 @pytest.fixture
 def elsewhere(monkeypatch):
     """Tensors on the CPU are taken for tensors on a device of their own."""
-    for module in (_arrays, _shape, _tensors):
+    for module in (_arrays, _tensors):
         monkeypatch.setattr(module, "is_elsewhere", _tensors.is_tensor)
 
 

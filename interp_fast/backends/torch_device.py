@@ -96,8 +96,8 @@ def workspace(device: torch.device) -> int:
 
 def tensor(array: npt.NDArray[Any], device: torch.device) -> Any:
     """A NumPy array on a device; on the CPU its own memory, where torch can have it."""
-    if any(stride < 0 for stride in array.strides):
-        array = np.ascontiguousarray(array)
+    if any(stride < 0 for stride in array.strides):  # even along an axis of length 1 torch takes none of these
+        array = array.copy()
     if not array.flags.writeable:  # nothing here writes to rows, but torch warns of arrays that it may not write to
         array = np.asarray(_Writable(array))
     return torch.from_numpy(array).to(device)

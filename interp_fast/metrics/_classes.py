@@ -39,7 +39,7 @@ def read_labels(labels: Any, sample_labels: Any, n: int, samples: int) -> tuple[
 
 
 def _labels(labels: Any, name: str, n: int, what: str) -> Array:
-    array, _ = _arrays.as_array(labels, name)
+    array = _arrays.here(labels, name)
     if array.dtype == object and all(isinstance(label, str) for label in array.flat):
         array = array.astype(str)
     if array.dtype.kind not in "iuU":
