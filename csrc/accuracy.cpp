@@ -52,7 +52,7 @@ double displaced_by_digits(const Data& data, const Query& query) {
 }
 
 double logit_off_grid(const Data& data, const Query& query) {
-  const double along = std::min(1.0, 4 / std::sqrt(static_cast<double>(data.rows.d))) * data.quantized->farthest();
+  const double along = std::min(2 * data.quantized->farthest_number(), data.quantized->farthest());
   return query.alpha * std::sqrt(query.x2) * along / query.variance;
 }
 

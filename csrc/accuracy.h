@@ -56,8 +56,9 @@ struct Digits {};
 template <>
 inline constexpr double kRoundoff<Digits> = 0x1p-24;
 
-// What a logit is off by where bytes of a grid stand for rows that are near them. Along a query that has nothing to do
-// with what is left of the rows these are 1/sqrt(d) of their lengths, rms: four times that, but no more than all.
+// What a logit is off by where bytes of a grid stand for rows that are near them, but for few queries. One that has
+// nothing to do with what is left of the rows sees no more of it than its largest number, rms: twice that, but no more
+// than all.
 double logit_off_grid(const Data& data, const Query& query);
 
 // By how much rounding to digits displaces a query in normal form along any one direction, rms. Numbers are rounded up

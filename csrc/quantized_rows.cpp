@@ -62,7 +62,7 @@ bool QuantizedRows::round_to_grid(const NormalRows& data, const Int8Kernels& ker
   const int64_t n = data.rows.n, tasks = (n + kRows - 1) / kRows;
   const size_t padded = static_cast<size_t>(stride_);
   std::atomic<bool> on_it = true;
-  std::vector<double> offsets = offsets_, farthest(static_cast<size_t>(tasks));
+  std::vector<double> offsets = offsets_, farthest(static_cast<size_t>(tasks)), largest(farthest);
   offsets.resize(padded);
   parallel_for(tasks, threads, [&](int64_t task, int) {
     std::vector<double> x(padded);
@@ -75,12 +75,14 @@ bool QuantizedRows::round_to_grid(const NormalRows& data, const Int8Kernels& ker
       if (!(left.largest <= Grid::kMostApart * scale_)) on_it = false;
       // Also what float64 and float32 make of scale (byte + offset).
       const double length = std::sqrt(data.n2[i]), apart = 1.001 * std::sqrt(left.left2) + 0x1p-50 * length;
-      farthest[task] = std::max(farthest[task], apart);
+      farthest[task] = std::max(farthest[task], apart), largest[task] = std::max(largest[task], left.largest);
       residuals_[i] = static_cast<float>(1.001 * apart + 0x1p-23 * length);
     }
   });
-  if (on_it) farthest_ = *std::max_element(farthest.begin(), farthest.end());
-  return on_it;
+  if (!on_it) return false;
+  farthest_ = *std::max_element(farthest.begin(), farthest.end());
+  farthest_number_ = *std::max_element(largest.begin(), largest.end());
+  return true;
 }
 
 void QuantizedRows::round_rows(const NormalRows& data, const Int8Kernels& kernels, int threads) {

@@ -31,11 +31,12 @@ class QuantizedRows {
   float residual(int64_t row) const { return residuals_.empty() ? 0 : residuals_[row]; }
   const double* offsets() const { return offsets_.empty() ? nullptr : offsets_.data(); }  // nullptr: all are
   static constexpr double offset() { return -128; }
-  // Where all rows have one scale, and each dimension an offset that is a whole number: that scale, and the largest
-  // |residual|, beside what float32 makes of the scale.
+  // Where all rows have one scale, and each dimension an offset that is a whole number: that scale, the largest
+  // |residual|, beside what float32 makes of the scale, and the largest number of a residual.
   bool one_scale() const { return !offsets_.empty(); }
   double scale() const { return scale_; }
   double farthest() const { return farthest_; }
+  double farthest_number() const { return farthest_number_; }
   const char* row(int64_t row) const { return first_ + row * stride_; }
   ptrdiff_t stride() const { return stride_; }
 
@@ -67,7 +68,7 @@ class QuantizedRows {
   ptrdiff_t stride_ = 0;
   bool padded_ = false;  // there is something to read after each row and after the last one
   Buffer<uint8_t> copy_;
-  double scale_ = 0, farthest_ = 0;
+  double scale_ = 0, farthest_ = 0, farthest_number_ = 0;
   std::vector<float> scales_, residuals_;
   std::vector<double> offsets_;
 };

@@ -9,7 +9,7 @@ import oracle
 import pytest
 from engines import Engine
 from support.kernel import INF, blank, posterior, prepare
-from support.measure import Errors
+from support.measure import Errors, norm
 from test_digits import by_digits, check, forward, images
 from test_rounding import judged
 from test_tiles import MULTIPLY, TILED
@@ -20,7 +20,7 @@ from interp_fast import backends
 KERNEL = backends.get("cpp")[1]
 ITSELF = (1.0, 0.0)
 # Where the numbers of a byte lie beside a grid, in steps: so far that it shows, not so far that no sums are made.
-ASIDE = np.random.default_rng(12).uniform(-1e-5, 1e-5, 256)
+ASIDE = np.random.default_rng(12).uniform(-3e-5, 3e-5, 256)
 ASIDE[0] = 0
 
 GRIDS = {
@@ -36,7 +36,7 @@ GRIDS = {
 # Near enough to bytes to be looked at as such, or not even that: no sums.
 APART = {
     "float16, /255": lambda byte: (byte / 255).astype("f2"),
-    "far aside": lambda byte: ((byte + 1e4 * ASIDE[byte]) / 255).astype("f4"),
+    "far aside": lambda byte: ((byte + 3000 * ASIDE[byte]) / 255).astype("f4"),
     "one value off": lambda byte: with_one((byte / 255).astype("f4"), 0.5 / 255),
     "one value just off": lambda byte: with_one((byte / 255).astype("f4"), 0.05 / 255),
     "one value far off": lambda byte: with_one((byte / 255).astype("f4"), 3.0),
@@ -101,7 +101,7 @@ def corner_rows():
     off = few.copy()
     off[::7] += np.random.default_rng(3).standard_normal(off[::7].shape).astype("f4")
     weights = np.where(np.arange(90) % 7 == 0, 0.0, 1.0)
-    grey = np.repeat(((np.arange(256) + ASIDE) / 255).astype("f4")[:, None], 400, axis=1)
+    grey = np.repeat(((np.arange(256) + ASIDE)[::4] / 255).astype("f4")[:, None], 400, axis=1)
     return {
         "one": (few[:1], None),
         "two": (few[:2], None),
@@ -143,24 +143,35 @@ def nearly_alike(seed):
     byte = np.zeros((n, d), int)
     byte[:, 3] = np.linspace(rng.integers(0, 20), rng.integers(235, 256), n)
     byte[:, 5] = rng.integers(0, 250) + rng.permutation(n)
-    rows = ((byte + ASIDE[byte]) / 255).astype("f4")
-    values, alpha, sigma = rows.astype(float), 0.5, 2.0 ** rng.uniform(-2, 1)
+    values, alpha, sigma = byte / 255, 0.5, 2.0 ** rng.uniform(-2, 1)
     x = np.repeat(alpha * values.mean(0)[None], 24, axis=0)
     x[:, 5] += 10 ** rng.uniform(0, 2.5, 24) * sigma**2
-    return rows, x, alpha, sigma
+    return byte, x, alpha, sigma
+
+
+def bounded(rows, x, alpha, sigma, scale=None):
+    out = blank(len(x), x.shape[1], names=("mean", "variance")) | {"rounding": np.full(len(x), INF)}
+    return posterior(KERNEL, prepare(KERNEL, rows, scale=scale), x, alpha, sigma, out=out)
 
 
 def test_bounds_hold_beside_the_grid(isa):
-    """They have the distance from the grid in them."""
-    tightest, bounded = 0.0, 0
+    """They are those of bytes, and more: by the distance from the grid, and by what that makes of logits."""
+    tightest, count = 0.0, 0
     for seed in range(24):
-        rows, x, alpha, sigma = nearly_alike(seed)
-        out = blank(len(x), x.shape[1], names=("mean",)) | {"rounding": np.full(len(x), INF)}
-        post = posterior(KERNEL, prepare(KERNEL, rows), x, alpha, sigma, out=out)
-        wrong, bounds = judged(post.mean, post.rounding, rows.astype(float), x, alpha, sigma, most=4)
+        byte, x, alpha, sigma = nearly_alike(seed)
+        rows = ((byte + ASIDE[byte]) / 255).astype("f4")
+        values = rows.astype(float)
+        post = bounded(rows, x, alpha, sigma)
+        wrong, bounds = judged(post.mean, post.rounding, values, x, alpha, sigma, most=4)
         assert (wrong <= bounds).all(), (seed, wrong, bounds)
-        bounded, tightest = bounded + len(bounds), max(tightest, (wrong / bounds).max(initial=0))
-    assert bounded > 72
+        tightest, count = max(tightest, (wrong / bounds).max(initial=0)), count + len(bounds)
+        known = np.isfinite(post.rounding)
+        more = post.rounding[known] - bounded(byte.astype(np.uint8), x, alpha, sigma, (1 / 255, 0.0)).rounding[known]
+        apart = norm(values - byte / 255).max()
+        of_logits = alpha * norm(x - alpha * values.mean(0))[known] * apart / sigma**2
+        assert (more >= 0.3 * apart).all()
+        assert (more >= 0.3 * of_logits * np.sqrt(post.variance[known])).all()
+    assert count > 72
     assert tightest > 0.2, tightest
 
 
