@@ -21,6 +21,8 @@ constexpr double kInCommon = 1.8, kElsewhere = 8, kOfEach = 2;
 // are known to 1e-3, also where rows of the lightest make up their entropy.
 double rounded_away(const Sums& sums) { return std::sqrt(sums.rounded) / sums.p; }
 constexpr double kRoundedAway = 0x1p-15;
+// The same of a variance, which a few light rows may be all of, far from the others.
+constexpr double kRoundedOfVariance = 0x1p-12;
 
 // How far the mean of rows of this variance moves with a query.
 double displaced(const Query& query, double by, double variance) {
@@ -53,13 +55,19 @@ double displaced_by_digits(const Data& data, const Query& query) {
   return 0.5 * query.largest / std::abs(data.unit) / kLargest;
 }
 
+double logit_off_grid(const Data& data, const Query& query) {
+  const double along = std::min(2 * data.quantized->farthest_number(), data.quantized->farthest());
+  return query.alpha * std::sqrt(query.x2) * along / query.variance;
+}
+
 // Beside the query what 2^x is off by.
 constexpr double kOfPower = 2 * kRoundoff<Digits>;
 
 template <>
 double logit_error<Digits>(const Data& data, const Query& query) {
   if (query.variance == 0) return INFINITY;
-  return displaced_by_digits(data, query) * query.alpha * data.max_norm / query.variance + kOfPower;
+  const double of_query = displaced_by_digits(data, query) * query.alpha * data.max_norm / query.variance;
+  return of_query + logit_off_grid(data, query) + kOfPower;
 }
 
 double displaced_logit(const Query& query) { return query.alpha * query.norm * query.displacement / query.variance; }
@@ -92,7 +100,7 @@ bool ErrorModel<T>::enough(const Query& query, const Sums& sums, double unsure, 
   if (!(largest > 0) || !enough_for_mean(query, sums, unsure, variance)) return false;
   if (off_weights() && !(1 - largest >= least_rest(error))) return false;
   if (off_weights() && !(rounded_away(sums) <= kRoundedAway * (1 - largest))) return false;
-  if (second_order() && !(variance >= accuracy_.variance * moment(query, sums))) return false;
+  if (second_order() && !enough_for_variance(query, sums, 1, variance)) return false;
   const double together = error < sums.logit ? shared(unsure) : 1.0;
   double odds = 0;  // the largest share times that of all others
   for (double mass : sums.mass) odds = std::max(odds, mass / sums.p * (1 - mass / sums.p));
@@ -112,8 +120,16 @@ template <class T>
 bool ErrorModel<T>::enough_beside(const Query& query, const Sums& remainder, double weight, double variance) const {
   if (weight == 0) return true;
   if (!(weight > 0) || !enough_for_mean(query, remainder, remainder.largest() * weight, variance)) return false;
-  if (second_order() && !(variance >= weight * accuracy_.variance * moment(query, remainder))) return false;
+  if (second_order() && !enough_for_variance(query, remainder, weight, variance)) return false;
   return (out_.top == 0 && !out_.mass) || 2 * remainder.logit * weight <= accuracy_.top_weight;
+}
+
+// Sums that weigh so much in a posterior of this variance.
+template <class T>
+bool ErrorModel<T>::enough_for_variance(const Query& query, const Sums& sums, double weight, double variance) const {
+  const double rounded = rounded_away(sums) * (data_.max_norm * data_.max_norm + sums.second());
+  return variance >= weight * accuracy_.variance * moment(query, sums) &&
+         weight * rounded <= kRoundedOfVariance * variance;
 }
 
 // The part of it that is about the mean alone, and the scatter; `variance` of the posterior.
@@ -128,6 +144,8 @@ bool ErrorModel<T>::enough_for_mean(const Query& query, const Sums& sums, double
     // another one is below. Weights are rounded up or down, of whatever rows.
     error = 4 * kOfPower * std::sqrt(shared(sums.largest()) * variance);
     error += rounded_away(sums) * std::sqrt(data_.max_norm * data_.max_norm + sums.second());
+    // Rows of few distinct numbers are off their grid together: nothing averages.
+    error += logit_off_grid(data_, query) * std::sqrt(variance) + data_.quantized->farthest();
   }
   error += displaced(query, sums.displacement, variance);
   const double rounding = rounding_of(std::sqrt(sums.second()));

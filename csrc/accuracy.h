@@ -56,6 +56,11 @@ struct Digits {};
 template <>
 inline constexpr double kRoundoff<Digits> = 0x1p-24;
 
+// What a logit is off by where bytes of a grid stand for rows that are near them, but for few queries. One that has
+// nothing to do with what is left of the rows sees no more of it than its largest number, rms: twice that, but no more
+// than all.
+double logit_off_grid(const Data& data, const Query& query);
+
 // By how much rounding to digits displaces a query in normal form along any one direction, rms. Numbers are rounded up
 // or down, whatever their fractions are, so that neither a query nor rows of few distinct numbers are an exception.
 double displaced_by_digits(const Data& data, const Query& query);
@@ -113,6 +118,7 @@ class ErrorModel {
   bool clustered(const Query& query, const Sums& sums) const;
 
  private:
+  bool enough_for_variance(const Query& query, const Sums& sums, double weight, double variance) const;
   bool enough_for_mean(const Query& query, const Sums& sums, double unsure, double variance) const;
   double rounding_of(double size) const;
   double moment(const Query& query, const Sums& sums) const;

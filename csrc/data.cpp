@@ -37,9 +37,10 @@ void center_on(Data& data, const double* center, int threads) {
   for (size_t k = 0; k < d; k++) {
     const double stored = (center[k] - rows.b) / rows.a;
     // The same origin whatever the type that decodes it; for bytes a whole number, so that differences are exact.
+    const double on_grid = data.grid ? data.grid.value(data.grid.byte(stored)) : stored;
     const double rounded = data.float64_only          ? stored
                            : rows.type == RowType::u8 ? std::nearbyint(stored)
-                                                      : static_cast<float>(stored);
+                                                      : static_cast<float>(on_grid);
     data.center[k] = rows.a * rounded + rows.b;
     data.shift64[k] = -rounded * data.inverse;
     data.shift32[k] = static_cast<float>(data.shift64[k]);
@@ -114,6 +115,7 @@ Data prepare(const Rows& rows, const double* log_w, const Moments& moments, doub
   data.log_w_max = heaviest;
   data.log_w_span = heaviest - lightest;
   scale_to(data, moments, moments.reach);
+  if (!low_memory && !data.float64_only && rows.d > kLowdim) data.grid = find_grid(rows);
   center_on(data, moments.center, threads);
   if (data.common_norm < data.max_norm) {
     // Longer rows would pull the mean of all away from the common ones, and leave these few digits of a unit.

@@ -27,7 +27,7 @@ namespace interp_fast {
 // both products are so short that packing counts; more queries together are fewer tasks, which shorter slabs make up
 // for.
 constexpr int64_t kSumQueries = 256, kDigitQueries = 1024;
-constexpr int64_t kSumRows = 32 * kBlock, kGemvSumRows = 1536, kDigitRows = 4 * kDigitBlock;
+constexpr int64_t kSumRows = 32 * kBlock, kGemvSumRows = 1536;
 // Rows whose weights may be corrected: up to so many nats below the best, and about so many, if they may weigh more
 // than is tolerated. What is left has weights below 1/2000 of the largest, or below about 1/32; the errors of those
 // average out, and few rows cost little.
@@ -374,6 +374,7 @@ class DenseBatch final : public Visitor<T> {
   double score_error(int64_t q, double norm) const {
     Block<T> all{};
     all.max_norm = static_cast<T>(norm), all.span = static_cast<T>(data_.log_w_span);
+    if (digits_) all.residual = static_cast<T>(1.001 * data_.quantized->farthest());
     return score_error_of(all, panels_.panel(q / plan_.width), static_cast<int>(q % plan_.width));
   }
 

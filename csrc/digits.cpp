@@ -19,7 +19,8 @@ constexpr ptrdiff_t kMostDimensions = 1 << 15;  // integers hold sums of so many
 // The largest number of a query of which little more than 0 is known stands for this: neither it nor its inverse is
 // subnormal.
 constexpr double kFinest = 0x1p-200;
-constexpr double kWhole = 0x3p51;  // its last place is 1
+constexpr double kFarthest = 0x1p-21;  // that rows may be from bytes, in radii: a quarter of what a mean may be off by
+constexpr double kWhole = 0x3p51;      // its last place is 1
 
 // Where the digits of a lane go, and what the centre of the rows comes to in each.
 struct Lane {
@@ -53,10 +54,15 @@ double write_digits(const Lane& to, const double* offsets, ptrdiff_t d, Value va
 
 }  // namespace
 
-bool digits_pay(const Data& data, int64_t queries) {
+bool digits_pay(const Data& data, int64_t queries, int threads) {
   const ptrdiff_t d = data.rows.d;
-  return data.rows.type == RowType::u8 && !data.float64_only && queries >= kLeastQueries && d >= kLeastDimensions &&
-         d <= kMostDimensions && active_kernels().digits;
+  const bool bytes = data.rows.type == RowType::u8 || data.grid;
+  if (!bytes || data.float64_only || queries < kLeastQueries || d < kLeastDimensions || d > kMostDimensions ||
+      !active_kernels().digits) {
+    return false;
+  }
+  data.quantized->make(data, *active_int8(), threads);
+  return data.quantized->one_scale() && data.quantized->farthest() <= kFarthest * data.radius;
 }
 
 void fill_digit_panels(Panels<double>& panels, const Data& data, const Query* queries, bool directions, int threads) {
@@ -72,8 +78,6 @@ void fill_digit_panels(Panels<double>& panels, const Data& data, const Query* qu
   if (directions) clear(panels.u8, bytes), clear(panels.u_offset, offsets);
   clear(panels.lanes, static_cast<size_t>(plan.panels * panels.lane_numbers()));
   panels.left.resize(static_cast<size_t>(plan.queries));
-  std::vector<double> shift(static_cast<size_t>(d));  // in bytes: a whole number
-  for (ptrdiff_t k = 0; k < d; k++) shift[static_cast<size_t>(k)] = data.shift64[k] / data.inverse;
   const double gamma = product_errors<double>(data).gamma;
   parallel_for(plan.panels, threads, [&](int64_t p, int) {
     const LaneFields<double> lanes = panels.lanes_of(p);
@@ -84,15 +88,16 @@ void fill_digit_panels(Panels<double>& panels, const Data& data, const Query* qu
       const Query& query = queries[p * plan.width + lane];
       const double factor = logit_factor(query), normal = factor * query.alpha / data.unit;
       const double grain = std::max(std::abs(normal) * query.largest, kFinest) / kLargest;
-      const double left2 = write_digits(place(lane, panels.q8, panels.offset), shift.data(), d, [&](ptrdiff_t k) {
-        return normal / grain * (query.x[k] - query.alpha * data.center[k]);
-      });
-      const ProductErrors errors = {.gamma = gamma, .left = 1.001 * grain * std::sqrt(left2)};
+      const double left2 =
+          write_digits(place(lane, panels.q8, panels.offset), data.quantized->offsets(), d,
+                       [&](ptrdiff_t k) { return normal / grain * (query.x[k] - query.alpha * data.center[k]); });
+      const double left = 1.001 * grain * std::sqrt(left2), length = 1.001 * factor * query.alpha * std::sqrt(query.x2);
+      const ProductErrors errors = {.gamma = gamma, .left = left, .length = length + left};
       panels.left[static_cast<size_t>(p * plan.width + lane)] = errors.left;
       fill_lane(lanes, lane, query, factor, true, &errors);
-      lanes.grain[lane] = grain * data.inverse;
+      lanes.grain[lane] = grain * data.quantized->scale();
       if (!directions || !(query.largest_u > 0)) continue;
-      write_digits(place(lane, panels.u8, panels.u_offset), shift.data(), d,
+      write_digits(place(lane, panels.u8, panels.u_offset), data.quantized->offsets(), d,
                    [&](ptrdiff_t k) { return query.u[k] / query.largest_u * kLargest; });
     }
   });

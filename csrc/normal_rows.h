@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "buffer.h"
+#include "grid.h"
 #include "kernels/kernels.h"
 
 namespace interp_fast {
@@ -12,6 +13,7 @@ namespace interp_fast {
 // that of the difference; center is what the rounded shift makes it.
 struct NormalRows {
   Rows rows;
+  Grid grid;  // of rows that are no bytes, as far as a few of them tell; the centre is on it, then
   std::vector<double> center;
   double unit, inverse;
   bool float64_only;  // rows of float64, or of a size that float32 has no unit for: all work is in float64

@@ -98,9 +98,10 @@ void climb(const Data& data, Queries queries, const Outputs& out, int threads) {
     });
     return rest;
   };
-  const bool digits = sizeof(T) == 4 && !out.mass && digits_pay(data, static_cast<int64_t>(queries.size()));
+  const bool digits = sizeof(T) == 4 && !out.mass;
+  const int64_t count = static_cast<int64_t>(queries.size());
   const auto by_digits = [&](const Query& query) {
-    return digits && summed(query) && summable<Digits>(data, query, accuracy);
+    return digits && summed(query) && summable<Digits>(data, query, accuracy) && digits_pay(data, count, threads);
   };
   const auto sums_by_digits = [&](const Queries& some) {
     return dense_pass<Digits>(data, some, out, accuracy, threads);

@@ -1,4 +1,4 @@
-// Rows quantized to bytes, which is all that the int8 products read: X_i = scale_i (byte + offset) + residual_i.
+// Rows quantized to bytes, which is all that products of bytes read: X_i = scale_i (byte + offset) + residual_i.
 #pragma once
 
 #include <algorithm>
@@ -23,14 +23,20 @@ void pack_tiles(const char* rows, ptrdiff_t stride, ptrdiff_t count, ptrdiff_t d
 
 class QuantizedRows {
  public:
-  // Makes the bytes where that has not been done: rows of bytes serve as they are, others are quantized in a copy.
-  // Whoever filters by int8 calls this first.
+  // Makes the bytes where that has not been done: rows of bytes serve as they are, others are quantized in a copy: to
+  // their grid if they are all on it. Whoever multiplies bytes calls this first.
   void make(const NormalRows& data, const Int8Kernels& kernels, int threads);
 
-  float scale(int64_t row) const { return scales_.empty() ? scale_ : scales_[row]; }
+  float scale(int64_t row) const { return scales_.empty() ? static_cast<float>(scale_) : scales_[row]; }
   float residual(int64_t row) const { return residuals_.empty() ? 0 : residuals_[row]; }
   const double* offsets() const { return offsets_.empty() ? nullptr : offsets_.data(); }  // nullptr: all are
   static constexpr double offset() { return -128; }
+  // Where all rows have one scale, and each dimension an offset that is a whole number: that scale, the largest
+  // |residual|, beside what float32 makes of the scale, and the largest number of a residual.
+  bool one_scale() const { return !offsets_.empty(); }
+  double scale() const { return scale_; }
+  double farthest() const { return farthest_; }
+  double farthest_number() const { return farthest_number_; }
   const char* row(int64_t row) const { return first_ + row * stride_; }
   ptrdiff_t stride() const { return stride_; }
 
@@ -53,6 +59,8 @@ class QuantizedRows {
   }
 
  private:
+  void make_copy(const Rows& rows, ptrdiff_t step);
+  bool round_to_grid(const NormalRows& data, const Int8Kernels& kernels, int threads);
   void round_rows(const NormalRows& data, const Int8Kernels& kernels, int threads);
 
   std::once_flag made_;
@@ -60,7 +68,7 @@ class QuantizedRows {
   ptrdiff_t stride_ = 0;
   bool padded_ = false;  // there is something to read after each row and after the last one
   Buffer<uint8_t> copy_;
-  float scale_ = 0;
+  double scale_ = 0, farthest_ = 0, farthest_number_ = 0;
   std::vector<float> scales_, residuals_;
   std::vector<double> offsets_;
 };

@@ -9,13 +9,15 @@
 // By Cauchy-Schwarz r and |X - D| come to no more than sqrt(sum r^2), which is measured, times sqrt(sum |X - D|^2) over
 // all rows. Of the query e = <q' - q, X - D>, if t is scaled so that there is none at D; then exact logits are off by
 // <q' - q, D>. If t is not scaled, e = <q' - q, X> and exact logits are exact. In both ways sum w |e| |X - D| is
-// bounded by the variance and what e comes to, by Cauchy-Schwarz once more.
+// bounded by the variance and what e comes to, by Cauchy-Schwarz once more. Where bytes stand for rows that are near
+// them, a score is off by |q'| times as much as the row, and the mean by no more than the farthest row.
 #include "rounding.h"
 
 #include <algorithm>
 #include <cmath>
 
 #include "arithmetic.h"
+#include "digits.h"
 
 namespace interp_fast {
 namespace {
@@ -26,8 +28,8 @@ constexpr double kOfPower = 1.9e-7;
 constexpr double kOfExponent = 0x1p-24 / kLog2e, kLeast = 60, kMostExponent = 1.13;
 // The logarithms of weights as given, and of their sum.
 constexpr double kOfWeights = 0x1p-40;
-// In the sums of a slab of four blocks each is rounded to float32 once, and added in float32 up to three times.
-constexpr double kOfSums = 4 * 0x1p-24;
+// In the sums of a slab each block is rounded to float32 once, and all but the first are added in float32.
+constexpr double kOfBlock = 0x1p-24;
 // Of the variance what those leave, in units of the square of the longest row. Of a mean what float64 does, and float32
 // where it comes to its smallest numbers.
 constexpr double kOfVariance = 0x1p-18, kOfFloat64 = 0x1p-45;
@@ -50,7 +52,9 @@ double rounding_of_mean(const Data& data, const Query& query, const Sums& sums, 
   double mean2 = 0;
   for (ptrdiff_t k = 0; k < data.rows.d; k++) mean2 += square((mean[k] - data.center[k]) / data.unit);
   const double size = std::sqrt(mean2), second = sums.second();
-  const double variance = posterior.variance + kOfVariance * square(longest);
+  const double blocks_of_slab = std::ceil(static_cast<double>(std::min(data.rows.n, kDigitRows)) / kDigitBlock);
+  const double off_grid = 1.001 * data.quantized->farthest();
+  const double variance = posterior.variance + kOfVariance * square(longest) + 2 * off_grid * longest;
 
   const double left = errors.left / kLog2e;
   // Weights in units of those of the best of each block add up to no more than all of them do.
@@ -70,7 +74,7 @@ double rounding_of_mean(const Data& data, const Query& query, const Sums& sums, 
   if (!(at_least > 0)) return INFINITY;
 
   const double of_weights = (of_units + of_query + others * std::sqrt(variance)) / at_least;
-  const double of_sums = kOfSums * posterior.share * std::sqrt(second);
+  const double of_sums = posterior.share * (kOfBlock * blocks_of_slab * std::sqrt(second) + off_grid);
   const double of_values = 8 * std::sqrt(d) * data.value_error + kOfFloat64 * longest;
   const double bound = std::abs(data.unit) * (std::exp(3 * most) * (of_weights + of_sums) + of_values);
   return bound < INFINITY ? bound : INFINITY;

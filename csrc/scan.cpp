@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <type_traits>
 
 #include "dispatch.h"
 #include "pool.h"
@@ -92,9 +93,12 @@ Block<T> make_block(const Data& data, const Plan& plan, int64_t first, ptrdiff_t
     data.quantized->place(block, first, count, plan.tiles, scratch.bytes.get());
   } else if (plan.digits > 0) {
     uint8_t* const tiles = scratch.bytes.get();
-    active_kernels().digits->pack(data.rows.data + first * data.rows.stride, data.rows.stride, count, block.d,
-                                  block.rows, tiles, tiles + block.rows * plan.byte_dims);
+    active_kernels().digits->pack(data.quantized->row(first), data.quantized->stride(), count, block.d, block.rows,
+                                  tiles, tiles + block.rows * plan.byte_dims);
     block.x8 = tiles;
+    if constexpr (std::is_same_v<T, double>) {
+      block.inverse = data.quantized->scale(), block.shift = data.quantized->offsets();
+    }
   } else {
     block.x = x;
     typed<T>(active_kernels()).decode(data.rows, first, count, block.inverse, block.shift, block, x);
@@ -107,11 +111,12 @@ Block<T> make_block(const Data& data, const Plan& plan, int64_t first, ptrdiff_t
   };
   fetch(data.n2.data());
   if (!even) fetch(data.log_w);
-  double longest = 0, span = 0, residual = 0;
+  const double of_all = plan.digits > 1 ? data.quantized->farthest() : 0;
+  double longest = 0, span = 0, residual = of_all;
   const char* counting = data.rows.data + data.heaviest * data.rows.stride;  // the latest row that does
   for (ptrdiff_t i = 0; i < block.rows; i++) {
     const int64_t row = first + i;
-    scale[i] = residuals[i] = 0;
+    scale[i] = 0, residuals[i] = static_cast<T>(1.001 * of_all);
     const bool blank = i >= count || (!even && data.log_w[row] == -INFINITY) || (once && data.copies.later[row]);
     if (blank) {
       n2[i] = static_cast<T>(kNever), log_w[i] = static_cast<T>(-kNever);
@@ -133,9 +138,10 @@ Block<T> make_block(const Data& data, const Plan& plan, int64_t first, ptrdiff_t
   }
   // The next block follows this one in memory. Beyond the last row of all there is nothing to fetch, and an address
   // that is not mapped costs more than all else, since no table keeps it: kernels then look at this block again.
-  const ptrdiff_t stride = plan.int8 ? data.quantized->stride() : data.rows.stride;
+  const bool bytes = plan.digits > 0;
+  const ptrdiff_t stride = bytes ? data.quantized->stride() : data.rows.stride;
   const int64_t ahead = next > first + count ? first + count : first;
-  block.ahead = (plan.int8 ? data.quantized->row(0) : data.rows.data) + ahead * stride;
+  block.ahead = (bytes ? data.quantized->row(0) : data.rows.data) + ahead * stride;
   block.ahead_bytes = std::max<ptrdiff_t>(0, (next - first - count) * stride);
   block.max_norm = static_cast<T>(1.001 * std::sqrt(longest));
   block.span = static_cast<T>(1.001 * span);

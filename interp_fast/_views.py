@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays
-from ._accuracy import PROMISES
+from ._accuracy import PROMISES, noise_ratio
 from ._training_set import TrainingSet
 from .backends import State, dense, reference
 from .backends.reference import run_rows
@@ -244,8 +244,7 @@ class Guided(View):
         Where few rows count they often are of the class, and what rows of other classes weigh bounds the difference.
         """
         whole, moments = self.whole, self.moments
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.hypot(sigma, alpha * self.bandwidth) / alpha
+        ratio = noise_ratio(alpha, sigma**2 + (alpha * self.bandwidth) ** 2)
         if not (whole.weighs_classes and np.any(ratio <= SHARP * moments.radius)):
             whole.posterior(x, alpha, sigma, cut, out)
             return np.arange(len(x))

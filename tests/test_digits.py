@@ -155,6 +155,7 @@ def corner_rows():
         "two of many": (few[np.arange(150) % 2], None),
         "black": (np.zeros((80, 64), np.uint8), None),
         "one white": (one_white, None),
+        "one not quite black": (np.minimum(one_white, 1), None),
         "one black": (255 - one_white, None),
         "bits": (bits, None),
         "pairs": (pairs, None),

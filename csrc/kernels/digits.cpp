@@ -243,12 +243,11 @@ IF_INLINE void store_digits(const Ints (&p)[4], ptrdiff_t row, int lane, ptrdiff
 IF_INLINE void add_rows(const Block<double>& block, const int8_t* p, const double* total, const double* factor,
                         float* acc) {
   const uint8_t* const across = block.x8 + block.rows * padded(block.d, kTileStep);
-  const double bytes = 1 / block.inverse;  // of a unit: minus the centre is a whole number of them
   const ptrdiff_t d = block.d;
   over_products(across, padded(d, kTileSide) / kTileSide, p, block.rows / kTileStep, nullptr,
                 [&](ptrdiff_t k, int v, Vec<double> t) IF_INLINED {
                   if (k >= d) return;
-                  const Vec<double> sum = fused(fill(block.shift[k] * bytes), load(total + v * W), t);
+                  const Vec<double> sum = fused(fill(block.shift[k]), load(total + v * W), t);
                   float* const to = acc + k * kLanes + v * W;
                   SomeFloats at;
                   memcpy(&at, to, sizeof at);

@@ -274,6 +274,22 @@ void quantize(const float* x, ptrdiff_t d, uint8_t* bytes, float* scale, float* 
   *residual = top / 127 * __builtin_sqrtf(sum<float>(squares));
 }
 
+RowSums quantize_on_grid(const double* x, double scale, const double* offsets, ptrdiff_t d, uint8_t* bytes) {
+  constexpr int W = kWidth<double>;
+  const double inverse = 1 / scale;
+  Vec<double> left2 = {}, largest = {};
+  for (ptrdiff_t k = 0; k < d; k += W) {
+    const Vec<double> v = load(x + k), offset = load(offsets + k);
+    const Vec<double> whole = (v * inverse - offset + kWhole64) - kWhole64;
+    const Vec<double> byte = -max(-max(whole, fill(0.0)), fill(-255.0)), left = v - scale * (byte + offset);
+    const auto wide = __builtin_convertvector(byte, Several<int32_t, W>::type);
+    const auto narrow = __builtin_convertvector(wide, Several<uint8_t, W>::type);
+    memcpy(bytes + k, &narrow, sizeof narrow);
+    left2 += left * left, largest = max(left < 0 ? -left : left, largest);
+  }
+  return {sum<double>(left2), highest<double>(largest)};
+}
+
 QuerySums quantize_query(const double* x, double alpha, const double* center, double steps, const double* offsets,
                          double offset, ptrdiff_t d, int8_t* bytes, ptrdiff_t width) {
   constexpr int W = kWidth<double>;  // a multiple of 4
@@ -308,6 +324,7 @@ constexpr const TileKernels* kTileKernels = nullptr;
 
 const Int8Kernels int8_kernels = {.most = kQueryByte,
                                   .quantize = quantize,
+                                  .quantize_on_grid = quantize_on_grid,
                                   .quantize_query = quantize_query,
                                   .panel = {.width = kInt8Vectors * kWidth<float>,
                                             .gemv = false,

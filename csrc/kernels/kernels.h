@@ -53,7 +53,7 @@ static inline uint32_t evenly(int64_t n) { return static_cast<uint32_t>(n + 1) *
 // queries they are read as stored, and in place of rows that never count stands one that does. The int8 kernels read
 // quantized rows, one after another or in tiles. The digit kernels read rows of bytes in tiles, and behind those the
 // same across, dimensions in place of rows: (up to kTileSide dimensions / kTileHalf, rows / kTileStep, kTileHalf,
-// kTileStep).
+// kTileStep); X = inverse (byte + shift[k]) + residual there, with shifts that are whole numbers.
 template <class T>
 struct Block {
   int64_t first;  // row of all
@@ -253,12 +253,19 @@ struct QuerySums {
   double left2, length2, offset;
 };
 
+// Of a row that was rounded to a grid of bytes: the squares of what that leaves out, and the largest of it in size.
+struct RowSums {
+  double left2, largest;
+};
+
 // Scores of quantized queries and rows: four products of bytes in a lane, and rigorous bounds on what that leaves out.
 struct Int8Kernels {
   int most;  // largest byte of a query
   // A row in normal form: X = scale (byte - 128) + residual, and |residual| to the digits of float32. d is a multiple
   // of the width of the panel / 2.
   void (*quantize)(const float* x, ptrdiff_t d, uint8_t* bytes, float* scale, float* residual);
+  // The same on a grid: X = scale (byte + offset) + residual.
+  RowSums (*quantize_on_grid)(const double* x, double scale, const double* offsets, ptrdiff_t d, uint8_t* bytes);
   // The bytes of a query: steps (x - alpha center) in whole numbers, those of four dimensions together and `width` such
   // places apart. Offsets of the rows, or one for all.
   QuerySums (*quantize_query)(const double* x, double alpha, const double* center, double steps, const double* offsets,
