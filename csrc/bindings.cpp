@@ -103,8 +103,7 @@ T* entry(const py::dict& out, const char* name) {
 }
 
 void py_posterior(const Doubles& x, const PyData& data, const Doubles& alpha, const Doubles& sigma, const Doubles& cut,
-                  const std::optional<Doubles>& u, const std::optional<Integers>& codes, const py::dict& out,
-                  int threads) {
+                  const std::optional<Doubles>& u, const py::dict& out, int threads) {
   Outputs to{};
   to.mean = entry<double>(out, "mean");
   to.log_norm = entry<double>(out, "log_norm");
@@ -122,8 +121,9 @@ void py_posterior(const Doubles& x, const PyData& data, const Doubles& alpha, co
   to.top_index = entry<int64_t>(out, "top_index");
   to.top_weight = entry<double>(out, "top_weight");
   if (to.top_index) to.top = out["top_index"].cast<py::array>().shape(1);
-  to.mass = codes ? entry<double>(out, "mass") : nullptr;
-  if (to.mass) to.codes = codes->data(), to.classes = out["mass"].cast<py::array>().shape(1);
+  to.codes = entry<int64_t>(out, "codes");
+  to.mass = to.codes ? entry<double>(out, "mass") : nullptr;
+  if (to.mass) to.classes = out["mass"].cast<py::array>().shape(1);
   const QueryArrays queries = {.count = x.shape(0),
                                .x = x.data(),
                                .alpha = alpha.data(),
@@ -258,8 +258,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   py::class_<PyData>(m, "Data").def(py::init(&make_data), arg("rows").noconvert(), arg("log_w").noconvert(),
                                     arg("moments"), arg("scale"), arg("bandwidth"), arg("low_memory"), arg("threads"));
   m.def("posterior", &py_posterior, arg("x").noconvert(), arg("data"), arg("alpha").noconvert(),
-        arg("sigma").noconvert(), arg("cut").noconvert(), arg("u").noconvert(), arg("codes").noconvert(), arg("out"),
-        arg("threads"));
+        arg("sigma").noconvert(), arg("cut").noconvert(), arg("u").noconvert(), arg("out"), arg("threads"));
   m.def("nearest", &py_nearest, arg("x").noconvert(), arg("data"), arg("alpha"), arg("index").noconvert(),
         arg("squared_distance").noconvert(), arg("threads"));
   m.def("normals", &py_normals, arg("key"), arg("first_sample"), arg("row"), arg("out").noconvert(), arg("threads"));

@@ -40,7 +40,6 @@ def posterior(
     sigma: _Float,
     cut: _Float,
     u: _Float | None,
-    codes: _Int | None,
     out: dict[str, Any],
     threads: int,
 ) -> None: ...

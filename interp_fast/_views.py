@@ -227,7 +227,8 @@ class Guided(View):
             return
         guide = {name: np.empty_like(out[name][some]) for name in names | (out.keys() & {"dropped", "work"})}
         cut, own = np.broadcast_to(cut, len(x)), ByClass(self.whole, self.codes[some])
-        own.posterior(x[some], alpha[some], sigma[some], cut[some], guide, None if u is None else u[some])
+        if len(some):
+            own.posterior(x[some], alpha[some], sigma[some], cut[some], guide, None if u is None else u[some])
         for name in names:
             out[name][some] = (1 - s) * out[name][some] + s * guide[name]
         if "dropped" in out:

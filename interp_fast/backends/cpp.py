@@ -59,7 +59,9 @@ def posterior(
     threads: int,
 ) -> None:
     """The contract's, and with the classes of the rows, ``codes``, what they weigh: ``out["mass"]`` (M, classes)."""
-    _core.posterior(x, data, alpha, sigma, cut, u, codes, out, threads)
+    if codes is not None:
+        out = out | {"codes": codes}
+    _core.posterior(x, data, alpha, sigma, cut, u, out, threads)
 
 
 def run_steps(
