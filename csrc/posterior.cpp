@@ -101,7 +101,7 @@ void climb(const Data& data, Queries queries, const Outputs& out, int threads) {
   const bool digits = sizeof(T) == 4 && !out.mass;
   const int64_t count = static_cast<int64_t>(queries.size());
   const auto by_digits = [&](const Query& query) {
-    return digits && summed(query) && summable<Digits>(data, query, accuracy) && digits_pay(data, count, threads);
+    return digits && summed(query) && digits_pay(data, count, threads) && summable<Digits>(data, query, accuracy);
   };
   const auto sums_by_digits = [&](const Queries& some) {
     return dense_pass<Digits>(data, some, out, accuracy, threads);
