@@ -68,8 +68,8 @@ def test_shares_of_classes_in_one_pass(backend, stored, d):
 def test_as_many_classes_as_rows(backend):
     """The shares are then the weights of the rows."""
     rng = np.random.default_rng(2)
-    rows, x = rng.standard_normal((300, 12)).astype(np.float32), rng.standard_normal((17, 12))
-    order = rng.permutation(300)
+    rows, x = rng.standard_normal((60, 12)).astype(np.float32), rng.standard_normal((17, 12))
+    order = rng.permutation(60)
     field = itf.Field(rows, labels=order, backend=backend)
     for t in (0.0, 0.6, 1.0):
         post = field.posterior(x, t, top=5)
