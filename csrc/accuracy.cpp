@@ -208,10 +208,12 @@ double ErrorModel<T>::error_of_mass(double logit, double together, double odds) 
   return logit * (common * odds + kOfEach * std::sqrt(together * odds));
 }
 
-// Of sums over rows of this size, and of those rows.
+// Of sums over rows of this size, and of those rows: rms, but for few dimensions, where equal rows stand one by one and
+// what their sums lose adds up.
 template <class T>
 double ErrorModel<T>::rounding_of(double size) const {
-  return 4 * kRoundoff<T> * size + std::sqrt(static_cast<double>(data_.rows.d)) * data_.value_error;
+  return (data_.rows.d <= kLowdim ? 8 : 4) * kRoundoff<T> * size +
+         std::sqrt(static_cast<double>(data_.rows.d)) * data_.value_error;
 }
 
 // What a variance has to be compared with: the largest second moment about where X is counted from, which also bounds

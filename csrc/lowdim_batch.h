@@ -24,6 +24,7 @@ constexpr int64_t kSlabRows = 2048;          // least rows of a task
 constexpr int64_t kDecodedRows = 1 << 16;    // rows decoded at a time
 constexpr int64_t kDecodeRows = 1 << 12;     // of them by a task
 constexpr ptrdiff_t kLowdimBytes = 1 << 15;  // of rows between two looks at what a query has: half of the first cache
+constexpr int64_t kLowdimBlocks = 32;        // whose sums are added before they are put away in float64
 constexpr double kDepth = 8;                 // nats: rows of weight are not much farther below the best
 constexpr size_t kMostBest = 1024;           // rows among the best of a query as far as scores tell: more are a tie
 
@@ -157,9 +158,16 @@ class LowdimBatch {
     const auto kernel = kernels_.add[static_cast<int>(form_)][static_cast<int>(which_)];
     const int64_t some = std::min(kLowdimTogether, count() - query);
     const ptrdiff_t width = kernels_.width, size = places_.count() * width;
+    const size_t held = static_cast<size_t>(kLowdimTogether * size);
     LowdimQuery<T>* const mine = states_.data() + slab * count() + query;
-    if (!worker.sums.get()) worker.sums = Buffer<T>(static_cast<size_t>(kLowdimTogether * size));
-    std::memset(worker.sums.get(), 0, static_cast<size_t>(kLowdimTogether * size) * sizeof(T));
+    if (!worker.sums.get()) worker.sums = Buffer<T>(held);
+    std::memset(worker.sums.get(), 0, held * sizeof(T));
+    const auto put_away = [&] {
+      for (int64_t q = 0; q < some; q++) {
+        totals_[slab * count() + query + q] += LowdimTotal::of(mine[q], places_.d, width);
+      }
+      std::memset(worker.sums.get(), 0, held * sizeof(T));
+    };
     for (int64_t q = 0; q < some; q++) {
       if (first == 0) mine[q] = lowdim_query<T>(data_, queries_[query + q], direct_);
       mine[q].sums = worker.sums.get() + q * size;
@@ -173,10 +181,9 @@ class LowdimBatch {
         kernel(rows, mine, some);
       }
       for (int64_t q = 0; best_ > 0 && q < some; q++) peaks_[block * count() + query + q] = mine[q].peak;
+      if (at + block_ < last && (at - from) / block_ % kLowdimBlocks == kLowdimBlocks - 1) put_away();
     }
-    for (int64_t q = 0; q < some; q++) {
-      totals_[slab * count() + query + q] += LowdimTotal::of(mine[q], places_.d, width);
-    }
+    put_away();
   }
 
   // Rows from number `first` on, of which those that a query excludes never count.

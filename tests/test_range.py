@@ -166,3 +166,21 @@ def test_callers_that_flush_subnormal_numbers(engine, d):
             np.testing.assert_array_equal(a, b)
             np.testing.assert_array_equal(a, c)
     assert mode()[0] & FLUSH == 0
+
+
+def test_weights_alone_at_time_zero(engine):
+    """Beside the squares of far queries the weights had no digits left, where backend torch was asked for jvp."""
+    rng = np.random.default_rng(0)
+    rows, weights = 1e21 * rng.standard_normal((60, 4)), rng.uniform(0.5, 2, 60)
+    field = itf.Field(rows.astype(np.float32), weights=weights, backend=engine.backend)
+    p, rows = weights / weights.sum(), rows.astype(np.float32).astype(float)
+    x = 3e21 * rng.standard_normal((40, 4))
+    mean = p @ rows
+    covariance = (p[:, None] * (rows - mean)).T @ (rows - mean)
+    out = {"mean": np.empty_like(x), "jvp": np.empty_like(x), "ess": np.empty(40)}
+    u = rng.standard_normal(x.shape)
+    training = oracle_of(field).training_set
+    training.posterior(x, np.zeros(40), np.ones(40), np.full(40, np.inf), out, u)
+    np.testing.assert_allclose(out["ess"], 1 / (p @ p), rtol=1e-6)
+    np.testing.assert_allclose(out["mean"], np.tile(mean, (40, 1)), rtol=1e-5)
+    np.testing.assert_allclose(out["jvp"], u @ covariance, rtol=1e-3, atol=1e-5 * np.abs(covariance).max())

@@ -177,6 +177,9 @@ struct PanelKernels {
 constexpr ptrdiff_t kLowdim = 8;         // rows of at most so many dimensions are summed for one query at a time
 constexpr ptrdiff_t kLowdimStep = 4;     // vectors of rows that are read together
 constexpr ptrdiff_t kLowdimRows = 2048;  // most rows of a call
+// Longest chain of additions of vectors. Equal rows are summed one by one here, and what a sum of equal terms loses it
+// loses every time: up to a quarter of a rounding for each term.
+constexpr ptrdiff_t kLowdimChain = 8 * kLowdimStep;
 
 // What the score of a row is: log_w + <q, X> - h |X|^2; the same with its last term in log_w; or
 // log_w - h |X - q - rest|^2.

@@ -132,37 +132,45 @@ __attribute__((noinline)) bool add_steps(const LowdimRows<T>& rows, LowdimQuery<
   constexpr int kSums = kAlong ? at.count() : kMoments ? at.along() : F == LowdimForm::direct ? at.p_p() : at.n2();
   const LowdimScore<T, D, F> score(query);
   const Vec<T> reference = fill(query.reference);
-  Vec<T> highest = fill(-static_cast<T>(__builtin_inf())), sum[kSums] = {};
-  for (ptrdiff_t i = 0; i < count; i++) {
-    const ptrdiff_t first = steps ? steps[i] : 0, last = steps ? first + kLowdimStep * W : rows.count;
-    for (ptrdiff_t n = first; n < last; n += W) {
-      Vec<T> t[D], n2;
-      // The best score is kept as it is: less a reference it would have the digits of that alone.
-      const Vec<T> whole = score(rows, n, t, n2), s = whole - reference;
-      const Vec<T> p = exp2(s);
-      highest = max(whole, highest);
-      sum[at.p] += p;
+  Vec<T> highest = fill(-static_cast<T>(__builtin_inf())), total[kSums] = {};
+  const ptrdiff_t vectors = steps ? count * kLowdimStep : rows.count / W;
+  for (ptrdiff_t begin = 0; begin < vectors; begin += kLowdimChain) {
+    const ptrdiff_t end = begin + kLowdimChain < vectors ? begin + kLowdimChain : vectors;
+    const ptrdiff_t together = steps ? kLowdimStep : end - begin;
+    Vec<T> sum[kSums] = {};
+    for (ptrdiff_t v = begin; v < end; v += together) {
+      const ptrdiff_t first = steps ? steps[v / kLowdimStep] : v * W;
+      for (ptrdiff_t n = first; n < first + together * W; n += W) {
+        Vec<T> t[D], n2;
+        // The best score is kept as it is: less a reference it would have the digits of that alone.
+        const Vec<T> whole = score(rows, n, t, n2), s = whole - reference;
+        const Vec<T> p = exp2(s);
+        highest = max(whole, highest);
+        sum[at.p] += p;
 #pragma GCC unroll 8
-      for (int k = 0; k < D; k++) sum[at.x + k] += p * t[k];
-      if (F == LowdimForm::direct || kMoments) sum[at.n2()] += p * n2;
-      if (kMoments) {
-        sum[at.p_p()] += p * p;
-        sum[at.p_score()] += times_log2(p, s);
-      }
-      if (kAlong) {
-        Vec<T> along = query.u[0] * t[0];
+        for (int k = 0; k < D; k++) sum[at.x + k] += p * t[k];
+        if (F == LowdimForm::direct || kMoments) sum[at.n2()] += p * n2;
+        if (kMoments) {
+          sum[at.p_p()] += p * p;
+          sum[at.p_score()] += times_log2(p, s);
+        }
+        if (kAlong) {
+          Vec<T> along = query.u[0] * t[0];
 #pragma GCC unroll 8
-        for (int k = 1; k < D; k++) along += query.u[k] * t[k];
-        along *= p;
+          for (int k = 1; k < D; k++) along += query.u[k] * t[k];
+          along *= p;
 #pragma GCC unroll 8
-        for (int k = 0; k < D; k++) sum[at.along() + k] += along * t[k];
+          for (int k = 0; k < D; k++) sum[at.along() + k] += along * t[k];
+        }
       }
     }
+#pragma GCC unroll 20
+    for (int i = 0; i < kSums; i++) total[i] += sum[i];
   }
   peaks = highest;
   if (any_reaches(highest - reference, fill<T>(kRescale))) return false;
 #pragma GCC unroll 20
-  for (int i = 0; i < kSums; i++) store(query.sums + i * W, load(query.sums + i * W) + sum[i]);
+  for (int i = 0; i < kSums; i++) store(query.sums + i * W, load(query.sums + i * W) + total[i]);
   return true;
 }
 

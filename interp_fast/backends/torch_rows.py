@@ -140,8 +140,10 @@ class Queries:
     def logits(self, data: Data, kind: torch.dtype) -> tuple[Any, Any, Any]:
         """Logits (M, N) by products of this type, what they may be off by at most, and by usually, (M,).
 
-        At S = 0 they are the nearness of the rows alone, -c/2.
+        At S = 0 they are the nearness of the rows alone, -c/2; at alpha = 0 the weights alone, however far x is.
         """
+        if self.still:
+            return data.log_w.repeat(len(self), 1), torch.zeros_like(self.s2), torch.zeros_like(self.s2)
         y = self.x - self.alpha[:, None] * data.center
         size = y.norm(dim=1)
         own = torch.where(size > 0, size, torch.ones_like(size))

@@ -135,7 +135,9 @@ def _summed(
     good = (lowest < last - 2 * most) | q.still if head.shape[1] < n else torch.ones_like(most, dtype=torch.bool)
     index = head.sort(dim=1).values
     c = squared(q, data, index)
-    own = data.log_w[index] - c / (2 * q.s2)[:, None]
+    own = data.log_w[index]
+    if not q.still:
+        own -= c / (2 * q.s2)[:, None]
     logits.scatter_(1, index, own)
     at = own.argmax(dim=1, keepdim=True)
     top = index.gather(1, at)
