@@ -184,3 +184,15 @@ def test_weights_alone_at_time_zero(engine):
     np.testing.assert_allclose(out["ess"], 1 / (p @ p), rtol=1e-6)
     np.testing.assert_allclose(out["mean"], np.tile(mean, (40, 1)), rtol=1e-5)
     np.testing.assert_allclose(out["jvp"], u @ covariance, rtol=1e-3, atol=1e-5 * np.abs(covariance).max())
+
+
+@pytest.mark.parametrize("t", [0.0, 0.5])
+def test_a_far_row_of_no_weight(engine, t):
+    """Rows counted from a centre that it had moved: backend torch took the mean of those at time 0."""
+    rng = np.random.default_rng(0)
+    rows, weights = rng.standard_normal((140, 4)), 10 ** rng.uniform(-30, 0, 140)
+    rows[7], weights[7] = 1e12, 1e-60
+    p, x = weights / weights.sum(), rng.standard_normal((20, 4))
+    field = itf.Field(rows, weights=weights, backend=engine.backend)
+    want = np.tile(p @ rows, (20, 1)) if t == 0 else oracle.posterior(rows, x, t, 1 - t, weights=weights).mean
+    np.testing.assert_allclose(field.denoiser(x, t), want, atol=1e-10 * field.R)

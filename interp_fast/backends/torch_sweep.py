@@ -188,7 +188,7 @@ def _accepted(
     if "scatter" in want:  # a difference of squares about the center, three of them, each rounded
         squares = state["spread"] + state["rest"] * (state["point"] - data.center).square().sum(dim=1)
         good &= 4 * roundoff(kind) * scale * squares <= promise.scatter / 4 * variance.clamp(min=data.radius**2)
-    return good | q.still
+    return good
 
 
 def outputs(q: Queries, data: Data, state: State, want: set[str], k: int) -> dict[str, Any]:
