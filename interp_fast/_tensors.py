@@ -32,6 +32,7 @@ __all__ = [
 Array = npt.NDArray[Any]
 
 _FEW = 1 << 10
+_SQUARED = 2.0**511  # the square of what is no larger is a number
 _MOST = {kind: float(np.finfo(kind).max) for kind in (np.float32, np.float64)}
 
 
@@ -165,8 +166,10 @@ def as_type(values: Any, dtype: np.dtype[Any]) -> tuple[Any, bool]:
 
 def at_most(array: Array, most: float) -> bool:
     """Whether no number in an array is larger in size, or NaN."""
-    if array.size <= _FEW and np.vdot(array, array) <= most * most:  # of few the call is what costs: one, not two
-        return True
+    if array.size <= _FEW:  # of few the call is what costs: one, not two
+        least = min(most, _SQUARED)
+        if np.vdot(array, array) <= least * least:
+            return True
     return bool(np.maximum.reduce(array, None, initial=0.0) <= most >= -np.minimum.reduce(array, None, initial=0.0))
 
 

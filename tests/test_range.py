@@ -196,3 +196,13 @@ def test_a_far_row_of_no_weight(engine, t):
     field = itf.Field(rows, weights=weights, backend=engine.backend)
     want = np.tile(p @ rows, (20, 1)) if t == 0 else oracle.posterior(rows, x, t, 1 - t, weights=weights).mean
     np.testing.assert_allclose(field.denoiser(x, t), want, atol=1e-10 * field.R)
+
+
+@pytest.mark.parametrize("m", [1, 700])
+def test_float64_results_out_of_range(m):
+    """Of a few numbers the sum of squares was compared with an infinite one: jvp was inf."""
+    rows = 2.0**200 * np.array([[1.0, 0.0], [-1.0, 0.0]])
+    field, x = itf.Field(rows, itf.VELinear(2.0**-240)), np.zeros((m, 2))
+    np.testing.assert_array_equal(field.jvp(x, 0.5, np.tile([2.0**-200, 0.0], (m, 1)))[:, 0], 2.0 ** (400 - 200 + 482))
+    with pytest.raises(ValueError, match=r"jvp must stay within 1\.8e\+308"):
+        field.jvp(x, 0.5, np.full_like(x, 2.0**200))
