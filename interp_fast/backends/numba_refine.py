@@ -26,7 +26,9 @@ DENSE = 651.0  # nats: rows further below vanish beside the others
 _PIECE = 64  # columns summed before they are added to a distance
 _CACHE = 2**15  # numbers of rows that queries go over together
 _CALL = 2**27  # multiply-adds of one compiled call, more or less: Python hears Ctrl-C between them
-_FAR = 16.0  # spread over variance beyond which the digits of vectors went into the distance from their point
+# Spread over variance beyond which the digits of vectors went into the distance from their point: at four deviations
+# two bits of a mean, four of a variance.
+_FAR = 16.0
 
 # Columns of the scalars of a state. The row number is exact in float64.
 (

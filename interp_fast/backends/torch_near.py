@@ -14,7 +14,9 @@ from .torch_rows import Data, Queries
 
 __all__ = ["State", "exactly_squared", "farther", "listed", "near", "squared"]
 
-_FAR = 16.0  # spread over variance beyond which digits went into the distance from the point
+# Spread over variance beyond which digits went into the distance from the point: at four deviations two bits of a mean,
+# four of a variance.
+_FAR = 16.0
 State = dict[str, Any]  # what is known of each query once its rows are summed up; see :func:`near`
 
 
