@@ -246,7 +246,7 @@ double variance_of(const AboutPoint& sums) {
 // Whether a point is so far from the mean that sums about it lose digits there: an outlier among many rows that count.
 // The heaviest row is not lighter than any other, so that there are no more than N times kFar of these.
 bool lose_digits(const AboutPoint& sums) {
-  constexpr double kFar = 16;  // squares of distances: at four deviations two bits of a mean are lost, four of a variance
+  constexpr double kFar = 16;  // squares: at four deviations two bits of a mean are lost, four of a variance
   return sums.spread > kFar * variance_of(sums);
 }
 
