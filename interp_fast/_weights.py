@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -47,7 +49,7 @@ def weights(data: TrainingSet, x: Float, alpha: Float, s: Float) -> Float:
         for piece in _arrays.blocks(np.broadcast_to(x[m], (len(near), data.d))):
             difference = x[m] - alpha[m] * data.values(near[piece])
             squares[piece] = np.einsum("ij,ij->i", difference, difference)
-        if len(near) > 1 and logit_rounding(x[m], squares.min(), s[m] ** 2) > _TIE_ERROR:
+        if len(near) > 1 and logit_rounding(x[m], squares.min(), s[m] ** 2, math.log(data.n)) > _TIE_ERROR:
             rows = data.values(near)
             squares = exact_differences(x[m], float(alpha[m]), rows, rows[np.argmin(squares)])
         logits[m] = -np.inf

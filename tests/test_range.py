@@ -206,3 +206,17 @@ def test_float64_results_out_of_range(m):
     np.testing.assert_array_equal(field.jvp(x, 0.5, np.tile([2.0**-200, 0.0], (m, 1)))[:, 0], 2.0 ** (400 - 200 + 482))
     with pytest.raises(ValueError, match=r"jvp must stay within 1\.8e\+308"):
         field.jvp(x, 0.5, np.full_like(x, 2.0**200))
+
+
+def test_copies_at_the_query_far_from_the_origin(engine):
+    """The heaviest two rows were known to the last digit, the others were not: nobody looked at these."""
+    rng = np.random.default_rng(0)
+    rows, alpha, sigma = 5e7 + rng.standard_normal((13, 4)), 7.7e-6, 1.3e-5
+    rows[:8] = rows[0]
+    x = alpha * rows[[0, 9]]
+    field = itf.Field(rows, backend=engine.backend)
+    out = {name: np.empty(2) for name in ("scatter", "variance", "ess")}
+    oracle_of(field).training_set.posterior(x, np.full(2, alpha), np.full(2, sigma), np.full(2, np.inf), out)
+    ref = oracle.posterior(rows, x, alpha, sigma)
+    for name, array in out.items():
+        np.testing.assert_allclose(array, getattr(ref, "variance" if name == "scatter" else name), rtol=3e-11)

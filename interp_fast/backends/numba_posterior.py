@@ -14,6 +14,7 @@ deviation of the rows, and where many rows share the weight they average.
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -317,7 +318,9 @@ class Posterior:
         reach = self.reach[some]
         if self.off:  # a copy of the top row says nothing about the variance, and cuts nothing
             reach = np.where(next_score == score, reference.UNDERFLOW, reach)
-        doubtful, slack = ties.doubtful(x, s2, score, next_score, lead, reach, self.off, ties.tolerated(data.given))
+        nats = math.log(n) + data.log_w.max() - log_w
+        tolerated = ties.tolerated(data.given)
+        doubtful, slack = ties.doubtful(x, s2, score, next_score, lead, nats, reach, self.off, tolerated)
         above = (next_score, next_log_w) if self.off else (score, log_w)
         for q in doubtful[good[doubtful] & (self.alpha[some[doubtful]] > 0)]:
             own = starts[q] + np.flatnonzero(data.log_w[ids[starts[q] : starts[q + 1]]] > -np.inf)

@@ -24,16 +24,18 @@ def tolerated(data: reference.Data) -> float:
 
 
 def doubtful(
-    x: Float, s2: Float, score: Float, next_score: Float, lead: Float, reach: Float, off: bool, most: float
+    x: Float, s2: Float, score: Float, next_score: Float, lead: Float, nats: Float, reach: Float, off: bool, most: float
 ) -> tuple[Int, Float]:
     """Queries with more than one row that counts and logits that may be off by too much; slack of squared distances.
 
     ``score`` and ``next_score`` are those of the top row and the runner-up, whose logit is ``lead`` <= 0; rows count
-    down to ``reach`` below the top, and the runner-up always does where off-weights are wanted.
+    down to ``reach`` below the top, and the runner-up always does where off-weights are wanted. ``nats``: see
+    :func:`reference.logit_rounding`.
     """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        error, of_lead = (reference.logit_rounding(x, c, s2) for c in (score, next_score))
-        harmful = (error * np.sqrt(score / s2) > most) & (lead >= -reach - 2**7 * error)  # rows deviate by less
+        error, of_lead = (reference.logit_rounding(x, c, s2, nats) for c in (score, next_score))
+        deviation = np.sqrt(score / s2 + 2 * nats)  # at most, more or less
+        harmful = (error * deviation > most) & (lead >= -reach - 2**7 * error)
         harmful |= off & (of_lead > most * np.maximum(1.0, -1e-3 * lead))
         some = np.where(s2 > 0, harmful, np.abs(next_score - score) <= reference.CLOSE * score)
         slack = np.where(s2 > 0, 2**9 * s2 * (of_lead if off else error), reference.CLOSE * score)
@@ -68,11 +70,13 @@ def _matters(data: reference.Data, x: Float, c: Float, alpha: float, s2: float, 
     """Whether the rounding of logits, of rows at the squared distances c, costs more of an answer than ``most``, in
     units of the noise prediction, or of the mean than is promised."""
     logits = data.log_w - (c - c.min()) / (2 * s2)
-    error = float(reference.logit_rounding(x, c[np.argmax(logits)], s2))
+    at = np.argmax(logits)
+    nats = math.log(len(c)) + float(data.log_w.max() - data.log_w[at])
+    error = float(reference.logit_rounding(x, c[at], s2, nats))
     if off and len(c) > 1:
         runner_up, top = np.argpartition(logits, -2)[-2:]
         lead = float(logits[top] - logits[runner_up])
-        if float(reference.logit_rounding(x, c[runner_up], s2)) > most * max(1.0, 1e-3 * lead):
+        if float(reference.logit_rounding(x, c[runner_up], s2, nats)) > most * max(1.0, 1e-3 * lead):
             return True
     deviation = reference.deviation(data, np.arange(len(c)), logits, error, alpha, s2)
     of_mean = error * deviation * math.sqrt(s2) / alpha  # what far queries may lose more by than noise predictions

@@ -165,8 +165,9 @@ def _relative_logits(
     if len(active) > 1:
         runner_up, top = np.argpartition(logits, -2)[-2:]
         lead = logits[top] - logits[runner_up]
-        error, of_lead = map(float, logit_rounding(x, c[[top, runner_up]], s2))  # whose products may be infinite
-        most = math.sqrt(max(c[[top, runner_up]]) / s2)  # about as far as rows that count can be
+        nats = math.log(len(active)) + float(log_w.max() - log_w[top])
+        error, of_lead = map(float, logit_rounding(x, c[[top, runner_up]], s2, nats))  # whose products may be infinite
+        most = math.sqrt(max(c[[top, runner_up]]) / s2 + 2 * nats)  # about as far as rows that count can be
         harmful = error * most > TOLERATED and lead <= UNDERFLOW + 2**7 * error
         if alone:  # rows of another part can be as far as that
             harmful = harmful and error * deviation(data, active, logits, error, alpha, s2) > TOLERATED
@@ -188,8 +189,14 @@ def deviation(data: Data, rows: Int, logits: Float, error: float, alpha: float, 
     return alpha * math.sqrt(second / s2)
 
 
-def logit_rounding(x: Float, c: Any, s2: Any) -> Any:
-    """What float64 leaves in a logit at the squared distance c of queries x: a rounding of c, and one of alpha x_i."""
+def logit_rounding(x: Float, c: Any, s2: Any, nats: Any = 0.0) -> Any:
+    """What float64 leaves in a logit at the squared distance c of queries x: a rounding of c, and one of alpha x_i.
+
+    With ``nats``, log N and by how much the heaviest weight of a row exceeds that of the row at c, which has the
+    largest logit: of all rows in the mean by weight, which are at c + 2 S nats at most. So far logits are, in that
+    mean, below the largest: the entropy is at most log N.
+    """
+    c = c + 2 * s2 * nats
     return 2.0**-53 * np.sqrt(c) * (np.sqrt(c) + 2 * np.linalg.norm(x, axis=-1)) / (2 * s2)
 
 

@@ -106,7 +106,7 @@ def near(q: Queries, data: Data, index: Any, want: set[str], k: int) -> State:
     found, lead, apart = _summed(q, data, index, want, k, exact=q.limit)
     if q.limit:
         return found
-    again = torch.nonzero(_matters(q, data, found, lead, apart, want))[:, 0]
+    again = torch.nonzero(_matters(q, data, index, found, lead, apart, want))[:, 0]
     if len(again):
         better, _, _ = _summed(q.some(again), data, index[again], want, k, exact=True)
         for name, values in found.items():
@@ -192,9 +192,10 @@ def listed(index: Any, lead: Any, k: int) -> State:
     return {"listed_index": index.gather(1, order[:, :k]), "listed": lead[:, :k].contiguous()}
 
 
-def _matters(q: Queries, data: Data, found: State, lead: Any, apart: Any, want: set[str]) -> Any:
+def _matters(q: Queries, data: Data, index: Any, found: State, lead: Any, apart: Any, want: set[str]) -> Any:
     """Where rounding the distances may cost more of an answer than it may, as in the reference."""
-    of_top, of_next = (_rounding(q, c) for c in (found["score"], found["next"]))
+    nats = math.log(index.shape[1]) + data.log_w[index].amax(dim=1) - found["log_w"]
+    of_top, of_next = (_rounding(q, c + 2 * q.s2 * nats) for c in (found["score"], found["next"]))
     error = of_top[:, None]
     others = lead.scatter(1, lead.argmax(1, True), -math.inf)
     p = (others + 2 * error).clamp(max=0.0).exp() / (lead - 2 * error).exp().sum(dim=1, keepdim=True).clamp(min=1.0)
