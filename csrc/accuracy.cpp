@@ -4,6 +4,8 @@
 #include <cmath>
 #include <type_traits>
 
+#include "panels.h"
+
 namespace interp_fast {
 namespace {
 
@@ -48,7 +50,7 @@ double logit_error(const Data& data, const Query& query) {
   if (query.variance == 0) return INFINITY;
   const double e =
       (kRoundoff<T> + data.value_error) * std::max(a * std::sqrt(query.x2), 0.5 * a * a * r) / query.variance;
-  return 0.5 * e * r + 0.5 * kRoundoff<T> * data.log_w_span;
+  return 0.5 * e * r + 0.5 * kRoundoff<T> * data.log_w_span + raised_by(query, 1 / query.variance) * r * r;
 }
 
 double displaced_by_digits(const Data& data, const Query& query) {

@@ -326,8 +326,8 @@ class DenseBatch final : public Visitor<T> {
         correct(data_, query, lists[q], candidates[q], out_, sums);
         // What is taken away leaves its roundings, 2^-24 of it: where nearly all was, nothing else is left.
         if (!(sums.p >= kLeft * before) || !model_.resolved(query, candidates[q], sums.variance())) return;
-        // What a distance in float64 and the sums have in common has been rounded separately.
-        const double error = 2 * kRoundoff<double> * std::abs(sums.offset);
+        // What a distance in float64 and the sums have in common has been rounded separately; so has the best score.
+        const double error = 2 * kRoundoff<double> * (std::abs(sums.offset) + std::abs(sums.best) / kLog2e);
         passed_[q] = model_.enough(query, sums, unsure, error);
         const bool dominated = !passed_[q] && model_.dominated(query, sums, unsure);
         if (dominated && model_.clustered(query, sums)) {

@@ -76,6 +76,10 @@ Panels<T> make_panels(const Data& data, const PanelKernels<T>& kernels, int64_t 
 
 double normal_factor(const Query& q) { return 1 / (q.alpha * std::sqrt(q.x2) + 0.5 * q.alpha * q.alpha + q.variance); }
 
+double raised_by(const Query& q, double factor) {
+  return std::max(0.0, 4 * factor / (kNever * normal_factor(q)) - 0.5 * factor * q.alpha * q.alpha);
+}
+
 double logit_factor(const Query& q) { return kLog2e / q.variance; }
 
 // A score is a sum over at most kChunk terms in each of ceil(d / kChunk) chunks, then those; the operands, the norm
@@ -92,17 +96,16 @@ template <class T>
 void fill_lane(const LaneFields<T>& to, int lane, const Query& query, double factor, bool weighted,
                const ProductErrors* errors) {
   const double a = query.alpha, w = weighted ? factor * query.variance : 0.0;
-  // Also far from all rows, where h is next to nothing, the norm of a row that must never count outweighs all scores.
-  const double h = 0.5 * factor * a * a, least = 4 * factor / (kNever * normal_factor(query));
+  const double h = 0.5 * factor * a * a, raised = raised_by(query, factor);
   // In nats, beyond which T knows no weight.
   const double cut = std::min(query.cut, kUnderflow<T>);
-  to.h[lane] = static_cast<T>(std::max(h, least));
+  to.h[lane] = static_cast<T>(h + raised);
   to.w[lane] = static_cast<T>(w);
   to.cut[lane] = static_cast<T>(cut * factor * query.variance);
   if (!errors) return;
   const double of_products = errors->gamma * std::sqrt(query.x2) + query.displacement;
   to.slack1[lane] = static_cast<T>(factor * a * of_products + errors->left);
-  to.slack2[lane] = static_cast<T>(errors->gamma * h + std::max(0.0, least - h));
+  to.slack2[lane] = static_cast<T>(errors->gamma * h + raised);
   to.slack3[lane] = static_cast<T>(kWeightRoundoff<T> * w);
   to.slack4[lane] = static_cast<T>(errors->length);
 }

@@ -98,6 +98,9 @@ Panels<T> make_panels(const Data& data, const PanelKernels<T>& kernels, int64_t 
 // The factor of (q, h, w) that keeps scores below 1 in size: nothing overflows, however far a query and however small
 // its variance.
 double normal_factor(const Query& query);
+// By how much h is raised, of this factor: also far from all rows, where it is next to nothing, the norm of a row that
+// must never count outweighs all scores.
+double raised_by(const Query& query, double factor);
 // The one that makes scores logits, in units of log 2.
 double logit_factor(const Query& query);
 

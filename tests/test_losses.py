@@ -224,6 +224,11 @@ def test_integral_of_a_pair_and_its_bound(delta, ratio):
         assert bound <= got - math.log(0.94)
 
 
+def test_bound_of_a_pair_next_to_which_sigma_is_infinite():
+    got = _pairs.log_majorant(np.array([1e-300, 0.0]), -1.0, -1.0, 1e60, even=False)  # a warning would be an error
+    np.testing.assert_allclose(got, [2 * math.log(1e-300) - 1 - math.log(2), -np.inf])
+
+
 def test_bound_of_a_pair_is_proved_where_it_is_tight():
     """E sech(u xi) <= 1 / sqrt(1 + 2 u^2 / pi): from small to large u, and the step of the proof, log cosh(x) / x^2."""
     delta = np.geomspace(1e-3, 1e3, 400)

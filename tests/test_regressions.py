@@ -437,3 +437,40 @@ def test_off_weights_below_a_reference_of_fewer_digits(engine):
     oracle_of(field).training_set.posterior(x, alpha, sigma, np.inf, out)
     ref = oracle.posterior(rows, x, alpha, sigma)
     np.testing.assert_allclose(out["log_rest"], ref.log_rest, rtol=1e-6)
+
+
+def test_off_weights_of_a_light_row_as_far_as_the_heaviest(engine):
+    """The best score was rounded as the distance was, and 1 less its weight lost the digits of the rest."""
+    rows, d = np.zeros((2, 9)), 9
+    rows[0, 3] = 1
+    x = np.zeros((1, d))
+    x[0, 3] = 0.5
+    for light in (1e-3, 3.5e-5, 1.6e-5, 1e-6):
+        training = oracle_of(itf.Field(rows, weights=[light, 1 - light], backend=engine.backend)).training_set
+        out = {"log_rest": np.empty(1)}
+        training.posterior(x, np.ones(1), np.full(1, 0.01785), np.full(1, 80.0), out)
+        np.testing.assert_allclose(out["log_rest"], np.log(light), rtol=0, atol=1e-10)
+
+
+def test_equal_bytes_at_sigma_0(engine):
+    """Of more equal rows than a list holds the others were summed, by logits that are none: ess was NaN."""
+    rows = np.zeros((133, 47), np.uint8)
+    rows[21, 45] = 255
+    training = oracle_of(itf.Field(rows, scale=(1e-3, 1000.0), backend=engine.backend)).training_set
+    alpha, sigma = np.array([1 - 2.0**-53, 1.0]), np.array([1e-8, 0.0])
+    x = 1000 * alpha[:, None] + sigma[:, None] * np.random.default_rng(0).standard_normal((2, 47))
+    out = {name: np.empty(2) for name in ("ess", "entropy")}
+    training.posterior(x, alpha, sigma, np.full(2, np.inf), out)
+    np.testing.assert_allclose(out["ess"], 132)
+    np.testing.assert_allclose(out["entropy"], np.log(132))
+
+
+def test_weights_of_a_row_farther_from_equal_ones_than_numbers_are_apart(engine):
+    """Rows were counted in units of what rounding left of the equal ones, and the norm of the other cost it weight."""
+    rng = np.random.default_rng(0)
+    weights = rng.random(39)
+    rows = np.ones((39, 14))
+    rows[3] += 1e-16 * rng.standard_normal(14)
+    field = itf.Field(rows, weights=weights, backend=engine.backend)
+    post = field.posterior(0.01 + 0.05 * rng.standard_normal((7, 14)), 0.02)
+    np.testing.assert_allclose(post.ess, weights.sum() ** 2 / (weights @ weights), rtol=1e-12)

@@ -61,9 +61,9 @@ def log_majorant(distance: Any, log_w: Any, log_v: Any, s: float, even: bool) ->
     bound: Float = twice + (log_w + log_v) / 2 - math.log(2) - u / 8 - np.log1p(u / (2 * math.pi)) / 2
     if even:
         return bound
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):  # NaN where delta is 0: the other bound holds
         boundary = delta / 2 + (log_w - log_v) / delta
-    tails = twice + np.logaddexp(log_w + log_ndtr(-boundary), log_v + log_ndtr(boundary - delta))
+        tails = twice + np.logaddexp(log_w + log_ndtr(-boundary), log_v + log_ndtr(boundary - delta))
     least: Float = np.fmin(bound, tails)
     return least
 
