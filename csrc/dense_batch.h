@@ -314,7 +314,8 @@ class DenseBatch final : public Visitor<T> {
     parallel_for(count(), threads_, [&](int64_t q, int) {
       Sums& sums = sums_[q];
       Query& query = queries_[q];
-      if (lists[q].overflowed()) {
+      // Sums that are enough as they are need no list, unless rows are asked for.
+      if (lists[q].overflowed() && (out_.order() || !passed_[q])) {
         passed_[q] = false;
         return;
       }

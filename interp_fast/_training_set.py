@@ -201,6 +201,10 @@ class TrainingSet:
         part.called = part.n if renumber else self.called
         return part
 
+    def held(self) -> TrainingSet:
+        """The same rows in memory."""
+        return self if self.in_memory else self.part(np.arange(self.n), renumber=True)
+
     def of_class(self, code: int) -> TrainingSet:
         """The rows of one class, made once."""
         key = ("class", code)

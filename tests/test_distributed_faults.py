@@ -141,8 +141,12 @@ def test_a_killed_worker_changes_no_bit(client, folder):
     client.wait_for_workers(4)
 
 
-def test_all_workers_killed(folder):
-    """In mid-step. They are started again, and no bit changes; or not, which is an error, until there are others."""
+def test_all_workers_killed(folder, monkeypatch):
+    """In mid-step. They are started again, and no bit changes; or not, which is an error, until there are others.
+
+    Questions are tasks of their own, as large ones are.
+    """
+    monkeypatch.setattr("interp_fast.distributed._shards._SMALL", 0)
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, **QUIET) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import gc
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -369,15 +371,36 @@ def test_more_confidence_is_a_wider_interval():
     assert wide[0] < narrow[0] < narrow[1] < wide[1]
 
 
-def test_rows_in_files_have_an_honest_error(tmp_path):
+def test_rows_in_files_have_the_loss_of_rows_in_memory():
+    """Pairs of rows are drawn there, too, by the same keys."""
+    rows = np.random.default_rng(0).standard_normal((400, 12)).astype(np.float32)
+    weights = np.arange(1.0, 401)
+    far, here = (itf.Field(data, weights=weights) for data in (Source(rows), rows))
+    a, b = (itf.optimal_loss(field, [0.2, 0.7, 0.8], 128, rng=0) for field in (far, here))
+    assert b.method.tolist() == ["plain", "pairs", "pairs"]
+    for name in ("loss", "stderr", "interval", "limit"):
+        np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=1e-4)
+    np.testing.assert_array_equal(a.method, b.method)
+    np.testing.assert_array_equal(a.queries, b.queries)
+
+
+def test_more_rows_in_files_than_are_read_have_an_honest_error(monkeypatch):
     """Plain draws alone: late, they are blind below reach^2 / n, and say so."""
-    rows = np.lib.format.open_memmap(tmp_path / "rows.npy", "w+", np.float64, PENTAGON.shape)
-    rows[:] = PENTAGON
-    best = itf.optimal_loss(itf.Field(Source(rows)), [0.9], 64, rng=0)
+    monkeypatch.setattr(_pairs, "_READ", 1000)
+    best = itf.optimal_loss(itf.Field(Source(PENTAGON)), [0.9], 64, rng=0)
     alone = itf.optimal_loss(itf.Field(PENTAGON), [0.9], 64, rng=0)
     assert best.method[0] == "plain"
     assert best.stderr[0] >= 4 / 64
     assert best.interval[0, 0] <= alone.loss[0] <= best.interval[0, 1]
+
+
+def test_pairs_are_forgotten_with_their_field():
+    field = itf.Field(PENTAGON)
+    itf.optimal_loss(field, [0.5], 64, rng=0)
+    rows = weakref.ref(oracle_of(field).training_set)
+    del field
+    gc.collect()
+    assert rows() is None
 
 
 @pytest.mark.long

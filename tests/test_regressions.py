@@ -474,3 +474,27 @@ def test_weights_of_a_row_farther_from_equal_ones_than_numbers_are_apart(engine)
     field = itf.Field(rows, weights=weights, backend=engine.backend)
     post = field.posterior(0.01 + 0.05 * rng.standard_normal((7, 14)), 0.02)
     np.testing.assert_allclose(post.ess, weights.sum() ** 2 / (weights @ weights), rtol=1e-12)
+
+
+def test_sums_that_are_enough_need_no_list_of_rows():
+    """Where more rows are about as heavy as the heaviest than a list holds, sums were formed once more, in float64.
+
+    Those of float32 are enough there; they differ from float64 by what only they leave.
+    """
+    pytest.importorskip("interp_fast._core")
+    rng = np.random.default_rng(0)
+    plane = np.linalg.qr(rng.standard_normal((256, 2)))[0].T
+    rows = (rng.standard_normal((40_000, 2)) @ plane).astype(np.float32)
+    field = itf.Field(rows, backend="cpp")
+    t = 1 / 1.1
+    x = field.draw(8, t, rng=1)[0].astype(np.float64)
+    p = oracle_of(field).point(np.full(8, t), 8)
+    data, out = oracle_of(field).training_set, {"mean": np.empty_like(x)}
+    data.posterior(x, p.alpha, p.sigma, data.cut(None, p.ratio), out)
+    wide = rows.astype(np.float64)
+    logits = (t * x @ wide.T - 0.5 * t * t * np.einsum("ij,ij->i", wide, wide)) / (1 - t) ** 2
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    weights /= weights.sum(axis=1, keepdims=True)
+    off = np.abs(out["mean"] - weights @ wide).max(axis=1)
+    assert (off < 1e-6 * field.R).all()
+    assert (off > 1e-10 * field.R).all()

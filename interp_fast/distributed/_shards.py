@@ -34,6 +34,7 @@ Int = npt.NDArray[np.int64]
 
 BLOCK = 1024  # queries that are asked together
 _IN_FLIGHT = 4  # blocks
+_SMALL = 1 << 20  # bytes of questions that are sent with each task; larger ones are a task of their own, made once
 
 
 class Shards:
@@ -302,12 +303,16 @@ class Shards:
     def _gathered(self, what: str, call: Callable[..., Any], join: Callable[..., Any], question: Any) -> Any:
         """A future of what all shards say of a question, neighbours joined in pairs, level by level.
 
-        The question is a task of the graph, which the scheduler keeps: no worker that ends takes it along.
+        The question is a task of the graph, which the scheduler keeps: no worker that ends takes it along. A small one
+        is part of each task that asks it, which spares a turn of the scheduler.
         """
         shards, name = self._shards, self._name(what)
         self._check_client()
-        asked = f"question-{name}"
-        graph: dict[str, Any] = {asked: (_worker.same, question)}
+        graph: dict[str, Any] = {}
+        asked = question
+        if (2 * self.count - 1) * sum(getattr(value, "nbytes", 0) for value in vars(question).values()) > _SMALL:
+            asked = f"question-{name}"
+            graph[asked] = (_worker.same, question)
         for k, (shard, first) in enumerate(zip(shards, self.firsts.tolist(), strict=False)):
             graph[f"{name}-{k}"] = (call, shard, first, asked)
 

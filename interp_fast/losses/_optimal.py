@@ -136,8 +136,10 @@ def optimal_loss(
     all G_jk.
 
     Costs some 4 N d flops a query, and once N^2 d flops for the distances of all pairs, which the field keeps (0.7 kB a
-    row). In up to 8 dimensions a tree finds what is needed of them. Rows in files, and more than 2^20 rows of more
-    dimensions, have plain draws alone, with a standard error of at least reach^2 / n: below that they are blind.
+    row). In up to 8 dimensions a tree finds what is needed of them. Rows in files or on a cluster are read for that if
+    half a GiB holds them, their coordinates in float32 and those distances. Larger ones, and more than 2^20 rows of
+    more than 8 dimensions, have plain draws alone, with a standard error of at least reach^2 / n: below that they are
+    blind.
 
     References
     ----------

@@ -25,7 +25,6 @@ by b, the numbers U (G_jk / term) (w_j(x) + w_k(x)) lie in [0, U] and have the m
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -46,6 +45,8 @@ PEAK = 2.457545  # (2) increases with delta up to here and decreases beyond
 NEAR = 32  # nearest points of each that are known one by one; all others lie in bins of distance
 _TREE_DIMENSIONS = 8  # up to so many a tree finds the nearest points, and one bin has the others
 _MOST = 2**20  # points, beyond: N^2 distances are too many
+_BESIDE = 700  # bytes that are kept of a point, beside its coordinates
+_READ = 2**29  # rows that are not in memory are read into it if they and what is kept of them take no more bytes
 _FLOPS = 2.0**43  # of all distances; with more, those of projections are taken, which are never larger
 _LEAST = 16  # dimensions of a projection
 _BLOCK = 512  # points whose products with as many others stay in cache
@@ -374,12 +375,12 @@ class Pairs:
         return (k, float(share[k] / total)) if k >= 0 else (-1, 0.0)
 
 
-_known: weakref.WeakKeyDictionary[TrainingSet, Pairs | None] = weakref.WeakKeyDictionary()
-
-
 def pairs_of(data: TrainingSet, report: Callable[[int, int], None] | None = None) -> Pairs | None:
-    """The pairs of a training set, made once; None where all N^2 distances are too many, or rows stay in files."""
-    if data not in _known:
+    """The pairs of a training set, made once; None where all N^2 distances are too many, or rows to be read."""
+    if "pairs" not in data.memo:
         few = data.n <= _MOST or data.d <= _TREE_DIMENSIONS
-        _known[data] = Pairs(data, report) if few and data.in_memory else None
-    return _known[data]
+        size = data.n * (data.d * (data.rows.dtype.itemsize + 4) + _BESIDE)
+        few &= data.in_memory or size <= _READ
+        data.memo["pairs"] = Pairs(data.held(), report) if few else None
+    found: Pairs | None = data.memo["pairs"]
+    return found
