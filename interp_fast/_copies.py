@@ -114,10 +114,15 @@ def _pairs(
     result: itf.Memorization,
     count: int,
 ) -> list[Pair]:
-    """For each of ``count`` rows the sample nearest to it, by what makes a copy: d1 / d2, or d1 with a radius."""
+    """For each of some rows the sample nearest to it, by what makes a copy: d1 / d2, or d1 with a radius.
+
+    ``count`` of samples at distance 0, and as many of others.
+    """
     order = np.lexsort((result.d1, result.ratio) if result.radius is None else (result.ratio, result.d1))
     _, first = np.unique(result.index[order], return_index=True)
-    chosen = order[np.sort(first)[:count]]
+    best = order[np.sort(first)]
+    equal = result.d1[best] == 0
+    chosen = best[np.sort(np.concatenate([np.flatnonzero(of)[:count] for of in (equal, ~equal)]))]
     near = itf.nearest(points[chosen], field, k=2, metric=result.metric)  # type: ignore[arg-type]
     copied = result.index[result.classes == "memorized"]
     return [

@@ -142,6 +142,18 @@ def test_the_published_program_agrees(rng):
         assert rep.coverage == (across.min(axis=1) < reach_real).mean()
 
 
+def test_the_published_program_itself_agrees(rng):
+    """Where prdc is installed: on random points, in float32, and with noisy copies of rows."""
+    prdc = pytest.importorskip("prdc")
+    real = rng.normal(size=(300, 16)).astype(np.float32)
+    fake = (0.8 * rng.normal(size=(200, 16))).astype(np.float32)
+    fake[:20] = real[:20] + 1e-2 * fake[:20]
+    for k in (1, 3, 5):
+        want = prdc.compute_prdc(real, fake, nearest_k=k)
+        rep = itf.memorization(fake, real, k=k)
+        assert {name: getattr(rep, name) for name in want} == pytest.approx(want, abs=1e-12)
+
+
 # Corners
 
 
@@ -181,6 +193,36 @@ def test_planted_classes_are_found(rng):
         for name in ("memorized", "spurious", "novel"):
             low, high = getattr(rep, f"{name}_interval")
             assert low < getattr(rep, name) == np.mean(kinds == name) < high
+
+
+PLANTED = {
+    "exact": lambda x, rng: x,
+    "noisy": lambda x, rng: x + 0.05 * rng.normal(size=x.shape),
+    "mirrored": lambda x, rng: x[:, :, ::-1],
+    "mirrored, seen by features": lambda x, rng: x[:, :, ::-1],
+    "rescaled": lambda x, rng: x * np.exp(rng.normal(size=(len(x), 1, 1))),
+}
+
+
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.1])
+@pytest.mark.parametrize("kind", PLANTED)
+def test_intervals_hold_the_share_of_planted_copies(kind, share):
+    """In 182 of 200 sets of 1000 samples at least; and every copy is found, with its row, and nothing else is."""
+    rng = np.random.default_rng(7)
+    data = rng.normal(size=(150, 4, 6))
+    both = lambda x: np.concatenate([x + x[..., ::-1], abs(x - x[..., ::-1])], axis=2).reshape(len(x), -1)  # noqa: E731
+    field = itf.Field(both(data) if "features" in kind else data, orbit="hflip" if kind == "mirrored" else None)
+    options = {"metric": "cosine", "ratio": 0.1} if kind == "rescaled" else {}  # of squares: 1/3 would be met by chance
+    held = 0
+    for _ in range(200):
+        copied, row = rng.random(1000) < share, rng.integers(150, size=1000)
+        samples = rng.normal(size=(1000, 4, 6))
+        samples[copied] = PLANTED[kind](data[row[copied]], rng)
+        rep = itf.memorization(both(samples) if "features" in kind else samples, field, k=None, **options)
+        np.testing.assert_array_equal(rep.classes == "memorized", copied)
+        np.testing.assert_array_equal(rep.index[copied] % 150, row[copied])
+        held += rep.memorized_interval[0] <= share <= rep.memorized_interval[1]
+    assert held >= 182
 
 
 # Cosine

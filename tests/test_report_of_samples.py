@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy.stats import fisher_exact
 
+import interp_fast as itf
 from interp_fast import _report
 from interp_fast._cli import main
 from interp_fast._report.copies import _by_chance
+from interp_fast._report.evidence import Evidence
 
 ROWS = np.random.default_rng(0).uniform(-1, 1, (60, 4, 4))
 ROWS[0, 0, 0], ROWS[0, 0, 1] = -1, 1
@@ -67,14 +70,16 @@ def test_planted_copies(folder, capsys):
         found = distance[pair["sample"]]
         assert [pair["distance"], pair["second_distance"]] == pytest.approx(found[:2].tolist(), abs=1e-9)
         assert pair["second_row"] == np.argsort(np.linalg.norm(rows - x[pair["sample"]], axis=1))[1]
-        assert pair["rows_farther"] <= np.mean(own >= pair["distance"]) + 1e-12
+        assert np.mean(own > pair["distance"]) - 0.03 <= pair["rows_farther"] <= np.mean(own > pair["distance"]) + 1e-12
     page, text = words(folder)
     assert page.count('alt="nearest row"') == page.count('alt="second nearest row"') == 12
-    assert "Copies among the samples: 5 of 25, 20 %" in text
-    assert "0 of 30 held-out rows are copies" in text
-    assert "they hold copies of training rows" in text
-    assert "3 of the samples are equal to a training row." in text
-    assert "All training rows are at least that far from any other training row." in text
+    assert "Yes, the samples hold copies of training rows: 5 of 25 are copies, 20 %" in text
+    assert "by the same rule 0 of 30 held-out rows, which the model has not seen, are" in text
+    assert "3 of the samples are equal, number for number, to a training row; " in text
+    assert f"no two training rows are nearer to each other than {own.min():.3g}." in text
+    assert f"that are not equal, is sample {pairs[2]['sample']} and training row {pairs[2]['row']}" in text
+    assert "All training rows are farther than that from any other training row." in text
+    assert got["verdict"]["does the model copy?"] == "yes"
     assert "What the words mean" in text
 
 
@@ -84,7 +89,7 @@ def test_no_copies_no_holdout_and_no_pictures(folder, capsys):
     got = run(capsys, "--samples", "free.npy", "--range", "-1,6", "--k", "0")
     page, text = words(folder)
     assert "<img" not in page
-    assert "There are no held-out rows to compare with" in text
+    assert "No copying is shown in the samples: 0 of 20 are copies, 0 % (0–16.8). At most" in text
     assert got["copying"]["holdout"] is None
     assert all(pair["rows_farther"] is None for pair in got["closest_pairs"]["pairs"])
     assert not any("reach" in sentence for sentence in got["conclusions"])
@@ -93,8 +98,50 @@ def test_no_copies_no_holdout_and_no_pictures(folder, capsys):
 def test_equal_rows_are_never_chance(folder, capsys):
     np.save("one.npy", np.concatenate([ROWS[:1], samples()[-FREE:]]))
     said = run(capsys, "--samples", "one.npy", "--holdout", "held.npy")["conclusions"][0]
-    assert "Copies among the samples: 1 of 21" in said
-    assert "they hold copies of training rows" in said
+    assert "Yes, the samples hold copies of training rows: 1 of 21 is a copy" in said
+
+
+def test_equal_rows_without_held_out_rows(folder, capsys):
+    """They are copies, unless rows of this kind are equal to each other; near ones may be chance."""
+    np.save("one.npy", np.concatenate([ROWS[:1], samples()[-FREE:]]))
+    assert run(capsys, "--samples", "one.npy")["conclusions"][0].startswith(
+        "Yes, the samples hold copies of training rows: 1 of 21 is equal, number for number, to one. By the rule 1 of "
+        "21 is a copy, 4.76 % (0.12–23.8); how many unseen items would look copied by chance only held-out rows can"
+    )
+    np.save("rows.npy", np.concatenate([ROWS[:0:-1], ROWS[1:2], ROWS[:1]]))
+    got = run(capsys, "--samples", "one.npy")
+    assert got["conclusions"][0].startswith("Open for the samples: 1 of 21 is a copy")
+    assert "a training row; some training rows are so to each other." in got["conclusions"][2]
+    assert got["verdict"]["does the model copy?"].startswith("open")
+    np.save("rows.npy", ROWS)
+    np.save("near.npy", samples()[len(EXACT) :])
+    assert run(capsys, "--samples", "near.npy")["conclusions"][0].startswith("Open for the samples: 2 of 22 are")
+
+
+def test_copies_that_were_changed_are_among_the_pairs(folder, capsys):
+    """Twenty equal ones do not hide them."""
+    near = ROWS[40:43] + 0.02 * np.random.default_rng(3).standard_normal((3, 4, 4))
+    np.save("many.npy", np.concatenate([ROWS[:20], near, samples()[-FREE:]]))
+    pairs = run(capsys, "--samples", "many.npy")["closest_pairs"]["pairs"]
+    assert [pair["distance"] == 0 for pair in pairs] == 6 * [True] + 6 * [False]
+    assert {pair["row"] for pair in pairs[6:9]} == {40, 41, 42}
+    np.save("many.npy", np.concatenate([ROWS[:20], near]))
+    pairs = run(capsys, "--samples", "many.npy")["closest_pairs"]["pairs"]
+    assert [pair["distance"] == 0 for pair in pairs] == 9 * [True] + 3 * [False]
+
+
+def test_rows_farther_is_never_too_much():
+    """Against all distances, at distances between any two of them."""
+    for n in (2, 3, 7, 60, 101, 350):
+        rows = np.random.default_rng(n).normal(size=(n, 3))
+        own = np.sort(np.linalg.norm(rows[:, None] - rows, axis=2), axis=1)[:, 1]
+        e = Evidence(
+            SimpleNamespace(rows=rows), [SimpleNamespace(result=itf.memorization(rows, rows))], None, None, (), 5
+        )
+        at = np.sort(own)
+        for distance in np.concatenate([[0], (at[1:] + at[:-1]) / 2, at * (1 + 1e-9), at * (1 - 1e-9)]):
+            most, least = (np.mean(own > distance * (1 + rounding)) for rounding in (-1e-12, 1e-12))
+            assert least - 0.01 - 1 / n <= e.farther(distance) <= most + 1e-12
 
 
 def test_chance_is_fishers_test():
@@ -105,17 +152,21 @@ def test_chance_is_fishers_test():
 
 def test_verdict_beside_held_out_rows(folder, capsys):
     none = run(capsys, "--samples", "free.npy", "--holdout", "held.npy")["conclusions"][0]
-    assert "No copying is shown; at most 16.8 % of such samples are copies." in none  # 1 - 0.025^(1/20)
-    few = run(capsys, "--samples", "free.npy", "--holdout", "held.npy", "--radius", "1.9")["conclusions"][0]
-    assert "not more than chance likeness explains" in few
-    assert "A copy is within 1.9 of a training row." in few
+    assert none.startswith("No copying is shown in the samples: 0 of 20 are copies")
+    assert "At most 16.8 % of such samples are copies." in none  # 1 - 0.025^(1/20)
+    few = run(capsys, "--samples", "free.npy", "--holdout", "held.npy", "--radius", "1.9")["conclusions"]
+    assert "no more than chance explains" in few[0]
+    assert few[1].startswith("A copy lies within 1.9 of a training row.")
 
 
 def test_many_files(folder, capsys):
     got = run(capsys, "--samples", "samples.npy", "free.npy")
-    assert list(got["verdict"]) == ["copies among samples.npy", "copies among free.npy"]
+    assert list(got["verdict"]) == [
+        *("does the model copy? samples.npy", "copies among samples.npy"),
+        *("does the model copy? free.npy", "copies among free.npy"),
+    ]
     assert {pair["file"] for pair in got["closest_pairs"]["pairs"]} == {"samples.npy", "free.npy"}
-    assert "Copies among free.npy: 0 of 20" in words(folder)[1]
+    assert "No copying is shown in free.npy: 0 of 20" in words(folder)[1]
 
 
 def test_features(folder, capsys):

@@ -132,7 +132,7 @@ def of_samples(
     names = files[0] if len(files) == 1 else f"{len(files)} files of samples"
     text = page.render(
         title=f"Does the model copy? {names}",
-        lead=f"Samples of a model, compared with every row of its training set, {data.name}.",
+        lead=f"What a model made, its samples, compared with every item it was trained on, the rows of {data.name}.",
         parts=[Part("", "In short", {}, [Bullets(conclusions), Table(verdict)], summary=True), *parts],
         footer=f"interp_fast {itf.__version__}; command: interp-fast report --samples.",
     )

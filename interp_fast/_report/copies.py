@@ -13,7 +13,7 @@ from .._copies import Compared
 from .._figures import COLOURS, INK
 from .._pictures import show
 from .._text import interval, number, share
-from .evidence import Evidence
+from .evidence import EQUAL_PAIRS, Evidence
 from .parts import Block, Bullets, Chart, Gallery, Html, Paragraph, Part, Table
 
 __all__ = ["PARTS", "summary"]
@@ -23,7 +23,9 @@ _DOUBT = 0.025  # of a one-sided test
 
 def summary(e: Evidence) -> list[str]:
     """The conclusions, in words from numbers."""
-    said = [sentence for one in e.found for sentence in (_on_copies(e, one), _on_equal(e, one)) if sentence]
+    said = [_on_copies(e, one) for one in e.found]
+    said.append(f"{_rule(e.rule)} In brackets: where the share lies among all that the model would make.")
+    said += [sentence for sentence in (_on_equal(e, one) for one in e.found) if sentence]
     if e.pairs:
         said.append(_on_closest(e))
     for one in e.found:
@@ -31,7 +33,7 @@ def summary(e: Evidence) -> list[str]:
         if r.coverage is not None:
             said.append(
                 f"{name} reach {share(r.coverage)} of the training rows: these have a sample nearer than their "
-                f"neighbour number {e.k} among the rows. This share grows with the number of samples."
+                f"{_ordinal(e.k)} neighbour among the rows. This share grows with the number of samples."
             )
     return said
 
@@ -42,7 +44,10 @@ def copying(e: Evidence) -> Part:
     lines = [_line(_capital(e.name(one)), one.result) for one in e.found]
     if e.control is not None:
         lines.append(_line("Held-out rows", e.control))
-    caption = f"Shares, with intervals that hold the true share in at least 95 % of cases. {_rule(e.rule)}"
+    caption = (
+        "Shares of the samples; in brackets where the share lies among all that the model would make, in at least 95 % "
+        f"of cases. {_rule(e.rule)}"
+    )
 
     def draw(ax: Any) -> None:
         for one, colour in zip(e.found, COLOURS * len(e.found), strict=False):
@@ -58,18 +63,19 @@ def copying(e: Evidence) -> Part:
         ax.legend(loc="best")
 
     below = (
-        "Share of samples that lie within a distance of their nearest training row. A curve far left of the others is "
-        "copying; one that goes with the held-out rows is not."
+        "What share (upwards) lies within a distance (to the right) of its nearest training row. Copies are where the "
+        "curve of the samples rises to the left of all others; where it goes with the held-out rows, it shows none."
     )
     chart = Chart(draw, "Distances to the nearest training row", below, size=(8.6, 3.4))
     numbers = [
         {"file": one.file} | one.result.to_dict() | {"made_alike": one.made_alike, "equal": _equal(one.result)}
         for one in e.found
     ]
-    verdict = [
-        (f"copies among {e.name(one)}", interval(one.result.memorized, one.result.memorized_interval))
-        for one in e.found
-    ]
+    verdict = []
+    for one in e.found:
+        of = "" if len(e.found) == 1 else f" {one.file}"
+        verdict.append((f"does the model copy?{of}", _ANSWERS[_judge(e, one)]))
+        verdict.append((f"copies among {e.name(one)}", interval(one.result.memorized, one.result.memorized_interval)))
     control = None if e.control is None else e.control.to_dict()
     return Part("copying", "Copying", {"files": numbers, "holdout": control}, [Table(lines, header, caption), chart],
                 (), verdict)  # fmt: skip
@@ -77,7 +83,7 @@ def copying(e: Evidence) -> Part:
 
 def closest(e: Evidence) -> Part:
     """The closest pairs, as numbers and pictures."""
-    header = ("sample", "nearest row", "distance", "second row", "distance", "ratio", "rows that are farther", "class",
+    header = ("sample", "nearest row", "distance", "second row", "distance", "ratio", "rows farther apart", "class",
               "copies of the row")  # fmt: skip
     lines, records, shown = [], [], []
     numbers = e.data.numbers
@@ -99,13 +105,17 @@ def closest(e: Evidence) -> Part:
             ]  # fmt: skip
             shown.append((pictures, f"{sample} | {row} | {second}"))
     caption = (
-        "For each training row the sample that comes nearest to it, the closest first. Samples and rows have the "
-        "numbers they have in their files, from 0. Rows that are farther: the least share of training rows whose "
-        "nearest other training row is at least as far away as this sample is from its row."
+        "For each training row the sample that comes nearest to it, the closest first; of those at distance 0 no more "
+        f"than {EQUAL_PAIRS} while there are others. Samples and rows have the numbers of their files, from 0. "
+        "Rows farther apart: the share of training rows that are farther from their nearest other training row than "
+        "this sample is from its nearest. All: it is closer to its row than any two training rows are to each other."
     )
     blocks: list[Block] = [Table(lines, header, caption)]
     if shown:
-        blocks.insert(0, Gallery(shown, "Sample, nearest training row, second nearest training row; their numbers."))
+        below = (
+            "In each group from left to right: sample, nearest training row, second nearest one; below, their numbers."
+        )
+        blocks.insert(0, Gallery(shown, below))
     return Part("closest_pairs", "The closest pairs", {"pairs": records}, blocks)
 
 
@@ -130,25 +140,31 @@ def words(e: Evidence) -> Part:
     """A dictionary."""
     r = e.rule
     angle = "the angle between two, as 1 − cosine" if r.metric == "cosine" else "the straight line between two"
+    near = "no samples or rows were compared with each other" if e.k is None else (
+        f"nearer than a row's {_ordinal(e.k)} neighbour among the rows"
+    )  # fmt: skip
     through = "" if e.features is None else f", after {e.features} has turned each into a list of features"
     terms = [
-        ("training row", "One item of the training set, as a list of numbers; a picture is the list of its pixels."),
+        ("training row", "One item that the model was trained on, as a list of numbers; of a picture, its pixels."),
         ("sample", "One item that the model has made."),
-        ("held-out row", "An item of the same kind that the model was not trained on: it shows chance likeness."),
+        ("held-out row", "An item of the same kind that the model was not trained on. What looks copied among these is "
+                         "chance."),
         ("distance", f"How different two items are: {angle}{through}. 0: the same."),
         ("ratio", "Distance to the nearest training row over the distance to the second nearest. Near 0: the sample is "
                   "that row; near 1: it is no nearer to one row than to others."),
-        ("copy", _rule(r) + " Also called memorized."),
+        ("copy", f"{_rule(r)} Also called memorized."),
         ("spurious", "Not a copy, and much nearer to another sample than to any training row: the model repeats "
                      "something that is not in the training set."),
-        ("novel", "Neither."),
-        ("interval", "Where the true share lies, as the samples are some of many: right in at least 95 of 100 cases."),
-        ("authentic", "Share of samples farther from their nearest row than that row is from its own nearest row."),
-        ("precision, density", "How many samples lie where training rows are; how many rows there are around a sample, "
-                               "1 for samples as good as the rows."),
-        ("recall, coverage", "How many training rows lie where samples are; how many have a sample near them."),
-        ("C_T", "How much nearer to the training rows samples are than held-out rows are, in standard deviations: "
-                "below −3 is copying."),
+        ("novel", "Neither a copy nor spurious."),
+        ("interval", "The two numbers in brackets. The samples are some of the many that the model would make; among "
+                     "all of them the share lies between these two, in at least 95 of 100 such reports."),
+        ("authentic", "Share of samples farther from their nearest row than that row is from its own nearest row. "
+                      "Unseen items do not reach 100 % either: read it beside that of the held-out rows."),
+        ("precision, density", f"How many samples lie near training rows ({near}); how many rows there are around a "
+                               "sample, 1 for samples that are spread as the rows are."),
+        ("recall, coverage", "How many training rows lie near samples; how many have a sample near them."),
+        ("C_T", "Whether samples as a whole are nearer to the training rows than held-out rows are, in standard "
+                "deviations: below −3 they are. A few copies among many samples hardly move it."),
     ]  # fmt: skip
     return Part("words", "What the words mean", {}, [Table(terms)])
 
@@ -184,11 +200,42 @@ def limits(e: Evidence) -> Part:
 PARTS = (copying, closest, coverage, words, limits)
 
 
+_ANSWERS = {
+    "yes": "yes",
+    "chance": "not shown: no more copies than by chance",
+    "none": "not shown: no copies",
+    "open": "open: there are copies by the rule, and no held-out rows to tell chance by",
+}
+
+
+def _judge(e: Evidence, one: Compared) -> str:
+    """One of the answers."""
+    r, control, count = one.result, e.control, _count(one.result)
+    if _equal(r) and not _by_nature(e):
+        return "yes"
+    if control is None:
+        return "open" if count else "none"
+    if _by_chance(count, len(r.d1), _count(control), len(control.d1)) < _DOUBT:
+        return "yes"
+    return "chance" if count else "none"
+
+
+def _by_nature(e: Evidence) -> bool:
+    """Whether items of this kind are equal to each other, or may be, as far as was looked."""
+    if e.control is not None:
+        return _equal(e.control) > 0
+    return e.background is None or e.background.distances[0] == 0
+
+
 def _rule(r: itf.Memorization) -> str:
     if r.radius is not None:
-        return f"Copy: within {number(r.radius)} of a training row."
+        return f"A copy lies within {number(r.radius)} of a training row."
     part = "a third" if abs(r.threshold - 1 / 3) < 1e-12 else f"{number(r.threshold)}"
-    return f"Copy: nearer to one training row than {part} of the distance to the next."
+    return f"A copy is nearer to one training row than {part} of its distance to any other."
+
+
+def _ordinal(k: int | None) -> str:
+    return {1: "nearest", 2: "second", 3: "third", 4: "fourth", 5: "fifth"}.get(k or 0, f"{k}th")
 
 
 def _by_chance(count: int, n: int, held: int, of: int) -> float:
@@ -213,44 +260,65 @@ def _line(name: str, r: itf.Memorization) -> tuple[str, ...]:
 
 
 def _on_copies(e: Evidence, one: Compared) -> str:
-    r, control = one.result, e.control
-    n, count, rule = len(r.d1), _count(r), _rule(e.rule).removeprefix("Copy: ").rstrip(".")
-    how_many = f"{number(count)} of {number(n)}, {interval(r.memorized, r.memorized_interval)}"
-    sentence = f"Copies among {e.name(one)}: {how_many}. A copy is {rule}."
-    if control is None:
-        return (
-            f"{sentence} There are no held-out rows to compare with, so this report cannot say how many unseen items "
-            "would look copied by chance."
-        )
-    held = _count(control)
-    sentence += f" By the same rule {number(held)} of {number(len(control.d1))} held-out rows are copies, by chance."
-    if _by_chance(count, n, held, len(control.d1)) < _DOUBT or _equal(r) > 0 == _equal(control):
-        return f"{sentence} Chance likeness does not explain the samples: they hold copies of training rows."
-    if count == 0:
-        return f"{sentence} No copying is shown; at most {share(r.memorized_interval[1])} of such samples are copies."
-    return f"{sentence} That is not more than chance likeness explains."
+    r, control, answer = one.result, e.control, _judge(e, one)
+    name, n, count = e.name(one), len(r.d1), _count(r)
+    found = f"{number(count)} of {number(n)} {'is a copy' if count == 1 else 'are copies'}, "
+    found += interval(r.memorized, r.memorized_interval)
+    if control is not None:
+        held, of = _count(control), len(control.d1)
+        unseen = f"{number(held)} of {number(of)} held-out rows, which the model has not seen"
+        found += f"; by the same rule {unseen}, {_are(held)}"
+    chance = "how many unseen items would look copied by chance only held-out rows can tell (--holdout)"
+    if answer == "yes":
+        yes = f"Yes, {name} hold copies of training rows"
+        if control is None:
+            equal = f"{number(_equal(r))} of {number(n)} {_are(_equal(r))} {_same(e)} one"
+            return f"{yes}: {equal}. By the rule {found}; {chance}."
+        return f"{yes}: {found}. Chance does not explain that."
+    most = share(r.memorized_interval[1])
+    return {
+        "none": f"No copying is shown in {name}: {found}. At most {most} of such samples are copies.",
+        "chance": f"No copying is shown in {name}: {found}. That is no more than chance explains.",
+        "open": f"Open for {name}: {found}; {chance}.",
+    }[answer]  # fmt: skip
 
 
 def _on_equal(e: Evidence, one: Compared) -> str:
     equal = _equal(one.result)
-    what = "at distance 0 from" if e.features or e.rule.metric == "cosine" else "equal to"
-    return f"{number(equal)} of {e.name(one)} {'is' if equal == 1 else 'are'} {what} a training row." if equal else ""
+    if not equal:
+        return ""
+    sentence = f"{number(equal)} of {e.name(one)} {_are(equal)} {_same(e)} a training row"
+    if e.background is None:
+        return f"{sentence}."
+    least = e.background.distances[0]
+    if least == 0:
+        return f"{sentence}; some training rows are so to each other."
+    return f"{sentence}; no two training rows are nearer to each other than {number(float(least))}."
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _same(e: Evidence) -> str:
+    return "at distance 0 from" if e.features or e.rule.metric == "cosine" else "equal, number for number, to"
 
 
 def _on_closest(e: Evidence) -> str:
-    p = e.pairs[0]
+    p = min(e.pairs, key=lambda pair: pair.distance == 0)
     farther = e.farther(p.distance)
     of = "" if len(e.found) == 1 else f" of {p.file}"
+    others = "" if all(pair.distance for pair in e.pairs) else ", of those that are not equal,"
     sentence = (
-        f"The closest pair is sample {p.sample}{of} and training row {e.data.numbers[p.row]}: their distance is "
-        f"{number(p.distance)}, the next row is {number(p.second_distance)} away."
+        f"The closest pair{others} is sample {p.sample}{of} and training row {e.data.numbers[p.row]}: their distance "
+        f"is {number(p.distance)}, the next row is {number(p.second_distance)} away."
     )
     if farther is None:
         return sentence
     if farther == 0:
         return f"{sentence} Training rows are nearer to each other than that."
     which = "All" if farther == 1 else f"At least {share(farther)} of the"
-    return f"{sentence} {which} training rows are at least that far from any other training row."
+    return f"{sentence} {which} training rows are farther than that from any other training row."
 
 
 def _capital(name: str) -> str:

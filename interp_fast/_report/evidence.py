@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,10 @@ from .._copies import Compared, Pair, compare
 from .._datasets import Dataset, InputError
 from .parts import Html
 
-__all__ = ["Evidence", "gather"]
+__all__ = ["EQUAL_PAIRS", "Evidence", "gather"]
 
 PAIRS = 12
+EQUAL_PAIRS = 6  # of them at distance 0, while there are others: copies that were changed are looked at, too
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,14 @@ class Evidence:
         return "the samples" if len(self.found) == 1 else one.file
 
     def farther(self, distance: float) -> float | None:
-        """At least so large is the share of training rows whose nearest other row is as far as ``distance``."""
+        """At least so large is the share of training rows whose nearest other row is farther than ``distance``."""
         if self.background is None:
             return None
-        at = int(np.searchsorted(self.background.distances, distance))
-        return 0.0 if at == len(self.background.levels) else float(1 - self.background.levels[at])
+        at = int(np.searchsorted(self.background.distances, distance, side="right"))
+        if at == len(self.background.levels):
+            return 0.0
+        n = len(self.data.rows)  # a quantile lies between two rows, of which the lower one may be no farther
+        return 1 - math.ceil(float(self.background.levels[at]) * (n - 1) - 1e-9) / n
 
     def draw(self, values: Any, label: str) -> Html:
         """A row as a picture, its grey levels those of the data."""
@@ -80,4 +85,8 @@ def gather(
     found = compare(files, data, holdout=holdout, features=function, pairs=PAIRS, **options)
     near = found[0].result.radius is not None
     pairs = sorted((p for one in found for p in one.pairs), key=lambda p: (p.distance, p.ratio)[:: 1 if near else -1])
-    return Evidence(data, found, holdout, name, pairs[:PAIRS], options.get("k"))
+    others = sum(p.distance > 0 for p in pairs)
+    equal = max(EQUAL_PAIRS, PAIRS - others)
+    places = np.cumsum([p.distance == 0 for p in pairs])
+    shown = [p for p, place in zip(pairs, places, strict=True) if p.distance > 0 or place <= equal]
+    return Evidence(data, found, holdout, name, shown[:PAIRS], options.get("k"))

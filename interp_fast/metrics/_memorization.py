@@ -25,7 +25,7 @@ __all__ = ["Background", "Memorization", "memorization"]
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 
-_LEVELS = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
+_LEVELS = tuple(percent / 100 for percent in (0, 0.1, *range(1, 100), 99.9, 100))
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -35,6 +35,7 @@ class Background(Record):
     Attributes
     ----------
     levels : (L,)
+        Shares: 0, every per cent, 1, and 0.001 of both ends.
     distances : (L,)
         Quantiles, at these levels, of the distance of each row to its nearest other row; inf when there is one row.
     """
@@ -45,7 +46,7 @@ class Background(Record):
     def plot(self, ax: Any = None) -> Any:
         """The share of rows with another row within a distance; returns the axes. Needs matplotlib."""
         ax = axes(ax)
-        ax.plot(self.distances, self.levels, marker=".")
+        ax.plot(self.distances, self.levels)
         ax.set(xlabel="distance to the nearest other row", ylabel="share of rows")
         return ax
 
@@ -358,7 +359,8 @@ def _quotient(d1: Float, d2: Float) -> Float:
 def _quantiles(ascending: Float) -> Float:
     if np.isinf(ascending[0]):
         return np.full(len(_LEVELS), np.inf)
-    return np.quantile(ascending, _LEVELS)
+    quantiles: Float = np.quantile(ascending, _LEVELS)
+    return quantiles
 
 
 def _share(name: str, hits: npt.NDArray[np.bool_] | None, confidence: float) -> dict[str, Any]:

@@ -53,7 +53,7 @@ for small in progress((2, 4, 7, 14, 28) if FULL else (2, 4, 8), "resolutions"):
     rows = X.reshape(-1, small, step, small, step).mean(axis=(2, 4)).reshape(len(X), -1)
     agree = np.array([np.mean(cosines(rows, t) > 0.9) for t in times])
     axes[2].plot(times, agree, label=f"d = {small**2}")
-    settled = times[agree < 0.5].max()
+    settled = max(times[agree < 0.5], default=0)
     print(f"d = {small**2:>4}: from t = {settled:.2f} on more than half of the cosines exceed 0.9")
 axes[2].set(xlabel="t (0 noise, 1 data)", title="share with a cosine above 0.9")
 axes[2].legend()
