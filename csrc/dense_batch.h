@@ -211,7 +211,7 @@ class DenseBatch final : public Visitor<T> {
       CandidateList* const lists = states[i].lists.data();
       if (doubts_) raise_bars(kernels_, block, panel, tolerated_.data() + query, mine.sum_exp.get(), lists);
       T* const thresholds = mine.thresholds.get() + (visit.at + i) * plan_.width;
-      offer_block(plan_, panel, visit, lists, thresholds);
+      offer_block(panels_, panel, visit, lists, thresholds);
     }
     kernels_.add(block, visit.panels, visit.count, out_.statistics());
     for (int i = 0; i < visit.count; i++) {

@@ -41,6 +41,22 @@ void sum_exp(const Block<T>& block, const Panel<T>& panel, T* out) {
   for (int v = 0; v < V; v++) store(out + v * W, total[v]);
 }
 
+// The places, row * width + lane, of scores that reach the limits of their lanes, or are NaN; returns how many.
+template <class T, int V>
+ptrdiff_t find(const Block<T>& block, const Panel<T>& panel, const T* limits, int32_t* places) {
+  constexpr int W = kWidth<T>;
+  ptrdiff_t count = 0;
+  for (ptrdiff_t at = 0; at < block.rows * V * W; at += W) {
+    const T* const limit = limits + at % (V * W);
+    if (!any(~(load(panel.s + at) < load(limit)))) continue;
+    for (int lane = 0; lane < W; lane++) {
+      places[count] = static_cast<int32_t>(at + lane);
+      count += !(panel.s[at + lane] < limit[lane]);
+    }
+  }
+  return count;
+}
+
 // The second largest score of each lane.
 template <class T, int V>
 void second_best(const Block<T>& block, const Panel<T>& panel, T* out) {
