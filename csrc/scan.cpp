@@ -44,7 +44,7 @@ struct Scratch {
         peak(static_cast<size_t>(plan.together * plan.width)),
         limits(static_cast<size_t>(plan.width)),
         alive(static_cast<size_t>(plan.together * plan.block_rows)),
-        places(static_cast<size_t>(plan.block_rows * plan.width + 1)),
+        places(static_cast<size_t>(plan.block_rows * plan.width)),
         stored(static_cast<size_t>(plan.block_rows)),
         bytes(static_cast<size_t>(std::min(2, plan.digits) * plan.block_rows * plan.byte_dims)) {}
 

@@ -47,12 +47,9 @@ ptrdiff_t find(const Block<T>& block, const Panel<T>& panel, const T* limits, in
   constexpr int W = kWidth<T>;
   ptrdiff_t count = 0;
   for (ptrdiff_t at = 0; at < block.rows * V * W; at += W) {
-    const T* const limit = limits + at % (V * W);
-    if (!any(~(load(panel.s + at) < load(limit)))) continue;
-    for (int lane = 0; lane < W; lane++) {
-      places[count] = static_cast<int32_t>(at + lane);
-      count += !(panel.s[at + lane] < limit[lane]);
-    }
+    const auto reached = ~(load(panel.s + at) < load(limits + at % (V * W)));
+    if (!any(reached)) continue;
+    over_lanes<T>(reached, [&](int lane) IF_INLINED { places[count++] = static_cast<int32_t>(at + lane); });
   }
   return count;
 }

@@ -87,8 +87,7 @@ template <class T>
 ptrdiff_t gemv_find(const Block<T>& block, const Panel<T>& panel, const T* limits, int32_t* places) {
   ptrdiff_t count = 0;
   for (ptrdiff_t at = 0; at < panel.lanes * block.rows; at++) {
-    places[count] = static_cast<int32_t>(at);
-    count += !(panel.s[at] < limits[at / block.rows]);
+    if (!(panel.s[at] < limits[at / block.rows])) places[count++] = static_cast<int32_t>(at);
   }
   return count;
 }
