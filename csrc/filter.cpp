@@ -13,6 +13,8 @@ namespace interp_fast {
 namespace {
 
 constexpr int64_t kFilterQueries = 128;  // of a group: there is no second product to share the cache with
+// Rows that a list has room for during a pass: before the best row has come it holds more than in the end.
+constexpr size_t kRoom = 256;
 
 template <class T>
 T rounded_down(double x) {
@@ -141,7 +143,8 @@ class FilterVisitor final : public Visitor<T> {
         const double cut = options_.weighted ? static_cast<double>(panel.cut[lane]) : 0.0;
         const size_t q = static_cast<size_t>((task.first + i) * plan.width + lane);
         CandidateList& list = lists_[task.slab][q];
-        list.start({.k = options_.k, .cut = cut, .trim_above = options_.trim_above, .capacity = options_.capacity});
+        const size_t capacity = std::max(options_.capacity, kRoom);
+        list.start({.k = options_.k, .cut = cut, .trim_above = options_.trim_above, .capacity = capacity});
         list.start_from(bounds_[q]);
         thresholds[lane] = rounded_down<T>(list.threshold());
       }
@@ -175,6 +178,7 @@ class FilterVisitor final : public Visitor<T> {
       CandidateList& list = merged[q];
       for (int64_t slab = 1; slab < panels_.plan.slabs; slab++) list.append(lists_[slab][q]);
       list.prune();
+      list.limit(options_.capacity);
       if (!list.overflowed() && list.entries().size() < options_.k) {
         list.take_all(data.rows.n);
       } else if (options_.weighted && data.copies.any()) {
