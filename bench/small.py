@@ -5,7 +5,7 @@
 Every contestant lives in a process of its own, stopped while others run; blocks of calls in turn, each time in another
 order. Printed are the median and the least time of a call and that of the processors (least of the blocks), and the
 other's over ours (of types: ours in float32 over ours in float64) beside what is aimed at; *: missed by the least
-times. Results that are kept are in bench/results/small. Digits come with scikit-learn.
+times. Digits come with scikit-learn.
 """
 
 from __future__ import annotations
