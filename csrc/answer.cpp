@@ -366,7 +366,7 @@ void answer_from_sums(const Data& data, const Query& query, const Sums& sums, co
                       const Outputs& out) {
   const int64_t m = query.index;
   const ptrdiff_t d = data.rows.d;
-  const double unit = data.unit;
+  const double unit = data.unit, scale = unit / sums.p;
   const double log_p = std::log(sums.p);
   const double log_norm = sums.reference / kLog2e + log_p + data.log_w_max + sums.offset;
   if (out.log_norm) out.log_norm[m] = log_norm;
@@ -376,7 +376,7 @@ void answer_from_sums(const Data& data, const Query& query, const Sums& sums, co
   if (out.scatter) out.scatter[m] = unit * unit * sums.variance();
   for (ptrdiff_t k = 0; out.mean && k < d; k++) {
     const double origin = sums.about_query ? query.x[k] / query.alpha : data.center[k];
-    out.mean[m * d + k] = origin + unit * (sums.x[k] / sums.p);
+    out.mean[m * d + k] = origin + scale * sums.x[k];
   }
   if (out.jvp) {
     double along = 0;

@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <cstdlib>
 #include <map>
 #include <memory>
 #include <optional>
@@ -35,6 +36,16 @@ using Booleans = py::array_t<bool, py::array::c_style>;
 void handle_signals() {
   py::gil_scoped_acquire acquire;
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
+// What is large is given back to the system when it is freed, and comes back page by page, zeroed: in calls of some MB
+// for as long as they compute. As of GNU's malloc not any more once so much has been freed at once; by nearly any
+// program it has, and by this before its first call.
+void keep_freed_memory() {
+#if defined(__GLIBC__)
+  void* volatile much = std::malloc(size_t{31} << 20);  // it looks at no more than 32 MiB
+  std::free(much);
+#endif
 }
 
 // What a call runs under: without the lock, in our arithmetic, listening to signals.
@@ -244,6 +255,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   using namespace interp_fast;
   using py::arg;
   m.doc() = "Compiled kernels of interp_fast.";
+  keep_freed_memory();
 #ifdef IF_VERSION
   m.attr("__version__") = IF_VERSION;
 #endif

@@ -99,6 +99,12 @@ class CandidateList {
         entries_.end());
   }
 
+  // No more rows than this from now on.
+  void limit(size_t capacity) {
+    capacity_ = capacity;
+    if (entries_.size() > capacity_) overflow();
+  }
+
   // All rows, or an overflow: for scores that are NaN and tell nothing.
   void take_all(int64_t rows) {
     entries_.clear();

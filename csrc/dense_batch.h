@@ -211,7 +211,7 @@ class DenseBatch final : public Visitor<T> {
       CandidateList* const lists = states[i].lists.data();
       if (doubts_) raise_bars(kernels_, block, panel, tolerated_.data() + query, mine.sum_exp.get(), lists);
       T* const thresholds = mine.thresholds.get() + (visit.at + i) * plan_.width;
-      offer_block(plan_, panel, visit, lists, thresholds);
+      offer_block(panels_, panel, visit, lists, thresholds);
     }
     kernels_.add(block, visit.panels, visit.count, out_.statistics());
     for (int i = 0; i < visit.count; i++) {
@@ -341,6 +341,7 @@ class DenseBatch final : public Visitor<T> {
       if (out_.order() && candidates[q].rows.size() < best_) passed_[q] = false;
       if (!passed_[q]) return;
       answer_from_sums(data_, query, sums, candidates[q], out_);
+      if (!bounds_rounding()) return;
       bound_rounding(q, {.share = 1, .exact = sums.exact / sums.p, .variance = sums.variance()});
     });
   }
@@ -357,13 +358,14 @@ class DenseBatch final : public Visitor<T> {
                    model_.resolved(query, candidates[q], info[q].variance) &&
                    (query.excluded->exact_top || kth_logit(query, candidates[q]) >= highest_remaining(q));
       const double share = info[q].remainder;
-      if (passed_[q]) bound_rounding(q, {.share = share, .exact = 1 - share, .variance = info[q].variance});
+      if (passed_[q] && bounds_rounding())
+        bound_rounding(q, {.share = share, .exact = 1 - share, .variance = info[q].variance});
     }
   }
 
   // Where all that is rounded is known.
+  bool bounds_rounding() const { return digits_ && out_.rounding; }
   void bound_rounding(int64_t q, const Posterior& posterior) {
-    if (!digits_ || !out_.rounding) return;
     const Query& query = queries_[q];
     const double left = panels_.left[static_cast<size_t>(q)], length = 1.001 * data_.max_norm;
     const ScoreErrors errors = {.left = left, .others = score_error(q, length) - left * length};

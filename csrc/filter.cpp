@@ -13,6 +13,8 @@ namespace interp_fast {
 namespace {
 
 constexpr int64_t kFilterQueries = 128;  // of a group: there is no second product to share the cache with
+// Rows that a list has room for during a pass: before the best row has come it holds more than in the end.
+constexpr size_t kRoom = 256;
 
 template <class T>
 T rounded_down(double x) {
@@ -141,7 +143,8 @@ class FilterVisitor final : public Visitor<T> {
         const double cut = options_.weighted ? static_cast<double>(panel.cut[lane]) : 0.0;
         const size_t q = static_cast<size_t>((task.first + i) * plan.width + lane);
         CandidateList& list = lists_[task.slab][q];
-        list.start({.k = options_.k, .cut = cut, .trim_above = options_.trim_above, .capacity = options_.capacity});
+        const size_t capacity = std::max(options_.capacity, kRoom);
+        list.start({.k = options_.k, .cut = cut, .trim_above = options_.trim_above, .capacity = capacity});
         list.start_from(bounds_[q]);
         thresholds[lane] = rounded_down<T>(list.threshold());
       }
@@ -164,7 +167,7 @@ class FilterVisitor final : public Visitor<T> {
           continue;
         }
       }
-      if (panel.found) offer_block(plan, panel, visit, lists, thresholds);
+      if (panel.found) offer_block(panels_, panel, visit, lists, thresholds);
     }
   }
 
@@ -175,6 +178,7 @@ class FilterVisitor final : public Visitor<T> {
       CandidateList& list = merged[q];
       for (int64_t slab = 1; slab < panels_.plan.slabs; slab++) list.append(lists_[slab][q]);
       list.prune();
+      list.limit(options_.capacity);
       if (!list.overflowed() && list.entries().size() < options_.k) {
         list.take_all(data.rows.n);
       } else if (options_.weighted && data.copies.any()) {
@@ -219,26 +223,36 @@ std::vector<CandidateList> filter_in(const Data& data, const Query* queries, int
 }  // namespace
 
 template <class T>
-void offer_block(const Plan& plan, const Panel<T>& panel, const Visit<T>& visit, CandidateList* lists, T* thresholds) {
+void offer_block(const Panels<T>& panels, const Panel<T>& panel, const Visit<T>& visit, CandidateList* lists,
+                 T* thresholds) {
   const Block<T>& block = visit.block;
   const RowErrors<T>& errors = visit.errors;
-  const ptrdiff_t step = plan.gemv ? 1 : plan.width;
+  T* const limits = visit.limits;
+  std::fill_n(limits, panels.plan.width, static_cast<T>(INFINITY));
+  bool any = false;
   for (int lane = 0; lane < panel.lanes; lane++) {
     const T error = score_error_of(block, panel, lane);
     if (panel.peak[lane] + error < thresholds[lane]) continue;
     CandidateList& list = lists[lane];
-    const bool of_peak = list.k() == 1 && errors.of_all(block);  // which says all of its lower bounds
-    if (of_peak) list.raise(static_cast<double>(panel.peak[lane]) - error);
-    T limit = rounded_down<T>(list.threshold()) - error;
-    const T* score = panel.s + (plan.gemv ? lane * block.rows : lane);
-    for (ptrdiff_t row = 0; row < block.rows; row++, score += step) {
-      if (*score < limit || block.n2[row] == static_cast<T>(kNever)) continue;
-      const double own = errors.of(block, panel, lane, row);
-      if (!of_peak) list.raise(*score - own);
-      list.add(visit.first_row + row, *score, *score + own);
-      limit = rounded_down<T>(list.threshold()) - error;
-    }
+    // The peak says all of its lower bounds.
+    if (list.k() == 1 && errors.of_all(block)) list.raise(static_cast<double>(panel.peak[lane]) - error);
     thresholds[lane] = rounded_down<T>(list.threshold());
+    limits[lane] = thresholds[lane] - error;
+    any |= !(panel.peak[lane] < limits[lane]);
+  }
+  if (!any) return;
+  const ptrdiff_t found = panels.kernels->find(block, panel, limits, visit.places);
+  for (ptrdiff_t i = 0; i < found; i++) {
+    const int32_t at = visit.places[i];
+    const auto [row, lane] = panels.plan.place(at, block.rows);
+    const T score = panel.s[at];
+    if (lane >= panel.lanes || score < limits[lane] || block.n2[row] == static_cast<T>(kNever)) continue;
+    CandidateList& list = lists[lane];
+    const double own = errors.of(block, panel, lane, row);
+    if (list.k() > 1 || !errors.of_all(block)) list.raise(score - own);
+    list.add(visit.first_row + row, score, score + own);
+    thresholds[lane] = rounded_down<T>(list.threshold());
+    limits[lane] = thresholds[lane] - score_error_of(block, panel, lane);
   }
 }
 
@@ -295,10 +309,12 @@ std::vector<CandidateList> filter_by_int8(const Data& data, const Query* queries
   return filter_panels(data, panels, &kernels, options, threads);
 }
 
-template void offer_block<float>(const Plan&, const Panel<float>&, const Visit<float>&, CandidateList*, float*);
+template void offer_block<float>(const Panels<float>&, const Panel<float>&, const Visit<float>&, CandidateList*,
+                                 float*);
 template void open_thresholds<float>(const Panel<float>&, int, float*);
 template Pilot pilot_pass<float>(const Data&, const Panels<float>&, const PilotOptions&, int);
-template void offer_block<double>(const Plan&, const Panel<double>&, const Visit<double>&, CandidateList*, double*);
+template void offer_block<double>(const Panels<double>&, const Panel<double>&, const Visit<double>&, CandidateList*,
+                                  double*);
 template void open_thresholds<double>(const Panel<double>&, int, double*);
 template Pilot pilot_pass<double>(const Data&, const Panels<double>&, const PilotOptions&, int);
 

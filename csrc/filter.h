@@ -10,10 +10,10 @@
 
 namespace interp_fast {
 
-// Shows the rows of a block to the candidate lists (one per lane) and renews the thresholds of the panel. Late in a
-// pass a row concerns one lane or two, if any.
+// Shows the rows of a block to the candidate lists (one per lane) and renews the thresholds of the panel.
 template <class T>
-void offer_block(const Plan& plan, const Panel<T>& panel, const Visit<T>& visit, CandidateList* lists, T* thresholds);
+void offer_block(const Panels<T>& panels, const Panel<T>& panel, const Visit<T>& visit, CandidateList* lists,
+                 T* thresholds);
 
 // Thresholds that let every lane in use pass at first, and no other.
 template <class T>

@@ -13,7 +13,8 @@ namespace {
 constexpr int64_t kGemvDims = kGemvTile;   // fewest dimensions of a row there: no vector is wider
 constexpr ptrdiff_t kGemvBytes = 1 << 18;  // of a block read as stored: it stays close to the core
 constexpr int64_t kShares = 8;             // a slab takes this part of what is left of all groups, ...
-constexpr int64_t kLeastRows = 960;        // ... but no fewer rows than make up for what a task costs
+// ... but no fewer rows than make up for what a task costs: with a second product, and without.
+constexpr int64_t kLeastRows = 480, kLeastFiltered = 960;
 // Of scores of panels that meet a chunk of dimensions one after another: half of the smallest second-level caches.
 constexpr ptrdiff_t kTogetherBytes = 1 << 17;
 
@@ -63,12 +64,14 @@ Panels<T> make_panels(const Data& data, const PanelKernels<T>& kernels, int64_t 
   }
   const ptrdiff_t scores = plan.block_rows * plan.width * static_cast<ptrdiff_t>(sizeof(T));
   plan.together = chunks == 1 || plan.digits > 0 ? 1 : std::max<int64_t>(1, kTogetherBytes / scores);
-  const int64_t least = plan.gemv ? 2 * plan.block_rows : kLeastRows;
+  int64_t least = plan.gemv ? 2 * plan.block_rows : plan.int8 ? kLeastFiltered : kLeastRows;
+  if (plan.groups == 1) least = std::min(least, n / 2);  // a second thread finds something to do
   plan.slab_begin.push_back(0);
   for (int64_t first = 0; first < n; plan.slab_begin.push_back(first)) {
     const int64_t share = std::clamp((n - first) * plan.groups / kShares, std::min(least, most_rows), most_rows);
-    const int64_t blocks = std::max<int64_t>(1, share / plan.block_rows);
-    first += std::min(n - first, blocks * plan.block_rows);
+    const int64_t blocks = std::max<int64_t>(1, share / plan.block_rows), left = n - first - blocks * plan.block_rows;
+    const bool all = left <= 0 || (2 * left < least && n - first <= most_rows);  // a small rest is no slab of its own
+    first = all ? n : n - left;
   }
   plan.slabs = static_cast<int64_t>(plan.slab_begin.size()) - 1;
   return panels;

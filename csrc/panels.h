@@ -33,6 +33,16 @@ struct Plan {
     return lane / bytes_apart() * bytes_apart() * byte_dims + lane % bytes_apart() * 4;
   }
 
+  // Of a score in a block of so many rows.
+  struct Place {
+    ptrdiff_t row;
+    int lane;
+  };
+  Place place(int32_t at, ptrdiff_t rows) const {
+    if (gemv) return {.row = at % rows, .lane = static_cast<int>(at / rows)};
+    return {.row = at / width, .lane = at % width};
+  }
+
   int64_t first_panel(int64_t group) const { return panels * group / groups; }
   int64_t group_of(int64_t panel) const { return ((panel + 1) * groups - 1) / panels; }
   int lanes(int64_t panel) const { return static_cast<int>(std::min<int64_t>(width, queries - panel * width)); }

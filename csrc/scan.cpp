@@ -30,8 +30,8 @@ class TilesInUse {
 // One worker's memory for a pass.
 template <class T>
 struct Scratch {
-  Buffer<T> x, rows, s, su, peak;
-  Buffer<int32_t> alive;
+  Buffer<T> x, rows, s, su, peak, limits;
+  Buffer<int32_t> alive, places;
   Buffer<const char*> stored;
   Buffer<uint8_t> bytes;
   std::vector<Panel<T>> panels;  // of the group at hand
@@ -42,7 +42,9 @@ struct Scratch {
         s(static_cast<size_t>(plan.together * plan.block_rows * plan.width)),
         su(static_cast<size_t>(plan.block_rows * plan.width)),
         peak(static_cast<size_t>(plan.together * plan.width)),
+        limits(static_cast<size_t>(plan.width)),
         alive(static_cast<size_t>(plan.together * plan.block_rows)),
+        places(static_cast<size_t>(plan.block_rows * plan.width)),
         stored(static_cast<size_t>(plan.block_rows)),
         bytes(static_cast<size_t>(std::min(2, plan.digits) * plan.block_rows * plan.byte_dims)) {}
 
@@ -184,7 +186,9 @@ void scan(const Data& data, const Panels<T>& panels, Counted counted, int thread
                              .rows = rows,
                              .at = at,
                              .count = static_cast<int>(std::min(plan.together, task.count - at)),
-                             .panels = task.panels + at});
+                             .panels = task.panels + at,
+                             .limits = memory->limits.get(),
+                             .places = memory->places.get()});
       }
     }
     visitor.end(task);

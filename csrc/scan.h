@@ -53,6 +53,9 @@ struct Visit {
   int64_t at;      // place of the first panel in the group
   int count;       // of panels
   Panel<T>* panels;
+  // Memory for what is looked for in scores of a panel: a limit of each lane, and places.
+  T* limits;
+  int32_t* places;
 };
 
 // What is done with the blocks of a pass.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <vector>
 
 #include "kernels/kernels.h"
@@ -23,9 +24,14 @@ struct Sums : WeightSums {
   double largest() const { return std::exp2(best - reference) / p; }
   double second() const { return p_n2 / p; }
   double variance() const {
-    double mean2 = 0;
-    for (double mean : x) mean2 += mean * mean;
-    return std::max(0.0, second() - mean2 / (p * p));
+    constexpr size_t kChains = 8;
+    double squares[kChains] = {};
+    size_t k = 0;
+    for (; k + kChains <= x.size(); k += kChains) {
+      for (size_t i = 0; i < kChains; i++) squares[i] += x[k + i] * x[k + i];
+    }
+    for (; k < x.size(); k++) squares[0] += x[k] * x[k];
+    return std::max(0.0, second() - std::accumulate(squares, squares + kChains, 0.0) / (p * p));
   }
 };
 

@@ -204,6 +204,18 @@ def test_what_goes_wrong_in_a_process_is_said_here(tmp_path):
     contestant.stop()
 
 
+def test_short_calls_are_repeated(tmp_path):
+    np.save(tmp_path / "rows.npy", np.zeros((5, 2), np.float32))
+    contestant = Contestant("reference", str(tmp_path / "rows.npy"), 1)
+    for call in ("denoiser", "velocity", "posterior"):
+        seconds, processors = contestant.ask("repeat", np.zeros((3, 2), np.float32), (call, 0.5))
+        assert len(seconds) >= 3
+        assert sum(seconds) >= 0.04
+        assert min(seconds) > 0
+        assert processors > 0
+    contestant.stop()
+
+
 def test_our_backends_come_first():
     assert tuple(PEERS)[: len(OURS)] == OURS
 

@@ -429,6 +429,7 @@ const DigitKernels digit_kernels = {.pack = pack,
                                               .scores = scores,
                                               .sum_exp = sum_exp<double, V>,
                                               .second_best = second_best<double, V>,
+                                              .find = find<double, V>,
                                               .add = add,
                                               .add_along = add_along}};
 

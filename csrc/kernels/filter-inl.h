@@ -41,6 +41,19 @@ void sum_exp(const Block<T>& block, const Panel<T>& panel, T* out) {
   for (int v = 0; v < V; v++) store(out + v * W, total[v]);
 }
 
+// The places, row * width + lane, of scores that reach the limits of their lanes, or are NaN; returns how many.
+template <class T, int V>
+ptrdiff_t find(const Block<T>& block, const Panel<T>& panel, const T* limits, int32_t* places) {
+  constexpr int W = kWidth<T>;
+  ptrdiff_t count = 0;
+  for (ptrdiff_t at = 0; at < block.rows * V * W; at += W) {
+    const auto reached = ~(load(panel.s + at) < load(limits + at % (V * W)));
+    if (!any(reached)) continue;
+    over_lanes<T>(reached, [&](int lane) IF_INLINED { places[count++] = static_cast<int32_t>(at + lane); });
+  }
+  return count;
+}
+
 // The second largest score of each lane.
 template <class T, int V>
 void second_best(const Block<T>& block, const Panel<T>& panel, T* out) {

@@ -84,6 +84,15 @@ void gemv_exponentiate(const Block<T>& block, Panel<T>& panel, int lane) {
 }
 
 template <class T>
+ptrdiff_t gemv_find(const Block<T>& block, const Panel<T>& panel, const T* limits, int32_t* places) {
+  ptrdiff_t count = 0;
+  for (ptrdiff_t at = 0; at < panel.lanes * block.rows; at++) {
+    if (!(panel.s[at] < limits[at / block.rows])) places[count++] = static_cast<int32_t>(at);
+  }
+  return count;
+}
+
+template <class T>
 void gemv_add_block(const Block<T>& block, Panel<T>* panels, int, bool statistics) {
   const FlushSubnormals flush;
   Panel<T>& panel = *panels;
@@ -121,6 +130,7 @@ constexpr PanelKernels<T> kGemvKernels = {.width = kWidth<T>,
                                           .scores = gemv_scores<T>,
                                           .sum_exp = gemv_sum_exp<T>,
                                           .second_best = nullptr,
+                                          .find = gemv_find<T>,
                                           .add = gemv_add_block<T>,
                                           .add_along = gemv_add_along<T>};
 

@@ -223,12 +223,10 @@ ptrdiff_t find_rows(const Block<float>& block, const Panel<float>& panel, int32_
       for (int v = 0; v < V; v++) store(tile + (i * V + v) * W, s[i][v]);
     }
     for (int at = 0; at < R * V * W; at += W) {
-      uint32_t hits = bits(~(load(tile + at) < limit[at / W % V]));
-      for (; hits; hits &= hits - 1) {
-        const int place = at + __builtin_ctz(hits);
-        found[count] = static_cast<int32_t>(n * V * W + place);
-        score[count++] = tile[place];
-      }
+      over_lanes<float>(~(load(tile + at) < limit[at / W % V]), [&](int lane) IF_INLINED {
+        found[count] = static_cast<int32_t>(n * V * W + at + lane);
+        score[count++] = tile[at + lane];
+      });
     }
   });
   return count;
@@ -333,6 +331,7 @@ const Int8Kernels int8_kernels = {.most = kQueryByte,
                                             .scores = int8_scores<kInt8Vectors>,
                                             .sum_exp = nullptr,
                                             .second_best = second_best<float, kInt8Vectors>,
+                                            .find = nullptr,
                                             .add = nullptr,
                                             .add_along = nullptr},
                                   .find = int8_find<kInt8Vectors>,

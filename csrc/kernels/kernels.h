@@ -168,6 +168,9 @@ struct PanelKernels {
   // Of each lane the sum of 2^(score - peak), and the second largest score.
   void (*sum_exp)(const Block<T>&, const Panel<T>&, T* out);
   void (*second_best)(const Block<T>&, const Panel<T>&, T* out);
+  // Places in s of scores that reach the limits of their lanes, or are NaN, of each lane in the order of rows; returns
+  // how many.
+  ptrdiff_t (*find)(const Block<T>&, const Panel<T>&, const T* limits, int32_t* places);
   // s -> weights p of the rows that are alive, their sums, and acc += sum_n p_n X_n.
   void (*add)(const Block<T>&, Panel<T>*, int count, bool statistics);
   // After add: acc_u += sum_n p_n <u, X_n> X_n.

@@ -105,6 +105,19 @@ IF_INLINE uint32_t bits(Ints mask) {
 #endif
 }
 #endif
+// Calls f with the number of each lane where the result of a comparison of numbers T holds, in order.
+template <class T, class M, class F>
+IF_INLINE void over_lanes(M mask, F f) {
+#if defined(__AVX__)
+  if constexpr (sizeof(T) == sizeof(float)) {
+    for (uint32_t left = bits(mask); left; left &= left - 1) f(__builtin_ctz(left));
+    return;
+  }
+#endif
+  for (int lane = 0; lane < kWidth<T>; lane++) {
+    if (mask[lane]) f(lane);
+  }
+}
 // Whether a >= b in any lane.
 IF_INLINE bool any_reaches(Vec<float> a, Vec<float> b) {
 #if defined(__AVX512F__)

@@ -173,6 +173,7 @@ constexpr PanelKernels<T> kPanelKernels = {.width = V * kWidth<T>,
                                            .scores = scores<T, V>,
                                            .sum_exp = sum_exp<T, V>,
                                            .second_best = second_best<T, V>,
+                                           .find = find<T, V>,
                                            .add = add<T, V>,
                                            .add_along = add_along<T, V>};
 

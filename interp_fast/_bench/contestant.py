@@ -25,6 +25,7 @@ Array = npt.NDArray[Any]
 
 LIMITS = "limits"  # the contestant that measures the machine
 _SHOWN = 8  # rows of an answer that come back from a contestant
+_REPEATED = 0.04  # seconds that calls are repeated for
 
 
 def euler_loop(denoiser: Denoiser, mean: Array, x0: Array, steps: int) -> Array:
@@ -41,7 +42,9 @@ class Contestant:
 
     ``ask("check", x, t)`` returns a dict: ``denoiser`` and what :attr:`Calls.check` adds. ``ask("time", x, t)`` and
     ``ask("trajectory", x0, K)`` return the median and the minimum of a few calls, in seconds, and the first rows of the
-    answer. The contestant :data:`LIMITS` is asked ``ask()`` and returns what ``_core.limits`` does, reading these rows.
+    answer. ``ask("repeat", x, (name, t))`` is of calls that are short: those of some hundredths of a second; it returns
+    their seconds and the mean of those of the processors. The contestant :data:`LIMITS` is asked ``ask()`` and returns
+    what ``_core.limits`` does, reading these rows.
 
     Between two answers its process is stopped where the system can do that: threads of OpenBLAS and OpenMP spin for
     long after they have nothing left to do, on processors that others are timed on.
@@ -147,6 +150,9 @@ def _answers(name: str, rows: Array, threads: int) -> Callable[..., Any]:
             return {"denoiser": calls.denoiser(x, argument), **(calls.check(x, argument) if calls.check else {})}
         if task == "time":
             return _timed(4, calls.denoiser, x, argument)
+        if task == "repeat":
+            name, t = argument
+            return _repeated(calls.others.get(name, calls.denoiser), x, t)
         if calls.sample is not None:
             return _timed(1, calls.sample, x, argument)
         calls.denoiser(x, 0.5)  # compiles
@@ -164,3 +170,16 @@ def _timed(repeats: int, call: Callable[..., Array], *arguments: Any) -> tuple[f
         seconds.append(time.perf_counter() - start)
     warm = seconds[1:] or seconds
     return float(np.median(warm)), min(warm), result[:_SHOWN]
+
+
+def _repeated(call: Callable[..., Any], *arguments: Any) -> tuple[list[float], float]:
+    """Seconds of calls that are short, after some that warm caches and wake threads; of the processors, on average."""
+    for _ in range(3):
+        call(*arguments)
+    seconds: list[float] = []
+    own = time.process_time()
+    while len(seconds) < 3 or sum(seconds) < _REPEATED:
+        start = time.perf_counter()
+        call(*arguments)
+        seconds.append(time.perf_counter() - start)
+    return seconds, (time.process_time() - own) / len(seconds)

@@ -9,8 +9,8 @@ float copies of integer rows.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -44,11 +44,14 @@ class Calls:
         ones and NumPy: ``kernels``, what was chosen for this processor.
     sample : (x0, K) -> (M, d), or None
         Ours only: the endpoint of K Euler steps. The others are called in a loop.
+    others : dict of (x, t) -> Any
+        What else is timed of small sets, by name: other outputs of ours; the formula of PyTorch of all queries at once.
     """
 
     denoiser: Denoiser
     check: Callable[[Array, float], dict[str, Any]] | None = None
     sample: Callable[[Array, int], Array] | None = None
+    others: Mapping[str, Callable[[Array, float], Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -100,19 +103,19 @@ def installed(names: Sequence[str] | None = None) -> list[str]:
 
 def _ours(backend: Any) -> Callable[[Array, int], Calls]:
     def setup(rows: Array, threads: int) -> Calls:
-        field = Field(rows, Linear(), backend=backend, threads=threads)
+        ours = Field(rows, Linear(), backend=backend, threads=threads)
 
         def check(x: Array, t: float) -> dict[str, Any]:
-            work = float(np.mean(field.posterior(x, t).work))
-            return {"noise": field.noise(x, t), "work": work, "kernels": field.isa}
+            work = float(np.mean(ours.posterior(x, t).work))
+            return {"noise": ours.noise(x, t), "work": work, "kernels": ours.isa}
 
         def endpoint(x0: Array, steps: int) -> Array:
-            return np.asarray(sample(field, euler(field.schedule, steps), x0=x0).x)
+            return np.asarray(sample(ours, euler(ours.schedule, steps), x0=x0).x)
 
         def denoiser(x: Array, t: float) -> Array:
-            return np.asarray(field.denoiser(x, t))
+            return np.asarray(ours.denoiser(x, t))
 
-        return Calls(denoiser, check, endpoint)
+        return Calls(denoiser, check, endpoint, {"velocity": ours.velocity, "posterior": ours.posterior})
 
     return setup
 
@@ -177,15 +180,17 @@ def _torch(rows: Array, threads: int) -> Calls:
     torch.set_num_threads(threads)
     data, half = torch.from_numpy(rows), torch.from_numpy(_half_norms(rows))
 
-    def denoiser(x: Array, t: float) -> Array:
+    def means(x: Array, t: float, queries: int) -> list[Any]:
         a, b = _logit_scales(t)
         with torch.inference_mode():
             bias = (-b * half).to(data.dtype)
-            blocks = torch.from_numpy(x).split(_QUERIES)
-            means = [torch.softmax(torch.addmm(bias, block, data.T, alpha=a), dim=1) @ data for block in blocks]
-            return np.asarray(torch.cat(means).numpy())
+            blocks = torch.from_numpy(x).split(queries)
+            return [torch.softmax(torch.addmm(bias, block, data.T, alpha=a), dim=1) @ data for block in blocks]
 
-    return Calls(denoiser)
+    def denoiser(x: Array, t: float) -> Array:
+        return np.asarray(torch.cat(means(x, t, _QUERIES)).numpy())
+
+    return Calls(denoiser, others={"at once": lambda x, t: means(x, t, len(x))})
 
 
 def _torch_attention(rows: Array, threads: int) -> Calls:
