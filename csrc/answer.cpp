@@ -20,7 +20,7 @@ struct RelativeLogits {
   double runner_up;     // largest of the other logits
 };
 
-// Weighted sums about one point: the heaviest row of a query, whose weight is not among those.
+// Weighted sums about one point: the heaviest row of a query, whose weight is not among those, or the mean, and it is.
 struct AboutPoint {
   int64_t top_row;
   double p_top;
@@ -244,7 +244,6 @@ double variance_of(const AboutPoint& sums) {
 }
 
 // Whether a point is so far from the mean that sums about it lose digits there: an outlier among many rows that count.
-// The heaviest row is not lighter than any other, so that there are no more than N times kFar of these.
 bool lose_digits(const AboutPoint& sums) {
   constexpr double kFar = 16;  // squares: at four deviations two bits of a mean are lost, four of a variance
   return sums.spread > kFar * variance_of(sums);

@@ -73,14 +73,18 @@ RowType row_type(const py::array& rows) {
 
 // An attribute that has to be such an array: one that is not would be a copy, and what is written there lost.
 template <class Array>
-Array attribute(const py::handle& of, const char* name) {
-  const py::object value = of.attr(name);
+Array contiguous(const py::object& value, const char* name) {
   if (!py::isinstance<Array>(value)) {
     throw py::type_error(std::string(name) + " must be a C-contiguous array of " +
                          std::string(py::str(py::dtype::of<typename Array::value_type>())) + "; got " +
                          std::string(py::str(py::type::of(value))) + ".");
   }
   return py::reinterpret_borrow<Array>(value);
+}
+
+template <class Array>
+Array attribute(const py::handle& of, const char* name) {
+  return contiguous<Array>(of.attr(name), name);
 }
 
 std::unique_ptr<PyData> make_data(const py::array& rows, const Doubles& log_w, const py::object& moments,
@@ -106,11 +110,11 @@ std::unique_ptr<PyData> make_data(const py::array& rows, const Doubles& log_w, c
   return out;
 }
 
-// The array that `out` holds under a name, or nullptr.
+// The array that `out` holds under a name, or nullptr. None is converted: what is written to a copy would be lost.
 template <class T>
 T* entry(const py::dict& out, const char* name) {
-  if (!out.contains(name)) return nullptr;
-  return out[name].cast<py::array_t<T, py::array::c_style>>().mutable_data();
+  using Array = py::array_t<T, py::array::c_style>;
+  return out.contains(name) ? contiguous<Array>(out[name], name).mutable_data() : nullptr;
 }
 
 void py_posterior(const Doubles& x, const PyData& data, const Doubles& alpha, const Doubles& sigma, const Doubles& cut,
@@ -132,7 +136,7 @@ void py_posterior(const Doubles& x, const PyData& data, const Doubles& alpha, co
   to.top_index = entry<int64_t>(out, "top_index");
   to.top_weight = entry<double>(out, "top_weight");
   if (to.top_index) to.top = out["top_index"].cast<py::array>().shape(1);
-  to.codes = entry<int64_t>(out, "codes");
+  if (out.contains("codes")) to.codes = contiguous<Integers>(out["codes"], "codes").data();
   to.mass = to.codes ? entry<double>(out, "mass") : nullptr;
   if (to.mass) to.classes = out["mass"].cast<py::array>().shape(1);
   const QueryArrays queries = {.count = x.shape(0),

@@ -31,6 +31,7 @@ __all__ = [
     "check_finite",
     "check_size",
     "count",
+    "here",
     "is_source",
     "log_weights",
     "normalized",
@@ -344,12 +345,12 @@ def stretches(array: Any) -> list[slice]:
 def check_finite(array: Any, name: str, first: int = 0) -> None:
     """ValueError naming the first row of an array or tensor that is not finite, or too large; from ``first`` on."""
     if is_tensor(array):
-        if bool((array.abs() <= LARGEST).all()):
+        if bool((array.isfinite() & (array.abs() <= LARGEST)).all()):  # a limit that its type may not hold
             return
         array = array.cpu().numpy()
     if not at_most(array, LARGEST):
         flat = array.reshape(len(array), -1) if array.ndim else array.reshape(1, 1)
-        good = np.abs(flat) <= LARGEST
+        good = np.abs(flat) <= np.float64(LARGEST)
         row = int(np.flatnonzero(~good.all(axis=1))[0])
         column = int(np.flatnonzero(~good[row])[0])
         msg = f"{name} must be finite; got {flat[row, column]} in row {first + row}, column {column}."

@@ -114,7 +114,7 @@ class Schedule(ABC):
         Examples
         --------
         >>> import interp_fast as itf
-        >>> itf.VELinear(80.0).time_of(20.0), itf.Linear().time_of([0.0, 1.0, float("inf")])
+        >>> round(itf.VELinear(80.0).time_of(20.0), 12), itf.Linear().time_of([0.0, 1.0, float("inf")])
         (0.75, array([1. , 0.5, 0. ]))
         """
         value = _arrays.reals(sigma, "sigma")

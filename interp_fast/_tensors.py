@@ -165,12 +165,13 @@ def as_type(values: Any, dtype: np.dtype[Any]) -> tuple[Any, bool]:
 
 
 def at_most(array: Array, most: float) -> bool:
-    """Whether no number in an array is larger in size, or NaN."""
+    """Whether no number in an array is larger in size, or infinite, or NaN; ``most`` may be out of its type's range."""
     if array.size <= _FEW:  # of few the call is what costs: one, not two
         least = min(most, _SQUARED)
-        if np.vdot(array, array) <= least * least:
+        if float(np.vdot(array, array)) <= least * least:
             return True
-    return bool(np.maximum.reduce(array, None, initial=0.0) <= most >= -np.minimum.reduce(array, None, initial=0.0))
+    highest, lowest = (float(f.reduce(array, None, initial=0)) for f in (np.maximum, np.minimum))
+    return highest <= most >= -lowest
 
 
 def dtype_of(tensor: Any) -> np.dtype[Any]:

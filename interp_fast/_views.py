@@ -218,9 +218,9 @@ class Guided(View):
     def posterior(self, x: Float, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any], u: Any = None) -> None:
         names, s = out.keys() & {"mean", "jvp", "variance"}, self.strength
         guided = s != 0 and len(names) > 0
-        some = np.arange(len(x))
+        some, others = np.arange(len(x)), np.zeros(len(x))
         if guided and names == {"mean"}:
-            some = self._apart(x, alpha, sigma, cut, out)
+            some, others = self._apart(x, alpha, sigma, cut, out)
         else:
             self.whole.posterior(x, alpha, sigma, cut, out, u)
         if not guided:
@@ -232,29 +232,35 @@ class Guided(View):
         for name in names:
             out[name][some] = (1 - s) * out[name][some] + s * guide[name]
         if "dropped" in out:
-            rest = out["dropped"].copy()
+            rest = np.minimum(out["dropped"] + others, 1.0)
             rest[some] = guide["dropped"]
             out["dropped"] = np.add(abs(1 - s) * out["dropped"], abs(s) * rest, out=out["dropped"])
         if "work" in out:
             share = np.array([self.whole.of_class(int(c)).n for c in own.codes]) / self.n
             out["work"][some] += share * guide["work"]
 
-    def _apart(self, x: Float, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any]) -> Int:
-        """Fill ``out`` with what is known of the whole; the queries whose D_class differs from that D.
+    def _apart(self, x: Float, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any]) -> tuple[Int, Float]:
+        """Fill ``out`` with what is known of the whole; the queries whose D_class differs from that D, and what rows of
+        other classes weigh.
 
-        Where few rows count they often are of the class, and what rows of other classes weigh bounds the difference.
+        Where few rows count they often are of the class, and what others weigh bounds the difference: it is as if they
+        had been left out, and may be no more than the cut lets rows be. Not looked for where there are more classes
+        than coordinates: what these weigh would be the larger array.
         """
         whole, moments = self.whole, self.moments
         ratio = noise_ratio(alpha, sigma**2 + (alpha * self.bandwidth) ** 2)
-        if not (whole.weighs_classes and np.any(ratio <= SHARP * moments.radius)):
+        classes = len(whole.labels.classes)  # type: ignore[union-attr]
+        if not (whole.weighs_classes and classes <= whole.d and np.any(ratio <= SHARP * moments.radius)):
             whole.posterior(x, alpha, sigma, cut, out)
-            return np.arange(len(x))
-        mass = np.empty((len(x), len(whole.labels.classes)))  # type: ignore[union-attr]
+            return np.arange(len(x)), np.zeros(len(x))
+        mass = np.empty((len(x), classes))
         whole.posterior(x, alpha, sigma, cut, out | {"mass": mass})
         mass[np.arange(len(x)), self.codes] = 0.0
         promise = PROMISES[self.type.name]
         allowed = np.fmin(promise.denoiser * moments.radius, promise.noise * ratio) / 8
-        return np.flatnonzero(~(2 * moments.reach * mass.sum(axis=1) <= allowed))
+        allowed = np.minimum(allowed, 2 * moments.reach * whole.n * np.exp(-cut))
+        others = mass.sum(axis=1)
+        return np.flatnonzero(~(2 * moments.reach * others <= allowed)), others
 
 
 class Tempered(View):

@@ -434,6 +434,7 @@ class Field(Groups):
             point = self._oracle.still(*t.of(len(wide)))
         else:
             point = self._oracle.at(_arrays.times(t, len(wide))[0])
+            point = point if len(wide) else point.each(0)  # nothing is asked at a time where something is not defined
         self._oracle.warn_of_scale(point, wide)
         return point, wide, form
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import oracle
 import pytest
@@ -146,3 +148,28 @@ def test_squares_as_far_as_logits_need_them(d):
     np.testing.assert_array_equal(none[late], low[late])
     assert rough[0] == rough[1]
     assert none[0] == none[1]
+
+
+@pytest.mark.parametrize("tol", [None, 0.0])
+def test_certificates_where_a_class_is_not_asked(tol):
+    """What rows of other classes weigh was left out of a bound on the error, and left out of the sum with tol = 0."""
+    rows = np.random.default_rng(0).standard_normal((60, 30))
+    codes = np.arange(60) % 2
+    field = itf.Field(rows, labels=codes, backend="cpp", tol=tol)
+    along = np.linspace(0.48, 0.495, 4000)[:, None]
+    x = 0.88 * ((1 - along) * rows[0] + along * rows[1])
+    got = itf.sample(field.guided(np.zeros(4000, int), 8.0), itf.ddim(field.schedule, np.array([0.88, 1.0])), x0=x)
+    dense = -7 * itf.Field(rows, tol=0.0).denoiser(x, 0.88) + 8 * itf.Field(rows[codes == 0], tol=0.0).denoiser(x, 0.88)
+    off = np.linalg.norm(got.x - dense, axis=1) / field.R
+    assert (off <= got.certificate + 1e-14).all()
+
+
+def test_rows_and_classes_that_cannot_be_written_to():
+    """As they come from memory that another process shares: the classes were asked for as if to be changed."""
+    rows = np.random.default_rng(0).standard_normal((40, 6))
+    buffers = []
+    kept = pickle.dumps(itf.Field(rows, labels=np.arange(40) % 2), protocol=5, buffer_callback=buffers.append)
+    field = pickle.loads(kept, buffers=[bytes(buffer) for buffer in buffers])
+    x = rows[:3] + 0.1
+    np.testing.assert_allclose(field.class_posterior(x, 0.5).sum(axis=1), 1)
+    assert np.isfinite(field.guided(np.zeros(3, int), 2.0).denoiser(x, 0.97)).all()

@@ -286,6 +286,8 @@ def test_one_time_is_that_of_each_query(schedule, bandwidth):
             return str(refusal)
 
     for t in (0.0, 5e-324, 1e-200, 0.3, 0.5, 1 - 2.0**-53, 1.0):
+        for name in ("denoiser", "velocity", "score", "noise", "divergence"):  # of no queries, without complaint
+            assert len(calls[name](x[:0], t)) == 0
         for name, call in calls.items():
             alone, each = answer(call, t), answer(call, np.full(2, t))
             if isinstance(each, str):

@@ -220,3 +220,18 @@ def test_copies_at_the_query_far_from_the_origin(engine):
     ref = oracle.posterior(rows, x, alpha, sigma)
     for name, array in out.items():
         np.testing.assert_allclose(array, getattr(ref, "variance" if name == "scatter" else name), rtol=3e-11)
+
+
+@pytest.mark.parametrize("m", [5, 5000])
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_infinite_errors_of_any_type(dtype, m):
+    """Limits beyond a type's range were infinite beside its numbers, and no infinite one was larger."""
+    field = itf.Field(np.random.default_rng(0).standard_normal((20, 2)))
+    steps = itf.ddim(field.schedule, 10)
+    error = np.full((10, m, 2), 0.3, dtype)
+    itf.sample(field, steps, m, error=error)  # without a warning, which would be an error
+    error[2, m - 1, 1] = np.inf
+    with pytest.raises(ValueError, match="error must be finite; got inf"):
+        itf.sample(field, steps, m, error=error)
+    with pytest.raises(ValueError, match="finite; got inf"):
+        itf.theory.estimation_bound(field, steps, error)
