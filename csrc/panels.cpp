@@ -13,8 +13,8 @@ namespace {
 constexpr int64_t kGemvDims = kGemvTile;   // fewest dimensions of a row there: no vector is wider
 constexpr ptrdiff_t kGemvBytes = 1 << 18;  // of a block read as stored: it stays close to the core
 constexpr int64_t kShares = 8;             // a slab takes this part of what is left of all groups, ...
-// ... but no fewer rows than make up for what a task costs: with a second product, and without.
-constexpr int64_t kLeastRows = 480, kLeastFiltered = 960;
+// ... but no fewer rows than make up for what a task costs; of sums of few queries, where a slab is a task, half of it.
+constexpr int64_t kLeastRows = 960;
 // Of scores of panels that meet a chunk of dimensions one after another: half of the smallest second-level caches.
 constexpr ptrdiff_t kTogetherBytes = 1 << 17;
 
@@ -64,7 +64,7 @@ Panels<T> make_panels(const Data& data, const PanelKernels<T>& kernels, int64_t 
   }
   const ptrdiff_t scores = plan.block_rows * plan.width * static_cast<ptrdiff_t>(sizeof(T));
   plan.together = chunks == 1 || plan.digits > 0 ? 1 : std::max<int64_t>(1, kTogetherBytes / scores);
-  int64_t least = plan.gemv ? 2 * plan.block_rows : plan.int8 ? kLeastFiltered : kLeastRows;
+  int64_t least = plan.gemv ? 2 * plan.block_rows : plan.int8 || plan.groups > 1 ? kLeastRows : kLeastRows / 2;
   if (plan.groups == 1) least = std::min(least, n / 2);  // a second thread finds something to do
   plan.slab_begin.push_back(0);
   for (int64_t first = 0; first < n; plan.slab_begin.push_back(first)) {
