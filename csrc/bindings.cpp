@@ -38,9 +38,9 @@ void handle_signals() {
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
 }
 
-// What is large is given back to the system when it is freed, and comes back page by page, zeroed: in calls of some MB
-// for as long as they compute. As of GNU's malloc not any more once so much has been freed at once; by nearly any
-// program it has, and by this before its first call.
+// GNU's malloc gives what is large back to the system when it is freed, and it comes back page by page, zeroed: in
+// calls of some MB for as long as they compute. Once so much has been freed at once, it keeps up to some 62 MB, of the
+// whole process: nearly any program comes to that, and this before its first call.
 void keep_freed_memory() {
 #if defined(__GLIBC__)
   void* volatile much = std::malloc(size_t{31} << 20);  // it looks at no more than 32 MiB

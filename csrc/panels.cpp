@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t kGemvDims = kGemvTile;   // fewest dimensions of a row there: no vector is wider
 constexpr ptrdiff_t kGemvBytes = 1 << 18;  // of a block read as stored: it stays close to the core
 constexpr int64_t kShares = 8;             // a slab takes this part of what is left of all groups, ...
-// ... but no fewer rows than make up for what a task costs; of sums of few queries, where a slab is a task, half of it.
+// ... but no fewer rows than make up for what a task costs; of few queries, where a slab is a task, half of it.
 constexpr int64_t kLeastRows = 960;
 // Of scores of panels that meet a chunk of dimensions one after another: half of the smallest second-level caches.
 constexpr ptrdiff_t kTogetherBytes = 1 << 17;

@@ -49,7 +49,8 @@ def weights(data: TrainingSet, x: Float, alpha: Float, s: Float) -> Float:
         for piece in _arrays.blocks(np.broadcast_to(x[m], (len(near), data.d))):
             difference = x[m] - alpha[m] * data.values(near[piece])
             squares[piece] = np.einsum("ij,ij->i", difference, difference)
-        if len(near) > 1 and logit_rounding(x[m], squares.min(), s[m] ** 2, math.log(data.n)) > _TIE_ERROR:
+        nats = math.log(data.n) + data.log_w.max() - data.log_w[near[np.argmin(squares)]]
+        if len(near) > 1 and logit_rounding(x[m], squares.min(), s[m] ** 2, nats) > _TIE_ERROR:
             rows = data.values(near)
             squares = exact_differences(x[m], float(alpha[m]), rows, rows[np.argmin(squares)])
         logits[m] = -np.inf

@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import fisher_exact
 
 import interp_fast as itf
+from interp_fast._report import copies
 from interp_fast import _report
 from interp_fast._cli import main
 from interp_fast._report.copies import _by_chance
@@ -227,3 +228,8 @@ def test_a_number_of_samples_asks_for_the_other_report(folder, monkeypatch, argu
     with pytest.raises(Reached) as caught:
         main(["report", *arguments])
     assert caught.value.args == wanted
+
+
+def test_numbers_of_the_nearest_rows_in_words():
+    said = [copies._ordinal(k) for k in (1, 5, 6, 11, 13, 21, 22, 33, 112)]
+    assert said == ["nearest", "fifth", "6th", "11th", "13th", "21st", "22nd", "33rd", "112th"]

@@ -235,7 +235,8 @@ def _rule(r: itf.Memorization) -> str:
 
 
 def _ordinal(k: int | None) -> str:
-    return {1: "nearest", 2: "second", 3: "third", 4: "fourth", 5: "fifth"}.get(k or 0, f"{k}th")
+    suffix = "th" if k is None or k % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(k % 10, "th")
+    return {1: "nearest", 2: "second", 3: "third", 4: "fourth", 5: "fifth"}.get(k or 0, f"{k}{suffix}")
 
 
 def _by_chance(count: int, n: int, held: int, of: int) -> float:
@@ -308,7 +309,8 @@ def _on_closest(e: Evidence) -> str:
     p = min(e.pairs, key=lambda pair: pair.distance == 0)
     farther = e.farther(p.distance)
     of = "" if len(e.found) == 1 else f" of {p.file}"
-    others = "" if all(pair.distance for pair in e.pairs) else ", of those that are not equal,"
+    some_equal = p.distance > 0 and not all(pair.distance for pair in e.pairs)
+    others = ", of those that are not equal," if some_equal else ""
     sentence = (
         f"The closest pair{others} is sample {p.sample}{of} and training row {e.data.numbers[p.row]}: their distance "
         f"is {number(p.distance)}, the next row is {number(p.second_distance)} away."
