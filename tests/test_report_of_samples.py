@@ -11,10 +11,9 @@ import pytest
 from scipy.stats import fisher_exact
 
 import interp_fast as itf
-from interp_fast._report import copies
 from interp_fast import _report
 from interp_fast._cli import main
-from interp_fast._report.copies import _by_chance
+from interp_fast._report.copies import _by_chance, _ordinal
 from interp_fast._report.evidence import Evidence
 
 ROWS = np.random.default_rng(0).uniform(-1, 1, (60, 4, 4))
@@ -231,5 +230,5 @@ def test_a_number_of_samples_asks_for_the_other_report(folder, monkeypatch, argu
 
 
 def test_numbers_of_the_nearest_rows_in_words():
-    said = [copies._ordinal(k) for k in (1, 5, 6, 11, 13, 21, 22, 33, 112)]
+    said = [_ordinal(k) for k in (1, 5, 6, 11, 13, 21, 22, 33, 112)]
     assert said == ["nearest", "fifth", "6th", "11th", "13th", "21st", "22nd", "33rd", "112th"]
