@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import grid, perturb, theory
+from . import grid, perturb
 from ._partial import Partial, merge
 from ._random import NoiseKey
 from .field import Field, Posterior
@@ -43,6 +43,7 @@ from .steps import (
 )
 
 if TYPE_CHECKING:
+    from . import theory
     from .auditing import Audit, audit
     from .comparing import Comparison, compare
     from .gaussians import Gaussian, GaussianMixture
@@ -124,6 +125,7 @@ _LATER = {
     "memorization": "metrics",
     "nearest": "metrics",
     "targets": "training",
+    "theory": "theory",
     "torch": "torch",
 }
 

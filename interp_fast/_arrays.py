@@ -12,7 +12,6 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -131,6 +130,8 @@ class Source:
         if len(cuts) == 1:
             yield cuts[0], made(cuts[0])
             return
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(1, "interp_fast-reads") as reader:
             coming = reader.submit(made, cuts[0])
             for cut, following in zip(cuts, [*cuts[1:], None], strict=True):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +16,8 @@ __all__ = ["read", "save"]
 
 def save(path: Any, arrays: dict[str, npt.NDArray[Any]]) -> None:
     """Write an .npz file, in place of one that is there."""
+    import tempfile
+
     target = Path(path)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as work:
         made = Path(work) / "made"
@@ -29,6 +29,8 @@ def save(path: Any, arrays: dict[str, npt.NDArray[Any]]) -> None:
 @contextmanager
 def read(path: Any, writer: str) -> Iterator[dict[str, npt.NDArray[Any]]]:
     """The arrays in a file of ``writer``; ValueError naming it when it is cut off, or no such file as the body sees."""
+    import zipfile
+
     try:
         with Path(path).open("rb") as raw:
             file = np.load(raw, allow_pickle=False)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -31,6 +29,8 @@ def plain(value: Any) -> Any:
 
 def to_json(value: Any) -> str:
     """``value`` as JSON, which has no infinities: what is not finite becomes null."""
+    import json
+
     return json.dumps(_finite(plain(value)), indent=1, allow_nan=False)
 
 
@@ -66,6 +66,8 @@ def _cell(value: Any) -> str:
 
 def as_html(title: str, facts: Iterable[tuple[str, Any]]) -> str:
     """A small table of names and values for notebooks."""
+    from html import escape
+
     rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(_cell(value))}</td></tr>" for name, value in facts)
     return f'<table><caption style="text-align:left">{escape(title)}</caption><tbody>{rows}</tbody></table>'
 

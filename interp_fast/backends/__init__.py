@@ -72,7 +72,6 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -256,6 +255,8 @@ def _in_order(of: Callable[[slice], Any], parts: list[slice], threads: int) -> I
     if threads == 1 or len(parts) == 1:
         yield from map(of, parts)
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     pool = ThreadPoolExecutor(min(threads, _READERS))
     try:
         yield from pool.map(of, parts)

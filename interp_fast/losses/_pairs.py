@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -281,6 +280,8 @@ class Pairs:
                 self.lowest, self.near[own], near_square[own], self.mass[own], self.cap[own],
             )  # fmt: skip
 
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(self.data.threads) as pool:
             for i, a in enumerate(blocks):
                 for b in blocks[i:]:
@@ -305,6 +306,8 @@ class Pairs:
             away -= self.data.values(self.rows[first : first + size])[:, None]
             away /= self.unit
             self.distance[first : first + size] = np.sqrt(np.einsum("ijk,ijk->ij", away, away)) * self.unit
+
+        from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(self.data.threads) as pool:
             list(pool.map(measure, range(0, len(self.near), size)))
