@@ -56,10 +56,10 @@ void leave([[maybe_unused]] int from) {
 
 // What this thread polls, when it did last, and whether the loop that it works for has failed.
 thread_local void (*polled)() = nullptr;
-thread_local std::chrono::steady_clock::time_point polled_at;
+thread_local std::chrono::steady_clock::duration polled_at{};  // of the clock
 thread_local const std::atomic<bool>* failed = nullptr;
 
-struct Abandoned {};  // thrown out of a task whose loop has failed
+struct Abandoned : std::exception {};  // thrown out of a task whose loop has failed
 
 // The tasks of one loop on this thread, as far as polling goes: where they are short the clock is not read at each.
 class Pace {
@@ -69,8 +69,8 @@ class Pace {
     const auto now = std::chrono::steady_clock::now();
     skip_ = now - seen_ < std::chrono::milliseconds(1) ? kSkip : 1;
     seen_ = now;
-    if (now - polled_at < std::chrono::milliseconds(200)) return;
-    polled_at = now;
+    if (now.time_since_epoch() - polled_at < std::chrono::milliseconds(200)) return;
+    polled_at = now.time_since_epoch();
     polled();
   }
 

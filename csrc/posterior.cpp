@@ -68,7 +68,7 @@ void stage(Queries& queries, Applies applies, Answer answer) {
 
 template <class T>
 void climb(const Data& data, Queries queries, const Outputs& out, int threads) {
-  constexpr const Accuracy& accuracy = sizeof(T) == 8 ? kFloat64 : kFloat32;
+  const Accuracy accuracy = sizeof(T) == 8 ? kFloat64 : kFloat32;
   for (Query& query : queries) {
     query.norm = longest_that_counts(data, query, std::max<int64_t>(2, out.top));
     query.regime = regime_of<T>(data, query, out, accuracy);
