@@ -131,8 +131,9 @@ class LowdimBatch {
     const bool weighted = data_.log_w_span > 0 || data_.active < data_.rows.n;
     parallel_for((rows + kDecodeRows - 1) / kDecodeRows, threads_, [&](int64_t piece, int) {
       const int64_t from = piece * kDecodeRows, to = std::min(rows, from + kDecodeRows);
-      kernels_.decode(data_.rows, first + from, to - from, static_cast<T>(data_.inverse), shift, x + from, ld_,
-                      direct_ ? nullptr : n2 + from);
+      typed<T>(active_kernels())
+          .decode_lowdim(data_.rows, first + from, to - from, static_cast<T>(data_.inverse), shift, x + from, ld_,
+                         direct_ ? nullptr : n2 + from);
       if (!weighted) std::fill(log_w + from, log_w + to, T{0});
       for (int64_t i = from; weighted && i < to; i++) {
         const double w = data_.log_w[first + i];

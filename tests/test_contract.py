@@ -100,23 +100,24 @@ def test_each_output_alone(kernel, dtype, name):
         np.testing.assert_allclose(value, everything[key], rtol=1e-5 if dtype == "float32" else 1e-10, err_msg=key)
 
 
-def test_layouts_of_rows(kernel, dtype):
+@pytest.mark.parametrize(("n", "d"), [(90, 13), (300, 7), (300, 2)])
+def test_layouts_of_rows(kernel, dtype, n, d):
     """Read-only, strided, backward, at an odd address: rows contiguous along d, and all the same answer."""
     rng = np.random.default_rng(4)
-    plain = rng.standard_normal((90, 13)).astype(dtype)
+    plain = rng.standard_normal((n, d)).astype(dtype)
     frozen = plain.copy()
     frozen.flags.writeable = False
-    strided = np.zeros((180, 17), dtype)[::2, 2:15]
+    strided = np.zeros((2 * n, d + 4), dtype)[::2, 2:-2]
     strided[:] = plain
-    flat = np.zeros(90 * 13 + 1, dtype)[1:]
+    flat = np.zeros(n * d + 1, dtype)[1:]
     flat[:] = plain.ravel()
-    x = rng.standard_normal((4, 13))
+    x = rng.standard_normal((4, d))
     x.flags.writeable = False
     ref = oracle.posterior(plain, x, 0.9, 0.8)
     backward = plain[::-1].copy()[::-1]
-    for layout in (plain, frozen, strided, backward, flat.reshape(90, 13)):
+    for layout in (plain, frozen, strided, backward, flat.reshape(n, d)):
         for low_memory in (False, True):
-            post = posterior(kernel, prepare(kernel, layout, low_memory=low_memory), x, 0.9, 0.8, out=blank(4, 13))
+            post = posterior(kernel, prepare(kernel, layout, low_memory=low_memory), x, 0.9, 0.8, out=blank(4, d))
             assert_close(post, ref, rel=2e-4 if dtype == "float32" else 1e-10, scale=4.0, context=layout.strides)
 
 

@@ -236,8 +236,6 @@ static inline T split_error(const LowdimQuery<T>& query, T depth) {
 template <class T>
 struct LowdimKernels {
   int width;
-  // Rows first ... first + count - 1 into x[k * ld + n], and their norms into n2 if wanted.
-  void (*decode)(const Rows&, int64_t first, ptrdiff_t count, T inverse, const T* shift, T* x, ptrdiff_t ld, T* n2);
   // Adds the rows to the sums of some queries; [form][which]. All sums; or not those along u; or only p and p t and, in
   // the direct form, p |t|^2: then norms may be folded.
   void (*add[3][3])(const LowdimRows<T>&, LowdimQuery<T>*, ptrdiff_t count);
@@ -250,6 +248,9 @@ struct TypedKernels {
   // Rows first ... first + count - 1 in normal form, inverse * stored + shift[k], into x laid out as `block` says.
   void (*decode)(const Rows&, int64_t first, ptrdiff_t count, T inverse, const T* shift, const Block<T>& block, T* x);
   const PanelKernels<T>*wide, *narrow, *gemv;
+  // The same of at most kLowdim dimensions into x[k * ld + n], and their norms into n2 if wanted.
+  void (*decode_lowdim)(const Rows&, int64_t first, ptrdiff_t count, T inverse, const T* shift, T* x, ptrdiff_t ld,
+                        T* n2);
   const LowdimKernels<T>* lowdim;  // for 1, 2 ... kLowdim dimensions
 };
 

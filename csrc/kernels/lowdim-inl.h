@@ -12,52 +12,10 @@
 
 #include "kernels.h"
 #include "math-inl.h"
-#include "rows-inl.h"
 
 namespace interp_fast {
 namespace ISA {
 namespace {
-
-// Row k of the result is dimension k of all rows.
-template <class T, class S>
-IF_INLINE void transpose(const char* rows, ptrdiff_t stride, int d, ptrdiff_t count, T inverse, const T* shift, T* x,
-                         ptrdiff_t ld) {
-  for (int k = 0; k < d; k++) {
-    const char* __restrict in = rows + k * static_cast<ptrdiff_t>(sizeof(S));
-    T* __restrict out = x + k * ld;
-    for (ptrdiff_t i = 0; i < count; i++) {
-      out[i] = inverse * static_cast<T>(widen(*reinterpret_cast<const S*>(in + i * stride))) + shift[k];
-    }
-  }
-}
-
-template <class T>
-__attribute__((noinline)) void transpose_strided(const Rows& rows, int64_t first, int d, ptrdiff_t count, T inverse,
-                                                 const T* shift, T* x, ptrdiff_t ld) {
-  with_type(rows.type, [&](auto stored) IF_INLINED {
-    transpose<T, decltype(stored)>(rows.data + first * rows.stride, rows.stride, d, count, inverse, shift, x, ld);
-  });
-}
-
-template <class T>
-__attribute__((noinline)) void square_norms(const T* x, ptrdiff_t ld, int d, ptrdiff_t count, T* n2) {
-  for (int k = 0; k < d; k++) {
-    for (ptrdiff_t i = 0; i < count; i++) n2[i] = (k ? n2[i] : 0) + x[k * ld + i] * x[k * ld + i];
-  }
-}
-
-template <class T, int D>
-void decode_lowdim(const Rows& rows, int64_t first, ptrdiff_t count, T inverse, const T* shift, T* x, ptrdiff_t ld,
-                   T* n2) {
-  constexpr RowType kOwn = sizeof(T) == 4 ? RowType::f32 : RowType::f64;
-  constexpr ptrdiff_t kStride = D * sizeof(T);
-  if (rows.type == kOwn && rows.stride == kStride) {  // the compiler makes shuffles of it
-    transpose<T, T>(rows.data + first * kStride, kStride, D, count, inverse, shift, x, ld);
-  } else {
-    transpose_strided(rows, first, D, count, inverse, shift, x, ld);
-  }
-  if (n2) square_norms(x, ld, D, count, n2);
-}
 
 // The two parts of y matter together only in float32: float64 has more digits than the rows that are this close.
 template <class T, int D, LowdimForm F>
@@ -281,7 +239,6 @@ ptrdiff_t find_lowdim(const LowdimRows<T>& rows, const LowdimQuery<T>& query, T 
 template <class T, int D>
 constexpr LowdimKernels<T> lowdim_kernels() {
   return {.width = kWidth<T>,
-          .decode = decode_lowdim<T, D>,
           .add = {{add_all_lowdim<T, D, LowdimForm::norms, LowdimSums::mean>,
                    add_all_lowdim<T, D, LowdimForm::norms, LowdimSums::moments>,
                    add_all_lowdim<T, D, LowdimForm::norms, LowdimSums::along>},
