@@ -26,6 +26,10 @@ constexpr double kRoundedAway = 0x1p-15;
 // The same of a variance, which a few light rows may be all of, far from the others.
 constexpr double kRoundedOfVariance = 0x1p-12;
 
+// What the squares of weighted sums lose to chains of up to 120 additions next to a sum that is there from the start,
+// of weights, rows and their squares: three times sqrt(1 + 2^2 + 1) sqrt(120 / 12) units of 2 roundings.
+constexpr double kBesideOne = 48;
+
 // How far the mean of rows of this variance moves with a query.
 double displaced(const Query& query, double by, double variance) {
   return by * query.alpha * variance / query.variance;
@@ -115,7 +119,7 @@ bool ErrorModel<T>::enough_in_t(const Query& query, const Sums& sums, double tol
   const double largest = sums.largest();
   if constexpr (std::is_same_v<T, Digits>) return enough(query, sums, largest, INFINITY);
   const bool light = largest > 0 && largest <= tolerated_weight;  // 0: the best row has vanished next to rounding
-  return (light && !second_order()) || enough(query, sums, largest, INFINITY);
+  return (light && !second_order() && enough_beside_mean(sums)) || enough(query, sums, largest, INFINITY);
 }
 
 template <class T>
@@ -152,7 +156,15 @@ bool ErrorModel<T>::enough_for_mean(const Query& query, const Sums& sums, double
   error += displaced(query, sums.displacement, variance);
   const double rounding = rounding_of(std::sqrt(sums.second()));
   if (mean() && !(error + rounding <= allowed(data_, query, accuracy_))) return false;
-  return !out_.scatter || error + rounding <= allowed_in_scatter(query);
+  return !out_.scatter || (error + rounding <= allowed_in_scatter(query) && enough_beside_mean(sums));
+}
+
+// A scatter next to the square of the mean that it is a difference of. Where one row is nearly all of the sums, a light
+// one is added to it at a time, and each time they are rounded to their last place.
+template <class T>
+bool ErrorModel<T>::enough_beside_mean(const Sums& sums) const {
+  const double of_mean2 = std::max(0.0, sums.second() - sums.variance());
+  return !out_.scatter || kBesideOne * kRoundoff<T> * of_mean2 <= accuracy_.scatter * data_.radius * data_.radius;
 }
 
 template <class T>

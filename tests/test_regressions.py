@@ -498,3 +498,27 @@ def test_sums_that_are_enough_need_no_list_of_rows():
     off = np.abs(out["mean"] - weights @ wide).max(axis=1)
     assert (off < 1e-6 * field.R).all()
     assert (off > 1e-10 * field.R).all()
+
+
+@pytest.mark.parametrize(("n", "far"), [(120, 1), (20_000, 2000)], ids=["one row", "many rows"])
+def test_sums_next_to_rows_far_from_the_center(engine, n, far):
+    """Light rows were lost to the sum of a heavy one, and sums of rows along one line had a bias: the scatter, which is
+    the difference of two squares there, was off by 3 and 5 times what is promised."""
+    d, rng, promise = 9, np.random.default_rng(4), PROMISES["float32"]
+    rows = rng.standard_normal((n, d)) * (0.1 if far == 1 else 1.0)
+    direction = rng.standard_normal(d)
+    direction *= np.linalg.norm(rows, axis=1).mean() / np.linalg.norm(direction)
+    rows[:far] = (6 if far == 1 else rng.uniform(2, 4, (far, 1))) * direction
+    rows = rows.astype(np.float32)
+    m = 24
+    y = rng.uniform(1, 2.5, (m, 1)) * (6 if far == 1 else 4) * direction + 0.01 * rng.standard_normal((m, d))
+    away = np.stack([((one - rows) ** 2).sum(axis=1) for one in y])
+    s = np.sqrt((np.median(away, axis=1) - away.min(axis=1)) / rng.uniform(2, 30, m))
+    out = {"mean": np.empty((m, d)), "scatter": np.empty(m)}
+    training = oracle_of(itf.Field(rows, backend=engine.backend)).training_set
+    training.posterior(y, np.ones(m), s, np.full(m, np.inf), out, None)
+    ref = oracle.posterior(rows, y, np.ones(m), s)
+    radius = training.moments.radius
+    off = np.linalg.norm(out["mean"] - ref.mean, axis=1) / np.maximum(np.linalg.norm(ref.mean, axis=1), radius)
+    assert off.max() <= promise.denoiser
+    assert (np.abs(out["scatter"] - ref.variance) / np.maximum(ref.variance, radius**2)).max() <= promise.scatter
