@@ -19,6 +19,10 @@ constexpr double kSlope = 0x1p-11;
 // rounded, which in many dimensions points elsewhere; and those of each row.
 constexpr double kInCommon = 1.8, kElsewhere = 8, kOfEach = 2;
 
+// What a weight may be off by, in rms errors of a logit, of which a query along its row has more: its products are of
+// one sign, and partial sums grow.
+constexpr double kOfWeight = 8;
+
 // What rounding weights to whole numbers takes away of all, or adds to them, rms. Off-weights that are this much more
 // are known to 1e-3, also where rows of the lightest make up their entropy.
 double rounded_away(const Sums& sums) { return std::sqrt(sums.rounded) / sums.p; }
@@ -111,7 +115,7 @@ bool ErrorModel<T>::enough(const Query& query, const Sums& sums, double unsure, 
   double odds = 0;  // the largest share times that of all others
   for (double mass : sums.mass) odds = std::max(odds, mass / sums.p * (1 - mass / sums.p));
   if (out_.mass && !(error_of_mass(sums.logit, together, odds) <= accuracy_.top_weight)) return false;
-  return out_.top == 0 || 2 * sums.logit * std::sqrt(together) * std::min(1.0, largest) <= accuracy_.top_weight;
+  return out_.top == 0 || kOfWeight * sums.logit * std::sqrt(together) * std::min(1.0, largest) <= accuracy_.top_weight;
 }
 
 template <class T>
@@ -127,7 +131,7 @@ bool ErrorModel<T>::enough_beside(const Query& query, const Sums& remainder, dou
   if (weight == 0) return true;
   if (!(weight > 0) || !enough_for_mean(query, remainder, remainder.largest() * weight, variance)) return false;
   if (second_order() && !enough_for_variance(query, remainder, weight, variance)) return false;
-  return (out_.top == 0 && !out_.mass) || 2 * remainder.logit * weight <= accuracy_.top_weight;
+  return (out_.top == 0 && !out_.mass) || kOfWeight * remainder.logit * weight <= accuracy_.top_weight;
 }
 
 // Sums that weigh so much in a posterior of this variance.
@@ -194,7 +198,7 @@ double ErrorModel<T>::tolerated_weight(const Query& query) const {
     const double left = accuracy_.top_weight - error_of_mass(error, 0, 0.25), root = std::max(0.0, left) / error;
     weight = std::min(weight, root * root / static_cast<double>(data_.clump));
   }
-  const double top = accuracy_.top_weight / (2 * error);
+  const double top = accuracy_.top_weight / (kOfWeight * error);
   return out_.top > 0 ? std::min(weight, top * top) : weight;
 }
 

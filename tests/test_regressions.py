@@ -522,3 +522,18 @@ def test_sums_next_to_rows_far_from_the_center(engine, n, far):
     off = np.linalg.norm(out["mean"] - ref.mean, axis=1) / np.maximum(np.linalg.norm(ref.mean, axis=1), radius)
     assert off.max() <= promise.denoiser
     assert (np.abs(out["scatter"] - ref.variance) / np.maximum(ref.variance, radius**2)).max() <= promise.scatter
+
+
+def test_weights_of_queries_along_a_row(engine):
+    """Products with such a row are of one sign, and partial sums grow: its weight, 1, was off by 3e-5."""
+    rng = np.random.default_rng(1)
+    m, d = 64, 64
+    rows = rng.standard_normal((2, d)).astype(np.float32)
+    x = np.linspace(1.5, 8, m)[:, None] * (rows[0] - rows.mean(axis=0)) + rows.mean(axis=0)
+    flow = oracle_of(itf.Field(rows, backend=engine.backend))
+    out = {"log_norm": np.empty(m), "top_index": np.zeros((m, 2), np.int64), "top_weight": np.empty((m, 2))}
+    sigma = np.sqrt(rng.uniform(0.02, 0.3, m)) * flow.training_set.moments.radius
+    flow.training_set.posterior(x, np.ones(m), sigma, np.full(m, np.inf), out, None)
+    ref = oracle.posterior(rows, x, np.ones(m), sigma)
+    want = -np.sort(-np.exp(ref.log_weight), axis=1)
+    np.testing.assert_allclose(out["top_weight"], want, rtol=0, atol=PROMISES["float32"].weight)

@@ -33,7 +33,7 @@ _NUMBERS, _ROWS = 2**20, 4096  # of a block, of its scores, and its longest
 _LISTED = 2**20  # rows listed, of all queries of a pass
 _SPARSE = 16  # where fewer weights than one in so many count, they are not multiplied by BLAS
 _SMALL = 2**16  # operations that are not worth a thread
-_PIECE = 256  # weights and weighted rows summed in T before they are added up in float64: longer chains have a bias
+_PIECE = 128  # weights and weighted rows summed in T before they are added up in float64: longer chains have a bias
 
 # Reordering of sums, and no NaN: scores are finite, or -inf where a row weighs nothing.
 _FAST = {"nsz", "contract", "reassoc", "nnan"}

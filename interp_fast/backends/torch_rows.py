@@ -18,7 +18,7 @@ __all__ = ["Data", "Queries", "prepare", "roundoff"]
 
 # Coordinates that one chain of float32 additions runs over, and rows; beyond, sums of chains are added. Chains of equal
 # numbers have a bias, which grows with them.
-_CHAIN, _PIECE, _ROWS = 128, 256, 1024
+_CHAIN, _PIECE, _ROWS = 128, 128, 1024
 
 
 @dataclass(frozen=True)
