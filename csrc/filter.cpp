@@ -228,7 +228,7 @@ void offer_block(const Panels<T>& panels, const Panel<T>& panel, const Visit<T>&
   const Block<T>& block = visit.block;
   const RowErrors<T>& errors = visit.errors;
   T* const limits = visit.limits;
-  std::fill_n(limits, panels.plan.width, static_cast<T>(INFINITY));
+  std::fill_n(limits, panels.plan.width, static_cast<T>(INFINITY));  // closed, as lanes that are not in use remain
   bool any = false;
   for (int lane = 0; lane < panel.lanes; lane++) {
     const T error = score_error_of(block, panel, lane);
@@ -246,7 +246,8 @@ void offer_block(const Panels<T>& panels, const Panel<T>& panel, const Visit<T>&
     const int32_t at = visit.places[i];
     const auto [row, lane] = panels.plan.place(at, block.rows);
     const T score = panel.s[at];
-    if (lane >= panel.lanes || score < limits[lane] || block.n2[row] == static_cast<T>(kNever)) continue;
+    if (limits[lane] == static_cast<T>(INFINITY) || score < limits[lane]) continue;
+    if (block.n2[row] == static_cast<T>(kNever)) continue;
     CandidateList& list = lists[lane];
     const double own = errors.of(block, panel, lane, row);
     if (list.k() > 1 || !errors.of_all(block)) list.raise(score - own);
