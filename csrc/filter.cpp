@@ -13,7 +13,8 @@ namespace interp_fast {
 namespace {
 
 constexpr int64_t kFilterQueries = 128;  // of a group: there is no second product to share the cache with
-// Rows that a list has room for during a pass: before the best row has come it holds more than in the end.
+// Rows that a list has room for during a pass: before the best row has come it holds more than in the end. So many it
+// takes before it is pruned for the first time (CandidateList::kFirst), and with less room it might overflow before.
 constexpr size_t kRoom = 256;
 
 template <class T>
