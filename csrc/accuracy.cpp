@@ -16,7 +16,11 @@ constexpr double kAveraging = 0.25;  // largest weight for which errors of logit
 constexpr double kSlope = 0x1p-11;
 
 // What the mass of a class may be off by, in errors of logits: those that its rows have in common, as the query is
-// rounded, which in many dimensions points elsewhere; and those of each row.
+// rounded, which in many dimensions points elsewhere; and those of each row. The first are up to 4, of classes at
+// opposite ends along a query whose numbers are all rounded by the most; half of a promise is asked for, so that 1.8
+// stands for 3.6. Of 10^4 to 10^5 random queries in float32 the worst were 3.5 in 9 dimensions, 1.7 in 64, 0.8 in 256
+// and 0.2 in 3072, against twice 1.8, 1.8, 0.9 and 0.26; 4 again where a query is next to 0 but in two. Those of each
+// row count twice, as in single weights.
 constexpr double kInCommon = 1.8, kElsewhere = 8, kOfEach = 2;
 
 // What a weight may be off by, in rms errors of a logit, of which a query along its row has more: its products are of
@@ -27,7 +31,8 @@ constexpr double kOfWeight = 8;
 // are known to 1e-3, also where rows of the lightest make up their entropy.
 double rounded_away(const Sums& sums) { return std::sqrt(sums.rounded) / sums.p; }
 constexpr double kRoundedAway = 0x1p-15;
-// The same of a variance, which a few light rows may be all of, far from the others.
+// The same of a variance, which a few light rows may be all of, far from the others: four times this, as it is rms, is
+// the 1e-3 that is promised.
 constexpr double kRoundedOfVariance = 0x1p-12;
 
 // What the squares of weighted sums lose to chains of up to 120 additions next to a sum that is there from the start,

@@ -314,7 +314,8 @@ class DenseBatch final : public Visitor<T> {
     parallel_for(count(), threads_, [&](int64_t q, int) {
       Sums& sums = sums_[q];
       Query& query = queries_[q];
-      // Sums that are enough as they are need no list, unless rows are asked for.
+      // Sums that are enough as they are need no list, unless rows are asked for. What an overflow has left of one, the
+      // rows that may be the best, says as well as a whole one how near the nearest is; it goes with this function.
       if (lists[q].overflowed() && (out_.order() || !passed_[q])) {
         passed_[q] = false;
         return;
