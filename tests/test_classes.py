@@ -234,7 +234,6 @@ def test_means_of_classes_in_one_pass(monkeypatch, stored, together):
         want = _guided(rows.astype(float), labels, weights, x, t, of, 2.0)
         size = 3 * np.maximum(np.linalg.norm(want, axis=1), field.R)
         assert (np.linalg.norm(got - want, axis=1) <= promise.denoiser * size).all(), ratio
-        print(stored, ratio, asked)
         assert ratio < 8 or sum(asked) <= 2
         asked.clear()
 
