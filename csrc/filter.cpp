@@ -252,7 +252,7 @@ void offer_block(const Panels<T>& panels, const Panel<T>& panel, const Visit<T>&
     CandidateList& list = lists[lane];
     const double own = errors.of(block, panel, lane, row);
     if (list.k() > 1 || !errors.of_all(block)) list.raise(score - own);
-    list.add(visit.first_row + row, score, score + own);
+    list.add(panels.plan.row(visit.first_row + row), score, score + own);
     thresholds[lane] = rounded_down<T>(list.threshold());
     limits[lane] = thresholds[lane] - score_error_of(block, panel, lane);
   }

@@ -21,6 +21,8 @@ from .outer import Outer
 
 __all__ = ["Images", "Orbit"]
 
+_TOGETHER = 512  # queries, at other elements, that read the rows once
+
 
 class Images:
     """Rows (n, d) under each of G permutations: row e n + i is rows[i, elements[e]]. Read in slices or by numbers."""
@@ -91,23 +93,29 @@ class Orbit(Outer):
         n = images.rows.shape[0]
         top = max(1, out["top_index"].shape[1] if "top_index" in out else 0)
         promise, parts = PROMISES[result_type(images.dtype).name], []
-        for e, (element, inverse) in enumerate(zip(images.elements, images.inverses, strict=True)):
-            here = blank(out, x, min(top, n))
-            direction = None if u is None else np.take(u, inverse, axis=1)
+        count, m = len(images.elements), len(x)
+        together = max(1, _TOGETHER // max(1, m))
+        for cut_off in (slice(e, min(e + together, count)) for e in range(0, count, together)):
+            elements, inverses = images.elements[cut_off], images.inverses[cut_off]
+            k = len(elements)
+            queries = np.concatenate([np.take(x, inverse, axis=1) for inverse in inverses])
+            found = blank(out, queries, min(top, n))
+            direction = None if u is None else np.concatenate([np.take(u, inverse, axis=1) for inverse in inverses])
             self.inner.posterior(
-                np.take(x, inverse, axis=1), data.inner, alpha, sigma,
-                u=direction, cut=cut, out=here, threads=threads,
+                queries, data.inner, np.tile(alpha, k), np.tile(sigma, k),
+                u=direction, cut=np.tile(cut, k), out=found, threads=threads,
             )  # fmt: skip
-            for name in here.keys() & {"mean", "jvp"}:
-                here[name] = np.take(here[name], element, axis=1)
-            parts.append(
-                part(
-                    here, place, data.log_w[:n],
-                    functools.partial(data.values, element),
-                    promise=promise, top=top, first=e * n, moments=data.moments,
-                    roundoff=self.roundoff(images.dtype),
-                )
-            )  # fmt: skip
+            for i, element in enumerate(elements):
+                here = {name: array[i * m : (i + 1) * m] for name, array in found.items()}
+                for name in here.keys() & {"mean", "jvp"}:
+                    here[name] = np.take(here[name], element, axis=1)
+                parts.append(
+                    part(
+                        here, place, data.log_w[:n], functools.partial(data.values, element),
+                        promise=promise, top=top, first=(cut_off.start + i) * n, moments=data.moments,
+                        roundoff=self.roundoff(images.dtype),
+                    )
+                )  # fmt: skip
         whole = reduce(parts, place, u)
         fill(out, finish(whole, place, 0.0), slice(None))
         again = np.flatnonzero(unsettled(whole, place, promise, data.moments.radius, out))
