@@ -225,19 +225,23 @@ class Guided(View):
             self.whole.posterior(x, alpha, sigma, cut, out, u)
         if not guided:
             return
-        guide = {name: np.empty_like(out[name][some]) for name in names | (out.keys() & {"dropped", "work"})}
-        cut, own = np.broadcast_to(cut, len(x)), ByClass(self.whole, self.codes[some])
+        asked: Any = slice(None) if len(some) == len(x) else some  # of all queries nothing is copied
+        wanted = names | (out.keys() & {"dropped", "work"})
+        guide = {name: np.empty((len(some), *out[name].shape[1:])) for name in wanted}
+        cut, own = np.broadcast_to(cut, len(x)), ByClass(self.whole, self.codes[asked])
         if len(some):
-            own.posterior(x[some], alpha[some], sigma[some], cut[some], guide, None if u is None else u[some])
+            own.posterior(x[asked], alpha[asked], sigma[asked], cut[asked], guide, None if u is None else u[asked])
         for name in names:
-            out[name][some] = (1 - s) * out[name][some] + s * guide[name]
+            out[name][asked] *= 1 - s
+            guide[name] *= s
+            out[name][asked] += guide[name]
         if "dropped" in out:
             rest = np.minimum(out["dropped"] + others, 1.0)
-            rest[some] = guide["dropped"]
+            rest[asked] = guide["dropped"]
             out["dropped"] = np.add(abs(1 - s) * out["dropped"], abs(s) * rest, out=out["dropped"])
         if "work" in out:
             share = np.array([self.whole.of_class(int(c)).n for c in own.codes]) / self.n
-            out["work"][some] += share * guide["work"]
+            out["work"][asked] += share * guide["work"]
 
     def _apart(self, x: Float, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any]) -> tuple[Int, Float]:
         """Fill ``out`` with what is known of the whole; the queries whose D_class differs from that D, and what rows of
