@@ -226,25 +226,29 @@ class Guided(View):
             told, some, others = self._in_one(x, alpha, sigma, cut, out)
         else:
             self.whole.posterior(x, alpha, sigma, cut, out, u)
-        guide = {name: np.empty_like(out[name][some]) for name in names | (out.keys() & {"dropped", "work"})}
-        cut, own = np.broadcast_to(cut, len(x)), ByClass(self.whole, self.codes[some])
+        asked: Any = slice(None) if len(some) == len(x) else some  # of all queries nothing is copied
+        wanted = names | (out.keys() & {"dropped", "work"})
+        guide = {name: np.empty((len(some), *out[name].shape[1:])) for name in wanted}
+        cut, own = np.broadcast_to(cut, len(x)), ByClass(self.whole, self.codes[asked])
         if len(some):
-            own.posterior(x[some], alpha[some], sigma[some], cut[some], guide, None if u is None else u[some])
+            own.posterior(x[asked], alpha[asked], sigma[asked], cut[asked], guide, None if u is None else u[asked])
         for name in names:
-            out[name][some] = (1 - s) * out[name][some] + s * guide[name]
+            out[name][asked] *= 1 - s
+            guide[name] *= s
+            out[name][asked] += guide[name]
         if len(told):
-            told *= s
             known = ~np.isnan(told[:, 0])
             here: Any = slice(None) if known.all() else known  # in place, if that is all
+            told[here] *= s
             out["mean"][here] *= 1 - s
             out["mean"][here] += told[here]
         if "dropped" in out:
             rest = np.minimum(out["dropped"] + others, 1.0)
-            rest[some] = guide["dropped"]
+            rest[asked] = guide["dropped"]
             out["dropped"] = np.add(abs(1 - s) * out["dropped"], abs(s) * rest, out=out["dropped"])
         if "work" in out:
             share = np.array([self.whole.of_class(int(c)).n for c in own.codes]) / self.n
-            out["work"][some] += share * guide["work"]
+            out["work"][asked] += share * guide["work"]
 
     def _in_one(self, x: Float, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any]) -> tuple[Float, Int, Float]:
         """Fill ``out`` with what is known of the whole. D_class as far as that pass tells it, else NaN; the queries
@@ -271,6 +275,7 @@ class Guided(View):
         if "mass" in more:
             more["mass"][np.arange(len(x)), self.codes] = 0.0
             promise = PROMISES[self.type.name]
+            # D stands for D_class: an eighth of its promise, of which roundings and rows left out take no more than 3/5.
             allowed = np.fmin(promise.denoiser * moments.radius, promise.noise * ratio) / 8
             allowed = np.minimum(allowed, 2 * moments.reach * whole.n * np.exp(-cut))
             others[unknown] = more["mass"].sum(axis=1)[unknown]

@@ -150,6 +150,21 @@ def test_squares_as_far_as_logits_need_them(d):
     assert none[0] == none[1]
 
 
+@pytest.mark.parametrize("d", [1, 2, 9, 100, 1025, 8192])
+def test_what_squares_in_float64_leave(d):
+    """In roundings of a logit, 16 of which are counted: the largest of some thousand, near and far, of terms alike."""
+    rng = np.random.default_rng([5, d])
+    m = max(30, min(4000, 10**6 // d))
+    x, rows, alpha = rng.standard_normal((m, d)), rng.standard_normal((m, d)), np.full(m, 0.7)
+    alike = 1 + rng.random((m, d))
+    for query, row in ((x, rows), (x, x + 1e-3 * rows), (x + 100, rows + 140), (alike, -alike[::-1])):
+        plain, low = merging.squares(merging.Place(query, alpha, np.ones(m)), row, np.inf)
+        assert (low == 0).all()
+        want = ((query.astype(np.longdouble) - alpha[0] * row.astype(np.longdouble)) ** 2).sum(axis=1)
+        one = 2.0**-53 * np.sqrt(plain) * (np.sqrt(plain) + 2 * np.linalg.norm(query, axis=1)) / 2
+        assert (np.abs(plain - want) / 2 < 4 * one).all()
+
+
 @pytest.mark.parametrize("tol", [None, 0.0])
 def test_certificates_where_a_class_is_not_asked(tol):
     """What rows of other classes weigh was left out of a bound on the error, and left out of the sum with tol = 0."""
