@@ -13,12 +13,11 @@ import numpy.typing as npt
 
 import interp_fast as itf
 
-from ._compare import comparable, featured
+from ._compare import comparable, equal_rows, featured
 from ._datasets import Dataset
 from ._figures import COLOURS, plain_log, style
 from ._pictures import Range
 from ._text import columns, interval, number, share
-from .metrics import equal_rows
 
 __all__ = ["Compared", "Pair", "along", "background", "compare", "draw", "in_order", "places", "share_of", "table"]
 
