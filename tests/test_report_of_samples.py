@@ -15,7 +15,7 @@ from interp_fast import _report
 from interp_fast._cli import main
 from interp_fast._report.conclusions import ordinal
 from interp_fast._report.evidence import Evidence
-from interp_fast._report.judgement import by_chance
+from interp_fast._report.judgement import by_chance, judge
 
 ROWS = np.random.default_rng(0).uniform(-1, 1, (60, 4, 4))
 ROWS[0, 0, 0], ROWS[0, 0, 1] = -1, 1
@@ -188,6 +188,21 @@ def test_chance_is_fishers_test():
     for table in ([5, 20, 0, 30], [3, 97, 2, 50], [0, 10, 4, 6]):
         mine = by_chance(table[0], sum(table[:2]), table[2], sum(table[2:]))
         assert mine == pytest.approx(fisher_exact(np.reshape(table, (2, 2)), "greater").pvalue, rel=1e-9)
+
+
+def test_doubt_is_that_of_all_files_together():
+    """8 of 40 beside 1 of 40 are too many for one file, not for the worse one of two."""
+
+    def result(copies):
+        kinds = np.where(np.arange(40) < copies, "memorized", "novel")
+        return SimpleNamespace(classes=kinds, d1=np.ones(40))
+
+    def answer(copies, files):
+        return judge(SimpleNamespace(result=result(copies), control=result(1), repeated=0), 60, files).answer
+
+    assert 0.025 / 2 < fisher_exact([[8, 32], [1, 39]], "greater").pvalue < 0.025
+    assert [answer(8, files) for files in (1, 2)] == ["yes", "chance"]
+    assert [answer(copies, 1) for copies in (7, 0)] == ["chance", "none"]
 
 
 def test_verdict_beside_held_out_rows(folder, capsys):

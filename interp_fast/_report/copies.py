@@ -169,7 +169,8 @@ def words(e: Evidence) -> Part:
                         "per cents lies the share among all of them, in at least 95 of 100 such reports."),
         ("chance", "What is found without copying, because items of this kind are alike. Whether it explains the "
                    "number of copies is decided by Fisher's exact test of samples and held-out rows; yes is said by "
-                   "mistake in at most 1 of 40 reports about models that do not copy."),
+                   "mistake in at most 1 of 40 reports about models that do not copy. Samples equal to a row are "
+                   "counted apart, beside held-out rows that are, and training rows that are equal to another."),
         ("authentic", "Share of samples farther from their nearest row than that row is from its own nearest row. "
                       "Unseen items do not reach 100 % either: read it beside that of the held-out rows."),
         ("C_T", "A test of whether samples as a whole are nearer to the training rows than held-out rows are, in "
