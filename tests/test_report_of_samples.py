@@ -13,7 +13,7 @@ from scipy.stats import fisher_exact, hypergeom
 import interp_fast as itf
 from interp_fast import _report
 from interp_fast._cli import main
-from interp_fast._report.conclusions import ordinal
+from interp_fast._report.conclusions import how_often, ordinal
 from interp_fast._report.evidence import Evidence
 from interp_fast._report.judgement import by_chance, judge
 
@@ -222,6 +222,29 @@ def test_many_files(folder, capsys):
     ]
     assert {pair["file"] for pair in got["closest_pairs"]["pairs"]} == {"samples.npy", "free.npy"}
     assert "No copying is shown in the samples of free.npy: 0 of 20" in words(folder)[1]
+
+
+def test_checkpoints_come_in_order(folder, capsys):
+    """By the numbers in their names, with a picture of the share over these; one file has no such picture."""
+    np.save("made-200.npy", samples())
+    np.save("made-30.npy", samples()[-FREE:])
+    got = run(capsys, "--samples", "made-200.npy", "made-30.npy", "--holdout", "held.npy")
+    assert [file["file"] for file in got["copying"]["files"]] == ["made-30.npy", "made-200.npy"]
+    page, text = words(folder)
+    assert 'aria-label="Share of copies in each file"' in page
+    assert re.search(r"made-30.npy not shown 0 % .* made-200.npy yes 20 %", text)
+    assert "copied by chance only held-out" not in text
+    run(capsys, "--samples", "made-200.npy")
+    page, text = words(folder)
+    assert "Share of copies in each file" not in page
+    assert "How many unseen items would look copied by chance only held-out rows can tell (--holdout)." in text
+
+
+def test_odds_in_words():
+    said = [how_often(chance) for chance in (1e-9, 2.04e-5, 0.0123, 0.31)]
+    assert said[0] == "less than once in a million such comparisons"
+    assert said[1:3] == ["once in 49\u202f000 such comparisons", "once in 81 such comparisons"]
+    assert said[3] == "in 31 % of such comparisons"
 
 
 def test_features(folder, capsys):

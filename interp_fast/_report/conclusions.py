@@ -9,7 +9,7 @@ from .._text import interval, number, share
 from .evidence import Evidence
 from .judgement import Judgement, copied, equal
 
-__all__ = ["capital", "ordinal", "rule", "summary"]
+__all__ = ["capital", "how_often", "ordinal", "rule", "summary"]
 
 
 def summary(e: Evidence) -> list[str]:
@@ -56,7 +56,7 @@ def _on_copies(e: Evidence, one: Compared, judgement: Judgement) -> str:
         beside = "" if control is None else f"; so {_are(equal(control))} {number(equal(control))} of the held-out rows"
         return f"{yes}{beside}. By the rule {found}."
     most = share(r.memorized_interval[1])
-    odds = "" if judgement.chance is None else f"comes up {_how_often(judgement.chance)}"
+    odds = "" if judgement.chance is None else f"comes up {how_often(judgement.chance)}"
     if odds:
         odds = f"if samples and held-out rows looked copied equally often, such a surplus or a larger one {odds}"
     return {
@@ -68,7 +68,8 @@ def _on_copies(e: Evidence, one: Compared, judgement: Judgement) -> str:
     }[judgement.answer]
 
 
-def _how_often(chance: float) -> str:
+def how_often(chance: float) -> str:
+    """A probability in words."""
     if chance < 1e-6:
         return "less than once in a million such comparisons"
     if chance < 0.02:
