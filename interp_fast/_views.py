@@ -275,7 +275,7 @@ class Guided(View):
         if "mass" in more:
             more["mass"][np.arange(len(x)), self.codes] = 0.0
             promise = PROMISES[self.type.name]
-            # D stands for D_class: an eighth of its promise, of which roundings and rows left out take no more than 3/5.
+            # D stands for D_class: an eighth of its promise, of which roundings and rows left out take up to 3/5.
             allowed = np.fmin(promise.denoiser * moments.radius, promise.noise * ratio) / 8
             allowed = np.minimum(allowed, 2 * moments.reach * whole.n * np.exp(-cut))
             others[unknown] = more["mass"].sum(axis=1)[unknown]

@@ -343,11 +343,11 @@ def _add_sparse(weights: Any, block: Any, scale: Any, shift: Any) -> None:
 
 
 @jit()
-def _add_part(part: Any, scale: Any, shift: Any) -> None:
-    """shift = scale shift + part."""
+def _add_part(part: Any, shift: Any) -> None:
+    """shift = shift + part."""
     for q in range(len(part)):
         for k in range(part.shape[1]):
-            shift[q, k] = scale[q] * shift[q, k] + part[q, k]
+            shift[q, k] += part[q, k]
 
 
 def _of(arrays: Any, some: slice) -> Any:
@@ -422,7 +422,7 @@ def _multiply(team: Team, weights: Any, alive: float, block: Any, scale: Float, 
     if alive * _SPARSE < weights.size:
         team.share(lambda some: _add_sparse(weights[some], block, scale[some], shift[some]), m, len(block))
         return
+    shift *= scale[:, None]
     for b in range(0, len(block), _PIECE):
         np.matmul(weights[:, b : b + _PIECE], block[b : b + _PIECE], out=part)
-        team.share(lambda some: _add_part(part[some], scale[some], shift[some]), m, d)
-        scale = np.ones(m)
+        team.share(lambda some: _add_part(part[some], shift[some]), m, d)
