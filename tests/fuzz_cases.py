@@ -377,7 +377,7 @@ def clock(rng, case, m):
 
 
 def points(rng, case, alpha, sigma):
-    """Queries (m, d): draws, rows, middles of two rows, points far away or beyond a row, the origin; of one kind or all."""
+    """Queries (m, d): draws, rows, middles of two rows, points far away, beyond a row, the origin; one kind or all."""
     m, n, d = len(alpha), *case.values.shape
     i, j = rng.integers(0, n, (2, m))
     near = rng.integers(0, n, min(n, 40))
