@@ -60,6 +60,10 @@ _CHAIN = 4.0  # what chains of 64 additions leave of |y| |row| / sqrt(d), in rou
 _KEPT = 0.4  # of what is promised of a mean that backends let the rounding of logits take
 # Logits with a larger rms error than this are not left in float32, by any backend.
 _COARSE = 2.0**-12
+# Squares are formed in float64 where that leaves no more than this share of what is promised of a weight in a logit,
+# which moves a weight by a quarter of itself: next to nothing. By so many roundings, those of a sum in pairs: the bound
+# is log2 d + 5, which no sum comes near in many dimensions: tests measure less than 4.
+_WITHIN, CHAINED = 2.0**-5, 16.0
 _TERMS = 1 << 14  # formed at a time, in cache
 _PART = 0.75  # of what is promised that masses may cost
 _COUNTS = 1e-9  # a set with a smaller share of the rest and of the variance cannot spoil either
