@@ -1,4 +1,4 @@
-"""What fields that know of groups of rows cost beside the same field without: guidance, classes, mirror images.
+"""What fields that know of groups of rows cost beside the same field without: classes, guidance, mirror images.
 
     python bench/groups.py [--data digits,fashion-mnist] [--queries 64,256] [--ratios 5,2,0.5,0.1] [--rows N]
                            [--repeats 3] [--backend auto] [--threads N]
@@ -64,6 +64,7 @@ def measure(name: str, options: argparse.Namespace) -> None:
             found = least(
                 {
                     "denoiser": partial(field.denoiser, x, t),
+                    "given": partial(field.given(y[row]).denoiser, x, t),
                     "guided": partial(guided.denoiser, x, t),
                     "class_posterior": partial(field.class_posterior, x, t),
                     "hflip": partial(mirrored.denoiser, x, t),
@@ -72,7 +73,7 @@ def measure(name: str, options: argparse.Namespace) -> None:
             )
             unit = found.pop("denoiser")
             costs = {one: seconds / unit for one, seconds in found.items()}
-            cells = "".join(f"{c:15.2f}{'*' if c > LIMITS[one] else ' '}" for one, c in costs.items())
+            cells = "".join(f"{c:15.2f}{'*' if c > LIMITS.get(one, c) else ' '}" for one, c in costs.items())
             print(f"{name:14}{len(rows):7}{m:5}{ratio:7g}{unit * 1e3:9.1f} ms{cells}", flush=True)
 
 
@@ -87,7 +88,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=backends.default_threads())
     options = parser.parse_args()
     print(f"{machine(options.threads)}\nin denoisers of all rows; *: more than {LIMITS}")
-    print(f"{'data':14}{'rows':>7}{'M':>5}{'s/a':>7}{'denoiser':>12}" + "".join(f"{name:>16}" for name in LIMITS))
+    names = ("given", *LIMITS)
+    print(f"{'data':14}{'rows':>7}{'M':>5}{'s/a':>7}{'denoiser':>12}" + "".join(f"{name:>16}" for name in names))
     for name in options.data:
         measure(name, options)
 

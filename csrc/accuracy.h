@@ -120,6 +120,7 @@ class ErrorModel {
  private:
   bool enough_for_variance(const Query& query, const Sums& sums, double weight, double variance) const;
   bool enough_for_mean(const Query& query, const Sums& sums, double unsure, double variance) const;
+  bool enough_beside_mean(const Sums& sums) const;
   double rounding_of(double size) const;
   double moment(const Query& query, const Sums& sums) const;
   double least_rest(double error) const;

@@ -330,7 +330,7 @@ std::vector<AnswerInfo> answer_from_candidates(const Data& data, const Query* qu
   return info;
 }
 
-void correct(const Data& data, const Query& query, const CandidateList& list, const Candidates& candidates,
+void correct(const Data& data, const Query& query, const std::vector<double>& scores, const Candidates& candidates,
              const Outputs& out, Sums& sums) {
   const ExactKernels& exact = *active_kernels().exact;
   const ptrdiff_t d = data.rows.d;
@@ -343,7 +343,7 @@ void correct(const Data& data, const Query& query, const CandidateList& list, co
     const double farther = candidates.c[i] / (data.unit * data.unit) - query.x2;
     const double logit = data.log_w[n] - data.log_w_max - farther / (2 * query.variance);
     const double score = kLog2e * logit - sums.reference;
-    const double was = list.entries()[i].score - sums.reference;
+    const double was = scores[i] - sums.reference;
     const double p = std::exp2(score), old = std::exp2(was), change = p - old;
     sums.best = std::max(sums.best, score + sums.reference);
     sums.exact += p;

@@ -27,8 +27,8 @@ std::vector<AnswerInfo> answer_from_candidates(const Data& data, const Query* qu
                                                const std::vector<Candidates>& candidates,
                                                const std::vector<Sums>& remainders, const Outputs& out, int threads);
 
-// Gives the rows of a list the weights in the sums that they have in float64.
-void correct(const Data& data, const Query& query, const CandidateList& list, const Candidates& candidates,
+// Gives rows, which have these scores in the sums, the weights that they have in float64.
+void correct(const Data& data, const Query& query, const std::vector<double>& scores, const Candidates& candidates,
              const Outputs& out, Sums& sums);
 
 // The same outputs from sums over all rows, and what is decided by the order of the heaviest from those.

@@ -137,6 +137,9 @@ void py_posterior(const Doubles& x, const PyData& data, const Doubles& alpha, co
   to.top_weight = entry<double>(out, "top_weight");
   if (to.top_index) to.top = out["top_index"].cast<py::array>().shape(1);
   if (out.contains("codes")) to.codes = contiguous<Integers>(out["codes"], "codes").data();
+  if (out.contains("by_class")) to.by_class = contiguous<Integers>(out["by_class"], "by_class").data();
+  if (out.contains("class_of")) to.class_of = contiguous<Integers>(out["class_of"], "class_of").data();
+  to.class_mean = to.codes && to.class_of ? entry<double>(out, "class_mean") : nullptr;
   to.mass = to.codes ? entry<double>(out, "mass") : nullptr;
   if (to.mass) to.classes = out["mass"].cast<py::array>().shape(1);
   const QueryArrays queries = {.count = x.shape(0),

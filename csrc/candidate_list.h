@@ -112,13 +112,18 @@ class CandidateList {
     for (int64_t row = 0; row < rows && !empty_; row++) entries_.push_back({row, -INFINITY, INFINITY});
   }
 
+  // Rows that came in another order.
+  void sort() {
+    std::sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) { return a.row < b.row; });
+  }
+
   // Every row that one in the list stands for.
   void add_copies(const Copies& copies) {
     for (size_t i = 0, known = entries_.size(); i < known; i++) {
       Entry entry = entries_[i];
       while ((entry.row = copies.next[static_cast<size_t>(entry.row)]) >= 0) entries_.push_back(entry);
     }
-    std::sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) { return a.row < b.row; });
+    sort();
     if (entries_.size() > capacity_) overflow();
   }
 

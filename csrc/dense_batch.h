@@ -12,6 +12,8 @@
 
 #include "accuracy.h"
 #include "answer.h"
+#include "class_means.h"
+#include "classes_of_slabs.h"
 #include "digits.h"
 #include "dispatch.h"
 #include "filter.h"
@@ -33,8 +35,7 @@ constexpr int64_t kSumRows = 32 * kBlock, kGemvSumRows = 1536;
 // average out, and few rows cost little.
 constexpr double kHeavy = 8;
 constexpr size_t kMostHeavy = 64;
-constexpr int64_t kSample = 48;   // about this part of the rows tells where lists start
-constexpr double kLeft = 0x1p-4;  // of a sum that has been corrected, at least: float32 then keeps 2^-20
+constexpr int64_t kSample = 48;  // about this part of the rows tells where lists start
 
 // Rows that cannot end with more than a tolerated weight need no place in the lists: the rows so far and those of this
 // block are part of the final sum. Where there are rows so far, the heaviest of the block is enough of it.
@@ -112,14 +113,14 @@ class DenseBatch final : public Visitor<T> {
         vectors_(digits_ || out.vectors()),
         model_(data, out, accuracy),
         kernels_(kernels_of<A>(data, count)),
-        panels_(make_panels(data, kernels_, count, digits_ ? kDigitQueries : kSumQueries,
-                            digits_         ? kDigitRows
-                            : kernels_.gemv ? kGemvSumRows
-                                            : kSumRows)),
+        by_class_(out.class_mean && !digits_ && !kernels_.gemv && !queries->excluded),
+        panels_(cut_up(data, kernels_, count, out, by_class_)),
         plan_(panels_.plan),
-        lengths_{.x = vectors_ ? plan_.size : 0,
-                 .u_x = directions_ ? plan_.size : 0,
-                 .mass = out.mass ? out.classes * plan_.width : 0},
+        classes_(out.mass ? ClassesOfSlabs(plan_, out.codes, out.classes) : ClassesOfSlabs()),
+        lengths_{
+            .x = vectors_ ? plan_.size : 0, .u_x = directions_ ? plan_.size : 0, .mass = classes_.most * plan_.width},
+        of_all_{.x = lengths_.x, .u_x = lengths_.u_x, .mass = out.mass ? out.classes * plan_.width : 0},
+        means_(data, queries_, out, accuracy, panels_, by_class_),
         best_(static_cast<size_t>(std::min(data.active, std::max<int64_t>(out.gap ? 2 : 1, out.top)))),
         excluded_(queries->excluded != nullptr),
         groups_(static_cast<size_t>(plan_.groups)),
@@ -133,7 +134,7 @@ class DenseBatch final : public Visitor<T> {
     for (const Query& query : queries_) tolerated_.push_back(model_.tolerated_weight(query));
     doubts_ = !excluded_ && *std::min_element(tolerated_.begin(), tolerated_.end()) < 1;
     listed_ = !excluded_ && (out.order() || doubts_);
-    for (int64_t p = 0; p < plan_.panels; p++) merged_.emplace_back(plan_, lengths_);
+    for (int64_t p = 0; p < plan_.panels; p++) merged_.emplace_back(plan_, of_all_);
     for (Group<State>& group : groups_) group.waiting.resize(static_cast<size_t>(plan_.slabs));
   }
 
@@ -145,7 +146,7 @@ class DenseBatch final : public Visitor<T> {
       const PilotOptions options = {.k = best_, .counted = Counted::weighted, .sample = sample, .sum_exp = doubts_};
       pilot_ = pilot_pass(data_, panels_, options, threads_);
     }
-    parallel_for(plan_.panels, threads_, [&](int64_t p, int) { merged_[p].clear(plan_, p, lengths_); });
+    parallel_for(plan_.panels, threads_, [&](int64_t p, int) { merged_[p].clear(plan_, p, of_all_); });
     scan(data_, panels_, Counted::weighted, threads_, *this);
 
     sums_.resize(queries_.size());
@@ -220,7 +221,7 @@ class DenseBatch final : public Visitor<T> {
       if (panel.alive_rows == 0) continue;
       if (directions_) kernels_.add_along(block, panel);
       if (out_.mass) {
-        states[i].add_mass(plan_, lengths_, panel, block, out_.codes + visit.first_row, visit.rows);
+        states[i].add_mass(plan_, lengths_, panel, block, classes_.places.data() + visit.first_row, visit.rows);
       }
     }
   }
@@ -234,7 +235,11 @@ class DenseBatch final : public Visitor<T> {
       std::vector<State>& next = group.waiting[group.next];
       if (next.empty()) return;
       for (size_t i = 0; i < next.size(); i++) {
-        merge(merged_[static_cast<size_t>(task.first) + i], next[i], plan_, lengths_);
+        const int64_t p = task.first + static_cast<int64_t>(i);
+        merge(merged_[p], next[i], plan_, lengths_);
+        merge_lists(merged_[p], next[i]);
+        if (out_.mass) merge_mass(merged_[p], next[i], plan_, classes_.classes[group.next], of_all_.mass);
+        means_.add(p, group.next, next[i]);
       }
       group.spare.push_back(std::move(next));
     }
@@ -250,6 +255,20 @@ class DenseBatch final : public Visitor<T> {
     std::vector<State> states;
     Buffer<T> thresholds, sum_exp;
   };
+
+  static Panels<T> cut_up(const Data& data, const PanelKernels<T>& kernels, int64_t count, const Outputs& out,
+                          bool by_class) {
+    const int64_t rows = digits_ ? kDigitRows : kernels.gemv ? kGemvSumRows : kSumRows;
+    Panels<T> panels = make_panels(data, kernels, count, digits_ ? kDigitQueries : kSumQueries, rows);
+    if (by_class) end_slabs_with_classes(data, out.codes, out.by_class, panels.plan);
+    return panels;
+  }
+
+  static std::vector<double> scores_of(const CandidateList& list) {
+    std::vector<double> scores;
+    for (const CandidateList::Entry& entry : list.entries()) scores.push_back(entry.score);
+    return scores;
+  }
 
   int64_t count() const { return static_cast<int64_t>(queries_.size()); }
 
@@ -271,32 +290,16 @@ class DenseBatch final : public Visitor<T> {
 
   // The sums of a panel's queries.
   void take_sums(int64_t p) {
-    const SoftmaxState<T, double>& from = merged_[p];
-    const int lanes = plan_.lanes(p);
-    const ptrdiff_t d = data_.rows.d;
     Sums* const all = sums_.data() + p * plan_.width;
-    for (int lane = 0; lane < lanes; lane++) {
+    interp_fast::take_sums(merged_[p], panels_, plan_.lanes(p), of_all_, all);
+    for (int lane = 0; lane < plan_.lanes(p); lane++) {
       const Query& query = queries_[p * plan_.width + lane];
       Sums& sums = all[lane];
-      static_cast<WeightSums&>(sums) = from.sums[lane];
-      sums.reference = from.reference(lane, plan_), sums.best = from.best(lane);
-      if (sums.reference <= -kNever / 2) sums.p = 0;  // there is no row but the excluded ones
       sums.logit = logit_error<A>(data_, query);
       sums.offset = -query.x2 / (2 * query.variance), sums.displacement = query.displacement;
       if (digits_) sums.displacement += displaced_by_digits(data_, query);
-      sums.x.resize(static_cast<size_t>(vectors_ ? d : 0)), sums.u_x.resize(static_cast<size_t>(directions_ ? d : 0));
-      for (ptrdiff_t at = lane; at < lengths_.mass; at += plan_.width) sums.mass.push_back(from.mass[at]);
     }
-    if (!vectors_) return;
-    constexpr ptrdiff_t kStretch = kLine / sizeof(double);  // of dimensions: a line of each query's sums
-    for (ptrdiff_t k = 0; k < d; k += kStretch) {
-      for (int lane = 0; lane < lanes; lane++) {
-        for (ptrdiff_t j = k; j < std::min(d, k + kStretch); j++) {
-          all[lane].x[j] = from.x[panels_.at(lane, j)];
-          if (directions_) all[lane].u_x[j] = from.u_x[panels_.at(lane, j)];
-        }
-      }
-    }
+    means_.take(p);
   }
 
   // Queries without excluded rows.
@@ -306,15 +309,17 @@ class DenseBatch final : public Visitor<T> {
       passed_[q] = model_.enough_in_t(queries_[q], sums_[q], tolerated_[q]);
       if (!listed_) return;
       lists[q] = std::move(merged_[q / plan_.width].lists[static_cast<size_t>(q % plan_.width)]);
-      if (passed_[q]) lists[q].raise_bar(INFINITY);
+      if (passed_[q] && !means_.needs_list(q)) lists[q].raise_bar(INFINITY);
       lists[q].prune();
+      if (plan_.order) lists[q].sort();
     });
     std::vector<Candidates> candidates(queries_.size());
     if (listed_) candidates = refine(data_, queries_.data(), lists, threads_);
     parallel_for(count(), threads_, [&](int64_t q, int) {
       Sums& sums = sums_[q];
       Query& query = queries_[q];
-      // Sums that are enough as they are need no list, unless rows are asked for.
+      // Sums that are enough as they are need no list, unless rows are asked for. What an overflow has left of one, the
+      // rows that may be the best, says as well as a whole one how near the nearest is; it goes with this function.
       if (lists[q].overflowed() && (out_.order() || !passed_[q])) {
         passed_[q] = false;
         return;
@@ -324,12 +329,10 @@ class DenseBatch final : public Visitor<T> {
       } else if (listed_) {
         const double unsure = std::exp2(lists[q].threshold() - sums.reference) / sums.p;
         const double before = sums.p;
-        correct(data_, query, lists[q], candidates[q], out_, sums);
+        correct(data_, query, scores_of(lists[q]), candidates[q], out_, sums);
         // What is taken away leaves its roundings, 2^-24 of it: where nearly all was, nothing else is left.
         if (!(sums.p >= kLeft * before) || !model_.resolved(query, candidates[q], sums.variance())) return;
-        // What a distance in float64 and the sums have in common has been rounded separately; so has the best score.
-        const double error = 2 * kRoundoff<double> * (std::abs(sums.offset) + std::abs(sums.best) / kLog2e);
-        passed_[q] = model_.enough(query, sums, unsure, error);
+        passed_[q] = model_.enough(query, sums, unsure, rounding_of_logits(sums));
         const bool dominated = !passed_[q] && model_.dominated(query, sums, unsure);
         if (dominated && model_.clustered(query, sums)) {
           query.regime = Regime::clustered;
@@ -341,6 +344,7 @@ class DenseBatch final : public Visitor<T> {
       if (out_.order() && candidates[q].rows.size() < best_) passed_[q] = false;
       if (!passed_[q]) return;
       answer_from_sums(data_, query, sums, candidates[q], out_);
+      means_.answer(q, lists[q], candidates[q]);
       if (!bounds_rounding()) return;
       bound_rounding(q, {.share = 1, .exact = sums.exact / sums.p, .variance = sums.variance()});
     });
@@ -408,9 +412,12 @@ class DenseBatch final : public Visitor<T> {
   const bool vectors_;     // sums of rows are wanted
   const ErrorModel<A> model_;
   const PanelKernels<T>& kernels_;
+  const bool by_class_;  // the means of classes are wanted, too
   Panels<T> panels_;
   const Plan& plan_;
-  const Lengths lengths_;
+  const ClassesOfSlabs classes_;
+  const Lengths lengths_, of_all_;  // of slabs, and of all
+  ClassMeans<A, T> means_;
   const size_t best_;              // the best rows that are asked for
   const bool excluded_;            // which is all that is asked of single rows, then
   std::vector<double> tolerated_;  // of each query

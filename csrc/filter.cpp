@@ -13,7 +13,8 @@ namespace interp_fast {
 namespace {
 
 constexpr int64_t kFilterQueries = 128;  // of a group: there is no second product to share the cache with
-// Rows that a list has room for during a pass: before the best row has come it holds more than in the end.
+// Rows that a list has room for during a pass: before the best row has come it holds more than in the end. So many it
+// takes before it is pruned for the first time (CandidateList::kFirst), and with less room it might overflow before.
 constexpr size_t kRoom = 256;
 
 template <class T>
@@ -228,7 +229,7 @@ void offer_block(const Panels<T>& panels, const Panel<T>& panel, const Visit<T>&
   const Block<T>& block = visit.block;
   const RowErrors<T>& errors = visit.errors;
   T* const limits = visit.limits;
-  std::fill_n(limits, panels.plan.width, static_cast<T>(INFINITY));
+  std::fill_n(limits, panels.plan.width, static_cast<T>(INFINITY));  // closed, as lanes that are not in use remain
   bool any = false;
   for (int lane = 0; lane < panel.lanes; lane++) {
     const T error = score_error_of(block, panel, lane);
@@ -246,11 +247,12 @@ void offer_block(const Panels<T>& panels, const Panel<T>& panel, const Visit<T>&
     const int32_t at = visit.places[i];
     const auto [row, lane] = panels.plan.place(at, block.rows);
     const T score = panel.s[at];
-    if (lane >= panel.lanes || score < limits[lane] || block.n2[row] == static_cast<T>(kNever)) continue;
+    if (limits[lane] == static_cast<T>(INFINITY) || score < limits[lane]) continue;
+    if (block.n2[row] == static_cast<T>(kNever)) continue;
     CandidateList& list = lists[lane];
     const double own = errors.of(block, panel, lane, row);
     if (list.k() > 1 || !errors.of_all(block)) list.raise(score - own);
-    list.add(visit.first_row + row, score, score + own);
+    list.add(panels.plan.row(visit.first_row + row), score, score + own);
     thresholds[lane] = rounded_down<T>(list.threshold());
     limits[lane] = thresholds[lane] - score_error_of(block, panel, lane);
   }

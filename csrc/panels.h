@@ -22,10 +22,12 @@ struct Plan {
   int64_t queries, panels, groups, slabs;
   int64_t together;                 // panels that are shown a block at once
   std::vector<int64_t> slab_begin;  // and where the last one ends
+  const int64_t* order;             // in which rows are taken; nullptr: as they lie
   ptrdiff_t block_rows, chunk, ld;  // of a block: rows, dimensions of a chunk, numbers between rows of a chunk
   ptrdiff_t size;                   // numbers of a panel's q, and acc
   int digits;                       // of q8, and the dimensions of each
   ptrdiff_t byte_dims;
+  int64_t row(int64_t at) const { return order ? order[at] : at; }
   ptrdiff_t bytes() const { return digits * width * byte_dims; }
   // Where the bytes of a lane begin in q8, four by four and so many lanes apart.
   int bytes_apart() const { return tiles ? kTileHalf : width; }

@@ -20,6 +20,10 @@ struct Outputs {
   double* mass;
   const int64_t* codes;
   int64_t classes;
+  // The mean of the rows of one class for each query, (M, d), written where sums over all rows tell it as well; the
+  // classes, (M,); and rows class by class, nullptr where that is how they lie.
+  double* class_mean;
+  const int64_t *class_of, *by_class;
 
   // Made of the rows other than the heaviest one.
   bool off_weights() const { return gap || log_rest || ess || entropy || variance || jvp; }

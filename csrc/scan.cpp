@@ -32,7 +32,7 @@ template <class T>
 struct Scratch {
   Buffer<T> x, rows, s, su, peak, limits;
   Buffer<int32_t> alive, places;
-  Buffer<const char*> stored;
+  Buffer<const char*> stored, ahead;
   Buffer<uint8_t> bytes;
   std::vector<Panel<T>> panels;  // of the group at hand
 
@@ -46,6 +46,7 @@ struct Scratch {
         alive(static_cast<size_t>(plan.together * plan.block_rows)),
         places(static_cast<size_t>(plan.block_rows * plan.width)),
         stored(static_cast<size_t>(plan.block_rows)),
+        ahead(static_cast<size_t>(plan.block_rows)),
         bytes(static_cast<size_t>(std::min(2, plan.digits) * plan.block_rows * plan.byte_dims)) {}
 
   // Of each row of a block, what quantization leaves out at most.
@@ -103,7 +104,11 @@ Block<T> make_block(const Data& data, const Plan& plan, int64_t first, ptrdiff_t
     }
   } else {
     block.x = x;
-    typed<T>(active_kernels()).decode(data.rows, first, count, block.inverse, block.shift, block, x);
+    const auto decode = typed<T>(active_kernels()).decode;
+    if (!plan.order) decode(data.rows, first, count, block.inverse, block.shift, block, x);
+    for (ptrdiff_t i = 0; plan.order && i < count; i++) {
+      decode(data.rows, plan.row(first + i), 1, block.inverse, block.shift, block, x + i * block.ld);
+    }
   }
   const int64_t next = std::min(data.rows.n, first + count + plan.block_rows);
   const bool even = counted == Counted::all || (data.log_w_span == 0 && data.active == data.rows.n);
@@ -117,7 +122,7 @@ Block<T> make_block(const Data& data, const Plan& plan, int64_t first, ptrdiff_t
   double longest = 0, span = 0, residual = of_all;
   const char* counting = data.rows.data + data.heaviest * data.rows.stride;  // the latest row that does
   for (ptrdiff_t i = 0; i < block.rows; i++) {
-    const int64_t row = first + i;
+    const int64_t row = i < count ? plan.row(first + i) : 0;
     scale[i] = 0, residuals[i] = static_cast<T>(1.001 * of_all);
     const bool blank = i >= count || (!even && data.log_w[row] == -INFINITY) || (once && data.copies.later[row]);
     if (blank) {
@@ -145,6 +150,13 @@ Block<T> make_block(const Data& data, const Plan& plan, int64_t first, ptrdiff_t
   const int64_t ahead = next > first + count ? first + count : first;
   block.ahead = (bytes ? data.quantized->row(0) : data.rows.data) + ahead * stride;
   block.ahead_bytes = std::max<ptrdiff_t>(0, (next - first - count) * stride);
+  if (plan.order) {
+    const char** const rows = scratch.ahead.get();
+    for (ptrdiff_t i = 0; i < plan.block_rows; i++) {
+      rows[i] = data.rows.data + plan.row(ahead + i < next ? ahead + i : first) * stride;
+    }
+    block.ahead_rows = rows, block.ahead_row_bytes = stride;
+  }
   block.max_norm = static_cast<T>(1.001 * std::sqrt(longest));
   block.span = static_cast<T>(1.001 * span);
   block.residual = static_cast<T>(1.001 * residual);

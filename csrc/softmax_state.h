@@ -9,6 +9,7 @@
 
 #include "candidate_list.h"
 #include "panels.h"
+#include "sums.h"
 
 namespace interp_fast {
 
@@ -23,7 +24,7 @@ struct SoftmaxState {
   Buffer<T> scores;  // best, reference, and the reference of mass
   Buffer<WeightSums> sums;
   Buffer<Sum> x, u_x;                // sum p X, sum p <u, X> X
-  Buffer<double> mass;               // p of the rows of each class, class after class
+  Buffer<double> mass;               // p of the rows of each class, class after class; of a slab of those it has
   std::vector<CandidateList> lists;  // one per lane, where heavy rows are wanted
   int64_t dead_rows;
 
@@ -49,9 +50,9 @@ struct SoftmaxState {
   T& reference(int lane, const Plan& plan) const { return scores[plan.width + lane]; }
   T& reference_of_mass(int lane, const Plan& plan) const { return scores[2 * plan.width + lane]; }
 
-  // After the weights of a block, of which so many rows have these classes.
+  // After the weights of a block, of which so many rows have classes in these places.
   void add_mass(const Plan& plan, const Lengths& lengths, const Panel<T>& panel, const Block<T>& block,
-                const int64_t* codes, ptrdiff_t rows) {
+                const int32_t* places, ptrdiff_t rows) {
     const int W = plan.width;
     for (int lane = 0; lane < W; lane++) {
       const T old = std::exchange(reference_of_mass(lane, plan), reference(lane, plan));
@@ -61,12 +62,12 @@ struct SoftmaxState {
     }
     for (int lane = 0; plan.gemv && lane < panel.lanes; lane++) {
       const T* const p = panel.s + lane * block.rows;
-      for (ptrdiff_t row = 0; row < rows; row++) mass[codes[row] * W + lane] += static_cast<double>(p[row]);
+      for (ptrdiff_t row = 0; row < rows; row++) mass[places[row] * W + lane] += static_cast<double>(p[row]);
     }
     for (ptrdiff_t i = 0; !plan.gemv && i < panel.alive_rows; i++) {
       if (panel.alive[i] >= rows) break;
       const T* const p = panel.s + i * W;
-      double* const to = mass.get() + codes[panel.alive[i]] * W;
+      double* const to = mass.get() + places[panel.alive[i]] * W;
       for (int lane = 0; lane < W; lane++) to[lane] += static_cast<double>(p[lane]);
     }
   }
@@ -82,15 +83,19 @@ struct Group {
   std::vector<std::vector<State>> spare;    // memory of slabs that are merged
 };
 
-// Adds the sums of a slab to those of the slabs before it, both relative to the larger reference of each lane.
+// Adds the sums of a slab to those of the slabs before it, both relative to the larger reference of each lane: of all
+// lanes, or of some.
 template <class T, class Sum>
-void merge(SoftmaxState<T, double>& to, SoftmaxState<T, Sum>& from, const Plan& plan, const Lengths& lengths) {
+void merge(SoftmaxState<T, double>& to, const SoftmaxState<T, Sum>& from, const Plan& plan, const Lengths& lengths,
+           const char* members = nullptr) {
   const int W = plan.width;
   struct Factors {
     double kept, added;
   };
   std::vector<Factors> factors(static_cast<size_t>(W));
   for (int lane = 0; lane < W; lane++) {
+    factors[lane] = {1, 0};
+    if (members && !members[lane]) continue;
     const T old = to.reference(lane, plan), other = from.reference(lane, plan), reference = std::max(old, other);
     to.reference(lane, plan) = reference;
     to.best(lane) = std::max(to.best(lane), from.best(lane));
@@ -99,8 +104,9 @@ void merge(SoftmaxState<T, double>& to, SoftmaxState<T, Sum>& from, const Plan& 
       rescale(sums, f, by);
       return f;
     };
-    factors[lane] = {move(to.sums[lane], old), move(from.sums[lane], other)};
-    to.sums[lane] += from.sums[lane];
+    WeightSums more = from.sums[lane];
+    factors[lane] = {move(to.sums[lane], old), move(more, other)};
+    to.sums[lane] += more;
   }
   // So many numbers, of which those of a lane lie together or side by side with those of the others.
   const auto add = [&](double* __restrict sum, const auto* __restrict terms, ptrdiff_t length, bool together) {
@@ -118,12 +124,81 @@ void merge(SoftmaxState<T, double>& to, SoftmaxState<T, Sum>& from, const Plan& 
   };
   add(to.x.get(), from.x.get(), lengths.x, plan.gemv);
   add(to.u_x.get(), from.u_x.get(), lengths.u_x, plan.gemv);
-  add(to.mass.get(), from.mass.get(), lengths.mass, false);
   to.dead_rows += from.dead_rows;
+}
+
+template <class T, class Sum>
+void merge_lists(SoftmaxState<T, double>& to, const SoftmaxState<T, Sum>& from) {
   if (to.lists.empty()) {
     to.lists = from.lists;
   } else {
     for (size_t lane = 0; lane < from.lists.size(); lane++) to.lists[lane].append(from.lists[lane]);
+  }
+}
+
+// Adds the mass of a slab to those classes that it has. There may be many others: the reference of these sums follows
+// that of the slabs only where that is higher by far.
+template <class T, class Sum>
+void merge_mass(SoftmaxState<T, double>& to, const SoftmaxState<T, Sum>& from, const Plan& plan,
+                const std::vector<int64_t>& classes, ptrdiff_t length) {
+  constexpr T kFar = 64;
+  const int W = plan.width;
+  std::vector<double> kept(static_cast<size_t>(W), 1), added(static_cast<size_t>(W));
+  bool moved = false;
+  for (int lane = 0; lane < W; lane++) {
+    T& reference = to.reference_of_mass(lane, plan);
+    const T other = from.reference_of_mass(lane, plan);
+    if (other == -static_cast<T>(INFINITY)) continue;  // nothing has a weight
+    if (other > reference + kFar) {
+      const T old = std::exchange(reference, other);
+      if (old > -static_cast<T>(INFINITY)) kept[lane] = std::exp2(static_cast<double>(old) - other), moved = true;
+    }
+    added[lane] = std::exp2(static_cast<double>(other) - reference);
+  }
+  for (ptrdiff_t at = 0; moved && at < length; at += W) {
+    for (int lane = 0; lane < W; lane++) to.mass[at + lane] *= kept[lane];
+  }
+  const double* terms = from.mass.get();
+  for (int64_t c : classes) {
+    double* const sum = to.mass.get() + c * W;
+    for (int lane = 0; lane < W; lane++) sum[lane] += added[lane] * terms[lane];
+    terms += W;
+  }
+}
+
+// What a panel's queries have of weights, rows and classes.
+template <class T>
+void take_sums(const SoftmaxState<T, double>& from, const Panels<T>& panels, int lanes, const Lengths& lengths,
+               Sums* all) {
+  const Plan& plan = panels.plan;
+  const ptrdiff_t x = lengths.x > 0 ? panels.d : 0, u_x = lengths.u_x > 0 ? panels.d : 0;
+  const ptrdiff_t classes = lengths.mass / plan.width;
+  std::vector<double> unit(static_cast<size_t>(lanes));  // of mass
+  for (int lane = 0; lane < lanes; lane++) {
+    Sums& sums = all[lane];
+    static_cast<WeightSums&>(sums) = from.sums[lane];
+    sums.reference = from.reference(lane, plan), sums.best = from.best(lane);
+    if (sums.reference <= -kNever / 2) sums.p = 0;  // there is no row but the excluded ones
+    sums.x.resize(static_cast<size_t>(x)), sums.u_x.resize(static_cast<size_t>(u_x));
+    sums.mass.resize(static_cast<size_t>(classes));
+    const T of_mass = from.reference_of_mass(lane, plan);
+    if (of_mass > -static_cast<T>(INFINITY)) unit[lane] = std::exp2(static_cast<double>(of_mass) - sums.reference);
+  }
+  constexpr ptrdiff_t kStretch = kLine / sizeof(double);  // of dimensions or classes: a line of each query's sums
+  for (ptrdiff_t k = 0; k < x; k += kStretch) {
+    for (int lane = 0; lane < lanes; lane++) {
+      for (ptrdiff_t j = k; j < std::min(x, k + kStretch); j++) {
+        all[lane].x[j] = from.x[panels.at(lane, j)];
+        if (u_x > 0) all[lane].u_x[j] = from.u_x[panels.at(lane, j)];
+      }
+    }
+  }
+  for (ptrdiff_t c = 0; c < classes; c += kStretch) {
+    for (int lane = 0; lane < lanes; lane++) {
+      for (ptrdiff_t j = c; j < std::min(classes, c + kStretch); j++) {
+        all[lane].mass[j] = unit[lane] * from.mass[j * plan.width + lane];
+      }
+    }
   }
 }
 

@@ -1,4 +1,4 @@
-"""Rows that are to be compared with a training set, brought to its range and layout, and their features."""
+"""Rows that are to be compared with a training set, brought to its range and layout, their features, equal rows."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from ._datasets import Dataset, matched
 from ._pictures import UNSURE, Range
-from .metrics import features_of, fitting_layout
+from .metrics import equal_rows, features_of, fitting_layout
 
-__all__ = ["comparable", "featured"]
+__all__ = ["comparable", "equal_rows", "featured"]
 
 
 def comparable(spec: str, data: Dataset, name: str, value_range: Range | None) -> tuple[npt.NDArray[Any], list[str]]:

@@ -13,13 +13,13 @@ import numpy.typing as npt
 
 import interp_fast as itf
 
-from ._compare import comparable, featured
+from ._compare import comparable, equal_rows, featured
 from ._datasets import Dataset
 from ._figures import COLOURS, plain_log, style
 from ._pictures import Range
 from ._text import columns, interval, number, share
 
-__all__ = ["Compared", "Pair", "background", "compare", "draw", "places", "table"]
+__all__ = ["Compared", "Pair", "along", "background", "compare", "draw", "in_order", "places", "share_of", "table"]
 
 _KINDS = ("memorized", "spurious", "novel")
 
@@ -45,7 +45,7 @@ class Compared:
     """Samples of a file, how they relate to the training set, and what was done to make both alike.
 
     ``pairs``: the closest ones, if they were asked for, each of another row; ``control``: held-out rows in the place of
-    samples.
+    samples; ``repeated``: how many training rows are equal to another one, None where rows were not compared.
     """
 
     file: str
@@ -53,6 +53,7 @@ class Compared:
     made_alike: list[str]
     pairs: list[Pair]
     control: itf.Memorization | None
+    repeated: int | None
 
 
 def compare(
@@ -84,9 +85,10 @@ def compare(
     field = itf.Field(space(data.rows, "data"))
     held, said = (None, []) if holdout is None else comparable(holdout, data, "holdout", value_range)
     held_space = [] if held is None else [space(held, "holdout")]
-    control = itf.memorization(held_space[0], field, **options | {"k": None}) if pairs and held_space else None
+    control = itf.memorization(held_space[0], field, **options) if pairs and held_space else None
+    k, metric = options.get("k"), options.get("metric", "euclidean")
     found = []
-    for k, file in enumerate(files):
+    for i, file in enumerate(files):
         name = "samples" if len(files) == 1 else file
         samples, more = comparable(file, data, name, value_range)
         what = f"{len(samples)} samples against {len(data.rows)} rows"
@@ -97,11 +99,12 @@ def compare(
             field,
             holdout=held,
             features=made,
-            progress=lambda done, rows, k=k, what=what: progress(what, (k + done / rows) / len(files)),
+            progress=lambda done, rows, i=i, what=what: progress(what, (i + done / rows) / len(files)),
             **options,
         )
         closest = _pairs(file, samples, points, field, result, pairs) if pairs else []
-        found.append(Compared(file, result, more + said, closest, control))
+        repeated = None if k is None else equal_rows(field, metric, k)
+        found.append(Compared(file, result, more + said, closest, control, repeated))
     progress("", 1.0)
     return found
 
@@ -183,32 +186,49 @@ def places(files: Sequence[str]) -> list[int] | None:
     return None
 
 
+def in_order(found: Sequence[Compared]) -> list[Compared]:
+    """By the numbers in the names of the files, or as given where there are none."""
+    at = places([one.file for one in found])
+    return list(found) if at is None else [found[i] for i in np.argsort(at)]
+
+
 def draw(found: Sequence[Compared], path: Path) -> None:
     """Shares of the classes with their intervals, and coverage, over the numbers in the names of the files."""
-    at = places([one.file for one in found])
-    order = np.argsort(at) if at is not None else np.arange(len(found))
-    x = np.array(at)[order] if at is not None else order + 1
-    results = [found[i].result for i in order]
+    found = in_order(found)
+    results = [one.result for one in found]
     with style():
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(7.5, 4.2), layout="constrained")
         ax = figure.subplots()
+        x = along(ax, found)
         for kind, colour in zip(_KINDS, COLOURS, strict=False):
-            ax.plot(x, [getattr(r, kind) for r in results], "o-", color=colour, label=kind)
-            low, high = np.array([getattr(r, f"{kind}_interval") for r in results]).T
-            ax.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+            share_of(ax, x, results, kind, label=kind, color=colour)
         for name, label in (("coverage", "coverage of the data"), ("holdout_copied", "held-out rows that look copied")):
             values = [getattr(r, name) for r in results]
             if None not in values:
                 colour = COLOURS[3 if name == "coverage" else 5]
                 ax.plot(x, values, "--", color=colour, linewidth=1.2, label=label)
-        if x[0] > 0 and x[-1] > 30 * x[0]:
-            ax.set_xscale("log")
-            plain_log(ax.xaxis, (1, 2, 5))
-        elif at is None:
-            ax.set_xticks(x)
         ax.set(ylim=(-0.03, 1.03), ylabel="share")
-        ax.set_xlabel("files, in the order given" if at is None else "number in the names of the files")
         ax.legend()
         figure.savefig(path, dpi=150)
+
+
+def along(ax: Any, found: Sequence[Compared]) -> npt.NDArray[Any]:
+    """Makes the horizontal axis one of files that are in order; returns their places on it."""
+    at = places([one.file for one in found])
+    x = np.arange(len(found)) + 1 if at is None else np.array(at)
+    if x[0] > 0 and x[-1] > 30 * x[0]:
+        ax.set_xscale("log")
+        plain_log(ax.xaxis, (1, 2, 5))
+    elif at is None:
+        ax.set_xticks(x)
+    ax.set_xlabel("files, in the order given" if at is None else "number in the names of the files")
+    return x
+
+
+def share_of(ax: Any, x: npt.NDArray[Any], results: Sequence[itf.Memorization], kind: str, **style: Any) -> None:
+    """A share of each file with its interval."""
+    ax.plot(x, [getattr(r, kind) for r in results], "o-", **style)
+    low, high = np.array([getattr(r, f"{kind}_interval") for r in results]).T
+    ax.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)

@@ -139,7 +139,9 @@ class TrainingSet:
 
     @property
     def weighs_classes(self) -> bool:
-        """Whether a posterior may have the output "mass", (M, C): what the rows of each class weigh."""
+        """Whether a posterior may have the outputs "mass" and "class_mean": what the rows of each class weigh, (M, C),
+        and the mean of those of one class for each query, (M, d).
+        """
         return self.labels is not None and getattr(self.backend, "weighs_classes", False)
 
     @property
@@ -227,12 +229,40 @@ class TrainingSet:
             return self.prepared.values(index)
         return _arrays.widen(self.stored(index), self.scale)
 
-    def posterior(self, x: Any, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any], u: Any = None) -> None:
-        """Fill ``out`` by the backend; see the kernel contract."""
+    def posterior(
+        self,
+        x: Any,
+        alpha: Float,
+        sigma: Float,
+        cut: Any,
+        out: dict[str, Any],
+        u: Any = None,
+        class_of: Int | None = None,
+    ) -> None:
+        """Fill ``out`` by the backend; see the kernel contract.
+
+        ``class_of``: of each query, whose "class_mean" is left as it is where one pass over all rows does not tell it.
+        """
         self.check_size(alpha, sigma)
         cut = cut if isinstance(cut, np.ndarray) else np.full(len(x), cut)
-        known = {"codes": self.labels.codes} if "mass" in out and self.labels is not None else {}
+        known: dict[str, Int] = {}
+        if self.labels is not None and not {"mass", "class_mean"}.isdisjoint(out):
+            known["codes"] = self.labels.codes
+        if class_of is not None and "class_mean" in out:
+            order = self._by_class()
+            known |= {"class_of": class_of} if order is None else {"class_of": class_of, "by_class": order}
         self.backend.posterior(x, self.prepared, alpha, sigma, u=u, cut=cut, out=out, threads=self.threads, **known)
+
+    def _by_class(self) -> Int | None:
+        """An order of the rows in which classes lie together; None if that is how they lie."""
+        assert self.labels is not None
+        codes = self.labels.codes
+        with self._lock:
+            if "by_class" not in self.memo:
+                together = bool((codes[1:] >= codes[:-1]).all())
+                self.memo["by_class"] = None if together else np.argsort(codes, kind="stable")
+            order: Int | None = self.memo["by_class"]
+            return order
 
     def measured(
         self,

@@ -25,6 +25,7 @@ Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 # Up to this sigma / alpha, in radii of the data, few rows are likely to count.
 SHARP = 0.1
+_LARGE = 256  # rows of a class, on average, that are worth sums of their own in a pass over all rows
 
 
 class View(ABC):
@@ -217,50 +218,69 @@ class Guided(View):
 
     def posterior(self, x: Float, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any], u: Any = None) -> None:
         names, s = out.keys() & {"mean", "jvp", "variance"}, self.strength
-        guided = s != 0 and len(names) > 0
-        some, others = np.arange(len(x)), np.zeros(len(x))
-        if guided and names == {"mean"}:
-            some, others = self._apart(x, alpha, sigma, cut, out)
+        if s == 0 or not names:
+            self.whole.posterior(x, alpha, sigma, cut, out, u)
+            return
+        told, some, others = np.empty((0, self.d)), np.arange(len(x)), np.zeros(len(x))
+        if names == {"mean"}:
+            told, some, others = self._in_one(x, alpha, sigma, cut, out)
         else:
             self.whole.posterior(x, alpha, sigma, cut, out, u)
-        if not guided:
-            return
-        guide = {name: np.empty_like(out[name][some]) for name in names | (out.keys() & {"dropped", "work"})}
-        cut, own = np.broadcast_to(cut, len(x)), ByClass(self.whole, self.codes[some])
+        asked: Any = slice(None) if len(some) == len(x) else some  # of all queries nothing is copied
+        wanted = names | (out.keys() & {"dropped", "work"})
+        guide = {name: np.empty((len(some), *out[name].shape[1:])) for name in wanted}
+        cut, own = np.broadcast_to(cut, len(x)), ByClass(self.whole, self.codes[asked])
         if len(some):
-            own.posterior(x[some], alpha[some], sigma[some], cut[some], guide, None if u is None else u[some])
+            own.posterior(x[asked], alpha[asked], sigma[asked], cut[asked], guide, None if u is None else u[asked])
         for name in names:
-            out[name][some] = (1 - s) * out[name][some] + s * guide[name]
+            out[name][asked] *= 1 - s
+            guide[name] *= s
+            out[name][asked] += guide[name]
+        if len(told):
+            known = ~np.isnan(told[:, 0])
+            here: Any = slice(None) if known.all() else known  # in place, if that is all
+            told[here] *= s
+            out["mean"][here] *= 1 - s
+            out["mean"][here] += told[here]
         if "dropped" in out:
             rest = np.minimum(out["dropped"] + others, 1.0)
-            rest[some] = guide["dropped"]
+            rest[asked] = guide["dropped"]
             out["dropped"] = np.add(abs(1 - s) * out["dropped"], abs(s) * rest, out=out["dropped"])
         if "work" in out:
             share = np.array([self.whole.of_class(int(c)).n for c in own.codes]) / self.n
-            out["work"][some] += share * guide["work"]
+            out["work"][asked] += share * guide["work"]
 
-    def _apart(self, x: Float, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any]) -> tuple[Int, Float]:
-        """Fill ``out`` with what is known of the whole; the queries whose D_class differs from that D, and what rows of
-        other classes weigh.
+    def _in_one(self, x: Float, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any]) -> tuple[Float, Int, Float]:
+        """Fill ``out`` with what is known of the whole. D_class as far as that pass tells it, else NaN; the queries
+        whose class is still to be asked; and what is as if it had been left out of D_class of the others.
 
-        Where few rows count they often are of the class, and what others weigh bounds the difference: it is as if they
-        had been left out, and may be no more than the cut lets rows be. Not looked for where there are more classes
-        than coordinates: what these weigh would be the larger array.
+        Where few rows count they often are of the class, and what others weigh bounds the difference of the two: it may
+        be no more than the cut lets rows be. Not looked for where there are more classes than coordinates: what these
+        weigh would be the larger array. Nor are classes of few rows summed apart: of slabs so short merging would cost
+        as much as all else.
         """
         whole, moments = self.whole, self.moments
         ratio = noise_ratio(alpha, sigma**2 + (alpha * self.bandwidth) ** 2)
         classes = len(whole.labels.classes)  # type: ignore[union-attr]
-        if not (whole.weighs_classes and classes <= whole.d and np.any(ratio <= SHARP * moments.radius)):
-            whole.posterior(x, alpha, sigma, cut, out)
-            return np.arange(len(x)), np.zeros(len(x))
-        mass = np.empty((len(x), classes))
-        whole.posterior(x, alpha, sigma, cut, out | {"mass": mass})
-        mass[np.arange(len(x)), self.codes] = 0.0
-        promise = PROMISES[self.type.name]
-        allowed = np.fmin(promise.denoiser * moments.radius, promise.noise * ratio) / 8
-        allowed = np.minimum(allowed, 2 * moments.reach * whole.n * np.exp(-cut))
-        others = mass.sum(axis=1)
-        return np.flatnonzero(~(2 * moments.reach * others <= allowed)), others
+        told, others, unknown = np.empty((0, whole.d)), np.zeros(len(x)), np.ones(len(x), np.bool_)
+        more: dict[str, Float] = {}
+        if whole.weighs_classes and whole.n >= _LARGE * classes:
+            more["class_mean"] = told = np.empty_like(x)
+            told[:, 0] = np.nan  # where it stays so, no mean is known
+        if whole.weighs_classes and classes <= whole.d and np.any(ratio <= SHARP * moments.radius):
+            more["mass"] = np.empty((len(x), classes))
+        whole.posterior(x, alpha, sigma, cut, out | more, class_of=self.codes)
+        if len(told):
+            unknown = np.isnan(told[:, 0])
+        if "mass" in more:
+            more["mass"][np.arange(len(x)), self.codes] = 0.0
+            promise = PROMISES[self.type.name]
+            # D stands for D_class: an eighth of its promise, of which roundings and rows left out take up to 3/5.
+            allowed = np.fmin(promise.denoiser * moments.radius, promise.noise * ratio) / 8
+            allowed = np.minimum(allowed, 2 * moments.reach * whole.n * np.exp(-cut))
+            others[unknown] = more["mass"].sum(axis=1)[unknown]
+            unknown &= ~(2 * moments.reach * others <= allowed)
+        return told, np.flatnonzero(unknown), others
 
 
 class Tempered(View):

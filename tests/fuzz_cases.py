@@ -56,6 +56,15 @@ def outlier(rng, n, d):
     return rows
 
 
+def far_rows(rng, n, d):
+    """Some rows along one direction, the others close together."""
+    rows = log_uniform(rng, -3, 0) * gauss(rng, n, d)
+    some = rng.random(n) < rng.choice([0.0, 0.01, 0.1, 0.5])
+    some[rng.integers(n)] = True
+    rows[some] = log_uniform(rng, 0, 3) * rng.uniform(0.5, 1, (some.sum(), 1)) * gauss(rng, 1, d)
+    return rows
+
+
 def two_groups(rng, n, d):
     return gauss(rng, n, d) + log_uniform(rng, 0, 9) * rng.integers(0, 2, (n, 1))
 
@@ -99,7 +108,8 @@ def sphere(rng, n, d):
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-3)
 
 
-ROWS = (gauss, offset, outlier, two_groups, mixed_columns, clumps, equal, collinear, student, grid, sparse, sphere)
+ROWS = (gauss, offset, outlier, far_rows, two_groups, mixed_columns, clumps, equal, collinear, student, grid, sparse,
+        sphere)  # fmt: skip
 
 
 # Weights, (n,) or None
@@ -367,7 +377,7 @@ def clock(rng, case, m):
 
 
 def points(rng, case, alpha, sigma):
-    """Queries (m, d): draws, rows, middles of two rows, points far away, the origin; one kind or all mixed."""
+    """Queries (m, d): draws, rows, middles of two rows, points far away, beyond a row, the origin; one kind or all."""
     m, n, d = len(alpha), *case.values.shape
     i, j = rng.integers(0, n, (2, m))
     near = rng.integers(0, n, min(n, 40))
@@ -383,8 +393,9 @@ def points(rng, case, alpha, sigma):
         a * first + (case.unit * log_uniform(rng, 0, 6)) * z,
         0 * z,
         a * first + (s / 1000) * z,
+        a * (rng.uniform(1, 8, (m, 1)) * (first / 8)) * 8,
     ])  # fmt: skip
-    kind = rng.choice(6, m, p=[0.4, 0.12, 0.24, 0.12, 0.02, 0.1])
+    kind = rng.choice(7, m, p=[0.36, 0.1, 0.22, 0.12, 0.02, 0.08, 0.1])
     if chance(rng, 0.5):
         kind[:] = kind[0]
     x = kinds[kind, np.arange(m)]

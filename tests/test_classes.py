@@ -150,6 +150,21 @@ def test_squares_as_far_as_logits_need_them(d):
     assert none[0] == none[1]
 
 
+@pytest.mark.parametrize("d", [1, 2, 9, 100, 1025, 8192])
+def test_what_squares_in_float64_leave(d):
+    """In roundings of a logit, 16 of which are counted: the largest of some thousand, near and far, of terms alike."""
+    rng = np.random.default_rng([5, d])
+    m = max(30, min(4000, 10**6 // d))
+    x, rows, alpha = rng.standard_normal((m, d)), rng.standard_normal((m, d)), np.full(m, 0.7)
+    alike = 1 + rng.random((m, d))
+    for query, row in ((x, rows), (x, x + 1e-3 * rows), (x + 100, rows + 140), (alike, -alike[::-1])):
+        plain, low = merging.squares(merging.Place(query, alpha, np.ones(m)), row, np.inf)
+        assert (low == 0).all()
+        want = ((query.astype(np.longdouble) - alpha[0] * row.astype(np.longdouble)) ** 2).sum(axis=1)
+        one = 2.0**-53 * np.sqrt(plain) * (np.sqrt(plain) + 2 * np.linalg.norm(query, axis=1)) / 2
+        assert (np.abs(plain - want) / 2 < 4 * one).all()
+
+
 @pytest.mark.parametrize("tol", [None, 0.0])
 def test_certificates_where_a_class_is_not_asked(tol):
     """What rows of other classes weigh was left out of a bound on the error, and left out of the sum with tol = 0."""
@@ -173,3 +188,95 @@ def test_rows_and_classes_that_cannot_be_written_to():
     x = rows[:3] + 0.1
     np.testing.assert_allclose(field.class_posterior(x, 0.5).sum(axis=1), 1)
     assert np.isfinite(field.guided(np.zeros(3, int), 2.0).denoiser(x, 0.97)).all()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_shares_of_many_classes(backend, weighted):
+    """More than a stretch of rows has; of which the first are so light that all sums so far are next to nothing."""
+    rng = np.random.default_rng(5)
+    rows, labels = rng.standard_normal((3000, 24)).astype(np.float32), rng.permutation(3000) // 2
+    weights = np.where(np.arange(3000) < 1500, 1e-30, 1.0) if weighted else np.ones(3000)
+    field = itf.Field(rows, LINEAR, weights=weights, labels=labels, backend=backend)
+    x = 0.3 * rng.standard_normal((40, 24))
+    for t in (0.1, 0.6):
+        want = _shares(rows, labels, 1500, x, t, weights)
+        for some in (slice(None), slice(3), slice(7, 8)):
+            got = field.class_posterior(x[some], t)
+            assert np.abs(got - want[some]).max() <= PROMISES["float32"].weight
+            heavy = want[some] > 1e-3
+            np.testing.assert_allclose(got[heavy], want[some][heavy], rtol=1e-4)
+
+
+def _guided(rows, labels, weights, x, t, of, scale):
+    """From direct differences, in extended precision."""
+    c, values = LINEAR(t), rows.astype(np.longdouble)
+    out = []
+    for q, k in zip(x.astype(np.longdouble), of, strict=True):
+        squares = ((q - np.longdouble(c.alpha) * values) ** 2).sum(1)
+        with np.errstate(divide="ignore"):
+            logits = np.log(weights.astype(np.longdouble)) - squares / (2 * np.longdouble(c.sigma) ** 2)
+        w = [np.exp(logits[mine] - logits[mine].max()) for mine in (slice(None), labels == k)]
+        whole, own = w[0] @ values / w[0].sum(), w[1] @ values[labels == k] / w[1].sum()
+        out.append(whole + scale * (own - whole))
+    return np.array(out, np.float64)
+
+
+def _asked(monkeypatch):
+    """Grows by one number for each time that classes are asked by themselves: of how many queries."""
+    found, before = [], ByClass.posterior
+    monkeypatch.setattr(ByClass, "posterior", lambda *args: (found.append(len(args[1])), before(*args))[1])
+    return found
+
+
+@pytest.mark.parametrize("stored", ["float32", "float64", "uint8"])
+@pytest.mark.parametrize("together", [False, True])
+def test_means_of_classes_in_one_pass(monkeypatch, stored, together):
+    """Of classes whose rows lie together or anywhere, of different weights, where many rows count and where few do."""
+    rows, labels, weights, _ = _clusters(40, stored, n=2600, count=5)
+    if together:
+        order = np.argsort(labels, kind="stable")
+        rows, labels, weights = rows[order], labels[order], weights[order]
+    scale = (1.0, 0.0) if stored == "uint8" else None
+    field = itf.Field(rows, LINEAR, weights=weights, labels=labels, scale=scale, backend="cpp")
+    promise, spread = PROMISES["float64" if stored == "float64" else "float32"], float(rows.std())
+    asked = _asked(monkeypatch)
+    rng, of = np.random.default_rng(1), np.arange(21) % 4
+    for ratio in (8.0, 2.0, 0.7, 0.3):
+        t = 1 / (1 + ratio * spread)
+        c, row = LINEAR(t), rng.integers(0, len(rows), 21)
+        x = float(c.alpha) * rows[row].astype(float) + float(c.sigma) * rng.standard_normal((21, 40))
+        got = field.guided(of, 2.0).denoiser(x, t).astype(float)
+        want = _guided(rows.astype(float), labels, weights, x, t, of, 2.0)
+        size = 3 * np.maximum(np.linalg.norm(want, axis=1), field.R)
+        assert (np.linalg.norm(got - want, axis=1) <= promise.denoiser * size).all(), ratio
+        assert ratio < 8 or sum(asked) <= 2
+        asked.clear()
+
+
+def test_class_of_rows_too_long_to_count(monkeypatch):
+    """They count for nothing in the mean of all rows, and are all that there is of their class."""
+    rng = np.random.default_rng(2)
+    rows, labels = rng.standard_normal((1500, 20)), np.arange(1500) % 2
+    rows[labels == 1] *= 1e6
+    rows, x, t = rows.astype(np.float32), 0.5 * rng.standard_normal((12, 20)), 0.5
+    field = itf.Field(rows, LINEAR, labels=labels, backend="cpp")
+    asked = _asked(monkeypatch)
+    of = np.arange(12) % 2
+    got = field.guided(of, 1.0).denoiser(x, t)
+    want = _guided(rows.astype(float), labels, np.ones(1500), x, t, of, 1.0)
+    size = np.maximum(np.linalg.norm(want, axis=1), field.R)
+    assert (np.linalg.norm(got - want, axis=1) <= PROMISES["float32"].denoiser * size).all()
+    assert sum(asked) >= 6
+
+
+def test_numbers_of_rows_where_classes_are_summed_apart():
+    """The lowest of equal rows, whatever their class."""
+    rng = np.random.default_rng(3)
+    rows = rng.standard_normal((900, 20)).astype(np.float32)
+    labels = rng.integers(0, 3, 900)
+    rows[[40, 41, 42]] = rows[500]
+    labels[[40, 41, 42, 500]] = 2, 1, 0, 0
+    field = itf.Field(rows, LINEAR, labels=labels, backend="cpp")
+    x = np.concatenate([np.tile(rows[40], (6, 1)), rows[100:106]]).astype(float)
+    run = itf.sample(field.guided(np.full(12, 2), 0.5), itf.ddim(LINEAR, np.array([0.2, 0.5])), x0=x)
+    assert run.index[:6].tolist() == [40] * 6

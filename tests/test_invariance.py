@@ -269,10 +269,11 @@ def test_translation(engine, dtype, name):
 
 @pytest.mark.parametrize("bandwidth", [0.0, 0.3])
 @pytest.mark.parametrize("schedule", fuzz_cases.SCHEDULES, ids=lambda schedule: repr(schedule)[:24])
-def test_one_time_is_that_of_each_query(schedule, bandwidth):
+def test_one_time_is_that_of_each_query(backend, schedule, bandwidth):
     """A time alone goes other ways than one for each: the same answers and refusals, at the ends as well."""
     rng = np.random.default_rng(0)
-    field = itf.Field(rng.standard_normal((30, 3)), schedule, bandwidth=bandwidth, labels=np.arange(30) % 2)
+    rows, labels = rng.standard_normal((30, 3)), np.arange(30) % 2
+    field = itf.Field(rows, schedule, bandwidth=bandwidth, labels=labels, backend=backend)
     x, u, codes = rng.standard_normal((2, 3)), rng.standard_normal((2, 3)), [0, 1]
     calls = {name: getattr(field, name) for name in ("denoiser", "velocity", "score", "noise", "divergence")}
     calls |= {f"{name} of classes": getattr(field.given(codes), name) for name in ("denoiser", "log_density")}

@@ -12,7 +12,7 @@ from support.measure import Errors, measure
 from support.sources import Source
 
 import interp_fast as itf
-from interp_fast.backends import dense
+from interp_fast.backends import dense, orbit
 
 LINEAR = itf.Linear()
 
@@ -58,6 +58,22 @@ def test_two_passes_settle_forward_queries(backend, monkeypatch):
         want = stored.denoiser(x, t)
         error = np.linalg.norm(flow.denoiser(x, t) - want, axis=1)
         assert (error <= 5e-6 * np.maximum(np.linalg.norm(want, axis=1), stored.R)).all(), t
+
+
+def test_images_under_one_element_alone(backend, monkeypatch):
+    """Nothing is merged where those under the other are far away, unless not even these may be left out."""
+    images = np.random.default_rng(0).standard_normal((90, 6, 6)).astype(np.float32)
+    rows = np.concatenate([images, images[..., ::-1]]).reshape(180, -1)
+    flow, exact = (itf.Field(images, orbit="hflip", backend=backend, tol=tol) for tol in (None, 0.0))
+    x = problems.forward(rows, 0.95, 0.05, 40, 1)
+    want = itf.Field(rows.astype(float)).denoiser(x, 0.95)
+    run = itf.sample(flow, itf.ddim(LINEAR, np.array([0.95, 1.0])), x0=x)
+    monkeypatch.setattr(orbit, "reduce", None)
+    np.testing.assert_allclose(flow.denoiser(x, 0.95), want, atol=1e-5)
+    np.testing.assert_array_equal(itf.sample(flow, itf.ddim(LINEAR, np.array([0.95, 1.0])), x0=x).index, run.index)
+    np.testing.assert_array_equal(run.index, np.linalg.norm(x[:, None] - 0.95 * rows, axis=2).argmin(axis=1))
+    with pytest.raises(TypeError):
+        exact.denoiser(x, 0.95)
 
 
 def test_images_that_are_equal_tie(backend, dtype):

@@ -25,6 +25,14 @@ def test_one_version():
         assert found[1] == itf.__version__, name
 
 
+def test_a_date_of_release_is_that_of_the_changelog():
+    """None before there is a release."""
+    heading = re.search(r"^## .*$", (ROOT / "CHANGELOG.md").read_text("utf-8"), flags=re.MULTILINE)[0]
+    released = re.search(r"^date-released: (\S+)$", (ROOT / "CITATION.cff").read_text("utf-8"), flags=re.MULTILINE)
+    assert ("unreleased" in heading) == (released is None)
+    assert released is None or released[1] in heading
+
+
 def test_recipe_asks_for_what_the_project_does():
     def section(name):
         block = re.search(rf"^  {name}:\n((?:    .*\n)+)", RECIPE, flags=re.MULTILINE)

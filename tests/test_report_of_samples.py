@@ -8,13 +8,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from scipy.stats import fisher_exact
+from scipy.stats import fisher_exact, hypergeom
 
 import interp_fast as itf
 from interp_fast import _report
 from interp_fast._cli import main
-from interp_fast._report.copies import _by_chance, _ordinal
+from interp_fast._report.conclusions import how_often, ordinal
 from interp_fast._report.evidence import Evidence
+from interp_fast._report.judgement import by_chance, judge
 
 ROWS = np.random.default_rng(0).uniform(-1, 1, (60, 4, 4))
 ROWS[0, 0, 0], ROWS[0, 0, 1] = -1, 1
@@ -78,7 +79,7 @@ def test_planted_copies(folder, capsys):
     assert "3 of the samples are equal, number for number, to a training row; " in text
     assert f"no two training rows are nearer to each other than {own.min():.3g}." in text
     assert f"that are not equal, is sample {pairs[2]['sample']} and training row {pairs[2]['row']}" in text
-    assert "All training rows are farther than that from any other training row." in text
+    assert "All training rows are farther than this pair from any other training row." in text
     assert got["verdict"]["does the model copy?"] == "yes"
     assert "What the words mean" in text
 
@@ -98,24 +99,63 @@ def test_no_copies_no_holdout_and_no_pictures(folder, capsys):
 def test_equal_rows_are_never_chance(folder, capsys):
     np.save("one.npy", np.concatenate([ROWS[:1], samples()[-FREE:]]))
     said = run(capsys, "--samples", "one.npy", "--holdout", "held.npy")["conclusions"][0]
-    assert "Yes, the samples hold copies of training rows: 1 of 21 is a copy" in said
+    assert (
+        "Yes, the samples hold copies of training rows: 1 of 21 is equal, number for number, to one; so are 0 of"
+        in said
+    )
 
 
 def test_equal_rows_without_held_out_rows(folder, capsys):
     """They are copies, unless rows of this kind are equal to each other; near ones may be chance."""
     np.save("one.npy", np.concatenate([ROWS[:1], samples()[-FREE:]]))
-    assert run(capsys, "--samples", "one.npy")["conclusions"][0].startswith(
+    assert run(capsys, "--samples", "one.npy")["conclusions"][:2] == [
         "Yes, the samples hold copies of training rows: 1 of 21 is equal, number for number, to one. By the rule 1 of "
-        "21 is a copy, 4.76 % (0.12–23.8); how many unseen items would look copied by chance only held-out rows can"
-    )
+        "21 is a copy, 4.76 % (0.12–23.8).",
+        "How many unseen items would look copied by chance only held-out rows can tell (--holdout).",
+    ]
     np.save("rows.npy", np.concatenate([ROWS[:0:-1], ROWS[1:2], ROWS[:1]]))
     got = run(capsys, "--samples", "one.npy")
-    assert got["conclusions"][0].startswith("Open for the samples: 1 of 21 is a copy")
-    assert "a training row; some training rows are so to each other." in got["conclusions"][2]
+    assert got["conclusions"][0].startswith("Not settled for the samples: 1 of 21 is a copy")
+    assert "a training row; so are 2 of 61 training rows to another, 3.28 %." in got["conclusions"][3]
     assert got["verdict"]["does the model copy?"].startswith("open")
     np.save("rows.npy", ROWS)
     np.save("near.npy", samples()[len(EXACT) :])
-    assert run(capsys, "--samples", "near.npy")["conclusions"][0].startswith("Open for the samples: 2 of 22 are")
+    assert run(capsys, "--samples", "near.npy")["conclusions"][0].startswith("Not settled for the samples: 2 of 22 are")
+
+
+def test_held_out_rows_that_copy_more_than_the_samples_leave_equality(folder, capsys):
+    """A sample that is a training row, and more near copies among held-out rows: it is not what the rule counts."""
+    rng = np.random.default_rng(4)
+    np.save("one.npy", np.concatenate([ROWS[:1], samples()[-FREE:]]))
+    held = rng.uniform(-1, 1, (30, 4, 4))
+    held[:12] = ROWS[20:32] + 0.02 * rng.standard_normal((12, 4, 4))
+    np.save("held.npy", held)
+    said = run(capsys, "--samples", "one.npy", "--holdout", "held.npy")["conclusions"][0]
+    assert said.startswith("Yes, the samples hold copies of training rows: 1 of 21 is equal, number for number, to one")
+    assert "Chance does not explain" not in said
+    assert "12 of 30 held-out rows, which the model has not seen, are" in said
+
+
+def test_one_pair_of_equal_rows_excuses_no_copies(folder, capsys):
+    """Their share is what equality by nature is: 2 of 61 rows do not explain 12 of 32 samples."""
+    np.save("rows.npy", np.concatenate([ROWS, ROWS[-1:]]))
+    np.save("many.npy", np.concatenate([ROWS[:12], samples()[-FREE:]]))
+    got = run(capsys, "--samples", "many.npy")
+    assert got["verdict"]["does the model copy?"] == "yes"
+    assert got["conclusions"][0].startswith("Yes, the samples hold copies of training rows: 12 of 32 are equal")
+    assert any("so are 2 of 61 training rows to another, 3.28 %" in sentence for sentence in got["conclusions"])
+    np.save("held.npy", np.concatenate([ROWS[:1], np.random.default_rng(2).uniform(-1, 1, (29, 4, 4))]))
+    assert run(capsys, "--samples", "many.npy", "--holdout", "held.npy")["verdict"]["does the model copy?"] == "yes"
+    np.save("rows.npy", np.concatenate([ROWS, ROWS[-20:]]))  # 40 of 80
+    assert run(capsys, "--samples", "many.npy")["verdict"]["does the model copy?"].startswith("open")
+
+
+def test_each_file_is_judged_once(folder, capsys, monkeypatch):
+    tests = []
+    monkeypatch.setattr(hypergeom, "sf", lambda *table: tests.append(table) or 0.5)
+    np.save("near.npy", samples()[len(EXACT) :])
+    run(capsys, "--samples", "near.npy", "free.npy", "--holdout", "held.npy")
+    assert len(tests) == 2
 
 
 def test_copies_that_were_changed_are_among_the_pairs(folder, capsys):
@@ -146,17 +186,32 @@ def test_rows_farther_is_never_too_much():
 
 def test_chance_is_fishers_test():
     for table in ([5, 20, 0, 30], [3, 97, 2, 50], [0, 10, 4, 6]):
-        mine = _by_chance(table[0], sum(table[:2]), table[2], sum(table[2:]))
+        mine = by_chance(table[0], sum(table[:2]), table[2], sum(table[2:]))
         assert mine == pytest.approx(fisher_exact(np.reshape(table, (2, 2)), "greater").pvalue, rel=1e-9)
+
+
+def test_doubt_is_that_of_all_files_together():
+    """8 of 40 beside 1 of 40 are too many for one file, not for the worse one of two."""
+
+    def result(copies):
+        kinds = np.where(np.arange(40) < copies, "memorized", "novel")
+        return SimpleNamespace(classes=kinds, d1=np.ones(40))
+
+    def answer(copies, files):
+        return judge(SimpleNamespace(result=result(copies), control=result(1), repeated=0), 60, files).answer
+
+    assert 0.025 / 2 < fisher_exact([[8, 32], [1, 39]], "greater").pvalue < 0.025
+    assert [answer(8, files) for files in (1, 2)] == ["yes", "chance"]
+    assert [answer(copies, 1) for copies in (7, 0)] == ["chance", "none"]
 
 
 def test_verdict_beside_held_out_rows(folder, capsys):
     none = run(capsys, "--samples", "free.npy", "--holdout", "held.npy")["conclusions"][0]
     assert none.startswith("No copying is shown in the samples: 0 of 20 are copies")
-    assert "At most 16.8 % of such samples are copies." in none  # 1 - 0.025^(1/20)
+    assert "At most 16.8 % of all that the model would make are copies by this rule" in none  # 1 - 0.025^(1/20)
     few = run(capsys, "--samples", "free.npy", "--holdout", "held.npy", "--radius", "1.9")["conclusions"]
     assert "no more than chance explains" in few[0]
-    assert few[1].startswith("A copy lies within 1.9 of a training row.")
+    assert few[1].startswith("A copy is a sample within a distance of 1.9 of a training row.")
 
 
 def test_many_files(folder, capsys):
@@ -166,7 +221,30 @@ def test_many_files(folder, capsys):
         *("does the model copy? free.npy", "copies among free.npy"),
     ]
     assert {pair["file"] for pair in got["closest_pairs"]["pairs"]} == {"samples.npy", "free.npy"}
-    assert "No copying is shown in free.npy: 0 of 20" in words(folder)[1]
+    assert "No copying is shown in the samples of free.npy: 0 of 20" in words(folder)[1]
+
+
+def test_checkpoints_come_in_order(folder, capsys):
+    """By the numbers in their names, with a picture of the share over these; one file has no such picture."""
+    np.save("made-200.npy", samples())
+    np.save("made-30.npy", samples()[-FREE:])
+    got = run(capsys, "--samples", "made-200.npy", "made-30.npy", "--holdout", "held.npy")
+    assert [file["file"] for file in got["copying"]["files"]] == ["made-30.npy", "made-200.npy"]
+    page, text = words(folder)
+    assert 'aria-label="Share of copies in each file"' in page
+    assert re.search(r"made-30.npy not shown 0 % .* made-200.npy yes 20 %", text)
+    assert "copied by chance only held-out" not in text
+    run(capsys, "--samples", "made-200.npy")
+    page, text = words(folder)
+    assert "Share of copies in each file" not in page
+    assert "How many unseen items would look copied by chance only held-out rows can tell (--holdout)." in text
+
+
+def test_odds_in_words():
+    said = [how_often(chance) for chance in (1e-9, 2.04e-5, 0.0123, 0.31)]
+    assert said[0] == "less than once in a million such comparisons"
+    assert said[1:3] == ["once in 49\u202f000 such comparisons", "once in 81 such comparisons"]
+    assert said[3] == "in 31 % of such comparisons"
 
 
 def test_features(folder, capsys):
@@ -230,5 +308,5 @@ def test_a_number_of_samples_asks_for_the_other_report(folder, monkeypatch, argu
 
 
 def test_numbers_of_the_nearest_rows_in_words():
-    said = [_ordinal(k) for k in (1, 5, 6, 11, 13, 21, 22, 33, 112)]
+    said = [ordinal(k) for k in (1, 5, 6, 11, 13, 21, 22, 33, 112)]
     assert said == ["nearest", "fifth", "6th", "11th", "13th", "21st", "22nd", "33rd", "112th"]

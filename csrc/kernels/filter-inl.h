@@ -41,7 +41,8 @@ void sum_exp(const Block<T>& block, const Panel<T>& panel, T* out) {
   for (int v = 0; v < V; v++) store(out + v * W, total[v]);
 }
 
-// The places, row * width + lane, of scores that reach the limits of their lanes, or are NaN; returns how many.
+// The places, row * width + lane, of scores that reach the limits of their lanes, or are NaN; returns how many. NaN of
+// closed lanes, whose limits are infinite, are there too: leaving those out here would cost every vector a comparison.
 template <class T, int V>
 ptrdiff_t find(const Block<T>& block, const Panel<T>& panel, const T* limits, int32_t* places) {
   constexpr int W = kWidth<T>;

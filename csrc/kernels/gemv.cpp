@@ -85,9 +85,16 @@ void gemv_exponentiate(const Block<T>& block, Panel<T>& panel, int lane) {
 
 template <class T>
 ptrdiff_t gemv_find(const Block<T>& block, const Panel<T>& panel, const T* limits, int32_t* places) {
+  constexpr int W = kWidth<T>;
   ptrdiff_t count = 0;
-  for (ptrdiff_t at = 0; at < panel.lanes * block.rows; at++) {
-    if (!(panel.s[at] < limits[at / block.rows])) places[count++] = static_cast<int32_t>(at);
+  for (int lane = 0; lane < panel.lanes; lane++) {
+    if (limits[lane] == static_cast<T>(__builtin_inf())) continue;  // of a closed lane no row is looked for
+    const Vec<T> limit = fill(limits[lane]);
+    for (ptrdiff_t at = lane * block.rows; at < (lane + 1) * block.rows; at += W) {
+      const auto reached = ~(load(panel.s + at) < limit);
+      if (!any(reached)) continue;
+      over_lanes<T>(reached, [&](int i) IF_INLINED { places[count++] = static_cast<int32_t>(at + i); });
+    }
   }
   return count;
 }

@@ -70,6 +70,8 @@ struct Block {
   ptrdiff_t rows;     // a multiple of kTile or kGemvTile
   const char* ahead;  // what will be decoded next: `ahead_bytes` to be fetched while this block is worked on
   ptrdiff_t ahead_bytes;
+  const char* const* ahead_rows;  // or, row by row, where these do not follow one another; else nullptr
+  ptrdiff_t ahead_row_bytes;
   const T *n2, *log_w;
   T max_norm, span;  // largest |X| and |log_w| of the rows that count
 };
@@ -169,7 +171,7 @@ struct PanelKernels {
   void (*sum_exp)(const Block<T>&, const Panel<T>&, T* out);
   void (*second_best)(const Block<T>&, const Panel<T>&, T* out);
   // Places in s of scores that reach the limits of their lanes, or are NaN, of each lane in the order of rows; returns
-  // how many.
+  // how many. Of lanes that are closed, by an infinite limit, there may be NaN or not.
   ptrdiff_t (*find)(const Block<T>&, const Panel<T>&, const T* limits, int32_t* places);
   // s -> weights p of the rows that are alive, their sums, and acc += sum_n p_n X_n.
   void (*add)(const Block<T>&, Panel<T>*, int count, bool statistics);

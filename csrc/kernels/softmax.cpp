@@ -69,7 +69,14 @@ void rescale_panel(Panel<T>& panel, const T* factor) {
 template <class T, int V, bool Statistics>
 void exponentiate(const Block<T>& block, Panel<T>& panel) {
   constexpr int W = kWidth<T>;
-  Vec<T> reference[V], floor[V], total[V][4] = {};
+  constexpr int kChain = 16;  // weights next to a heavy one would be lost to a long chain one by one
+  constexpr int kSums = Statistics ? 4 : 2;
+  Vec<T> reference[V], floor[V], chain[V][kSums] = {}, total[V][kSums] = {};
+  const auto end_chain = [&] {
+    for (int v = 0; v < V; v++) {
+      for (int i = 0; i < kSums; i++) total[v][i] += chain[v][i], chain[v][i] = Vec<T>{};
+    }
+  };
   for (int v = 0; v < V; v++) {
     reference[v] = load(panel.reference + v * W);
     floor[v] = load(panel.best + v * W) - load(panel.cut + v * W) - score_error(block, panel, v * W);
@@ -82,29 +89,32 @@ void exponentiate(const Block<T>& block, Panel<T>& panel) {
       if (!any(counts)) continue;
     }
     const ptrdiff_t to = panel.alive_rows++;
+    if (to % kChain == 0) end_chain();
     panel.alive[to] = static_cast<int32_t>(n);
     for (int v = 0; v < V; v++) {
       const Vec<T> score = load(panel.s + (n * V + v) * W) - reference[v];
       const Vec<T> p = exp2(score);
       store(panel.s + (to * V + v) * W, p);
-      total[v][0] += p;
-      total[v][1] += p * block.n2[n];
-      if (Statistics) {
-        total[v][2] += p * p;
-        total[v][3] += times_log2(p, score);
+      chain[v][0] += p;
+      chain[v][1] += p * block.n2[n];
+      if constexpr (Statistics) {
+        chain[v][2] += p * p;
+        chain[v][3] += times_log2(p, score);
       }
     }
   }
+  end_chain();
   for (int v = 0; v < V; v++) {
-    T part[4][W];
-    for (int i = 0; i < 4; i++) store(part[i], total[v][i]);
+    T part[kSums][W];
+    for (int i = 0; i < kSums; i++) store(part[i], total[v][i]);
     for (int lane = 0; lane < W; lane++) {
       WeightSums& sums = panel.sums[v * W + lane];
       sums.p += static_cast<double>(part[0][lane]);
       sums.p_n2 += static_cast<double>(part[1][lane]);
-      if (!Statistics) continue;
-      sums.p_p += static_cast<double>(part[2][lane]);
-      sums.p_score += static_cast<double>(part[3][lane]);
+      if constexpr (Statistics) {
+        sums.p_p += static_cast<double>(part[2][lane]);
+        sums.p_score += static_cast<double>(part[3][lane]);
+      }
     }
   }
 }

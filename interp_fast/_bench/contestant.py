@@ -25,7 +25,9 @@ Array = npt.NDArray[Any]
 
 LIMITS = "limits"  # the contestant that measures the machine
 _SHOWN = 8  # rows of an answer that come back from a contestant
-_REPEATED = 0.04  # seconds that calls are repeated for
+# Seconds that calls are repeated for: ten ticks of 4 ms, at which systems count what other threads have spent, so that
+# the time of the processors is known to a tenth; and short enough that rivals meet the same speed of the machine.
+_REPEATED = 0.04
 
 
 def euler_loop(denoiser: Denoiser, mean: Array, x0: Array, steps: int) -> Array:

@@ -19,8 +19,9 @@ import interp_fast as itf
 from .. import _figures
 from .._cluster import Elsewhere
 from .._datasets import Dataset, InputError
+from .._text import number
 from .._typing import Backend
-from . import certificates, copies, data, errors, loss, memorization, posterior, samples, step_sizes
+from . import certificates, conclusions, copies, data, errors, loss, memorization, posterior, samples, step_sizes
 from .evidence import gather
 from .findings import Findings, find
 from .parts import Bullets, Part, Table, template
@@ -127,17 +128,22 @@ def of_samples(
     page = template()
     e = gather(files, data, holdout=holdout, features=features, **options)
     parts = [part(e) for part in copies.PARTS]
-    conclusions = copies.summary(e)
+    said = conclusions.summary(e)
     verdict = [line for part in parts for line in part.verdict]
     names = files[0] if len(files) == 1 else f"{len(files)} files of samples"
+    count = number(sum(len(one.result.d1) for one in e.found))
+    lead = (
+        f"{count} items that a model made, its samples, compared with each of the {number(len(data.rows))} items that "
+        f"it was trained on, the training rows: {data.name}. All words are explained below."
+    )
     text = page.render(
         title=f"Does the model copy? {names}",
-        lead=f"What a model made, its samples, compared with every item it was trained on, the rows of {data.name}.",
-        parts=[Part("", "In short", {}, [Bullets(conclusions), Table(verdict)], summary=True), *parts],
+        lead=lead,
+        parts=[Part("", "In short", {}, [Bullets(said), copies.answers(e)], summary=True), *parts],
         footer=f"interp_fast {itf.__version__}; command: interp-fast report --samples.",
     )
     results = {part.key: part.numbers for part in parts if part.numbers}
-    return Report(text, results | {"conclusions": conclusions, "verdict": dict(verdict)}, {}, verdict)
+    return Report(text, results | {"conclusions": said, "verdict": dict(verdict)}, {}, verdict)
 
 
 def _arrays(run: itf.Samples, data: Dataset) -> dict[str, npt.NDArray[Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ import numpy as np
 import interp_fast as itf
 
 from .. import _figures
-from .._copies import Compared, Pair, compare
+from .._copies import Compared, Pair, compare, in_order
 from .._datasets import Dataset, InputError
+from .judgement import Judgement, judge
 from .parts import Html
 
 __all__ = ["EQUAL_PAIRS", "Evidence", "gather"]
@@ -24,7 +26,7 @@ EQUAL_PAIRS = 6  # of them at distance 0, while there are others: copies that we
 
 @dataclass(frozen=True)
 class Evidence:
-    """Samples of one or more files beside a training set.
+    """Samples of one or more files, in order, beside a training set.
 
     ``holdout``: where the held-out rows come from; ``features``: the name of the function that distances are measured
     through; ``k``: the neighbour that balls reach to.
@@ -50,8 +52,26 @@ class Evidence:
         """One of the results, for the settings that all of them share."""
         return self.found[0].result
 
+    @cached_property
+    def judgements(self) -> list[Judgement]:
+        """Of each file."""
+        return [judge(one, len(self.data.rows), len(self.found)) for one in self.found]
+
     def name(self, one: Compared) -> str:
+        """In a table; in a sentence with what is in the file."""
         return "the samples" if len(self.found) == 1 else one.file
+
+    def samples_of(self, one: Compared) -> str:
+        return "the samples" if len(self.found) == 1 else f"the samples of {one.file}"
+
+    @property
+    def typical(self) -> float | None:
+        """Half of the training rows have another one within this distance."""
+        return (
+            None
+            if self.background is None
+            else float(np.interp(0.5, self.background.levels, self.background.distances))
+        )
 
     def farther(self, distance: float) -> float | None:
         """At least so large is the share of training rows whose nearest other row is farther than ``distance``."""
@@ -82,7 +102,7 @@ def gather(
         msg = "a report about samples needs at least 2 training rows; got 1."
         raise InputError(msg)
     name, function = features or (None, None)
-    found = compare(files, data, holdout=holdout, features=function, pairs=PAIRS, **options)
+    found = in_order(compare(files, data, holdout=holdout, features=function, pairs=PAIRS, **options))
     near = found[0].result.radius is not None
     pairs = sorted((p for one in found for p in one.pairs), key=lambda p: (p.distance, p.ratio)[:: 1 if near else -1])
     others = sum(p.distance > 0 for p in pairs)

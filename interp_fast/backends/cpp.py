@@ -54,13 +54,17 @@ def posterior(
     *,
     u: Float | None = None,
     cut: Float,
-    codes: Int | None = None,
     out: dict[str, Any],
     threads: int,
+    **classes: Int,
 ) -> None:
-    """The contract's, and with the classes of the rows, ``codes``, what they weigh: ``out["mass"]`` (M, classes)."""
-    if codes is not None:
-        out = out | {"codes": codes}
+    """The contract's, and of ``classes``: with those of the rows, ``codes``, what they weigh, ``out["mass"]``
+    (M, classes); and with a class for each query, ``class_of``, its mean, ``out["class_mean"]`` (M, d). That is left as
+    it is where sums over all rows do not tell it. ``by_class``: an order of the rows in which classes lie together, if
+    they do not.
+    """
+    if classes:
+        out = out | classes
     _core.posterior(x, data, alpha, sigma, cut, u, out, threads)
 
 

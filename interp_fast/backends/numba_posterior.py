@@ -40,6 +40,8 @@ _CLOSE = 2.0**-20  # of the reach: farther apart, float32 roundings of two rows 
 _BLOCK = 2**22  # bytes of float64 rows, of which there are a few copies at a time
 _AT_ONCE = 2**16  # rows, of what would take several numbers for each of them
 _GOLDEN = 0.6180339887498949
+# Roundings of |mean|^2 that its difference to the second moment is off by, where few rows are most of all.
+_BESIDE_ONE = 64
 _CHAIN = 64  # products of one sign that are summed with the error of any; longer chains lose with their root
 
 
@@ -417,6 +419,7 @@ def _judge(
         enough &= off <= np.minimum(accuracy.per_radius * radius, accuracy.per_deviation * np.sqrt(s2) / alpha)
     if "scatter" in wanted:
         enough &= off * 2 * reach <= accuracy.scatter * radius**2
+        enough &= _BESIDE_ONE * u * (second - variance) <= accuracy.scatter * radius**2
     if wanted & {"log_rest", "entropy", "variance", "jvp"}:
         enough &= (1.0 - largest) >= np.maximum(accuracy.rest, 8.0 * error / accuracy.off_weights)
     if wanted & {"variance", "jvp"}:

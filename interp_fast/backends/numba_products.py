@@ -33,7 +33,7 @@ _NUMBERS, _ROWS = 2**20, 4096  # of a block, of its scores, and its longest
 _LISTED = 2**20  # rows listed, of all queries of a pass
 _SPARSE = 16  # where fewer weights than one in so many count, they are not multiplied by BLAS
 _SMALL = 2**16  # operations that are not worth a thread
-_PIECE = 256  # weights summed in T before they are added up in float64
+_PIECE = 128  # weights and weighted rows summed in T before they are added up in float64: longer chains have a bias
 
 # Reordering of sums, and no NaN: scores are finite, or -inf where a row weighs nothing.
 _FAST = {"nsz", "contract", "reassoc", "nnan"}
@@ -343,11 +343,11 @@ def _add_sparse(weights: Any, block: Any, scale: Any, shift: Any) -> None:
 
 
 @jit()
-def _add_part(part: Any, scale: Any, shift: Any) -> None:
-    """shift = scale shift + part."""
+def _add_part(part: Any, shift: Any) -> None:
+    """shift = shift + part."""
     for q in range(len(part)):
         for k in range(part.shape[1]):
-            shift[q, k] = scale[q] * shift[q, k] + part[q, k]
+            shift[q, k] += part[q, k]
 
 
 def _of(arrays: Any, some: slice) -> Any:
@@ -421,6 +421,8 @@ def _multiply(team: Team, weights: Any, alive: float, block: Any, scale: Float, 
     m, d = shift.shape
     if alive * _SPARSE < weights.size:
         team.share(lambda some: _add_sparse(weights[some], block, scale[some], shift[some]), m, len(block))
-    else:
-        np.matmul(weights, block, out=part)
-        team.share(lambda some: _add_part(part[some], scale[some], shift[some]), m, d)
+        return
+    shift *= scale[:, None]
+    for b in range(0, len(block), _PIECE):
+        np.matmul(weights[:, b : b + _PIECE], block[b : b + _PIECE], out=part)
+        team.share(lambda some: _add_part(part[some], shift[some]), m, d)

@@ -16,10 +16,14 @@ import numpy.typing as npt
 from .._accuracy import PROMISES
 from .._arrays import result_type, widen
 from . import Float, Int, Moments, dense, reference
-from .merging import Place, blank, fill, finish, part, reduce, unsettled
+from .merging import CHAINED, Place, blank, fill, finish, part, plain_squares, reduce, unsettled
 from .outer import Outer
+from .reference import logit_rounding
 
 __all__ = ["Images", "Orbit"]
+
+_TOGETHER = 512  # queries, at other elements, that read the rows once
+_OF_ONE = {"mean", "index", "dropped", "work"}  # what can be told of the images under one element alone
 
 
 class Images:
@@ -50,8 +54,18 @@ class _Data:
     bandwidth: float
     inner: Any
 
+    @property
+    def rows(self) -> int:
+        """How many are stored."""
+        return int(self.images.rows.shape[0])
+
     def values(self, element: Int, index: Int) -> Float:
         return widen(np.take(self.images.rows[index], element, axis=1), self.scale)
+
+
+def _at(x: Float, inverses: Int) -> Float:
+    """The queries at each of some elements, one element after another."""
+    return np.concatenate([np.take(x, inverse, axis=1) for inverse in inverses])
 
 
 class Orbit(Outer):
@@ -87,36 +101,85 @@ class Orbit(Outer):
         out: dict[str, Any],
         threads: int,
     ) -> None:
-        images, place = data.images, Place(x, alpha, sigma**2 + (alpha * data.bandwidth) ** 2)
-        n = images.rows.shape[0]
+        place = Place(x, alpha, sigma**2 + (alpha * data.bandwidth) ** 2)
         top = max(1, out["top_index"].shape[1] if "top_index" in out else 0)
-        promise, parts = PROMISES[result_type(images.dtype).name], []
-        for e, (element, inverse) in enumerate(zip(images.elements, images.inverses, strict=True)):
-            here = blank(out, x, min(top, n))
-            direction = None if u is None else np.take(u, inverse, axis=1)
-            self.inner.posterior(
-                np.take(x, inverse, axis=1), data.inner, alpha, sigma,
-                u=direction, cut=cut, out=here, threads=threads,
-            )  # fmt: skip
+        found = self._each(place, data, sigma, u, cut, blank(out, x[:0], min(top, data.rows)), threads)
+        rest = np.arange(len(x))
+        if out.keys() <= _OF_ONE and len(found) > 1:
+            rest = self._alone(found, place, data, cut, out)
+        if len(rest) == 0:
+            return
+        some: Any = slice(None) if len(rest) == len(x) else rest
+        place = Place(x[some], alpha[some], place.s2[some])
+        direction = None if u is None else u[some]
+        promise, parts = PROMISES[result_type(data.images.dtype).name], []
+        for e, (element, answer) in enumerate(zip(data.images.elements, found, strict=True)):
+            here = {name: array[some] for name, array in answer.items()}
             for name in here.keys() & {"mean", "jvp"}:
                 here[name] = np.take(here[name], element, axis=1)
             parts.append(
                 part(
-                    here, place, data.log_w[:n],
-                    functools.partial(data.values, element),
-                    promise=promise, top=top, first=e * n, moments=data.moments,
-                    roundoff=self.roundoff(images.dtype),
+                    here, place, data.log_w[: data.rows], functools.partial(data.values, element),
+                    promise=promise, top=top, first=e * data.rows, moments=data.moments,
+                    roundoff=self.roundoff(data.images.dtype),
                 )
             )  # fmt: skip
-        whole = reduce(parts, place, u)
-        fill(out, finish(whole, place, 0.0), slice(None))
+        whole = reduce(parts, place, direction)
+        fill(out, finish(whole, place, 0.0), some)
         again = np.flatnonzero(unsettled(whole, place, promise, data.moments.radius, out))
         if len(again):
-            rows = reference.Data(images, data.log_w, data.moments, data.scale, data.bandwidth)  # type: ignore[arg-type]
-            some = {name: array[again] for name, array in out.items()}
-            direction = None if u is None else u[again]
-            dense.posterior(x[again], rows, alpha[again], sigma[again], u=direction, out=some)
-            fill(out, some, again)
+            rows = reference.Data(data.images, data.log_w, data.moments, data.scale, data.bandwidth)  # type: ignore[arg-type]
+            exact = {name: array[rest[again]] for name, array in out.items()}
+            direction = None if direction is None else direction[again]
+            dense.posterior(place.x[again], rows, place.alpha[again], sigma[rest[again]], u=direction, out=exact)
+            fill(out, exact, rest[again])
+
+    def _each(
+        self, place: Place, data: _Data, sigma: Float, u: Float | None, cut: Float, kinds: dict[str, Any], threads: int
+    ) -> list[dict[str, Any]]:
+        """Answers about the rows for the queries at each element; ``kinds``: the arrays wanted, of no query."""
+        answers: list[dict[str, Any]] = []
+        m, count = len(place.x), len(data.images.elements)
+        together = max(1, _TOGETHER // max(1, m))
+        for first in range(0, count, together):
+            inverses = data.images.inverses[first : first + together]
+            k = len(inverses)
+            found = {name: np.empty((k * m, *array.shape[1:]), array.dtype) for name, array in kinds.items()}
+            self.inner.posterior(
+                _at(place.x, inverses), data.inner, np.tile(place.alpha, k), np.tile(sigma, k),
+                u=None if u is None else _at(u, inverses), cut=np.tile(cut, k), out=found, threads=threads,
+            )  # fmt: skip
+            answers += [{name: array[i * m : (i + 1) * m] for name, array in found.items()} for i in range(k)]
+        return answers
+
+    def _alone(self, found: list[dict[str, Any]], place: Place, data: _Data, cut: Float, out: dict[str, Any]) -> Int:
+        """Answer the queries in which the rows under all other elements may be left out; which are the others?"""
+        top = np.stack([one["index"] for one in found])
+        c = np.stack([
+            plain_squares(place.x[:, inverse], place.alpha, widen(data.images.rows[rows], data.scale))
+            for rows, inverse in zip(top, data.images.inverses, strict=True)
+        ])  # fmt: skip
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            logits = data.log_w[top] - c / (2 * place.s2)
+            lead = np.sort(logits, axis=0)
+            lead = lead[-1] - lead[-2] - 2 * CHAINED * logit_rounding(place.x, c.max(axis=0), place.s2)
+            alone = lead >= cut  # not where S = 0
+        best = np.argmax(logits, axis=0)
+        for e, (one, element) in enumerate(zip(found, data.images.elements, strict=True)):
+            some = np.flatnonzero(alone & (best == e))
+            if len(some) == 0:
+                continue
+            if "mean" in out:
+                out["mean"][some] = np.take(one["mean"][some], element, axis=1)
+            if "index" in out:
+                out["index"][some] = one["index"][some] + e * data.rows
+            if "dropped" in out:
+                others = data.rows * (len(found) - 1) * np.exp(-lead[some])
+                out["dropped"][some] = np.minimum(one["dropped"][some] + others, 1.0)
+            if "work" in out:
+                out["work"][some] = np.mean([each["work"][some] for each in found], axis=0)
+        rest: Int = np.flatnonzero(~alone)
+        return rest
 
     def nearest(self, x: Float, data: _Data, *, alpha: float, out: dict[str, Any], threads: int) -> None:
         k, n = out["index"].shape[1], data.images.rows.shape[0]

@@ -16,8 +16,9 @@ from . import Float, Moments, torch_device
 
 __all__ = ["Data", "Queries", "prepare", "roundoff"]
 
-# Coordinates that one chain of float32 additions runs over, and rows; beyond, sums of chains are added.
-_CHAIN, _ROWS = 128, 1024
+# Coordinates that one chain of float32 additions runs over, and rows; beyond, sums of chains are added. Chains of equal
+# numbers have a bias, which grows with them.
+_CHAIN, _PIECE, _ROWS = 128, 128, 1024
 
 
 @dataclass(frozen=True)
@@ -190,10 +191,21 @@ def weighted(e: Any, data: Data, kind: torch.dtype, u: Any) -> tuple[Any, Any, A
         u = (u / own[:, None]).to(kind)
     for block, centred in data.blocks(kind):
         part = e[:, block].to(kind)
-        total += torch.mm(part, centred)
+        total += _sum(part, centred)
         if u is not None:
             of_u = torch.mm(u, centred.T) * part
             along += of_u.sum(dim=1, dtype=torch.float64)
-            pull += torch.mm(of_u, centred)
+            pull += _sum(of_u, centred)
     unit = data.unit
     return total * unit, along * (own * unit), pull * (own * unit * unit)[:, None]
+
+
+def _sum(weights: Any, rows: Any) -> Any:
+    """weights @ rows in float64, of chains of no more than _PIECE rows."""
+    pieces = len(rows) // _PIECE
+    whole = pieces * _PIECE
+    total = torch.mm(weights[:, whole:], rows[whole:]).to(torch.float64)
+    if pieces:
+        each = weights[:, :whole].unflatten(1, (pieces, _PIECE)).transpose(0, 1)
+        total += torch.bmm(each, rows[:whole].unflatten(0, (pieces, _PIECE))).sum(dim=0, dtype=torch.float64)
+    return total

@@ -187,7 +187,7 @@ def _accepted(
         good &= (state["spread"] >= narrow * state["rest"]) & (variance >= narrow * scale * state["rest"])
     if "scatter" in want:  # a difference of squares about the center, three of them, each rounded
         squares = state["spread"] + state["rest"] * (state["point"] - data.center).square().sum(dim=1)
-        good &= 4 * roundoff(kind) * scale * squares <= promise.scatter / 4 * variance.clamp(min=data.radius**2)
+        good &= 16 * roundoff(kind) * scale * squares <= promise.scatter / 4 * variance.clamp(min=data.radius**2)
     return good
 
 

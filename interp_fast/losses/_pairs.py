@@ -44,7 +44,7 @@ PEAK = 2.457545  # (2) increases with delta up to here and decreases beyond
 NEAR = 32  # nearest points of each that are known one by one; all others lie in bins of distance
 _TREE_DIMENSIONS = 8  # up to so many a tree finds the nearest points, and one bin has the others
 _MOST = 2**20  # points, beyond: N^2 distances are too many
-_BESIDE = 700  # bytes that are kept of a point, beside its coordinates
+_BESIDE = 700  # about so many bytes are kept of a point, beside its coordinates: see Pairs
 _READ = 2**29  # rows that are not in memory are read into it if they and what is kept of them take no more bytes
 _FLOPS = 2.0**43  # of all distances; with more, those of projections are taken, which are never larger
 _LEAST = 16  # dimensions of a projection
@@ -166,7 +166,9 @@ class Pairs:
     """The distinct points of a training set, the nearest ones of each and the distances of all others in bins.
 
     One pass over all pairs serves every time: N^2 d flops up to some 10^5 rows (fewer where N^2 d exceeds 2^43: then
-    distances of projections, which are lower bounds, have to do), and 0.7 kB for each row.
+    distances of projections, which are lower bounds, have to do). Of each point 0.6 kB are kept in up to 8 dimensions,
+    beyond 0.8 kB (1.6 of unequal weights) and its coordinates; and rows that had to be read in, of sets of about half a
+    GiB at most: draws take theirs from all over the set, at every time anew. All of it stays with the training set.
 
     Attributes
     ----------

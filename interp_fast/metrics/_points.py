@@ -19,6 +19,7 @@ __all__ = [
     "Scale",
     "Tell",
     "check_metric",
+    "equal_rows",
     "own_squares",
     "read_data",
     "read_points",
@@ -208,3 +209,9 @@ def own_squares(points: Points, k: int | None, tell: Tell) -> Float:
         points.set.memo[key] = squares
     remembered: Float = points.set.memo[key]
     return remembered
+
+
+def equal_rows(data: Any, metric: str, k: int | None) -> int:
+    """How many rows are at distance 0 from another one, by the search that :func:`own_squares` remembers for k."""
+    squares = own_squares(Points.of(read_data(data), metric, "data"), k, lambda rows: None)
+    return int(np.count_nonzero(squares[:, 0] == 0))

@@ -1,0 +1,70 @@
+"""Whether samples are copies of training rows, as far as their numbers and those of held-out rows tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+import interp_fast as itf
+
+from .._copies import Compared
+
+__all__ = ["DOUBT", "Judgement", "by_chance", "copied", "equal", "judge"]
+
+DOUBT = 0.025  # of a one-sided test, over all files together
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """An answer, and what it rests on.
+
+    ``answer``: "yes"; "chance" (no more copies than by chance), "none" (no copies) or "open" (copies, and no held-out
+    rows to tell chance by). ``chance``: the probability of at least so many copies, were samples and held-out rows
+    alike; None without the latter. ``equality``: "yes" because samples are equal to rows, not for the number of copies.
+    """
+
+    answer: str
+    chance: float | None
+    equality: bool
+
+
+def judge(one: Compared, rows: int, files: int) -> Judgement:
+    """Samples of one of several files beside a training set of so many rows."""
+    r, control, count = one.result, one.control, copied(one.result)
+    doubt = DOUBT / files
+    chance = None if control is None else by_chance(count, len(r.d1), copied(control), len(control.d1))
+    if chance is not None and chance < doubt:
+        return Judgement("yes", chance, equality=False)
+    if _equal_beyond_nature(one, rows, doubt):
+        return Judgement("yes", chance, equality=True)
+    return Judgement("none" if not count else "open" if control is None else "chance", chance, equality=False)
+
+
+def _equal_beyond_nature(one: Compared, rows: int, doubt: float) -> bool:
+    """Whether more samples are equal to a row than held-out rows are, and than rows are to other rows.
+
+    Where nobody looked, or where as large a share of these is, items of this kind may be equal by nature.
+    """
+    found, n = equal(one.result), len(one.result.d1)
+    beside = [] if one.control is None else [(equal(one.control), len(one.control.d1))]
+    beside += [] if one.repeated is None else [(one.repeated, rows)]
+    if not found or not beside:
+        return False
+    # Numbers do not meet by chance: where no others are equal, one is enough.
+    return all(others == 0 or by_chance(found, n, others, of) < doubt for others, of in beside)
+
+
+def by_chance(count: int, n: int, held: int, of: int) -> float:
+    """Probability of at least so many copies among the samples, as of all copies here, if both kinds are as likely."""
+    from scipy.stats import hypergeom
+
+    return float(hypergeom.sf(count - 1, n + of, count + held, n))  # Fisher's exact test
+
+
+def copied(r: itf.Memorization) -> int:
+    return int(np.sum(r.classes == "memorized"))
+
+
+def equal(r: itf.Memorization) -> int:
+    return int(np.sum(r.d1 == 0))
