@@ -14,7 +14,7 @@ copy when d1 / d2 < 1/3.
 updates, and with it new samples are noisy rows, not new digits. Networks that are trained for growing lengths on
 growing sets, and audited, are in ``docs/examples/audit_a_trained_model.py``. Digits (at full size Fashion-MNIST).
 
-**Cost.** Two seconds; at full size some ten minutes.
+**Cost.** Two seconds; at full size some minutes.
 """
 
 import matplotlib.pyplot as plt
@@ -53,7 +53,7 @@ for size in progress(sizes, "training sets"):
     print(f"{size:>6} rows: half of the samples are copies at bandwidth {1 / half[-1]:.3f}")
 left.set(xlabel="1 / bandwidth (finer: later in training)", ylabel="share of copies")
 left.legend()
-right.loglog(sizes, half, "o-")
+right.semilogx(sizes, half, "o-")
 right.set(xlabel="training rows", ylabel="1 / bandwidth at half copies")
 assert half[-1] > half[0]
 finish(figure)
