@@ -20,7 +20,7 @@ constexpr double kSlope = 0x1p-11;
 // opposite ends along a query whose numbers are all rounded by the most; half of a promise is asked for, so that 1.8
 // stands for 3.6. Of 10^4 to 10^5 random queries in float32 the worst were 3.5 in 9 dimensions, 1.7 in 64, 0.8 in 256
 // and 0.2 in 3072, against twice 1.8, 1.8, 0.9 and 0.26; 4 again where a query is next to 0 but in two. Those of each
-// row count twice, as in single weights.
+// row count twice.
 constexpr double kInCommon = 1.8, kElsewhere = 8, kOfEach = 2;
 
 // What a weight may be off by, in rms errors of a logit, of which a query along its row has more: its products are of

@@ -85,7 +85,8 @@ RelativeLogits relative_logits(const Data& data, const Query& query, const Candi
   return out;
 }
 
-// Which candidates have the values of one of them: not only its distance, which far from all rows says little.
+// Which candidates lie where one of them does, but for what has no square: not only as far away, which far from all
+// rows says little.
 std::vector<char> copies_of(const Data& data, const Candidates& candidates, size_t one) {
   const ExactKernels& exact = *active_kernels().exact;
   std::vector<double> first, row(static_cast<size_t>(data.rows.d));
@@ -98,7 +99,9 @@ std::vector<char> copies_of(const Data& data, const Candidates& candidates, size
       exact.values(data.rows, candidates.rows[one], first.data());
     }
     exact.values(data.rows, candidates.rows[i], row.data());
-    out[i] = row == first;
+    double apart = 0;
+    for (size_t k = 0; k < row.size(); k++) apart += (row[k] - first[k]) * (row[k] - first[k]);
+    out[i] = apart == 0;
   }
   return out;
 }

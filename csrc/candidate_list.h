@@ -67,7 +67,7 @@ class CandidateList {
     std::push_heap(best_.begin(), best_.end(), std::greater<>());
   }
 
-  // A row, its score and an upper bound on that; rows in increasing order. A score that is NaN (of a row so long that
+  // A row, its score and an upper bound on that; rows in the order of the pass. A score that is NaN (of a row so long that
   // it overflows) stays.
   void add(int64_t row, double score, double upper) {
     if (empty_ || upper < threshold()) return;

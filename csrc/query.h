@@ -28,7 +28,7 @@ struct Outputs {
   // Made of the rows other than the heaviest one.
   bool off_weights() const { return gap || log_rest || ess || entropy || variance || jvp; }
   // Made of weighted sums of rows.
-  bool vectors() const { return mean || variance || scatter || jvp; }
+  bool vectors() const { return mean || variance || scatter || jvp || class_mean; }
   // Made of sums over weights and their logarithms that a mean needs none of.
   bool statistics() const { return ess || entropy; }
   // Decided by the order of the heaviest rows.

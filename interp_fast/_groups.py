@@ -118,8 +118,8 @@ class Groups:
         Notes
         -----
         Costs 4 N d flops a query where one pass over all rows tells both means: with the backend "cpp", rows in memory,
-        more than 8 queries, and classes of 256 rows or more on average. Else, and for queries in which single rows of
-        the class are too heavy for that, up to 4 N_c d more.
+        48 queries or more, classes of 1024 rows or more on average, and d >= 256 or rows stored class by class. Else,
+        and for queries in which single rows of the class are too heavy for that, up to 4 N_c d more.
 
         Ho and Salimans, "Classifier-free diffusion guidance", 2022.
 

@@ -253,6 +253,11 @@ class TrainingSet:
             known |= {"class_of": class_of} if order is None else {"class_of": class_of, "by_class": order}
         self.backend.posterior(x, self.prepared, alpha, sigma, u=u, cut=cut, out=out, threads=self.threads, **known)
 
+    @property
+    def class_by_class(self) -> bool:
+        """Whether that is how labelled rows are stored."""
+        return self._by_class() is None
+
     def _by_class(self) -> Int | None:
         """An order of the rows in which classes lie together; None if that is how they lie."""
         assert self.labels is not None

@@ -25,7 +25,9 @@ Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 # Up to this sigma / alpha, in radii of the data, few rows are likely to count.
 SHARP = 0.1
-_LARGE = 256  # rows of a class, on average, that are worth sums of their own in a pass over all rows
+# What makes sums of their own in a pass over all rows worth while: rows of a class on average, queries, and, where rows
+# are not stored class by class and are read one at a time, their length.
+_LARGE, _MANY, _LONG = 1024, 48, 256
 
 
 class View(ABC):
@@ -256,15 +258,16 @@ class Guided(View):
 
         Where few rows count they often are of the class, and what others weigh bounds the difference of the two: it may
         be no more than the cut lets rows be. Not looked for where there are more classes than coordinates: what these
-        weigh would be the larger array. Nor are classes of few rows summed apart: of slabs so short merging would cost
-        as much as all else.
+        weigh would be the larger array. Nor are classes of few rows summed apart, of slabs so short that merging costs
+        as much as all else, nor those of few queries, most of which would be asked again.
         """
         whole, moments = self.whole, self.moments
         ratio = noise_ratio(alpha, sigma**2 + (alpha * self.bandwidth) ** 2)
         classes = len(whole.labels.classes)  # type: ignore[union-attr]
         told, others, unknown = np.empty((0, whole.d)), np.zeros(len(x)), np.ones(len(x), np.bool_)
         more: dict[str, Float] = {}
-        if whole.weighs_classes and whole.n >= _LARGE * classes:
+        apart = whole.weighs_classes and whole.n >= _LARGE * classes and len(x) >= _MANY
+        if apart and (whole.d >= _LONG or whole.class_by_class):
             more["class_mean"] = told = np.empty_like(x)
             told[:, 0] = np.nan  # where it stays so, no mean is known
         if whole.weighs_classes and classes <= whole.d and np.any(ratio <= SHARP * moments.radius):
