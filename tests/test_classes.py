@@ -222,7 +222,10 @@ def _guided(rows, labels, weights, x, t, of, scale):
 
 
 def _asked(monkeypatch):
-    """Grows by one number for each time that classes are asked by themselves: of how many queries."""
+    """Grows by one number for each time that classes are asked by themselves: of how many queries. Small problems count
+    as worth a pass that tells the means of classes."""
+    for name, least in (("_LARGE", 256), ("_MANY", 9), ("_LONG", 0)):
+        monkeypatch.setattr(f"interp_fast._views.{name}", least)
     found, before = [], ByClass.posterior
     monkeypatch.setattr(ByClass, "posterior", lambda *args: (found.append(len(args[1])), before(*args))[1])
     return found
@@ -249,7 +252,8 @@ def test_means_of_classes_in_one_pass(monkeypatch, stored, together):
         want = _guided(rows.astype(float), labels, weights, x, t, of, 2.0)
         size = 3 * np.maximum(np.linalg.norm(want, axis=1), field.R)
         assert (np.linalg.norm(got - want, axis=1) <= promise.denoiser * size).all(), ratio
-        assert ratio < 8 or sum(asked) <= 2
+        # Bytes may be summed by digits, which tell no means of classes.
+        assert stored == "uint8" or sum(asked) <= {8.0: 0, 2.0: 15}.get(ratio, 21)
         asked.clear()
 
 
@@ -264,7 +268,7 @@ def test_class_of_rows_too_long_to_count(monkeypatch):
     of = np.arange(12) % 2
     got = field.guided(of, 1.0).denoiser(x, t)
     want = _guided(rows.astype(float), labels, np.ones(1500), x, t, of, 1.0)
-    size = np.maximum(np.linalg.norm(want, axis=1), field.R)
+    size = np.where(of == 0, itf.Field(rows[labels == 0]).R, field.R)
     assert (np.linalg.norm(got - want, axis=1) <= PROMISES["float32"].denoiser * size).all()
     assert sum(asked) >= 6
 

@@ -537,3 +537,13 @@ def test_weights_of_queries_along_a_row(engine):
     ref = oracle.posterior(rows, x, np.ones(m), sigma)
     want = -np.sort(-np.exp(ref.log_weight), axis=1)
     np.testing.assert_allclose(out["top_weight"], want, rtol=0, atol=PROMISES["float32"].weight)
+
+
+def test_variance_beyond_a_row_that_is_next_to_the_heaviest(engine):
+    """No square tells 5e-324 from 0, and next to a row there nothing was looked for: the variance was 0."""
+    rows, weights = np.zeros((4, 20)), np.array([1.0, 1e-70, 1e-80, 1e-211])
+    rows[2, 9], rows[3, 18] = 5e-324, 1.0
+    x = 0.1 * np.random.default_rng(0).standard_normal((5, 20))
+    post = itf.Field(rows, weights=weights, backend=engine.backend).posterior(x, 0.86)
+    ref = oracle.posterior(rows, x, 0.86, 1 - 0.86, weights)
+    np.testing.assert_allclose(post.variance, ref.variance, rtol=1e-9)
