@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ._text import columns, interval, number, share
 __all__ = ["Compared", "Pair", "along", "background", "compare", "draw", "in_order", "places", "share_of", "table"]
 
 _KINDS = ("memorized", "spurious", "novel")
+_LARGEST = 2**53  # number that an axis tells from the next one
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Compared:
     """Samples of a file, how they relate to the training set, and what was done to make both alike.
 
     ``pairs``: the closest ones, if they were asked for, each of another row; ``control``: held-out rows in the place of
-    samples; ``repeated``: how many training rows are equal to another one, None where rows were not compared.
+    samples; ``repeated``: how many training rows are equal to another one, None where rows were not compared. The
+    index of ``result`` names rows by their numbers in the source, pairs name them by their places in the data.
     """
 
     file: str
@@ -104,7 +106,8 @@ def compare(
         )
         closest = _pairs(file, samples, points, field, result, pairs) if pairs else []
         repeated = None if k is None else equal_rows(field, metric, k)
-        found.append(Compared(file, result, more + said, closest, control, repeated))
+        named = replace(result, index=data.numbers[result.index])
+        found.append(Compared(file, named, more + said, closest, control, repeated))
     progress("", 1.0)
     return found
 
@@ -177,11 +180,11 @@ def background(result: itf.Memorization) -> str:
 
 
 def places(files: Sequence[str]) -> list[int] | None:
-    """The number in each name that tells the files apart, the last of such numbers; None when there is none."""
+    """The number in each name that tells the files apart, the last such that can be drawn; None when there is none."""
     numbers = [re.findall(r"\d+", file) for file in files]
     if len({len(found) for found in numbers}) == 1:
         for column in reversed([list(map(int, column)) for column in zip(*numbers, strict=True)]):
-            if len(set(column)) == len(column):
+            if len(set(column)) == len(column) and max(column) <= _LARGEST:
                 return column
     return None
 

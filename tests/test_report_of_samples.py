@@ -240,6 +240,31 @@ def test_checkpoints_come_in_order(folder, capsys):
     assert "How many unseen items would look copied by chance only held-out rows can tell (--holdout)." in text
 
 
+def test_some_of_the_rows(folder, capsys):
+    """Rows have the numbers of their file, and the page says that the others were not looked at."""
+    got = run(capsys, "--samples", "samples.npy", "--rows", "50")
+    (file,) = got["copying"]["files"]
+    for pair in got["closest_pairs"]["pairs"]:
+        assert file["index"][pair["sample"]] == pair["row"]
+    assert (
+        "25 items that a model made, its samples, compared with 50 of 60 rows, drawn at random, of" in words(folder)[1]
+    )
+    assert "rows.npy, 50 of 60 rows, drawn at random; 16 numbers each" in words(folder)[1]
+    said = run(capsys, "--samples", "free.npy", "--rows", "50")["conclusions"][0]
+    assert (
+        "by this rule of 50 of 60 rows, drawn at random (97.5 % confidence); copies of the other rows are missed"
+        in said
+    )
+
+
+def test_numbers_in_names_that_no_axis_tells_apart(folder, capsys):
+    names = ["m-20261130112754123456.npy", "m-20261130112754123457.npy"]
+    for name in names:
+        np.save(name, samples())
+    assert [file["file"] for file in run(capsys, "--samples", *names)["copying"]["files"]] == names
+    assert "files, in the order given" in words(folder)[0]
+
+
 def test_odds_in_words():
     said = [how_often(chance) for chance in (1e-9, 2.04e-5, 0.0123, 0.31)]
     assert said[0] == "less than once in a million such comparisons"

@@ -56,13 +56,16 @@ def _on_copies(e: Evidence, one: Compared, judgement: Judgement) -> str:
         beside = "" if control is None else f"; so {_are(equal(control))} {number(equal(control))} of the held-out rows"
         return f"{yes}{beside}. By the rule {found}."
     most = share(r.memorized_interval[1])
+    rows = " (97.5 % confidence)"
+    if e.drawn:
+        rows = f" of {e.drawn} (97.5 % confidence); copies of the other rows are missed"
     odds = "" if judgement.chance is None else f"comes up {how_often(judgement.chance)}"
     if odds:
         odds = f"if samples and held-out rows looked copied equally often, such a surplus or a larger one {odds}"
     return {
         "yes": f"Yes, {samples} hold copies of training rows: {found}. Chance does not explain that: {odds}.",
         "none": f"No copying is shown in {samples}: {found}. At most {most} of all that the model would make are "
-        "copies by this rule (97.5 % confidence).",
+        f"copies by this rule{rows}.",
         "chance": f"No copying is shown in {samples}: {found}. That is no more than chance explains: {odds}.",
         "open": f"Not settled for {samples}: {found}.",
     }[judgement.answer]

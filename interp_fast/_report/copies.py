@@ -192,13 +192,14 @@ def limits(e: Evidence) -> Part:
     """How it was measured, and what that cannot show."""
     data, made = e.data, list(dict.fromkeys(words for one in e.found for words in one.made_alike))
     facts = [
-        ("training set", f"{data.source}, {number(len(data.rows))} rows of {number(data.rows.shape[1])} numbers"),
+        ("training set", f"{data.source}, {e.drawn or f'{number(len(data.rows))} rows'}; {number(data.rows.shape[1])} "
+                         "numbers each"),
         ("samples", "; ".join(f"{one.file}, {number(len(one.result.d1))}" for one in e.found)),
         ("held-out rows", "none" if e.control is None else f"{e.holdout}, {number(len(e.control.d1))}"),
         ("numbers", f"compared {show(data.range)}"),
         ("features", e.features or "none: distances are between the numbers as given"),
-        ("search", "exact: every sample with every training row"),
-    ]
+        ("search", f"exact: every sample with every {'one of these rows' if e.drawn else 'training row'}"),
+    ]  # fmt: skip
     cannot = [
         "Only these samples were looked at, and the ranges hold if they were not picked. They say how many copies more "
         "samples of the same kind may hold.",

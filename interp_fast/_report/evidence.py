@@ -15,6 +15,7 @@ import interp_fast as itf
 from .. import _figures
 from .._copies import Compared, Pair, compare, in_order
 from .._datasets import Dataset, InputError
+from .._text import number
 from .judgement import Judgement, judge
 from .parts import Html
 
@@ -56,6 +57,14 @@ class Evidence:
     def judgements(self) -> list[Judgement]:
         """Of each file."""
         return [judge(one, len(self.data.rows), len(self.found)) for one in self.found]
+
+    @property
+    def drawn(self) -> str:
+        """Which training rows were compared, where that is not all of them."""
+        data = self.data
+        if len(data.rows) == data.available:
+            return ""
+        return f"{number(len(data.rows))} of {number(data.available)} rows, drawn at random"
 
     def name(self, one: Compared) -> str:
         """In a table; in a sentence with what is in the file."""
