@@ -1,4 +1,4 @@
-"""What fields that know of groups of rows cost beside the same field without: classes, guidance, mirror images.
+"""What fields that know of groups of rows cost beside the same field without: given classes, guidance, mirror images.
 
     python bench/groups.py [--data digits,fashion-mnist] [--queries 64,256] [--ratios 5,2,0.5,0.1] [--rows N]
                            [--repeats 3] [--backend auto] [--threads N]

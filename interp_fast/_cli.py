@@ -23,7 +23,7 @@ from ._datasets import KINDS, Dataset, InputError, load
 from ._figures import require_matplotlib
 from ._functions import features_of, function_of
 from ._jobs import merge_arguments, merge_files, partial_arguments, partial_file
-from ._options import Parser, count, joined, number_or_file, schedule, shape, times, value_range
+from ._options import Parser, above_0, count, joined, number_or_file, schedule, shape, times, value_range
 from ._pictures import show
 from ._results import to_json
 from ._shell import say, shell
@@ -197,12 +197,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_comparing(parser: Any) -> None:
     """How samples are compared with a training set."""
-    parser.add_argument("--radius", type=float, help="a sample this near to a row is a copy")
+    parser.add_argument("--radius", type=above_0, help="a sample this near to a row is a copy")
     parser.add_argument(
         "--range", type=value_range, metavar="LO,HI", help="of all values; bytes become it (default: what is found)"
     )
     parser.add_argument(
-        "--ratio", type=float, default=1 / 3, help="of the distances to the nearest two rows (default 1/3)"
+        "--ratio", type=above_0, default=1 / 3, help="of the distances to the nearest two rows (default 1/3)"
     )
     parser.add_argument(
         "--features", metavar="MODULE:FUNCTION", help="measure distances between features(rows), also FILE.py:FUNCTION"

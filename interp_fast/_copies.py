@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,17 @@ from ._text import columns, interval, number, share
 __all__ = ["Compared", "Pair", "along", "background", "compare", "draw", "in_order", "places", "share_of", "table"]
 
 _KINDS = ("memorized", "spurious", "novel")
+_LARGEST = 2**53  # number that an axis tells from the next one
+_TIE = 1e-6  # of distances to rows that are equal
+_AT_ONCE = 2**22  # distances
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A sample and the numbers of the two rows nearest to it; ``copies``: how many samples copy the nearest."""
+    """A sample and the places of the two rows nearest to it; ``copies``: how many samples copy the nearest.
+
+    ``repeats``: no copy only since several rows are as near; the second one is then the next that is farther.
+    """
 
     file: str
     sample: int
@@ -38,6 +44,7 @@ class Pair:
     ratio: float
     kind: str
     copies: int
+    repeats: bool
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,9 @@ class Compared:
     """Samples of a file, how they relate to the training set, and what was done to make both alike.
 
     ``pairs``: the closest ones, if they were asked for, each of another row; ``control``: held-out rows in the place of
-    samples; ``repeated``: how many training rows are equal to another one, None where rows were not compared.
+    samples; ``repeated``: how many training rows are equal to another one, None where rows were not compared;
+    ``veiled``: how many samples are no copies only because several rows, equal ones, are nearest to them. The
+    index of ``result`` names rows by their numbers in the source, pairs name them by their places in the data.
     """
 
     file: str
@@ -54,6 +63,7 @@ class Compared:
     pairs: list[Pair]
     control: itf.Memorization | None
     repeated: int | None
+    veiled: int
 
 
 def compare(
@@ -85,7 +95,12 @@ def compare(
     field = itf.Field(space(data.rows, "data"))
     held, said = (None, []) if holdout is None else comparable(holdout, data, "holdout", value_range)
     held_space = [] if held is None else [space(held, "holdout")]
-    control = itf.memorization(held_space[0], field, **options) if pairs and held_space else None
+    control = None
+    if pairs and held_space:
+        what_held = f"{len(held_space[0])} held-out rows against {len(data.rows)} rows"
+        control = itf.memorization(
+            held_space[0], field, progress=lambda done, rows: progress(what_held, done / rows), **options
+        )
     k, metric = options.get("k"), options.get("metric", "euclidean")
     found = []
     for i, file in enumerate(files):
@@ -102,9 +117,10 @@ def compare(
             progress=lambda done, rows, i=i, what=what: progress(what, (i + done / rows) / len(files)),
             **options,
         )
-        closest = _pairs(file, samples, points, field, result, pairs) if pairs else []
+        closest, veiled = _pairs(file, samples, points, field, result, pairs) if pairs else ([], 0)
         repeated = None if k is None else equal_rows(field, metric, k)
-        found.append(Compared(file, result, more + said, closest, control, repeated))
+        named = replace(result, index=data.numbers[result.index])
+        found.append(Compared(file, named, more + said, closest, control, repeated, veiled))
     progress("", 1.0)
     return found
 
@@ -116,33 +132,69 @@ def _pairs(
     field: itf.Field,
     result: itf.Memorization,
     count: int,
-) -> list[Pair]:
+) -> tuple[list[Pair], int]:
     """For each of some rows the sample nearest to it, by what makes a copy: d1 / d2, or d1 with a radius.
 
-    ``count`` of samples at distance 0, and as many of others.
+    ``count`` of samples at distance 0, and as many of others; and how many are veiled.
     """
-    order = np.lexsort((result.d1, result.ratio) if result.radius is None else (result.ratio, result.d1))
+    differing = _differing(points, field, result) if result.radius is None else {}
+    ratio = result.ratio.copy()
+    differing = {i: (row, far) for i, (row, far) in differing.items() if result.d1[i] < result.threshold * far}
+    for i, (_, far) in differing.items():
+        ratio[i] = result.d1[i] / far
+    veiled = sum(result.classes[i] != "memorized" for i in differing)
+    order = np.lexsort((result.d1, ratio) if result.radius is None else (ratio, result.d1))
     _, first = np.unique(result.index[order], return_index=True)
     best = order[np.sort(first)]
     equal = result.d1[best] == 0
     chosen = best[np.sort(np.concatenate([np.flatnonzero(of)[:count] for of in (equal, ~equal)]))]
     near = itf.nearest(points[chosen], field, k=2, metric=result.metric)  # type: ignore[arg-type]
     copied = result.index[result.classes == "memorized"]
-    return [
-        Pair(
-            file=file,
-            sample=int(i),
-            x=samples[i],
-            row=int(near.index[k, 0]),
-            second=int(near.index[k, 1]),
-            distance=float(near.distance[k, 0]),
-            second_distance=float(near.distance[k, 1]),
-            ratio=float(result.ratio[i]),
-            kind=str(result.classes[i]),
-            copies=int(np.sum(copied == near.index[k, 0])),
+    made = []
+    for k, i in enumerate(chosen):
+        second, distance = differing.get(int(i), (near.index[k, 1], near.distance[k, 1]))
+        made.append(
+            Pair(
+                file=file,
+                sample=int(i),
+                x=samples[i],
+                row=int(near.index[k, 0]),
+                second=int(second),
+                distance=float(near.distance[k, 0]),
+                second_distance=float(distance),
+                ratio=float(ratio[i]),
+                kind=str(result.classes[i]),
+                copies=int(np.sum(copied == near.index[k, 0])),
+                repeats=int(i) in differing,
+            )
         )
-        for k, i in enumerate(chosen)
-    ]
+    return made, veiled
+
+
+def _differing(points: npt.NDArray[Any], field: itf.Field, result: itf.Memorization) -> dict[int, tuple[int, float]]:
+    """Of each sample that has several nearest rows at one distance the nearest row that is farther, and how far.
+
+    A near copy of a row that occurs twice has a ratio of 1, and one far below it to the next row that differs.
+    """
+    tied = np.flatnonzero((result.d1 > 0) & (result.ratio > 1 - _TIE))
+    found: dict[int, tuple[int, float]] = {}
+    k = 4
+    while len(tied):
+        k, left = min(4 * k, field.N), []
+        for part in np.array_split(tied, 1 + len(tied) * k // _AT_ONCE):
+            near = itf.nearest(points[part], field, k=k, metric=result.metric)  # type: ignore[arg-type]
+            farther = near.distance > near.distance[:, :1] * (1 + _TIE)
+            for i, place, some, index, distance in zip(
+                part, farther.argmax(axis=1), farther.any(axis=1), near.index, near.distance, strict=True
+            ):
+                if some:
+                    found[int(i)] = int(index[place]), float(distance[place])
+                elif k < field.N:
+                    left.append(i)
+                else:  # all rows are equal
+                    found[int(i)] = int(index[-1]), float("inf")
+        tied = np.array(left, np.int64)
+    return found
 
 
 def table(found: Sequence[Compared]) -> str:
@@ -177,11 +229,11 @@ def background(result: itf.Memorization) -> str:
 
 
 def places(files: Sequence[str]) -> list[int] | None:
-    """The number in each name that tells the files apart, the last of such numbers; None when there is none."""
+    """The number in each name that tells the files apart, the last such that can be drawn; None when there is none."""
     numbers = [re.findall(r"\d+", file) for file in files]
     if len({len(found) for found in numbers}) == 1:
         for column in reversed([list(map(int, column)) for column in zip(*numbers, strict=True)]):
-            if len(set(column)) == len(column):
+            if len(set(column)) == len(column) and max(column) <= _LARGEST:
                 return column
     return None
 

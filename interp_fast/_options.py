@@ -11,7 +11,7 @@ import interp_fast as itf
 
 from ._datasets import InputError, Shape
 
-__all__ = ["Parser", "count", "joined", "number_or_file", "schedule", "shape", "times", "value_range"]
+__all__ = ["Parser", "above_0", "count", "joined", "number_or_file", "schedule", "shape", "times", "value_range"]
 
 
 def joined(argv: Sequence[str]) -> list[str]:
@@ -52,6 +52,17 @@ def count(least: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def above_0(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        msg = f"{text!r} is not a number above 0"
+        raise argparse.ArgumentTypeError(msg)
+    return value
 
 
 def number_or_file(text: str) -> int | str:

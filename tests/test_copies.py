@@ -93,6 +93,7 @@ def test_a_picture_over_the_numbers_of_checkpoints(here, capsys):
         (["a10/s.npz", "a2/s.npz"], [10, 2]),
         (["run1-step5-seed0", "run1-step9-seed0"], [5, 9]),
         (["a1", "a1"], None),
+        (["m-20261130112754123456.npy", "m-20261130112754123457.npy"], None),
         (["a", "b"], None),
         (["a1", "b"], None),
     ],

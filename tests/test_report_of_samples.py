@@ -13,6 +13,8 @@ from scipy.stats import fisher_exact, hypergeom
 import interp_fast as itf
 from interp_fast import _report
 from interp_fast._cli import main
+from interp_fast._copies import compare
+from interp_fast._datasets import load
 from interp_fast._report.conclusions import how_often, ordinal
 from interp_fast._report.evidence import Evidence
 from interp_fast._report.judgement import by_chance, judge
@@ -76,7 +78,7 @@ def test_planted_copies(folder, capsys):
     assert page.count('alt="nearest row"') == page.count('alt="second nearest row"') == 12
     assert "Yes, the samples hold copies of training rows: 5 of 25 are copies, 20 %" in text
     assert "by the same rule 0 of 30 held-out rows, which the model has not seen, are" in text
-    assert "3 of the samples are equal, number for number, to a training row; " in text
+    assert "3 of the samples are equal, number for number, each to a training row; " in text
     assert f"no two training rows are nearer to each other than {own.min():.3g}." in text
     assert f"that are not equal, is sample {pairs[2]['sample']} and training row {pairs[2]['row']}" in text
     assert "All training rows are farther than this pair from any other training row." in text
@@ -100,8 +102,8 @@ def test_equal_rows_are_never_chance(folder, capsys):
     np.save("one.npy", np.concatenate([ROWS[:1], samples()[-FREE:]]))
     said = run(capsys, "--samples", "one.npy", "--holdout", "held.npy")["conclusions"][0]
     assert (
-        "Yes, the samples hold copies of training rows: 1 of 21 is equal, number for number, to one; so are 0 of"
-        in said
+        "Yes, the samples hold copies of training rows: 1 of 21 is equal, number for number, to a training row; so are "
+        "0 of" in said
     )
 
 
@@ -109,8 +111,8 @@ def test_equal_rows_without_held_out_rows(folder, capsys):
     """They are copies, unless rows of this kind are equal to each other; near ones may be chance."""
     np.save("one.npy", np.concatenate([ROWS[:1], samples()[-FREE:]]))
     assert run(capsys, "--samples", "one.npy")["conclusions"][:2] == [
-        "Yes, the samples hold copies of training rows: 1 of 21 is equal, number for number, to one. By the rule 1 of "
-        "21 is a copy, 4.76 % (0.12–23.8).",
+        "Yes, the samples hold copies of training rows: 1 of 21 is equal, number for number, to a training row. By the "
+        "rule 1 of 21 is a copy, 4.76 % (0.12–23.8).",
         "How many unseen items would look copied by chance only held-out rows can tell (--holdout).",
     ]
     np.save("rows.npy", np.concatenate([ROWS[:0:-1], ROWS[1:2], ROWS[:1]]))
@@ -131,7 +133,7 @@ def test_held_out_rows_that_copy_more_than_the_samples_leave_equality(folder, ca
     held[:12] = ROWS[20:32] + 0.02 * rng.standard_normal((12, 4, 4))
     np.save("held.npy", held)
     said = run(capsys, "--samples", "one.npy", "--holdout", "held.npy")["conclusions"][0]
-    assert said.startswith("Yes, the samples hold copies of training rows: 1 of 21 is equal, number for number, to one")
+    assert said.startswith("Yes, the samples hold copies of training rows: 1 of 21 is equal, number for number, to a")
     assert "Chance does not explain" not in said
     assert "12 of 30 held-out rows, which the model has not seen, are" in said
 
@@ -148,6 +150,136 @@ def test_one_pair_of_equal_rows_excuses_no_copies(folder, capsys):
     assert run(capsys, "--samples", "many.npy", "--holdout", "held.npy")["verdict"]["does the model copy?"] == "yes"
     np.save("rows.npy", np.concatenate([ROWS, ROWS[-20:]]))  # 40 of 80
     assert run(capsys, "--samples", "many.npy")["verdict"]["does the model copy?"].startswith("open")
+
+
+def test_held_out_rows_that_are_training_rows_acquit_nobody(folder, capsys):
+    np.save("many.npy", np.concatenate([ROWS[:12], samples()[-FREE:]]))
+    np.save("held.npy", ROWS[20:50])
+    got = run(capsys, "--samples", "many.npy", "--holdout", "held.npy")
+    assert got["verdict"]["does the model copy?"] == "open, not settled: held-out rows that are training rows"
+    assert got["conclusions"][0].startswith("Not settled for the samples: 12 of 32 are copies")
+    assert (
+        "30 of 30 held-out rows, 30 of which are equal, number for number, each to a training row"
+        in (got["conclusions"][0])
+    )
+    assert "has not seen" not in got["conclusions"][0]
+    assert "Take held-out rows that are no training rows" in got["conclusions"][-1]
+    assert "Compare with items" not in got["conclusions"][-1]
+    assert not any("comes without copying" in said for said in got["conclusions"])
+    # Where training rows are equal to each other, held-out rows may be, too.
+    np.save("rows.npy", np.concatenate([ROWS, ROWS]))
+    got = run(capsys, "--samples", "many.npy", "--holdout", "held.npy", "--radius", "0.1")
+    assert got["verdict"]["does the model copy?"].startswith("not shown: no more copies than by chance")
+
+
+def test_near_copies_of_rows_that_occur_twice(folder, capsys):
+    """Their ratio is 1: the rule does not count them, and the report does not overlook them."""
+    rng = np.random.default_rng(5)
+    for kind in (np.float64, np.float32):
+        rows = np.concatenate([ROWS, ROWS[:6], ROWS[:2]]).astype(kind)
+        x = np.concatenate([ROWS[:6] + 0.01 * rng.standard_normal((6, 4, 4)), samples()[-FREE:]]).astype(kind)
+        np.save("rows.npy", rows)
+        np.save("twice.npy", x)
+        for more in ((), ("--holdout", "held.npy"), ("--k", "0")):
+            got = run(capsys, "--samples", "twice.npy", *more)
+            assert got["copying"]["files"][0]["memorized"] == 0
+            assert "near copies of rows that have equal ones" in got["verdict"]["does the model copy?"]
+            assert got["conclusions"][0].startswith("Not settled for the samples: 0 of 26 are copies")
+            assert any("6 of the samples would be copies, were the rows" in said for said in got["conclusions"])
+            assert "With --radius" in got["conclusions"][-1]
+            pairs = got["closest_pairs"]["pairs"]
+            assert {pair["sample"] for pair in pairs[:6]} == set(range(6))
+            assert [pair["row_repeats"] for pair in pairs] == 6 * [True] + 6 * [False]
+            for pair in pairs[:6]:
+                apart = np.linalg.norm((rows - x[pair["sample"]]).reshape(68, 16).astype(np.float64), axis=1)
+                differing = np.sort(apart[np.abs(apart - apart.min()) > 1e-3])[0]
+                assert pair["second_distance"] == pytest.approx(differing, rel=1e-5)
+                assert apart[pair["second_row"]] == pytest.approx(differing, rel=1e-5)
+        got = run(capsys, "--samples", "twice.npy", "--holdout", "held.npy", "--radius", "0.1")
+        assert got["verdict"]["does the model copy?"] == "yes"
+    got = run(capsys, "--samples", "free.npy", "--holdout", "held.npy")
+    assert got["verdict"]["does the model copy?"] == "not shown: no copies among these"
+    assert any("8 of 68 training rows" in said or "14 of 68 training rows" in said for said in got["conclusions"])
+    assert any("none of the samples would be copies" in said for said in got["conclusions"])
+    np.save("rows.npy", np.tile(ROWS[:1], (7, 1, 1)))  # all equal
+    np.save("near.npy", ROWS[:1] + 0.01 * rng.standard_normal((3, 4, 4)))
+    assert run(capsys, "--samples", "near.npy")["verdict"]["does the model copy?"].startswith("open")
+
+
+def test_one_held_out_row_shows_nothing(folder, capsys):
+    """Where training rows were not compared, an equal sample is beside held-out rows alone."""
+    np.save("one.npy", np.concatenate([ROWS[:1], samples()[-FREE:]]))
+    np.save("held.npy", np.load("held.npy")[:1])
+    got = run(capsys, "--samples", "one.npy", "--holdout", "held.npy", "--k", "0")
+    assert got["verdict"]["does the model copy?"].startswith("open, not settled: samples equal to a row, and nobody")
+    assert "With --k 5" in got["conclusions"][-1]
+    assert "With --k 5" in run(capsys, "--samples", "one.npy", "--k", "0")["conclusions"][-1]
+    np.save("many.npy", ROWS[:30])
+    np.save("held.npy", np.random.default_rng(2).uniform(-1, 1, (30, 4, 4)))
+    got = run(capsys, "--samples", "many.npy", "--holdout", "held.npy", "--k", "0")
+    assert got["verdict"]["does the model copy?"] == "yes"
+
+
+def test_a_row_has_one_pair_over_all_files(folder, capsys):
+    free = samples()[-FREE:]
+    for i in range(3):
+        np.save(f"file{i}.npy", free + 0.001 * i)
+    pairs = run(capsys, "--samples", "file0.npy", "file1.npy", "file2.npy")["closest_pairs"]["pairs"]
+    x, rows = free.reshape(-1, 16), ROWS.reshape(-1, 16)
+    distances = [np.linalg.norm((x + 0.001 * i)[:, None] - rows, axis=2) for i in range(3)]
+    ratios = {}
+    for d in distances:
+        for sample in d:
+            first, second = np.sort(sample)[:2]
+            row = int(sample.argmin())
+            ratios[row] = min(ratios.get(row, 1), first / second)
+    best = sorted(ratios.items(), key=lambda item: item[1])[:12]
+    assert [pair["row"] for pair in pairs] == [row for row, _ in best]
+    assert [pair["ratio"] for pair in pairs] == pytest.approx([ratio for _, ratio in best], rel=1e-6)
+
+
+def test_words_for_distances_that_are_no_equality_and_for_one_sample(folder, capsys):
+    np.save("many.npy", np.concatenate([2 * ROWS[:3], samples()[-FREE:]]))
+    run(capsys, "--samples", "many.npy", "--metric", "cosine")
+    text = words(folder)[1]
+    assert "3 of 23 are at distance 0, each from a training row" in text
+    assert "The closest pair, of those not at distance 0, is" in text
+    assert "equal to a row" not in text
+    assert "how many at distance 0 copies" in text
+    np.save("one.npy", samples()[:1])
+    run(capsys, "--samples", "one.npy")
+    assert "1 item that a model made" in words(folder)[1]
+
+
+def test_the_doubt_of_many_files_is_said(folder, capsys):
+    np.save("other.npy", samples())
+    said = run(capsys, "--samples", "free.npy", "other.npy", "--holdout", "held.npy")["conclusions"]
+    assert sum("Among 2 files, the number of copies counts as more than chance" in one for one in said) == 1
+    assert any("less than once in 80 such comparisons: the doubt of 1 in 40" in one for one in said)
+    said = run(capsys, "--samples", "other.npy", "--holdout", "held.npy")["conclusions"]
+    assert "at least so many copies among the samples would come up" in said[0]
+    assert not any("Among" in one for one in said)
+
+
+@pytest.mark.parametrize("option", ["--ratio", "--radius"])
+@pytest.mark.parametrize("value", ["0", "nan", "inf", "-1", "x"])
+def test_rules_that_count_nothing(folder, capsys, option, value):
+    assert main(["report", "rows.npy", "--samples", "free.npy", f"{option}={value}"]) == 2
+    said = capsys.readouterr().err
+    assert f"'{value}' is not a number above 0" in said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_held_out_rows_have_progress(folder, monkeypatch):
+    told = []
+    data = load("rows.npy", holdout="0")
+    compare(
+        ["free.npy"], data, holdout="held.npy", features=None, value_range=None, pairs=3, k=5, rng=0,
+        progress=lambda what, part: told.append((what, part)),
+    )  # fmt: skip
+    shares = [part for what, part in told if what == "30 held-out rows against 60 rows"]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
 
 
 def test_each_file_is_judged_once(folder, capsys, monkeypatch):
@@ -198,7 +330,7 @@ def test_doubt_is_that_of_all_files_together():
         return SimpleNamespace(classes=kinds, d1=np.ones(40))
 
     def answer(copies, files):
-        return judge(SimpleNamespace(result=result(copies), control=result(1), repeated=0), 60, files).answer
+        return judge(SimpleNamespace(result=result(copies), control=result(1), repeated=0, veiled=0), 60, files).answer
 
     assert 0.025 / 2 < fisher_exact([[8, 32], [1, 39]], "greater").pvalue < 0.025
     assert [answer(8, files) for files in (1, 2)] == ["yes", "chance"]
@@ -215,6 +347,7 @@ def test_verdict_beside_held_out_rows(folder, capsys):
 
 
 def test_many_files(folder, capsys):
+    np.save("free.npy", np.random.default_rng(8).uniform(-1, 1, (FREE, 4, 4)))
     got = run(capsys, "--samples", "samples.npy", "free.npy")
     assert list(got["verdict"]) == [
         *("does the model copy? samples.npy", "copies among samples.npy"),
@@ -238,6 +371,31 @@ def test_checkpoints_come_in_order(folder, capsys):
     page, text = words(folder)
     assert "Share of copies in each file" not in page
     assert "How many unseen items would look copied by chance only held-out rows can tell (--holdout)." in text
+
+
+def test_some_of_the_rows(folder, capsys):
+    """Rows have the numbers of their file, and the page says that the others were not looked at."""
+    got = run(capsys, "--samples", "samples.npy", "--rows", "50")
+    (file,) = got["copying"]["files"]
+    for pair in got["closest_pairs"]["pairs"]:
+        assert file["index"][pair["sample"]] == pair["row"]
+    assert (
+        "25 items that a model made, its samples, compared with 50 of 60 rows, drawn at random, of" in words(folder)[1]
+    )
+    assert "rows.npy, 50 of 60 rows, drawn at random; 16 numbers each" in words(folder)[1]
+    said = run(capsys, "--samples", "free.npy", "--rows", "50")["conclusions"][0]
+    assert (
+        "by this rule of 50 of 60 rows, drawn at random (97.5 % confidence); copies of the other rows are missed"
+        in said
+    )
+
+
+def test_numbers_in_names_that_no_axis_tells_apart(folder, capsys):
+    names = ["m-20261130112754123456.npy", "m-20261130112754123457.npy"]
+    for name in names:
+        np.save(name, samples())
+    assert [file["file"] for file in run(capsys, "--samples", *names)["copying"]["files"]] == names
+    assert "files, in the order given" in words(folder)[0]
 
 
 def test_odds_in_words():

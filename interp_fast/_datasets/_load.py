@@ -40,6 +40,8 @@ class Dataset:
         float16, float32 or float64, finite.
     numbers : (N,) int64
         Where each row stands in the source.
+    available : int
+        How many rows there were to take ``rows`` from, without those set aside: more than N where a limit was given.
     holdout : (H, d) array or None
         Rows of the same kind that are not among ``rows``, described by ``holdout_source``.
     shape : (height, width) or (height, width, 3), or None
@@ -56,6 +58,7 @@ class Dataset:
     source: str
     rows: Array
     numbers: npt.NDArray[np.int64]
+    available: int
     holdout: Array | None
     holdout_source: str
     shape: Shape | None
@@ -123,13 +126,15 @@ def load(
         numbers = np.sort(order[aside:])
         kept_out = values[np.sort(order[:aside])] if aside else None
         description = "set aside at random" if aside else "none"
-    if limit is not None and limit < len(numbers):
+    available = len(numbers)
+    if limit is not None and limit < available:
         numbers = np.sort(rng.choice(numbers, limit, replace=False))
     return Dataset(
         name=Path(spec).name,
         source=source,
         rows=values if len(numbers) == len(values) else values[numbers],
         numbers=numbers,
+        available=available,
         holdout=kept_out,
         holdout_source=description,
         shape=picture,

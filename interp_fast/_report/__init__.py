@@ -131,10 +131,11 @@ def of_samples(
     said = conclusions.summary(e)
     verdict = [line for part in parts for line in part.verdict]
     names = files[0] if len(files) == 1 else f"{len(files)} files of samples"
-    count = number(sum(len(one.result.d1) for one in e.found))
+    count = sum(len(one.result.d1) for one in e.found)
+    rows = f"{e.drawn}, of those" if e.drawn else f"each of the {number(len(data.rows))} items"
     lead = (
-        f"{count} items that a model made, its samples, compared with each of the {number(len(data.rows))} items that "
-        f"it was trained on, the training rows: {data.name}. All words are explained below."
+        f"{number(count)} item{'s' * (count != 1)} that a model made, its samples, compared with {rows} that it "
+        f"was trained on, the training rows: {data.name}. All words are explained below."
     )
     text = page.render(
         title=f"Does the model copy? {names}",

@@ -7,7 +7,7 @@ import interp_fast as itf
 from .._copies import Compared
 from .._text import interval, number, share
 from .evidence import Evidence
-from .judgement import Judgement, copied, equal
+from .judgement import DOUBT, Judgement, copied, equal
 
 __all__ = ["capital", "how_often", "ordinal", "rule", "summary"]
 
@@ -17,11 +17,19 @@ def summary(e: Evidence) -> list[str]:
     said = [_on_copies(e, one, judgement) for one, judgement in zip(e.found, e.judgements, strict=True)]
     if e.control is None and any(copied(one.result) for one in e.found):
         said.append("How many unseen items would look copied by chance only held-out rows can tell (--holdout).")
+    if e.control is not None and len(e.found) > 1:
+        files = len(e.found)
+        said.append(
+            f"Among {files} files, the number of copies counts as more than chance where it comes up less than once in "
+            f"{number(round(files / DOUBT))} such comparisons: the doubt of 1 in {number(round(1 / DOUBT))} is divided "
+            "by the number of files."
+        )
     said.append(
         f"{rule(e.rule)} In brackets: between these per cents lies the share among all that the model would make (95 % "
         "confidence)."
     )
-    said += [sentence for sentence in (_on_equal(e, one) for one in e.found) if sentence]
+    for one in e.found:
+        said += [sentence for sentence in (_on_equal(e, one), _on_repeats(e, one)) if sentence]
     if e.pairs:
         said.append(_on_closest(e))
     said += [sentence for sentence in (_on_variety(e), _on_next_steps(e)) if sentence]
@@ -42,30 +50,46 @@ def rule(r: itf.Memorization) -> str:
 def _on_copies(e: Evidence, one: Compared, judgement: Judgement) -> str:
     r, control = one.result, e.control
     samples, n, count = e.samples_of(one), len(r.d1), copied(r)
-    found = f"{number(count)} of {number(n)} {'is a copy' if count == 1 else 'are copies'}, "
+    found = f"{number(count)} of {number(n)} {_are(count)} {_copies(count)}, "
     found += interval(r.memorized, r.memorized_interval)
     if control is not None:
         held, of = copied(control), len(control.d1)
-        unseen = f"{number(held)} of {number(of)} held-out rows, which the model has not seen"
-        found += f"; by the same rule {unseen}, {_are(held)}"
+        seen = "which the model has not seen"
+        if e.leaked:
+            seen = f"{number(e.leaked)} of which {_are(e.leaked)} {_same(e, e.leaked)} a training row"
+        found += f"; by the same rule {number(held)} of {number(of)} held-out rows, {seen}, {_are(held)}"
     if judgement.equality:
         alike = equal(r)
         yes = (
-            f"Yes, {samples} hold copies of training rows: {number(alike)} of {number(n)} {_are(alike)} {_same(e)} one"
+            f"Yes, {samples} hold copies of training rows: {number(alike)} of {number(n)} {_are(alike)} "
+            f"{_same(e, alike)} a training row"
         )
         beside = "" if control is None else f"; so {_are(equal(control))} {number(equal(control))} of the held-out rows"
         return f"{yes}{beside}. By the rule {found}."
     most = share(r.memorized_interval[1])
-    odds = "" if judgement.chance is None else f"comes up {how_often(judgement.chance)}"
+    rows = " (97.5 % confidence)"
+    if e.drawn:
+        rows = f" of {e.drawn} (97.5 % confidence); copies of the other rows are missed"
+    odds = "" if judgement.chance is None else f"among the samples would come up {how_often(judgement.chance)}"
     if odds:
-        odds = f"if samples and held-out rows looked copied equally often, such a surplus or a larger one {odds}"
+        odds = f"if samples and held-out rows looked copied equally often, at least so many copies {odds}"
     return {
         "yes": f"Yes, {samples} hold copies of training rows: {found}. Chance does not explain that: {odds}.",
         "none": f"No copying is shown in {samples}: {found}. At most {most} of all that the model would make are "
-        "copies by this rule (97.5 % confidence).",
+        f"copies by this rule{rows}.",
         "chance": f"No copying is shown in {samples}: {found}. That is no more than chance explains: {odds}.",
-        "open": f"Not settled for {samples}: {found}.",
+        "open": " ".join([f"Not settled for {samples}: {found}.", *_why_open(e, one, judgement)]),
     }[judgement.answer]
+
+
+def _why_open(e: Evidence, one: Compared, judgement: Judgement) -> list[str]:
+    """What is not said elsewhere."""
+    said = {
+        "leak": "Held-out rows that are training rows may have been seen, and then they do not tell chance.",
+        "repeats": f"{number(one.veiled)} more samples would be, were the rows equal to the nearest one left out.",
+        "k": "Whether training rows are equal to each other was not looked up.",
+    }
+    return [said[reason] for reason in judgement.reasons if reason in said]
 
 
 def how_often(chance: float) -> str:
@@ -81,27 +105,43 @@ def _on_equal(e: Evidence, one: Compared) -> str:
     alike = equal(one.result)
     if not alike:
         return ""
-    sentence = f"{number(alike)} of {e.samples_of(one)} {_are(alike)} {_same(e)} a training row"
+    sentence = f"{number(alike)} of {e.samples_of(one)} {_are(alike)} {_same(e, alike)} a training row"
     if e.background is None or one.repeated is None:
         return f"{sentence}."
     if one.repeated:
         rows = len(e.data.rows)
-        others = f"{number(one.repeated)} of {number(rows)} training rows to another, {share(one.repeated / rows)}"
+        to = "to" if e.by_numbers else "from"
+        others = f"{number(one.repeated)} of {number(rows)} training rows {to} another, {share(one.repeated / rows)}"
         return f"{sentence}; so are {others}."
     return f"{sentence}; no two training rows are nearer to each other than {number(float(e.background.distances[0]))}."
+
+
+def _on_repeats(e: Evidence, one: Compared) -> str:
+    if e.rule.radius is not None or not (one.repeated or one.veiled):
+        return ""
+    rows = "Some training rows may have equal ones"
+    if one.repeated:
+        has = "has an equal one" if one.repeated == 1 else "have equal ones"
+        rows = f"{number(one.repeated)} of {number(len(e.data.rows))} training rows {has}"
+    return (
+        f"{rows}. The rule does not count near copies of such a row, which have two nearest rows at one distance: "
+        f"{number(one.veiled) if one.veiled else 'none'} of {e.samples_of(one)} would be {_copies(one.veiled)}, were "
+        "the rows equal to the nearest one left out."
+    )
 
 
 def _on_closest(e: Evidence) -> str:
     p = min(e.pairs, key=lambda pair: pair.distance == 0)
     of = "" if len(e.found) == 1 else f" of {p.file}"
     some_equal = p.distance > 0 and not all(pair.distance for pair in e.pairs)
-    others = ", of those that are not equal," if some_equal else ""
+    others = f", of those {'that are not equal' if e.by_numbers else 'not at distance 0'}," if some_equal else ""
+    following = "next row that differs" if p.repeats else "next row"
     sentence = (
         f"The closest pair{others} is sample {p.sample}{of} and training row {e.data.numbers[p.row]}, "
         f"{'a copy' if p.kind == 'memorized' else 'no copy'} by the rule: their distance is {number(p.distance)}, the "
-        f"next row is {number(p.second_distance)} away, a ratio of {p.ratio:.2g}."
+        f"{following} is {number(p.second_distance)} away, a ratio of {p.ratio:.2g}."
     )
-    if e.control is not None:
+    if e.control is not None and not e.leaked:
         by, own, least = ("ratio", p.ratio, float(e.control.ratio.min())) if e.rule.radius is None else (
             "distance", p.distance, float(e.control.d1.min())
         )  # fmt: skip
@@ -136,8 +176,12 @@ _NEXT = {
     "yes": "Look at the closest pairs below; report.json names the nearest row of every sample. Decide whether these "
     "rows may be shown at all (rights, privacy). Rows that are in the training set many times are copied most: thin "
     "them out. More rows or shorter training make copies rarer; copies that remain can be filtered out by this rule.",
-    "open": "Compare with items of the same kind that the model was not trained on, about as many as there are "
+    "holdout": "Compare with items of the same kind that the model was not trained on, about as many as there are "
     "samples: --holdout FILE.",
+    "leak": "Take held-out rows that are no training rows: leave out those that are, or name others with --holdout.",
+    "repeats": "With --radius near copies of rows that have equal ones are counted, too; so they are in a training set "
+    "without the second of equal rows.",
+    "k": "With --k 5, or any other than 0, it is looked up whether training rows are equal to each other.",
     "chance": "More samples and more held-out rows show smaller differences.",
     "none": "More samples make surer: without a copy, ten times as many show a tenth of the share named above.",
 }
@@ -146,7 +190,8 @@ _CHANGED = "Copies that were cropped, moved, mirrored or recoloured are found th
 
 def _on_next_steps(e: Evidence) -> str:
     answers = {judgement.answer for judgement in e.judgements}
-    steps = [words for answer, words in _NEXT.items() if answer in answers]
+    asked = answers | {reason for judgement in e.judgements for reason in judgement.reasons}
+    steps = [words for answer, words in _NEXT.items() if answer in asked]
     if answers != {"yes"} and e.features is None:
         steps.append(_CHANGED)
     return " ".join(["What to do next:", *steps])
@@ -165,5 +210,10 @@ def _are(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
-def _same(e: Evidence) -> str:
-    return "at distance 0 from" if e.features or e.rule.metric == "cosine" else "equal, number for number, to"
+def _copies(count: int) -> str:
+    return "a copy" if count == 1 else "copies"
+
+
+def _same(e: Evidence, count: int) -> str:
+    each = "" if count == 1 else "each "
+    return f"equal, number for number, {each}to" if e.by_numbers else f"at distance 0{',' * bool(each)} {each}from"

@@ -13,7 +13,7 @@ from .._pictures import show
 from .._text import interval, number, share
 from .conclusions import capital, ordinal, rule
 from .evidence import EQUAL_PAIRS, Evidence
-from .judgement import equal
+from .judgement import Judgement, equal
 from .parts import Block, Bullets, Chart, Gallery, Html, Paragraph, Part, Table
 
 __all__ = ["PARTS", "answers"]
@@ -22,7 +22,13 @@ _ANSWERS = {
     "yes": "yes",
     "chance": "not shown: no more copies than by chance",
     "none": "not shown: no copies among these",
-    "open": "open, not settled: there are copies by the rule, and no held-out rows to tell chance by",
+    "open": "open, not settled",
+}
+_REASONS = {
+    "holdout": "no held-out rows to tell chance by",
+    "leak": "held-out rows that are training rows",
+    "repeats": "near copies of rows that have equal ones, which the rule does not count",
+    "k": "samples equal to a row, and nobody looked whether training rows are equal",
 }
 
 
@@ -31,7 +37,7 @@ def answers(e: Evidence) -> Table:
     rows = [
         (
             one.file,
-            _ANSWERS[judgement.answer].split(":")[0],
+            _answer(judgement).split(":")[0],
             interval(one.result.memorized, one.result.memorized_interval),
         )
         for one, judgement in zip(e.found, e.judgements, strict=True)
@@ -41,7 +47,8 @@ def answers(e: Evidence) -> Table:
 
 def copying(e: Evidence) -> Part:
     """How many samples are copies, beside held-out rows."""
-    header = ("", "how many", "equal to a row", "copies", "spurious", "novel", "authentic", "C_T")
+    same = "equal to a row" if e.by_numbers else "at distance 0"
+    header = ("", "how many", same, "copies", "spurious", "novel", "authentic", "C_T")
     lines = [_line(capital(e.name(one)), one.result) for one in e.found]
     if e.control is not None:
         lines.append(_line("Held-out rows", e.control))
@@ -71,7 +78,7 @@ def copying(e: Evidence) -> Part:
     verdict = []
     for one, judgement in zip(e.found, e.judgements, strict=True):
         of = "" if len(e.found) == 1 else f" {one.file}"
-        verdict.append((f"does the model copy?{of}", _ANSWERS[judgement.answer]))
+        verdict.append((f"does the model copy?{of}", _answer(judgement)))
         verdict.append((f"copies among {e.name(one)}", interval(one.result.memorized, one.result.memorized_interval)))
     control = None if e.control is None else e.control.to_dict()
     return Part("copying", "Copying", {"files": numbers, "holdout": control}, blocks, (), verdict)
@@ -88,12 +95,13 @@ def closest(e: Evidence) -> Part:
         sample = str(p.sample) if len(e.found) == 1 else f"{p.sample} of {p.file}"
         around = "–" if farther is None else "all" if farther == 1 else f"≥ {share(farther)}"
         kind = {"memorized": "copy", "novel": "no copy"}.get(p.kind, p.kind)
+        kind += ", but several rows are as near" if p.repeats else ""
         lines.append((sample, str(row), number(p.distance), str(second), number(p.second_distance), f"{p.ratio:.2g}",
                       around, kind, number(p.copies)))  # fmt: skip
         records.append(
             {"file": p.file, "sample": p.sample, "row": row, "second_row": second, "distance": p.distance,
              "second_distance": p.second_distance, "ratio": p.ratio, "class": p.kind, "copies_of_row": p.copies,
-             "rows_farther": farther}
+             "rows_farther": farther, "row_repeats": p.repeats}
         )  # fmt: skip
         if e.data.shape is not None:
             rows = e.data.rows
@@ -109,6 +117,11 @@ def closest(e: Evidence) -> Part:
         "training rows whose nearest other training row is farther away than this sample's nearest row; all: no two "
         "training rows are so near to each other. Copies of the row: how many samples of the file are copies of it."
     )
+    if any(p.repeats for p in e.pairs):
+        caption += (
+            " Where several rows are as near, the second nearest is the next that is farther, and the ratio is to "
+            "that; the rule does not count such a sample."
+        )
     blocks: list[Block] = [Table(lines, header, caption)]
     if shown:
         below = (
@@ -169,8 +182,9 @@ def words(e: Evidence) -> Part:
                         "per cents lies the share among all of them, in at least 95 of 100 such reports."),
         ("chance", "What is found without copying, because items of this kind are alike. Whether it explains the "
                    "number of copies is decided by Fisher's exact test of samples and held-out rows; yes is said by "
-                   "mistake in at most 1 of 40 reports about models that do not copy. Samples equal to a row are "
-                   "counted apart, beside held-out rows that are, and training rows that are equal to another."),
+                   "mistake in at most 1 of 40 reports about models that do not copy. Samples at "
+                   "distance 0 from a row are counted apart, beside held-out rows that are, and training rows that are "
+                   "at distance 0 from another."),
         ("authentic", "Share of samples farther from their nearest row than that row is from its own nearest row. "
                       "Unseen items do not reach 100 % either: read it beside that of the held-out rows."),
         ("C_T", "A test of whether samples as a whole are nearer to the training rows than held-out rows are, in "
@@ -192,13 +206,14 @@ def limits(e: Evidence) -> Part:
     """How it was measured, and what that cannot show."""
     data, made = e.data, list(dict.fromkeys(words for one in e.found for words in one.made_alike))
     facts = [
-        ("training set", f"{data.source}, {number(len(data.rows))} rows of {number(data.rows.shape[1])} numbers"),
+        ("training set", f"{data.source}, {e.drawn or f'{number(len(data.rows))} rows'}; {number(data.rows.shape[1])} "
+                         "numbers each"),
         ("samples", "; ".join(f"{one.file}, {number(len(one.result.d1))}" for one in e.found)),
         ("held-out rows", "none" if e.control is None else f"{e.holdout}, {number(len(e.control.d1))}"),
         ("numbers", f"compared {show(data.range)}"),
         ("features", e.features or "none: distances are between the numbers as given"),
-        ("search", "exact: every sample with every training row"),
-    ]
+        ("search", f"exact: every sample with every {'one of these rows' if e.drawn else 'training row'}"),
+    ]  # fmt: skip
     cannot = [
         "Only these samples were looked at, and the ranges hold if they were not picked. They say how many copies more "
         "samples of the same kind may hold.",
@@ -220,6 +235,12 @@ def limits(e: Evidence) -> Part:
 
 
 PARTS = (copying, closest, coverage, words, limits)
+
+
+def _answer(judgement: Judgement) -> str:
+    return f"{_ANSWERS[judgement.answer]}{': ' * bool(judgement.reasons)}" + "; ".join(
+        _REASONS[reason] for reason in judgement.reasons
+    )
 
 
 def _line(name: str, r: itf.Memorization) -> tuple[str, ...]:

@@ -15,7 +15,8 @@ import interp_fast as itf
 from .. import _figures
 from .._copies import Compared, Pair, compare, in_order
 from .._datasets import Dataset, InputError
-from .judgement import Judgement, judge
+from .._text import number
+from .judgement import Judgement, judge, leaked
 from .parts import Html
 
 __all__ = ["EQUAL_PAIRS", "Evidence", "gather"]
@@ -56,6 +57,24 @@ class Evidence:
     def judgements(self) -> list[Judgement]:
         """Of each file."""
         return [judge(one, len(self.data.rows), len(self.found)) for one in self.found]
+
+    @property
+    def leaked(self) -> int:
+        """How many held-out rows are training rows."""
+        return leaked(self.found[0], len(self.data.rows))
+
+    @property
+    def by_numbers(self) -> bool:
+        """Whether at distance 0 is equal, number for number."""
+        return self.features is None and self.rule.metric == "euclidean"
+
+    @property
+    def drawn(self) -> str:
+        """Which training rows were compared, where that is not all of them."""
+        data = self.data
+        if len(data.rows) == data.available:
+            return ""
+        return f"{number(len(data.rows))} of {number(data.available)} rows, drawn at random"
 
     def name(self, one: Compared) -> str:
         """In a table; in a sentence with what is in the file."""
@@ -105,6 +124,10 @@ def gather(
     found = in_order(compare(files, data, holdout=holdout, features=function, pairs=PAIRS, **options))
     near = found[0].result.radius is not None
     pairs = sorted((p for one in found for p in one.pairs), key=lambda p: (p.distance, p.ratio)[:: 1 if near else -1])
+    best: dict[int, Pair] = {}
+    for p in pairs:
+        best.setdefault(p.row, p)
+    pairs = list(best.values())
     others = sum(p.distance > 0 for p in pairs)
     equal = max(EQUAL_PAIRS, PAIRS - others)
     places = np.cumsum([p.distance == 0 for p in pairs])

@@ -10,7 +10,7 @@ import interp_fast as itf
 
 from .._copies import Compared
 
-__all__ = ["DOUBT", "Judgement", "by_chance", "copied", "equal", "judge"]
+__all__ = ["DOUBT", "Judgement", "by_chance", "copied", "equal", "judge", "leaked"]
 
 DOUBT = 0.025  # of a one-sided test, over all files together
 
@@ -19,14 +19,18 @@ DOUBT = 0.025  # of a one-sided test, over all files together
 class Judgement:
     """An answer, and what it rests on.
 
-    ``answer``: "yes"; "chance" (no more copies than by chance), "none" (no copies) or "open" (copies, and no held-out
-    rows to tell chance by). ``chance``: the probability of at least so many copies, were samples and held-out rows
-    alike; None without the latter. ``equality``: "yes" because samples are equal to rows, not for the number of copies.
+    ``answer``: "yes"; "chance" (no more copies than by chance), "none" (no copies) or "open", for ``reasons``:
+    "holdout" (copies, and no held-out rows to tell chance by), "leak" (held-out rows that are training rows), "repeats"
+    (near copies of rows that have equal ones, which the rule does not count), "k" (equal samples, and nobody looked
+    whether training rows are equal). ``chance``: the probability of at least so many copies, were samples and held-out
+    rows alike; None without the latter. ``equality``: "yes" because samples are equal to rows, not for the number of
+    copies.
     """
 
     answer: str
     chance: float | None
     equality: bool
+    reasons: tuple[str, ...] = ()
 
 
 def judge(one: Compared, rows: int, files: int) -> Judgement:
@@ -38,7 +42,23 @@ def judge(one: Compared, rows: int, files: int) -> Judgement:
         return Judgement("yes", chance, equality=False)
     if _equal_beyond_nature(one, rows, doubt):
         return Judgement("yes", chance, equality=True)
-    return Judgement("none" if not count else "open" if control is None else "chance", chance, equality=False)
+    reasons = {
+        "holdout": control is None and count + one.veiled > 0,
+        "leak": count > 0 and leaked(one, rows) > 0,
+        "repeats": one.veiled > 0,
+        "k": equal(r) > 0 and one.repeated is None,
+    }
+    given = tuple(reason for reason, holds in reasons.items() if holds)
+    return Judgement("open" if given else "chance" if count else "none", chance, equality=False, reasons=given)
+
+
+def leaked(one: Compared, rows: int) -> int:
+    """How many held-out rows are equal to a training row, if more than training rows equal to others explain."""
+    held = 0 if one.control is None else equal(one.control)
+    if not held or not one.repeated:
+        return held
+    assert one.control is not None
+    return held if by_chance(held, len(one.control.d1), one.repeated, rows) < DOUBT else 0
 
 
 def _equal_beyond_nature(one: Compared, rows: int, doubt: float) -> bool:
@@ -47,12 +67,13 @@ def _equal_beyond_nature(one: Compared, rows: int, doubt: float) -> bool:
     Where nobody looked, or where as large a share of these is, items of this kind may be equal by nature.
     """
     found, n = equal(one.result), len(one.result.d1)
-    beside = [] if one.control is None else [(equal(one.control), len(one.control.d1))]
-    beside += [] if one.repeated is None else [(one.repeated, rows)]
-    if not found or not beside:
+    held = [] if one.control is None else [(equal(one.control), len(one.control.d1))]
+    if not found or (one.repeated is None and not held):
         return False
-    # Numbers do not meet by chance: where no others are equal, one is enough.
-    return all(others == 0 or by_chance(found, n, others, of) < doubt for others, of in beside)
+    if one.repeated is None:
+        return by_chance(found, n, *held[0]) < doubt
+    # Numbers do not meet by chance: where no training rows are equal, one is enough.
+    return all(others == 0 or by_chance(found, n, others, of) < doubt for others, of in [*held, (one.repeated, rows)])
 
 
 def by_chance(count: int, n: int, held: int, of: int) -> float:
