@@ -67,8 +67,8 @@ class CandidateList {
     std::push_heap(best_.begin(), best_.end(), std::greater<>());
   }
 
-  // A row, its score and an upper bound on that; rows in the order of the pass. A score that is NaN (of a row so long that
-  // it overflows) stays.
+  // A row, its score and an upper bound on that; rows in the order of the pass. A score that is NaN (of a row so long
+  // that it overflows) stays.
   void add(int64_t row, double score, double upper) {
     if (empty_ || upper < threshold()) return;
     if (entries_.empty()) entries_.reserve(16);
