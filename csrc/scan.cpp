@@ -32,7 +32,7 @@ template <class T>
 struct Scratch {
   Buffer<T> x, rows, s, su, peak, limits;
   Buffer<int32_t> alive, places;
-  Buffer<const char*> stored, ahead;
+  Buffer<const char*> stored;
   Buffer<uint8_t> bytes;
   std::vector<Panel<T>> panels;  // of the group at hand
 
@@ -46,7 +46,6 @@ struct Scratch {
         alive(static_cast<size_t>(plan.together * plan.block_rows)),
         places(static_cast<size_t>(plan.block_rows * plan.width)),
         stored(static_cast<size_t>(plan.block_rows)),
-        ahead(static_cast<size_t>(plan.block_rows)),
         bytes(static_cast<size_t>(std::min(2, plan.digits) * plan.block_rows * plan.byte_dims)) {}
 
   // Of each row of a block, what quantization leaves out at most.
@@ -149,14 +148,8 @@ Block<T> make_block(const Data& data, const Plan& plan, int64_t first, ptrdiff_t
   const ptrdiff_t stride = bytes ? data.quantized->stride() : data.rows.stride;
   const int64_t ahead = next > first + count ? first + count : first;
   block.ahead = (bytes ? data.quantized->row(0) : data.rows.data) + ahead * stride;
-  block.ahead_bytes = std::max<ptrdiff_t>(0, (next - first - count) * stride);
-  if (plan.order) {
-    const char** const rows = scratch.ahead.get();
-    for (ptrdiff_t i = 0; i < plan.block_rows; i++) {
-      rows[i] = data.rows.data + plan.row(ahead + i < next ? ahead + i : first) * stride;
-    }
-    block.ahead_rows = rows, block.ahead_row_bytes = stride;
-  }
+  // Rows that do not follow one another are not fetched: what tells where they are would take registers of products.
+  block.ahead_bytes = plan.order ? 0 : std::max<ptrdiff_t>(0, (next - first - count) * stride);
   block.max_norm = static_cast<T>(1.001 * std::sqrt(longest));
   block.span = static_cast<T>(1.001 * span);
   block.residual = static_cast<T>(1.001 * residual);

@@ -70,8 +70,6 @@ struct Block {
   ptrdiff_t rows;     // a multiple of kTile or kGemvTile
   const char* ahead;  // what will be decoded next: `ahead_bytes` to be fetched while this block is worked on
   ptrdiff_t ahead_bytes;
-  const char* const* ahead_rows;  // or, row by row, where these do not follow one another; else nullptr
-  ptrdiff_t ahead_row_bytes;
   const T *n2, *log_w;
   T max_norm, span;  // largest |X| and |log_w| of the rows that count
 };

@@ -24,31 +24,20 @@ namespace {
 // What is fetched from memory while a block meets a panel and those after it, evenly over so many steps of each.
 struct Ahead {
   static constexpr ptrdiff_t kBytes = 64;  // of a cache line
-  const char *at, *end;                    // of a row, where rows do not follow one another
-  const char *const *row, *const *last;
-  ptrdiff_t row_bytes, every, left;  // steps to a line, and to the next one
+  const char* at;
+  ptrdiff_t every, left;  // steps to a line, and to the next one
 
   template <class T>
   Ahead(const Block<T>& block, const Panel<T>& panel, ptrdiff_t steps) {
     const ptrdiff_t share = block.ahead_bytes / panel.of, lines = (share + kBytes - 1) / kBytes;
     at = block.ahead + panel.number * share;
     left = every = lines == 0 ? PTRDIFF_MAX : steps > lines ? steps / lines : 1;
-    end = reinterpret_cast<const char*>(UINTPTR_MAX), row_bytes = 0;
-    row = last = block.ahead_rows;
-    if (!row || lines == 0) return;
-    row_bytes = block.ahead_row_bytes;
-    const ptrdiff_t rows = block.ahead_bytes / row_bytes;
-    row += rows * panel.number / panel.of, last += rows;
-    at = *row, end = at + row_bytes;
   }
 
   IF_INLINE void step() {
     if (__builtin_expect(--left > 0, 1)) return;
     __builtin_prefetch(at, 0, 2);
     at += kBytes, left = every;
-    if (at < end) return;
-    at = row + 1 < last ? *++row : *row;
-    end = at + row_bytes;
   }
 };
 
