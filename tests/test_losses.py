@@ -419,3 +419,18 @@ def test_area_of_digits_is_the_entropy():
     stderr = np.linalg.norm(weight * best.stderr)
     assert stderr < 0.0025 * math.log(field.N)
     assert area == pytest.approx(math.log(field.N), rel=0.01)
+
+
+@pytest.mark.filterwarnings("error")
+def test_losses_at_the_end_of_float64():
+    """Terms of pairs were subnormal next to those of bins that hold no point: a logarithm of 0, or an overflow."""
+    rows = np.array([[0.0], [1000.0]])
+    field = itf.Field(rows, itf.Linear())
+    for s in np.linspace(12.9, 14.5, 17):
+        loss = itf.optimal_loss(field, [1 / (1 + s)], n=256, rng=0)
+        c = 500 / s + np.linspace(-20, 20, 20_001)  # from the first row, in units of s
+        log_p = -np.stack([c, c - 1000 / s]) ** 2 / 2 - math.log(2 * math.pi) / 2
+        log_term = log_p.sum(axis=0) - np.logaddexp(*log_p) - math.log(2)  # w_0 w_1 p
+        want = np.exp(np.logaddexp.reduce(log_term) + math.log(1e6 * (c[1] - c[0])))
+        assert loss.interval[0, 0] <= want <= loss.interval[0, 1]
+        assert abs(loss.loss[0] - want) <= max(6 * loss.stderr[0], 1e-320), s

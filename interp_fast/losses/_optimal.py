@@ -269,7 +269,9 @@ class _Level:
         """The variances of both kinds of draws, from n at pairs, which see the rare queries that plain ones miss."""
         values, out = self.at_pairs(n, 0, "scatter")
         if (loss := values.mean()) > 0:
-            square = float(np.mean(values / loss * (out["scatter"] / loss)))
+            with np.errstate(over="ignore"):  # where plain draws see nothing at all
+                beside = np.minimum(out["scatter"] / loss, 1e200)
+            square = float(np.mean(values / loss * beside))
             self.variance = {"plain": max(square - 1, _SURE), "pairs": max(float(np.var(values / loss)), _SURE)}
 
     def estimate(self, n: int, confidence: float) -> tuple[float, float, tuple[float, float]]:

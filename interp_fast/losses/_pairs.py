@@ -129,6 +129,7 @@ class _Bound:
         self.pairs, self.s = pairs, s
         near = log_majorant(pairs.distance, pairs.log_w[:, None], pairs.log_w[pairs.near], s, pairs.even)
         edge, bins = self._other(pairs.edge), self._other(pairs.floor)
+        bins[: pairs.edge_bin.min() + 1] = -math.inf  # within the edges of all: nothing there may set the level
         self.level = max(float(a.max(initial=-math.inf)) for a in (near, edge, bins))
         if self.level == -math.inf:
             self.level = 0.0
