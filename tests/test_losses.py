@@ -429,7 +429,7 @@ def test_losses_at_the_end_of_float64():
     for s in np.linspace(12.9, 14.5, 17):
         loss = itf.optimal_loss(field, [1 / (1 + s)], n=256, rng=0)
         c = 500 / s + np.linspace(-20, 20, 20_001)  # from the first row, in units of s
-        log_p = -np.stack([c, c - 1000 / s]) ** 2 / 2 - math.log(2 * math.pi) / 2
+        log_p = -(np.stack([c, c - 1000 / s]) ** 2) / 2 - math.log(2 * math.pi) / 2
         log_term = log_p.sum(axis=0) - np.logaddexp(*log_p) - math.log(2)  # w_0 w_1 p
         want = np.exp(np.logaddexp.reduce(log_term) + math.log(1e6 * (c[1] - c[0])))
         assert loss.interval[0, 0] <= want <= loss.interval[0, 1]
