@@ -152,9 +152,9 @@ class _Bound:
         terms = p.root[j, None] * p.mass[j] * value
         if p.even:
             return terms, np.zeros(terms.shape, bool)
-        with np.errstate(over="ignore"):  # G <= d^2 min(w_j, w_k)
+        with np.errstate(over="ignore", invalid="ignore"):  # G <= d^2 min(w_j, w_k); NaN of a bin that holds no point
             most = p.cap[j] * np.exp(2 * np.log(p.ceiling) - self.level)
-        return np.minimum(terms, most), most < terms
+        return np.fmin(terms, most), most < terms
 
     @property
     def log_limit(self) -> float:
