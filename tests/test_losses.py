@@ -434,3 +434,10 @@ def test_losses_at_the_end_of_float64():
         want = np.exp(np.logaddexp.reduce(log_term) + math.log(1e6 * (c[1] - c[0])))
         assert loss.interval[0, 0] <= want <= loss.interval[0, 1]
         assert abs(loss.loss[0] - want) <= max(6 * loss.stderr[0], 1e-320), s
+
+
+def test_losses_of_rows_whose_radius_has_no_square():
+    field = itf.Field(np.array([[0.0], [1e-39]]), weights=[1.0, 2e-297])
+    loss = itf.optimal_loss(field, [0.5, 0.9], n=64, rng=0)
+    assert loss.loss.tolist() == [0, 0]
+    assert (loss.limit <= np.nextafter(0, 1)).all()

@@ -292,8 +292,9 @@ class _Level:
 def _choose(levels: list[_Level], n: int) -> None:
     """Draws at pairs below one noise level, plain ones above it: where the variances of all pilots together say."""
     pilot = n // _PILOT if n >= 8 * _PILOT else min(n // 2, 8)
-    square = levels[0].oracle.training_set.moments.radius ** 2 if levels else 0.0
-    tried = [v for v in levels if v.log_limit < math.log(_HOPELESS * square) and not v.vanishes]
+    radius = levels[0].oracle.training_set.moments.radius if levels else 1.0
+    hopeless = math.log(_HOPELESS) + 2 * math.log(radius) if radius > 0 else -math.inf  # its square may be no number
+    tried = [v for v in levels if v.log_limit < hopeless and not v.vanishes]
     tried.sort(key=lambda v: v.s)
     gains = []
     for level in tried:
