@@ -261,8 +261,10 @@ def methods(case, engine, report):
 
 def slow(rng, case, low, high):
     """A schedule that suits the size of the data: noise of 10^low to 10^high times that where it is no common one."""
-    ordinary = 1e-6 < case.unit < 1e6
-    return itf.Linear() if ordinary else itf.VELinear(case.unit * log_uniform(rng, low, high) or case.unit)
+    if 1e-6 < case.unit < 1e6:
+        return itf.Linear()
+    width = case.unit * log_uniform(rng, low, high)
+    return itf.VELinear(width if 0 < width < np.inf else 1.0)
 
 
 # Trajectories: row by row, from the states that the kernels keep in float64
@@ -450,7 +452,7 @@ def losses(case, engine, report):
     if case.values.size > 3000:
         return
     schedule = slow(rng, case, -1, 2)
-    times = np.unique(rng.choice([0.0, 0.25, 0.5, 0.75, 0.99, 1.0], int(rng.integers(1, 4))))
+    times = np.unique(rng.choice([0.0, 0.25, 0.5, 0.75, 0.99, 1.0, rng.uniform()], int(rng.integers(1, 4))))
     kind = str(rng.choice(["denoiser", "denoiser", "noise", "velocity", "score"]))
     far = case.out_of_range(np.array([getattr(schedule, "sigma_max", 1.0)]))
     ends = bool((schedule(times).sigma == 0).any()) and kind != "denoiser"

@@ -441,3 +441,23 @@ def test_losses_of_rows_whose_radius_has_no_square():
     loss = itf.optimal_loss(field, [0.5, 0.9], n=64, rng=0)
     assert loss.loss.tolist() == [0, 0]
     assert (loss.limit <= np.nextafter(0, 1)).all()
+
+
+def test_standard_error_of_losses_whose_squares_are_no_numbers():
+    """Rows 124 apart, one of weight 1e-218: every value is below 1e-180, and they are not alike."""
+    best, alike = (
+        itf.optimal_loss(itf.Field(np.array([[0.0], [124.0]]), weights=[1.0, light]), [0.005, 0.01], 400, rng=0)
+        for light in (1e-218, 1e-100)
+    )
+    np.testing.assert_allclose(best.stderr / best.loss, alike.stderr / alike.loss, rtol=1e-4)
+    assert (best.stderr > 1e-3 * best.loss).all()
+    assert (best.interval[:, 0] <= best.loss).all()
+    assert (best.loss <= best.interval[:, 1]).all()
+
+
+def test_no_loss_is_above_its_limit():
+    """All queries have the variance of the rows, to the rounding of float32: their mean may not say more than R^2."""
+    rows = np.random.default_rng(5).normal(size=(50, 7)).astype(np.float32)
+    best = itf.optimal_loss(itf.Field(rows), np.geomspace(1e-12, 1e-5, 60), 64, rng=0)
+    assert (best.loss <= best.limit).all()
+    assert (best.loss > (1 - 1e-4) * best.limit).all()

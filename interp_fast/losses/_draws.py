@@ -74,9 +74,10 @@ def mean(values: Float) -> tuple[float, float]:
     """Mean over equal strata of (n,) values and its standard error, from the variances within strata."""
     stratum, count = strata(len(values))
     size = np.bincount(stratum)
-    center = np.bincount(stratum, values) / size
-    spread = np.bincount(stratum, (values - center[stratum]) ** 2) / (size - 1)
-    return float(center.mean()), float(np.sqrt(np.sum(spread / size)) / count)
+    unit = 2.0 ** int(np.frexp(np.abs(values).max())[1] - 1)  # squares of losses below 1e-162 are 0
+    center = np.bincount(stratum, values / unit) / size
+    spread = np.bincount(stratum, (values / unit - center[stratum]) ** 2) / (size - 1)
+    return unit * float(center.mean()), unit * float(np.sqrt(np.sum(spread / size)) / count)
 
 
 def bernstein(values: Float, most: float, confidence: float) -> tuple[float, float]:
@@ -89,6 +90,7 @@ def bernstein(values: Float, most: float, confidence: float) -> tuple[float, flo
     stratum, count = strata(n)
     weight = n / (count * np.bincount(stratum))[stratum]  # 1 for even n
     nats = math.log(4 / (1 - confidence))
-    center, spread = float(np.mean(weight * values)), float(np.var(weight * values, ddof=1))
-    half = math.sqrt(2 * spread * nats / n) + 7 * most * float(weight.max()) * nats / (3 * (n - 1))
-    return max(0.0, center - half), center + half
+    part = weight * (values / most)
+    center, spread = float(np.mean(part)), float(np.var(part, ddof=1))
+    half = math.sqrt(2 * spread * nats / n) + 7 * float(weight.max()) * nats / (3 * (n - 1))
+    return most * max(0.0, center - half), most * (center + half)

@@ -286,7 +286,8 @@ class _Level:
             unseen = most / n if self.pairs is None else 0.0
         loss, stderr = mean(values)
         low, high = bernstein(values, most, confidence)
-        return loss, math.hypot(stderr, unseen), (min(low, self.limit), min(high, self.limit))
+        limit = self.limit  # which the float32 average of equal variances may exceed, too
+        return min(loss, limit), math.hypot(stderr, unseen), (min(low, limit), min(high, limit))
 
 
 def _choose(levels: list[_Level], n: int) -> None:
