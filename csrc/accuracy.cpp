@@ -111,11 +111,11 @@ double largest_error(const Data& data, double c) {
 
 template <class T>
 bool ErrorModel<T>::enough(const Query& query, const Sums& sums, double unsure, double error) const {
-  const double largest = sums.largest(), variance = sums.variance();
-  if (!(largest > 0) || !enough_for_mean(query, sums, unsure, variance)) return false;
+  const double largest = sums.largest();
+  if (!(largest > 0) || !enough_for_mean(query, sums, unsure, variance_at_most(sums))) return false;
   if (off_weights() && !(1 - largest >= least_rest(error))) return false;
   if (off_weights() && !(rounded_away(sums) <= kRoundedAway * (1 - largest))) return false;
-  if (second_order() && !enough_for_variance(query, sums, 1, variance)) return false;
+  if (second_order() && !enough_for_variance(query, sums, 1, sums.variance())) return false;
   const double together = error < sums.logit ? shared(unsure) : 1.0;
   double odds = 0;  // the largest share times that of all others
   for (double mass : sums.mass) odds = std::max(odds, mass / sums.p * (1 - mass / sums.p));
@@ -189,6 +189,12 @@ bool ErrorModel<T>::resolved(const Query& query, const Candidates& candidates, d
 }
 
 template <class T>
+double ErrorModel<T>::variance_at_most(const Sums& sums) const {
+  const double size = std::sqrt(sums.second());
+  return sums.variance() + 2 * rounding_of(size) * size;
+}
+
+template <class T>
 double ErrorModel<T>::tolerated_weight(const Query& query) const {
   const double error = logit_error<T>(data_, query), rounding = rounding_of(query.norm);
   double most = INFINITY, weight = second_order() ? kAveraging : off_weights() ? kMostInT : 1.0;
@@ -209,7 +215,7 @@ double ErrorModel<T>::tolerated_weight(const Query& query) const {
 
 template <class T>
 bool ErrorModel<T>::dominated(const Query& query, const Sums& sums, double unsure) const {
-  return off_weights() && enough_for_mean(query, sums, unsure, sums.variance());
+  return off_weights() && enough_for_mean(query, sums, unsure, variance_at_most(sums));
 }
 
 template <class T>

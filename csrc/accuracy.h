@@ -109,6 +109,9 @@ class ErrorModel {
   // centre; and the log-normalizer, if it is taken from such sums.
   bool resolved(const Query& query, const Candidates& candidates, double variance) const;
 
+  // The variance that the rows may have: next to a second moment about a point far away the sums know none.
+  double variance_at_most(const Sums& sums) const;
+
   // The largest weight whose logit may be formed in T whatever the posterior: what the tests let pass.
   double tolerated_weight(const Query& query) const;
 

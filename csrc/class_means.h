@@ -93,7 +93,7 @@ class ClassMeans {
       }
       const double before = sums.p, unsure = std::exp2(list.threshold() - sums.reference) / before;
       correct(data_, query, scores, own, out_, sums);
-      enough_[q] = sums.p >= kLeft * before && model_.resolved(query, own, sums.variance()) &&
+      enough_[q] = sums.p >= kLeft * before && model_.resolved(query, own, model_.variance_at_most(sums)) &&
                    model_.enough(query, sums, unsure, rounding_of_logits(sums));
     }
     if (enough_[q]) answer_from_sums(data_, query, sums, {}, out_);

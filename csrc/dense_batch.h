@@ -331,7 +331,8 @@ class DenseBatch final : public Visitor<T> {
         const double before = sums.p;
         correct(data_, query, scores_of(lists[q]), candidates[q], out_, sums);
         // What is taken away leaves its roundings, 2^-24 of it: where nearly all was, nothing else is left.
-        if (!(sums.p >= kLeft * before) || !model_.resolved(query, candidates[q], sums.variance())) return;
+        if (!(sums.p >= kLeft * before) || !model_.resolved(query, candidates[q], model_.variance_at_most(sums)))
+          return;
         passed_[q] = model_.enough(query, sums, unsure, rounding_of_logits(sums));
         const bool dominated = !passed_[q] && model_.dominated(query, sums, unsure);
         if (dominated && model_.clustered(query, sums)) {

@@ -75,9 +75,10 @@ void climb(const Data& data, Queries queries, const Outputs& out, int threads) {
   }
   const auto any = [](const Query&) { return true; };
   const auto lowdim = [&](const Query&) { return data.rows.d <= kLowdim && !out.mass; };
-  const auto once_more = [](const Query& query) {
+  const auto once_more = [&](const Query& query) {
     if (query.s2 == 0) return false;  // logits are no numbers: only the nearest rows count
-    return sizeof(T) == 4 || (query.excluded && query.regime != Regime::late);
+    if (sizeof(T) == 4) return summable<double>(data, query, kFloat32InFloat64);
+    return query.excluded && query.regime != Regime::late;
   };
   const auto only = [](Regime wanted) { return [wanted](const Query& query) { return query.regime == wanted; }; };
   const auto summed = [](const Query& query) {

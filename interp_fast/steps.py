@@ -290,7 +290,9 @@ class _Path:
                 k = int(np.argmax(falls))
                 msg = f"times must increase from noise (0) to data (1); got {t[k]:g} followed by {t[k + 1]:g}."
                 raise ValueError(msg)
-        return cls(schedule, t, check_schedule(schedule)(t))
+        at = check_schedule(schedule)(t)
+        _arrays.check_size(at.sigma, "sigma")  # which steps take ratios of
+        return cls(schedule, t, at)
 
     def points(self, where: Any) -> Coefficients:
         return Coefficients(*(value[where] for value in self.at))

@@ -151,3 +151,21 @@ def test_means_of_many_rows_from_a_long_one(engine):
     np.testing.assert_array_equal(post.index, [77, 5000])
     assert norm(post.mean - want.mean).max() <= 2e-11 * radius
     np.testing.assert_allclose(post.variance, want.variance, rtol=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+@pytest.mark.parametrize("far", [3e10, 5e11])
+@pytest.mark.parametrize("d", [2, 6, 40])
+def test_means_where_a_light_row_makes_all_of_r(engine, d, far, kind):
+    """All others are one point next to it, whose variance sums about the centre do not know: weights were anything."""
+    rng = np.random.default_rng(600)
+    rows = rng.standard_normal((600, d)).astype(kind)
+    rows[300] = far
+    weights = np.exp(np.where(rng.random(600) < 0.5, 0.0, -50.0) * rng.random(600))
+    weights[300] = 1e-16
+    x = 0.5 * rows[:60] + 1.2 * rng.standard_normal((60, d))
+    field = itf.Field(rows, LINEAR, weights=weights, backend=engine.backend)
+    want = oracle.posterior(rows, x, 0.35, 0.65, weights).mean
+    for some in (slice(0, 1), slice(0, 60)):
+        for mean in (field.denoiser(x[some], 0.35), field.posterior(x[some], 0.35).mean):
+            assert norm(mean - want[some]).max() <= 1e-4 * np.sqrt(d)

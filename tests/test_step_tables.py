@@ -235,6 +235,12 @@ def test_tables_are_frozen_records():
     np.testing.assert_array_equal(StepTable(**data).B, table.B)
 
 
+def test_noise_levels_whose_ratio_is_no_number_are_refused():
+    """0 / 0 of two levels that are one subnormal number, and a warning of NumPy before any field said why."""
+    with pytest.raises(ValueError, match="sigma must be 0 or between"):
+        ddim(VELinear(5e-324), 4)
+
+
 def test_a_long_table_prints_short():
     text = str(ddim(Linear(), 1000))
     assert text.splitlines()[0] == "StepTable ddim: 1000 rows, 1000 committed"
