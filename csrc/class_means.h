@@ -62,7 +62,8 @@ class ClassMeans {
   void take(int64_t p) {
     if (!wanted()) return;
     const int64_t first = p * panels_.plan.width;
-    take_sums(merged_[p], panels_, panels_.plan.lanes(p), lengths_, sums_.data() + first);
+    const SoftmaxState<T, double>& from = merged_[p];
+    take_sums(from, from.x, from.u_x, panels_, panels_.plan.lanes(p), lengths_, sums_.data() + first);
     for (int64_t q = first; q < first + panels_.plan.lanes(p); q++) {
       Sums& sums = sums_[q];
       const Query& query = queries_[q];

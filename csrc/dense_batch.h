@@ -120,6 +120,7 @@ class DenseBatch final : public Visitor<T> {
         lengths_{
             .x = vectors_ ? plan_.size : 0, .u_x = directions_ ? plan_.size : 0, .mass = classes_.most * plan_.width},
         of_all_{.x = lengths_.x, .u_x = lengths_.u_x, .mass = out.mass ? out.classes * plan_.width : 0},
+        merges_{.x = plan_.slabs > 1 ? of_all_.x : 0, .u_x = plan_.slabs > 1 ? of_all_.u_x : 0, .mass = of_all_.mass},
         means_(data, queries_, out, accuracy, panels_, by_class_),
         best_(static_cast<size_t>(std::min(data.active, std::max<int64_t>(out.gap ? 2 : 1, out.top)))),
         excluded_(queries->excluded != nullptr),
@@ -134,7 +135,7 @@ class DenseBatch final : public Visitor<T> {
     for (const Query& query : queries_) tolerated_.push_back(model_.tolerated_weight(query));
     doubts_ = !excluded_ && *std::min_element(tolerated_.begin(), tolerated_.end()) < 1;
     listed_ = !excluded_ && (out.order() || doubts_);
-    for (int64_t p = 0; p < plan_.panels; p++) merged_.emplace_back(plan_, of_all_);
+    for (int64_t p = 0; p < plan_.panels; p++) merged_.emplace_back(plan_, merges_);
     for (Group<State>& group : groups_) group.waiting.resize(static_cast<size_t>(plan_.slabs));
   }
 
@@ -146,11 +147,13 @@ class DenseBatch final : public Visitor<T> {
       const PilotOptions options = {.k = best_, .counted = Counted::weighted, .sample = sample, .sum_exp = doubts_};
       pilot_ = pilot_pass(data_, panels_, options, threads_);
     }
-    parallel_for(plan_.panels, threads_, [&](int64_t p, int) { merged_[p].clear(plan_, p, of_all_); });
+    for (int64_t p = 0; p < plan_.panels; p++) merged_[p].clear(plan_, p, {.x = 0, .u_x = 0, .mass = merges_.mass});
+    sums_.resize(queries_.size());
     scan(data_, panels_, Counted::weighted, threads_, *this);
 
-    sums_.resize(queries_.size());
-    parallel_for(plan_.panels, threads_, [&](int64_t p, int) { take_sums(p); });
+    if (plan_.slabs > 1) {
+      parallel_for(plan_.panels, threads_, [&](int64_t p, int) { take_sums(p, merged_[p].x, merged_[p].u_x); });
+    }
     passed_.resize(queries_.size());
     excluded_ ? settle_excluded() : settle();
     std::vector<Query> rest;
@@ -236,10 +239,15 @@ class DenseBatch final : public Visitor<T> {
       if (next.empty()) return;
       for (size_t i = 0; i < next.size(); i++) {
         const int64_t p = task.first + static_cast<int64_t>(i);
-        merge(merged_[p], next[i], plan_, lengths_);
+        if (group.next == 0) {
+          start(merged_[p], next[i], plan_, merges_);
+        } else {
+          merge(merged_[p], next[i], plan_, merges_);
+        }
         merge_lists(merged_[p], next[i]);
         if (out_.mass) merge_mass(merged_[p], next[i], plan_, classes_.classes[group.next], of_all_.mass);
         means_.add(p, group.next, next[i]);
+        if (plan_.slabs == 1) take_sums(p, next[i].x, next[i].u_x);
       }
       group.spare.push_back(std::move(next));
     }
@@ -288,10 +296,11 @@ class DenseBatch final : public Visitor<T> {
     }
   }
 
-  // The sums of a panel's queries.
-  void take_sums(int64_t p) {
+  // The sums of a panel's queries, those of rows from these.
+  template <class Sum>
+  void take_sums(int64_t p, const Buffer<Sum>& x, const Buffer<Sum>& u_x) {
     Sums* const all = sums_.data() + p * plan_.width;
-    interp_fast::take_sums(merged_[p], panels_, plan_.lanes(p), of_all_, all);
+    interp_fast::take_sums(merged_[p], x, u_x, panels_, plan_.lanes(p), of_all_, all);
     for (int lane = 0; lane < plan_.lanes(p); lane++) {
       const Query& query = queries_[p * plan_.width + lane];
       Sums& sums = all[lane];
@@ -418,6 +427,7 @@ class DenseBatch final : public Visitor<T> {
   const Plan& plan_;
   const ClassesOfSlabs classes_;
   const Lengths lengths_, of_all_;  // of slabs, and of all
+  const Lengths merges_;            // what is kept of several slabs: the sums of a single one are taken as they are
   ClassMeans<A, T> means_;
   const size_t best_;              // the best rows that are asked for
   const bool excluded_;            // which is all that is asked of single rows, then

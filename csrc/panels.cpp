@@ -121,9 +121,12 @@ void fill_panels(Panels<T>& panels, const Data& data, const Query* queries, cons
   if (options.directions) panels.u = Buffer<T>(static_cast<size_t>(plan.panels * plan.size));
   panels.lanes = Buffer<T>(static_cast<size_t>(plan.panels * panels.lane_numbers()));
   const ProductErrors errors = product_errors<T>(data);
+  const ptrdiff_t step = plan.gemv ? 1 : plan.width;  // between dimensions
+  const double* const center = data.center.data();
   parallel_for(plan.panels, threads, [&](int64_t p, int) {
     T* const q = panels.q.get() + p * plan.size;
-    std::memset(q, 0, static_cast<size_t>(plan.size) * sizeof(T));
+    const bool full = !plan.gemv && plan.lanes(p) == plan.width;  // every number is written
+    if (!full) std::memset(q, 0, static_cast<size_t>(plan.size) * sizeof(T));
     const LaneFields<T> lanes = panels.lanes_of(p);
     std::memset(lanes.h, 0, static_cast<size_t>(panels.lane_numbers()) * sizeof(T));
     for (int lane = 0; lane < plan.lanes(p); lane++) {
@@ -135,10 +138,14 @@ void fill_panels(Panels<T>& panels, const Data& data, const Query* queries, cons
       for (int lane = 0; lane < plan.lanes(p); lane++) {
         const Query& query = queries[p * plan.width + lane];
         const double factor = options.factor(query) * query.alpha / data.unit;
-        for (ptrdiff_t j = k; j < std::min(d, k + kStretch); j++) {
-          const double x = query.x[j] - query.alpha * data.center[j];
-          q[panels.at(lane, j)] = static_cast<T>(factor * x);
+        const ptrdiff_t count = std::min(d - k, kStretch);
+        T values[kStretch];
+        for (ptrdiff_t j = 0; j < count; j++) {
+          const double x = query.x[k + j] - query.alpha * center[k + j];
+          values[j] = static_cast<T>(factor * x);
         }
+        T* const to = q + panels.at(lane, k);
+        for (ptrdiff_t j = 0; j < count; j++) to[j * step] = values[j];
       }
     }
     if (!options.directions) return;

@@ -83,6 +83,16 @@ struct Group {
   std::vector<std::vector<State>> spare;    // memory of slabs that are merged
 };
 
+// The sums of the first slab, without its lists and masses.
+template <class T, class Sum>
+void start(SoftmaxState<T, double>& to, const SoftmaxState<T, Sum>& from, const Plan& plan, const Lengths& lengths) {
+  std::copy_n(from.scores.get(), 2 * plan.width, to.scores.get());
+  std::copy_n(from.sums.get(), plan.width, to.sums.get());
+  std::copy_n(from.x.get(), lengths.x, to.x.get());
+  std::copy_n(from.u_x.get(), lengths.u_x, to.u_x.get());
+  to.dead_rows = from.dead_rows;
+}
+
 // Adds the sums of a slab to those of the slabs before it, both relative to the larger reference of each lane: of all
 // lanes, or of some.
 template <class T, class Sum>
@@ -128,9 +138,9 @@ void merge(SoftmaxState<T, double>& to, const SoftmaxState<T, Sum>& from, const 
 }
 
 template <class T, class Sum>
-void merge_lists(SoftmaxState<T, double>& to, const SoftmaxState<T, Sum>& from) {
+void merge_lists(SoftmaxState<T, double>& to, SoftmaxState<T, Sum>& from) {
   if (to.lists.empty()) {
-    to.lists = from.lists;
+    to.lists = std::move(from.lists);
   } else {
     for (size_t lane = 0; lane < from.lists.size(); lane++) to.lists[lane].append(from.lists[lane]);
   }
@@ -166,10 +176,10 @@ void merge_mass(SoftmaxState<T, double>& to, const SoftmaxState<T, Sum>& from, c
   }
 }
 
-// What a panel's queries have of weights, rows and classes.
-template <class T>
-void take_sums(const SoftmaxState<T, double>& from, const Panels<T>& panels, int lanes, const Lengths& lengths,
-               Sums* all) {
+// What a panel's queries have of weights and classes, and of rows, whose sums may still be those of its only slab.
+template <class T, class Sum>
+void take_sums(const SoftmaxState<T, double>& from, const Buffer<Sum>& sums_x, const Buffer<Sum>& sums_u_x,
+               const Panels<T>& panels, int lanes, const Lengths& lengths, Sums* all) {
   const Plan& plan = panels.plan;
   const ptrdiff_t x = lengths.x > 0 ? panels.d : 0, u_x = lengths.u_x > 0 ? panels.d : 0;
   const ptrdiff_t classes = lengths.mass / plan.width;
@@ -188,8 +198,8 @@ void take_sums(const SoftmaxState<T, double>& from, const Panels<T>& panels, int
   for (ptrdiff_t k = 0; k < x; k += kStretch) {
     for (int lane = 0; lane < lanes; lane++) {
       for (ptrdiff_t j = k; j < std::min(x, k + kStretch); j++) {
-        all[lane].x[j] = from.x[panels.at(lane, j)];
-        if (u_x > 0) all[lane].u_x[j] = from.u_x[panels.at(lane, j)];
+        all[lane].x[j] = sums_x[panels.at(lane, j)];
+        if (u_x > 0) all[lane].u_x[j] = sums_u_x[panels.at(lane, j)];
       }
     }
   }

@@ -125,10 +125,15 @@ def queries(
         raise TypeError(msg)
     single, shape = split(tuple(array.shape), event, name, several=several, tensor=is_tensor(x))
     m, d = 1 if single else len(array), math.prod(shape)
-    wide = _tensors.wide(array, m, d) if tensor else np.asarray(array.reshape(m, d), np.float64, order="C")
-    if not (tensor or wide.flags.aligned):
-        wide = wide.copy()
-    _arrays.check_finite(wide, name)
+    if tensor:
+        wide = _tensors.wide(array, m, d)
+        _arrays.check_finite(wide, name)
+    else:
+        points = array.reshape(m, d)
+        _arrays.check_finite(points, name)  # in their own type: it is shorter
+        wide = np.asarray(points, np.float64, order="C")
+        if not wide.flags.aligned:
+            wide = wide.copy()
     return wide, Form(np.dtype(dtype.type), kind, shape, single)
 
 

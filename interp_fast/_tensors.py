@@ -157,11 +157,11 @@ def as_type(values: Any, dtype: np.dtype[Any]) -> tuple[Any, bool]:
 
         result = values.to(getattr(torch, dtype.name))
         return result, bool(result.isfinite().all())
-    if at_most(values, _MOST[dtype.type]):
-        return values if values.dtype == dtype else values.astype(dtype), True
+    if values.dtype == dtype:
+        return values, at_most(values, _MOST[dtype.type])
     with np.errstate(over="ignore"):
         result = values.astype(dtype)
-    return result, bool(np.isfinite(result).all())
+    return result, at_most(result, _MOST[dtype.type])
 
 
 def at_most(array: Array, most: float) -> bool:
