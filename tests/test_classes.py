@@ -284,3 +284,17 @@ def test_numbers_of_rows_where_classes_are_summed_apart():
     x = np.concatenate([np.tile(rows[40], (6, 1)), rows[100:106]]).astype(float)
     run = itf.sample(field.guided(np.full(12, 2), 0.5), itf.ddim(LINEAR, np.array([0.2, 0.5])), x0=x)
     assert run.index[:6].tolist() == [40] * 6
+
+
+@pytest.mark.parametrize("name", ["codes", "class_of", "by_class"])
+def test_lengths_of_what_the_core_is_told_about_classes(name):
+    """It would read beyond the end."""
+    core = pytest.importorskip("interp_fast._core")
+    rows, x = np.random.default_rng(0).standard_normal((9, 4)), np.zeros((5, 4))
+    one, data = np.ones(5), itf.Field(rows, backend="cpp")._oracle.training_set.prepared
+    told = {"codes": np.arange(9) % 2, "class_of": np.zeros(5, int), "by_class": np.argsort(np.arange(9) % 2)}
+    out = {"mean": np.empty((5, 4)), "mass": np.empty((5, 2)), "class_mean": np.empty((5, 4))}
+    core.posterior(x, data, one, one, one, None, out | told, 1)
+    for wrong in (told[name][1:], np.append(told[name], 0), told[name][None]):
+        with pytest.raises(ValueError, match=rf"{name} must have shape \({len(told[name])},\); got \("):
+            core.posterior(x, data, one, one, one, None, out | told | {name: wrong}, 1)
