@@ -25,8 +25,9 @@ Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 # Up to this sigma / alpha, in radii of the data, few rows are likely to count.
 SHARP = 0.1
-# What makes sums of their own in a pass over all rows worth while: rows of a class on average, queries, and, where rows
-# are not stored class by class and are read one at a time, their length.
+# What makes sums of their own in a pass over all rows worth while: rows of a class on average, as each slab of a class
+# costs a merge of all sums; queries, most of which would be asked again where they are few; and, where rows are not
+# stored class by class, their length, as they are then read one at a time, which costs the less the longer they are.
 _LARGE, _MANY, _LONG = 1024, 48, 256
 
 
