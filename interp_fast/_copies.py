@@ -31,6 +31,7 @@ __all__ = [
     "places",
     "share_of",
     "table",
+    "within",
 ]
 
 _KINDS = ("memorized", "spurious", "novel")
@@ -246,11 +247,13 @@ def background(result: itf.Memorization) -> str:
     """What distances between training rows are, in a sentence; empty when they were left out."""
     if result.background is None:
         return ""
-    distances = dict(zip(result.background.levels.tolist(), result.background.distances.tolist(), strict=True))
-    return (
-        f"Distance of training rows to their nearest other row: median {number(distances[0.5])}, 5 % below "
-        f"{number(distances[0.05])}."
-    )
+    half, some = (number(within(result.background, level)) for level in (0.5, 0.05))
+    return f"Distance of training rows to their nearest other row: median {half}, 5 % below {some}."
+
+
+def within(background: itf.Background, level: float) -> float:
+    """Such a share of the training rows, one of the levels, has another one within this distance."""
+    return float(background.distances[background.levels.tolist().index(level)])
 
 
 def places(files: Sequence[str]) -> list[int] | None:

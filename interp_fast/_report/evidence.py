@@ -13,7 +13,7 @@ import numpy as np
 import interp_fast as itf
 
 from .. import _figures
-from .._copies import Baseline, Compared, Pair, compare, in_order
+from .._copies import Baseline, Compared, Pair, compare, in_order, within
 from .._datasets import Dataset, InputError
 from .._text import number
 from .judgement import Judgement, judge, leaked
@@ -87,11 +87,7 @@ class Evidence:
     @property
     def typical(self) -> float | None:
         """Half of the training rows have another one within this distance."""
-        return (
-            None
-            if self.background is None
-            else float(np.interp(0.5, self.background.levels, self.background.distances))
-        )
+        return None if self.background is None else within(self.background, 0.5)
 
     def farther(self, distance: float) -> float | None:
         """At least so large is the share of training rows whose nearest other row is farther than ``distance``."""
