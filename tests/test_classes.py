@@ -310,3 +310,33 @@ def test_rows_in_no_order_are_not_sorted_in_vain(monkeypatch):
     monkeypatch.setattr(np, "argsort", lambda a, **options: (lengths.append(len(a)), sort(a, **options))[1])
     field.guided(np.zeros(20, int), 2.0).denoiser(rng.standard_normal((20, 8)), 0.3)
     assert 1200 not in lengths
+
+
+@pytest.mark.parametrize("kind", ["float16", "low memory", "threads", "strided", "equal"])
+@pytest.mark.parametrize("together", [False, True])
+def test_means_of_classes_however_rows_are_stored(monkeypatch, kind, together):
+    """In the order of their classes or not; where a list of heavy rows does not hold those that are equal."""
+    rows, labels, weights, _ = _clusters(24, "float64", n=2600, count=3)
+    if kind == "equal":
+        rows[:1400], labels[:1400], weights[:1400] = rows[0], 0, 1.0
+    order = np.argsort(labels, kind="stable") if together else np.arange(2600)
+    rows, labels, weights = rows[order], labels[order], weights[order]
+    rows = rows.astype("float16" if kind == "float16" else "float32")
+    if kind == "strided":
+        wide = np.full((5200, 27), np.float32(9))
+        wide[::2, 1:-2] = rows
+        rows = wide[::2, 1:-2]
+    more = {"low memory": {"low_memory": True}, "threads": {"threads": 3}}.get(kind, {})
+    field = itf.Field(rows, LINEAR, weights=weights, labels=labels, backend="cpp", **more)
+    asked = _asked(monkeypatch)
+    rng, of = np.random.default_rng(1), np.arange(40) % 2
+    for ratio in (2.0, 0.7):
+        t = 1 / (1 + ratio)
+        c, row = LINEAR(t), rng.integers(0, 2600, 40)
+        x = float(c.alpha) * rows[row].astype(float) + float(c.sigma) * rng.standard_normal((40, 24))
+        got = field.guided(of, 2.0).denoiser(x, t).astype(float)
+        want = _guided(rows.astype(float), labels, weights, x, t, of, 2.0)
+        size = 3 * np.maximum(np.linalg.norm(want, axis=1), field.R)
+        assert (np.linalg.norm(got - want, axis=1) <= PROMISES["float32"].denoiser * size).all(), ratio
+        assert sum(asked) < 40, ratio
+        asked.clear()
