@@ -71,15 +71,21 @@ RowType row_type(const py::array& rows) {
   return type.itemsize() == 1 ? RowType::u8 : RowType::bf16;
 }
 
-// An attribute that has to be such an array: one that is not would be a copy, and what is written there lost.
+// What has to be such an array, of so many numbers if that is said: one that is not would be a copy, and what is
+// written there lost.
 template <class Array>
-Array contiguous(const py::object& value, const char* name) {
+Array contiguous(const py::object& value, const char* name, std::optional<py::ssize_t> length = {}) {
   if (!py::isinstance<Array>(value)) {
     throw py::type_error(std::string(name) + " must be a C-contiguous array of " +
                          std::string(py::str(py::dtype::of<typename Array::value_type>())) + "; got " +
                          std::string(py::str(py::type::of(value))) + ".");
   }
-  return py::reinterpret_borrow<Array>(value);
+  auto array = py::reinterpret_borrow<Array>(value);
+  if (length && (array.ndim() != 1 || array.size() != *length)) {
+    throw py::value_error(std::string(name) + " must have shape (" + std::to_string(*length) + ",); got " +
+                          std::string(py::str(value.attr("shape"))) + ".");
+  }
+  return array;
 }
 
 template <class Array>
@@ -136,9 +142,11 @@ void py_posterior(const Doubles& x, const PyData& data, const Doubles& alpha, co
   to.top_index = entry<int64_t>(out, "top_index");
   to.top_weight = entry<double>(out, "top_weight");
   if (to.top_index) to.top = out["top_index"].cast<py::array>().shape(1);
-  if (out.contains("codes")) to.codes = contiguous<Integers>(out["codes"], "codes").data();
-  if (out.contains("by_class")) to.by_class = contiguous<Integers>(out["by_class"], "by_class").data();
-  if (out.contains("class_of")) to.class_of = contiguous<Integers>(out["class_of"], "class_of").data();
+  const auto read = [&out](const char* name, py::ssize_t length) -> const int64_t* {
+    return out.contains(name) ? contiguous<Integers>(out[name], name, length).data() : nullptr;
+  };
+  to.codes = read("codes", data.rows.shape(0)), to.by_class = read("by_class", data.rows.shape(0));
+  to.class_of = read("class_of", x.shape(0));
   to.class_mean = to.codes && to.class_of ? entry<double>(out, "class_mean") : nullptr;
   to.mass = to.codes ? entry<double>(out, "mass") : nullptr;
   if (to.mass) to.classes = out["mass"].cast<py::array>().shape(1);

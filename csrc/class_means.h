@@ -38,24 +38,25 @@ class ClassMeans {
       merged_.emplace_back(panels.plan, lengths_);
       merged_.back().clear(panels.plan, p, lengths_);
     }
+    members_.resize(static_cast<size_t>(panels.plan.panels * panels.plan.width));
     sums_.resize(queries.size()), enough_.resize(queries.size());
   }
 
   bool wanted() const { return !merged_.empty(); }
 
-  // What a panel has of a slab.
+  // What a panel has of a slab, under the lock of its group.
   template <class Sum>
   void add(int64_t p, int64_t slab, const SoftmaxState<T, Sum>& from) {
     if (!wanted()) return;
     const Plan& plan = panels_.plan;
     const int64_t code = codes_[plan.row(plan.slab_begin[slab])];
-    std::vector<char> members(static_cast<size_t>(plan.width));
+    char* const members = members_.data() + p * plan.width;
     bool any = false;
     for (int lane = 0; lane < plan.lanes(p); lane++) {
       members[lane] = class_of_[queries_[p * plan.width + lane].index] == code;
       any |= members[lane] != 0;
     }
-    if (any) merge(merged_[p], from, plan, lengths_, members.data());
+    if (any) merge(merged_[p], from, plan, lengths_, members);
   }
 
   // After the pass, before all else: the sums of a panel.
@@ -115,6 +116,7 @@ class ClassMeans {
   const ErrorModel<A> model_;
   const Lengths lengths_;
   std::vector<SoftmaxState<T, double>> merged_;  // of each panel
+  std::vector<char> members_;                    // of each lane of a panel: is its class that of the slab?
   std::vector<Sums> sums_;
   std::vector<char> enough_;
 };

@@ -364,7 +364,7 @@ def _memorization(arguments: Any) -> int:
     with nullcontext() if arguments.out is None else written(arguments.out, reads=reads) as picture:
         with warnings_as_lines():
             data = _load(arguments, holdout="0", value_range=arguments.range)
-            found = compare(
+            found, _ = compare(
                 arguments.samples, data, holdout=arguments.holdout, features=features, value_range=arguments.range,
                 progress=arguments.progress, radius=arguments.radius, ratio=arguments.ratio, k=arguments.k or None,
                 metric=arguments.metric, rng=arguments.seed,

@@ -19,7 +19,20 @@ from ._figures import COLOURS, plain_log, style
 from ._pictures import Range
 from ._text import columns, interval, number, share
 
-__all__ = ["Compared", "Pair", "along", "background", "compare", "draw", "in_order", "places", "share_of", "table"]
+__all__ = [
+    "Baseline",
+    "Compared",
+    "Pair",
+    "along",
+    "background",
+    "compare",
+    "draw",
+    "in_order",
+    "places",
+    "share_of",
+    "table",
+    "within",
+]
 
 _KINDS = ("memorized", "spurious", "novel")
 _LARGEST = 2**53  # number that an axis tells from the next one
@@ -51,19 +64,29 @@ class Pair:
 class Compared:
     """Samples of a file, how they relate to the training set, and what was done to make both alike.
 
-    ``pairs``: the closest ones, if they were asked for, each of another row; ``control``: held-out rows in the place of
-    samples; ``repeated``: how many training rows are equal to another one, None where rows were not compared;
-    ``veiled``: how many samples are no copies only because several rows, equal ones, are nearest to them. The
-    index of ``result`` names rows by their numbers in the source, pairs name them by their places in the data.
+    ``pairs``: the closest ones, if they were asked for, each of another row; ``veiled``: how many samples are no copies
+    only because several rows, equal ones, are nearest to them. The index of ``result`` names rows by their numbers in
+    the source, pairs name them by their places in the data.
     """
 
     file: str
     result: itf.Memorization
     made_alike: list[str]
     pairs: list[Pair]
-    control: itf.Memorization | None
-    repeated: int | None
     veiled: int
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What tells copies in all files from chance, if pairs were asked for.
+
+    ``rows``: how many training rows there are; ``repeated``: how many of them are equal to another one, None where they
+    were not compared; ``control``: held-out rows in the place of samples.
+    """
+
+    rows: int
+    repeated: int | None
+    control: itf.Memorization | None
 
 
 def compare(
@@ -76,10 +99,10 @@ def compare(
     progress: Callable[[str, float], None],
     pairs: int = 0,
     **options: Any,
-) -> list[Compared]:
+) -> tuple[list[Compared], Baseline | None]:
     """One file after another; what is about the training set alone is found once. ``options`` as in memorization.
 
-    With ``pairs`` that many pairs of each file and the control are added.
+    With ``pairs`` that many pairs of each file and the baseline are added.
     """
 
     def space(rows: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
@@ -101,7 +124,6 @@ def compare(
         control = itf.memorization(
             held_space[0], field, progress=lambda done, rows: progress(what_held, done / rows), **options
         )
-    k, metric = options.get("k"), options.get("metric", "euclidean")
     found = []
     for i, file in enumerate(files):
         name = "samples" if len(files) == 1 else file
@@ -118,11 +140,15 @@ def compare(
             **options,
         )
         closest, veiled = _pairs(file, samples, points, field, result, pairs) if pairs else ([], 0)
-        repeated = None if k is None else equal_rows(field, metric, k)
         named = replace(result, index=data.numbers[result.index])
-        found.append(Compared(file, named, more + said, closest, control, repeated, veiled))
+        found.append(Compared(file, named, more + said, closest, veiled))
+    baseline = None
+    if pairs:
+        k = options.get("k")
+        repeated = None if k is None else equal_rows(field, options.get("metric", "euclidean"), k)
+        baseline = Baseline(len(data.rows), repeated, control)
     progress("", 1.0)
-    return found
+    return found, baseline
 
 
 def _pairs(
@@ -221,11 +247,13 @@ def background(result: itf.Memorization) -> str:
     """What distances between training rows are, in a sentence; empty when they were left out."""
     if result.background is None:
         return ""
-    distances = dict(zip(result.background.levels.tolist(), result.background.distances.tolist(), strict=True))
-    return (
-        f"Distance of training rows to their nearest other row: median {number(distances[0.5])}, 5 % below "
-        f"{number(distances[0.05])}."
-    )
+    half, some = (number(within(result.background, level)) for level in (0.5, 0.05))
+    return f"Distance of training rows to their nearest other row: median {half}, 5 % below {some}."
+
+
+def within(background: itf.Background, level: float) -> float:
+    """Such a share of the training rows, one of the levels, has another one within this distance."""
+    return float(background.distances[background.levels.tolist().index(level)])
 
 
 def places(files: Sequence[str]) -> list[int] | None:

@@ -209,13 +209,10 @@ class TrainingSet:
 
     def of_class(self, code: int) -> TrainingSet:
         """The rows of one class, made once."""
-        key = ("class", code)
-        with self._lock:
-            if key not in self.memo:
-                assert self.labels is not None
-                self.memo[key] = self.part(np.flatnonzero(self.labels.codes == code), renumber=False)
-            found: TrainingSet = self.memo[key]
-            return found
+        found: TrainingSet = self._once(
+            ("class", code), lambda codes: self.part(np.flatnonzero(codes == code), renumber=False)
+        )
+        return found
 
     def number(self, index: Any) -> Any:
         """What rows are called where they are handed out."""
@@ -256,18 +253,22 @@ class TrainingSet:
     @property
     def class_by_class(self) -> bool:
         """Whether that is how labelled rows are stored."""
-        return self._by_class() is None
+        return bool(self._once("class_by_class", lambda codes: (codes[1:] >= codes[:-1]).all()))
 
     def _by_class(self) -> Int | None:
         """An order of the rows in which classes lie together; None if that is how they lie."""
-        assert self.labels is not None
-        codes = self.labels.codes
+        if self.class_by_class:
+            return None
+        order: Int = self._once("by_class", lambda codes: np.argsort(codes, kind="stable"))
+        return order
+
+    def _once(self, key: Any, find: Callable[[Int], Any]) -> Any:
+        """What was found out about the classes of the rows, at first asking."""
         with self._lock:
-            if "by_class" not in self.memo:
-                together = bool((codes[1:] >= codes[:-1]).all())
-                self.memo["by_class"] = None if together else np.argsort(codes, kind="stable")
-            order: Int | None = self.memo["by_class"]
-            return order
+            if key not in self.memo:
+                assert self.labels is not None
+                self.memo[key] = find(self.labels.codes)
+            return self.memo[key]
 
     def measured(
         self,

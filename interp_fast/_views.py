@@ -25,8 +25,9 @@ Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 # Up to this sigma / alpha, in radii of the data, few rows are likely to count.
 SHARP = 0.1
-# What makes sums of their own in a pass over all rows worth while: rows of a class on average, queries, and, where rows
-# are not stored class by class and are read one at a time, their length.
+# What makes sums of their own in a pass over all rows worth while: rows of a class on average, as each slab of a class
+# costs a merge of all sums; queries, most of which would be asked again where they are few; and, where rows are not
+# stored class by class, their length, as they are then read one at a time, which costs the less the longer they are.
 _LARGE, _MANY, _LONG = 1024, 48, 256
 
 
@@ -204,6 +205,21 @@ def _put(state: State, some: Int, part: State) -> None:
             array[some] = getattr(part, name)
 
 
+def _unknown_means(x: Float) -> Float:
+    """Room for a mean of each query, of which none is known: backends write those that are, the first number of others
+    stays NaN.
+    """
+    means = np.empty_like(x)
+    means[:, 0] = np.nan
+    return means
+
+
+def _known(means: Float) -> npt.NDArray[np.bool_]:
+    """Which of them have been written."""
+    known: npt.NDArray[np.bool_] = ~np.isnan(means[:, 0])
+    return known
+
+
 class Guided(View):
     """D + scale (D_class - D), and what is linear in D with it; the rest is that of the whole."""
 
@@ -239,7 +255,7 @@ class Guided(View):
             guide[name] *= s
             out[name][asked] += guide[name]
         if len(told):
-            known = ~np.isnan(told[:, 0])
+            known = _known(told)
             here: Any = slice(None) if known.all() else known  # in place, if that is all
             told[here] *= s
             out["mean"][here] *= 1 - s
@@ -253,7 +269,7 @@ class Guided(View):
             out["work"][asked] += share * guide["work"]
 
     def _in_one(self, x: Float, alpha: Float, sigma: Float, cut: Any, out: dict[str, Any]) -> tuple[Float, Int, Float]:
-        """Fill ``out`` with what is known of the whole. D_class as far as that pass tells it, else NaN; the queries
+        """Fill ``out`` with what is known of the whole. D_class as far as that pass tells it, see ``_known``; queries
         whose class is still to be asked; and what is as if it had been left out of D_class of the others.
 
         Where few rows count they often are of the class, and what others weigh bounds the difference of the two: it may
@@ -268,13 +284,12 @@ class Guided(View):
         more: dict[str, Float] = {}
         apart = whole.weighs_classes and whole.n >= _LARGE * classes and len(x) >= _MANY
         if apart and (whole.d >= _LONG or whole.class_by_class):
-            more["class_mean"] = told = np.empty_like(x)
-            told[:, 0] = np.nan  # where it stays so, no mean is known
+            more["class_mean"] = told = _unknown_means(x)
         if whole.weighs_classes and classes <= whole.d and np.any(ratio <= SHARP * moments.radius):
             more["mass"] = np.empty((len(x), classes))
         whole.posterior(x, alpha, sigma, cut, out | more, class_of=self.codes)
         if len(told):
-            unknown = np.isnan(told[:, 0])
+            unknown = ~_known(told)
         if "mass" in more:
             more["mass"][np.arange(len(x)), self.codes] = 0.0
             promise = PROMISES[self.type.name]

@@ -284,3 +284,59 @@ def test_numbers_of_rows_where_classes_are_summed_apart():
     x = np.concatenate([np.tile(rows[40], (6, 1)), rows[100:106]]).astype(float)
     run = itf.sample(field.guided(np.full(12, 2), 0.5), itf.ddim(LINEAR, np.array([0.2, 0.5])), x0=x)
     assert run.index[:6].tolist() == [40] * 6
+
+
+@pytest.mark.parametrize("name", ["codes", "class_of", "by_class"])
+def test_lengths_of_what_the_core_is_told_about_classes(name):
+    """It would read beyond the end."""
+    core = pytest.importorskip("interp_fast._core")
+    rows, x = np.random.default_rng(0).standard_normal((9, 4)), np.zeros((5, 4))
+    one, data = np.ones(5), itf.Field(rows, backend="cpp")._oracle.training_set.prepared
+    told = {"codes": np.arange(9) % 2, "class_of": np.zeros(5, int), "by_class": np.argsort(np.arange(9) % 2)}
+    out = {"mean": np.empty((5, 4)), "mass": np.empty((5, 2)), "class_mean": np.empty((5, 4))}
+    core.posterior(x, data, one, one, one, None, out | told, 1)
+    for wrong in (told[name][1:], np.append(told[name], 0), told[name][None]):
+        with pytest.raises(ValueError, match=rf"{name} must have shape \({len(told[name])},\); got \("):
+            core.posterior(x, data, one, one, one, None, out | told | {name: wrong}, 1)
+
+
+def test_rows_in_no_order_are_not_sorted_in_vain(monkeypatch):
+    """Where they are too short to be read one at a time, that they lie in no order is all that was asked."""
+    rng = np.random.default_rng(4)
+    field = itf.Field(rng.standard_normal((1200, 8)).astype(np.float32), labels=np.arange(1200) % 2)
+    _asked(monkeypatch)
+    monkeypatch.setattr("interp_fast._views._LONG", 9)
+    sort, lengths = np.argsort, []
+    monkeypatch.setattr(np, "argsort", lambda a, **options: (lengths.append(len(a)), sort(a, **options))[1])
+    field.guided(np.zeros(20, int), 2.0).denoiser(rng.standard_normal((20, 8)), 0.3)
+    assert 1200 not in lengths
+
+
+@pytest.mark.parametrize("kind", ["float16", "low memory", "threads", "strided", "equal"])
+@pytest.mark.parametrize("together", [False, True])
+def test_means_of_classes_however_rows_are_stored(monkeypatch, kind, together):
+    """In the order of their classes or not; where a list of heavy rows does not hold those that are equal."""
+    rows, labels, weights, _ = _clusters(24, "float64", n=2600, count=3)
+    if kind == "equal":
+        rows[:1400], labels[:1400], weights[:1400] = rows[0], 0, 1.0
+    order = np.argsort(labels, kind="stable") if together else np.arange(2600)
+    rows, labels, weights = rows[order], labels[order], weights[order]
+    rows = rows.astype("float16" if kind == "float16" else "float32")
+    if kind == "strided":
+        wide = np.full((5200, 27), np.float32(9))
+        wide[::2, 1:-2] = rows
+        rows = wide[::2, 1:-2]
+    more = {"low memory": {"low_memory": True}, "threads": {"threads": 3}}.get(kind, {})
+    field = itf.Field(rows, LINEAR, weights=weights, labels=labels, backend="cpp", **more)
+    asked = _asked(monkeypatch)
+    rng, of = np.random.default_rng(1), np.arange(40) % 2
+    for ratio in (2.0, 0.7):
+        t = 1 / (1 + ratio)
+        c, row = LINEAR(t), rng.integers(0, 2600, 40)
+        x = float(c.alpha) * rows[row].astype(float) + float(c.sigma) * rng.standard_normal((40, 24))
+        got = field.guided(of, 2.0).denoiser(x, t).astype(float)
+        want = _guided(rows.astype(float), labels, weights, x, t, of, 2.0)
+        size = 3 * np.maximum(np.linalg.norm(want, axis=1), field.R)
+        assert (np.linalg.norm(got - want, axis=1) <= PROMISES["float32"].denoiser * size).all(), ratio
+        assert sum(asked) < 40, ratio
+        asked.clear()

@@ -13,7 +13,7 @@ from scipy.stats import fisher_exact, hypergeom
 import interp_fast as itf
 from interp_fast import _report
 from interp_fast._cli import main
-from interp_fast._copies import compare
+from interp_fast._copies import Baseline, compare
 from interp_fast._datasets import load
 from interp_fast._report.conclusions import how_often, ordinal
 from interp_fast._report.evidence import Evidence
@@ -307,9 +307,8 @@ def test_rows_farther_is_never_too_much():
     for n in (2, 3, 7, 60, 101, 350):
         rows = np.random.default_rng(n).normal(size=(n, 3))
         own = np.sort(np.linalg.norm(rows[:, None] - rows, axis=2), axis=1)[:, 1]
-        e = Evidence(
-            SimpleNamespace(rows=rows), [SimpleNamespace(result=itf.memorization(rows, rows))], None, None, (), 5
-        )
+        found = [SimpleNamespace(result=itf.memorization(rows, rows))]
+        e = Evidence(SimpleNamespace(rows=rows), found, Baseline(n, 0, None), None, None, (), 5)
         at = np.sort(own)
         for distance in np.concatenate([[0], (at[1:] + at[:-1]) / 2, at * (1 + 1e-9), at * (1 - 1e-9)]):
             most, least = (np.mean(own > distance * (1 + rounding)) for rounding in (-1e-12, 1e-12))
@@ -330,7 +329,7 @@ def test_doubt_is_that_of_all_files_together():
         return SimpleNamespace(classes=kinds, d1=np.ones(40))
 
     def answer(copies, files):
-        return judge(SimpleNamespace(result=result(copies), control=result(1), repeated=0, veiled=0), 60, files).answer
+        return judge(SimpleNamespace(result=result(copies), veiled=0), Baseline(60, 0, result(1)), files).answer
 
     assert 0.025 / 2 < fisher_exact([[8, 32], [1, 39]], "greater").pvalue < 0.025
     assert [answer(8, files) for files in (1, 2)] == ["yes", "chance"]

@@ -106,23 +106,24 @@ def _on_equal(e: Evidence, one: Compared) -> str:
     if not alike:
         return ""
     sentence = f"{number(alike)} of {e.samples_of(one)} {_are(alike)} {_same(e, alike)} a training row"
-    if e.background is None or one.repeated is None:
+    repeated, of = e.baseline.repeated, e.baseline.rows
+    if e.background is None or repeated is None:
         return f"{sentence}."
-    if one.repeated:
-        rows = len(e.data.rows)
+    if repeated:
         to = "to" if e.by_numbers else "from"
-        others = f"{number(one.repeated)} of {number(rows)} training rows {to} another, {share(one.repeated / rows)}"
+        others = f"{number(repeated)} of {number(of)} training rows {to} another, {share(repeated / of)}"
         return f"{sentence}; so are {others}."
     return f"{sentence}; no two training rows are nearer to each other than {number(float(e.background.distances[0]))}."
 
 
 def _on_repeats(e: Evidence, one: Compared) -> str:
-    if e.rule.radius is not None or not (one.repeated or one.veiled):
+    repeated = e.baseline.repeated
+    if e.rule.radius is not None or not (repeated or one.veiled):
         return ""
     rows = "Some training rows may have equal ones"
-    if one.repeated:
-        has = "has an equal one" if one.repeated == 1 else "have equal ones"
-        rows = f"{number(one.repeated)} of {number(len(e.data.rows))} training rows {has}"
+    if repeated:
+        has = "has an equal one" if repeated == 1 else "have equal ones"
+        rows = f"{number(repeated)} of {number(e.baseline.rows)} training rows {has}"
     return (
         f"{rows}. The rule does not count near copies of such a row, which have two nearest rows at one distance: "
         f"{number(one.veiled) if one.veiled else 'none'} of {e.samples_of(one)} would be {_copies(one.veiled)}, were "

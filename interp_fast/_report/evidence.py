@@ -13,7 +13,7 @@ import numpy as np
 import interp_fast as itf
 
 from .. import _figures
-from .._copies import Compared, Pair, compare, in_order
+from .._copies import Baseline, Compared, Pair, compare, in_order, within
 from .._datasets import Dataset, InputError
 from .._text import number
 from .judgement import Judgement, judge, leaked
@@ -35,6 +35,7 @@ class Evidence:
 
     data: Dataset
     found: Sequence[Compared]
+    baseline: Baseline
     holdout: str | None
     features: str | None
     pairs: Sequence[Pair]
@@ -46,7 +47,7 @@ class Evidence:
 
     @property
     def control(self) -> itf.Memorization | None:
-        return self.found[0].control
+        return self.baseline.control
 
     @property
     def rule(self) -> itf.Memorization:
@@ -56,12 +57,12 @@ class Evidence:
     @cached_property
     def judgements(self) -> list[Judgement]:
         """Of each file."""
-        return [judge(one, len(self.data.rows), len(self.found)) for one in self.found]
+        return [judge(one, self.baseline, len(self.found)) for one in self.found]
 
     @property
     def leaked(self) -> int:
         """How many held-out rows are training rows."""
-        return leaked(self.found[0], len(self.data.rows))
+        return leaked(self.baseline)
 
     @property
     def by_numbers(self) -> bool:
@@ -86,11 +87,7 @@ class Evidence:
     @property
     def typical(self) -> float | None:
         """Half of the training rows have another one within this distance."""
-        return (
-            None
-            if self.background is None
-            else float(np.interp(0.5, self.background.levels, self.background.distances))
-        )
+        return None if self.background is None else within(self.background, 0.5)
 
     def farther(self, distance: float) -> float | None:
         """At least so large is the share of training rows whose nearest other row is farther than ``distance``."""
@@ -121,7 +118,9 @@ def gather(
         msg = "a report about samples needs at least 2 training rows; got 1."
         raise InputError(msg)
     name, function = features or (None, None)
-    found = in_order(compare(files, data, holdout=holdout, features=function, pairs=PAIRS, **options))
+    found, baseline = compare(files, data, holdout=holdout, features=function, pairs=PAIRS, **options)
+    assert baseline is not None
+    found = in_order(found)
     near = found[0].result.radius is not None
     pairs = sorted((p for one in found for p in one.pairs), key=lambda p: (p.distance, p.ratio)[:: 1 if near else -1])
     best: dict[int, Pair] = {}
@@ -132,4 +131,4 @@ def gather(
     equal = max(EQUAL_PAIRS, PAIRS - others)
     places = np.cumsum([p.distance == 0 for p in pairs])
     shown = [p for p, place in zip(pairs, places, strict=True) if p.distance > 0 or place <= equal]
-    return Evidence(data, found, holdout, name, shown[:PAIRS], options.get("k"))
+    return Evidence(data, found, baseline, holdout, name, shown[:PAIRS], options.get("k"))

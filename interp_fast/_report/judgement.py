@@ -8,7 +8,7 @@ import numpy as np
 
 import interp_fast as itf
 
-from .._copies import Compared
+from .._copies import Baseline, Compared
 
 __all__ = ["DOUBT", "Judgement", "by_chance", "copied", "equal", "judge", "leaked"]
 
@@ -33,47 +33,48 @@ class Judgement:
     reasons: tuple[str, ...] = ()
 
 
-def judge(one: Compared, rows: int, files: int) -> Judgement:
-    """Samples of one of several files beside a training set of so many rows."""
-    r, control, count = one.result, one.control, copied(one.result)
+def judge(one: Compared, baseline: Baseline, files: int) -> Judgement:
+    """Samples of one of several files."""
+    r, control, count = one.result, baseline.control, copied(one.result)
     doubt = DOUBT / files
     chance = None if control is None else by_chance(count, len(r.d1), copied(control), len(control.d1))
     if chance is not None and chance < doubt:
         return Judgement("yes", chance, equality=False)
-    if _equal_beyond_nature(one, rows, doubt):
+    if _equal_beyond_nature(r, baseline, doubt):
         return Judgement("yes", chance, equality=True)
     reasons = {
         "holdout": control is None and count + one.veiled > 0,
-        "leak": count > 0 and leaked(one, rows) > 0,
+        "leak": count > 0 and leaked(baseline) > 0,
         "repeats": one.veiled > 0,
-        "k": equal(r) > 0 and one.repeated is None,
+        "k": equal(r) > 0 and baseline.repeated is None,
     }
     given = tuple(reason for reason, holds in reasons.items() if holds)
     return Judgement("open" if given else "chance" if count else "none", chance, equality=False, reasons=given)
 
 
-def leaked(one: Compared, rows: int) -> int:
+def leaked(baseline: Baseline) -> int:
     """How many held-out rows are equal to a training row, if more than training rows equal to others explain."""
-    held = 0 if one.control is None else equal(one.control)
-    if not held or not one.repeated:
+    control, repeated = baseline.control, baseline.repeated
+    held = 0 if control is None else equal(control)
+    if control is None or not held or not repeated:
         return held
-    assert one.control is not None
-    return held if by_chance(held, len(one.control.d1), one.repeated, rows) < DOUBT else 0
+    return held if by_chance(held, len(control.d1), repeated, baseline.rows) < DOUBT else 0
 
 
-def _equal_beyond_nature(one: Compared, rows: int, doubt: float) -> bool:
+def _equal_beyond_nature(r: itf.Memorization, baseline: Baseline, doubt: float) -> bool:
     """Whether more samples are equal to a row than held-out rows are, and than rows are to other rows.
 
     Where nobody looked, or where as large a share of these is, items of this kind may be equal by nature.
     """
-    found, n = equal(one.result), len(one.result.d1)
-    held = [] if one.control is None else [(equal(one.control), len(one.control.d1))]
-    if not found or (one.repeated is None and not held):
+    found, n, control, repeated = equal(r), len(r.d1), baseline.control, baseline.repeated
+    held = [] if control is None else [(equal(control), len(control.d1))]
+    if not found or (repeated is None and not held):
         return False
-    if one.repeated is None:
+    if repeated is None:
         return by_chance(found, n, *held[0]) < doubt
     # Numbers do not meet by chance: where no training rows are equal, one is enough.
-    return all(others == 0 or by_chance(found, n, others, of) < doubt for others, of in [*held, (one.repeated, rows)])
+    beside = [*held, (repeated, baseline.rows)]
+    return all(others == 0 or by_chance(found, n, others, of) < doubt for others, of in beside)
 
 
 def by_chance(count: int, n: int, held: int, of: int) -> float:

@@ -22,7 +22,9 @@ from .reference import logit_rounding
 
 __all__ = ["Images", "Orbit"]
 
-_TOGETHER = 512  # queries, at other elements, that read the rows once
+# Queries, at other elements, that read the rows once: fewer would read them more often, more are more memory, d numbers
+# each and their answers.
+_TOGETHER = 512
 _OF_ONE = {"mean", "index", "dropped", "work"}  # what can be told of the images under one element alone
 
 
