@@ -11,10 +11,11 @@
 namespace interp_fast {
 namespace {
 
-constexpr int kMostExponent = 120;     // of a unit in float32, so that neither it nor its inverse is subnormal
-constexpr double kLong = 8;            // times as long as common rows: by far; no normal rows are
-constexpr int64_t kFew = 16;           // the longest row of so many says nothing about the others
-constexpr double kShortest = 0x1p-40;  // of common rows, in units of the longest: float32 holds the squares of both
+constexpr int kMostExponent = 120;        // of a unit in float32, so that neither it nor its inverse is subnormal
+constexpr double kLeastRadius = 0x1p-80;  // of the reach: a smaller R is made of weights that float32 does not know
+constexpr double kLong = 8;               // times as long as common rows: by far; no normal rows are
+constexpr int64_t kFew = 16;              // the longest row of so many says nothing about the others
+constexpr double kShortest = 0x1p-40;     // of common rows, in units of the longest: float32 holds the squares of both
 
 // The power of two that brings a length to between 1/2 and 1. Stored units: the values divided by a.
 void scale_to(Data& data, const Moments& moments, double reach) {
@@ -22,7 +23,8 @@ void scale_to(Data& data, const Moments& moments, double reach) {
   int exponent = 0;
   if (reach > 0) std::frexp(reach / std::abs(rows.a), &exponent);
   data.inverse = std::ldexp(1.0, -exponent);
-  data.float64_only = rows.type == RowType::f64 || std::abs(exponent) > kMostExponent;
+  data.float64_only =
+      rows.type == RowType::f64 || std::abs(exponent) > kMostExponent || moments.radius < kLeastRadius * moments.reach;
   data.unit = rows.a * std::ldexp(1.0, exponent);
   const bool bytes = rows.type == RowType::u8;
   data.value_error = bytes ? 0x1p-52 * (255 * std::abs(rows.a) + std::abs(rows.b)) / std::abs(data.unit) : 0.0;

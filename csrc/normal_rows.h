@@ -16,7 +16,7 @@ struct NormalRows {
   Grid grid;  // of rows that are no bytes, as far as a few of them tell; the centre is on it, then
   std::vector<double> center;
   double unit, inverse;
-  bool float64_only;  // rows of float64, or of a size that float32 has no unit for: all work is in float64
+  bool float64_only;  // rows of float64, or of a size or of weights that float32 does not know: all work is in float64
   Buffer<float> shift32;
   Buffer<double> shift64;
   double value_error;      // what rounding may move the value of a byte, as a number of X

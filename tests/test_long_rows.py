@@ -169,3 +169,16 @@ def test_means_where_a_light_row_makes_all_of_r(engine, d, far, kind):
     for some in (slice(0, 1), slice(0, 60)):
         for mean in (field.denoiser(x[some], 0.35), field.posterior(x[some], 0.35).mean):
             assert norm(mean - want[some]).max() <= 1e-4 * np.sqrt(d)
+
+
+@pytest.mark.parametrize("d", [1, 20])
+@pytest.mark.filterwarnings("ignore:x cannot hold draws")
+def test_means_where_a_row_without_a_weight_in_float32_makes_all_of_r(engine, d):
+    """A weight of 1e-60 moves the mean by 1e10 R there; float32 knows none below 1e-45."""
+    rows = np.zeros((2, d), np.float32)
+    rows[1, 0] = 1e30
+    weights = np.array([1.0, 1e-200])
+    x = np.zeros((3, d))
+    x[:, 0] = 1e30 * (0.5 + np.log(10) * np.array([100.0, 140.0, 170.0]))
+    mean = itf.Field(rows, LINEAR, weights=weights, backend=engine.backend).at(1.0, 1e30).denoiser(x)
+    np.testing.assert_allclose(mean[:, 0], [1e-70, 1e-30, 1.0], rtol=1e-4, atol=1e-44)
