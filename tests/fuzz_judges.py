@@ -278,8 +278,9 @@ def velocity(got, t):
     unit = np.abs(kappa) * t.sigma / np.where(t.alpha > 0, t.alpha, 1)
     of_mean = t.promise.mean * np.maximum(norm(t.want.denoiser), t.case.radius) + t.skipped * t.case.radius
     moved = np.where(t.alpha > 0, 0, of_mean * np.abs(kappa))
-    # It is a sum of these two, which are no better than float64 where a bandwidth smooths far beyond sigma.
-    terms = 2 * EPS * (np.abs(c.sigma_dot / c.sigma.astype(LONG)) * norm(t.x) + np.abs(kappa) * norm(t.want.denoiser))
+    # It is a sum of these two, some roundings each, which are no better than float64 where a bandwidth smooths far
+    # beyond sigma.
+    terms = 4 * EPS * (np.abs(c.sigma_dot / c.sigma.astype(LONG)) * norm(t.x) + np.abs(kappa) * norm(t.want.denoiser))
     error, bound = noise_units(t, distance(got, t.want.velocity, t.promise.largest), t.want.velocity, unit)
     return error, bound + moved + terms
 
