@@ -216,7 +216,8 @@ def lowest_index(got, t):
 
 def top_weight(got, t):
     best = -np.sort(-np.exp(t.ref.log_weight), axis=1)[:, : got.shape[1]]
-    return np.abs(got - best).max(1, initial=0), t.promise.weight + t.once + 2 * t.skipped
+    # Of its logit and of the log-normalizer, each rounded.
+    return np.abs(got - best).max(1, initial=0), t.promise.weight + 2 * t.once + 2 * t.skipped
 
 
 def top_index(got, t):
