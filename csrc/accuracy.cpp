@@ -110,11 +110,16 @@ double largest_error(const Data& data, double c) {
   return static_cast<double>(data.rows.d + 16) * kRoundoff<double> * c;
 }
 
+// The reference, and with it the best score, may be one with fewer digits than those that are weighed, which all may
+// lie far below it: up to so much squares of weights are numbers in float32.
+constexpr double kFarAbove = 0x1p32;
+
 template <class T>
 bool ErrorModel<T>::enough(const Query& query, const Sums& sums, double unsure, double error) const {
   const double largest = sums.largest();
   if (!(largest > 0) || !enough_for_mean(query, sums, unsure, variance_at_most(sums))) return false;
   if (off_weights() && !(1 - largest >= least_rest(error))) return false;
+  if (out_.ess && !(largest < kFarAbove)) return false;
   if (off_weights() && !(rounded_away(sums) <= kRoundedAway * (1 - largest))) return false;
   if (second_order() && !enough_for_variance(query, sums, 1, sums.variance())) return false;
   const double together = error < sums.logit ? shared(unsure) : 1.0;

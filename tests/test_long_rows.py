@@ -182,3 +182,16 @@ def test_means_where_a_row_without_a_weight_in_float32_makes_all_of_r(engine, d)
     x[:, 0] = 1e30 * (0.5 + np.log(10) * np.array([100.0, 140.0, 170.0]))
     mean = itf.Field(rows, LINEAR, weights=weights, backend=engine.backend).at(1.0, 1e30).denoiser(x)
     np.testing.assert_allclose(mean[:, 0], [1e-70, 1e-30, 1.0], rtol=1e-4, atol=1e-44)
+
+
+def test_effective_rows_beside_a_long_column(engine):
+    """Alone: a first look with fewer digits may set the reference so high that no square of a weight is a number."""
+    rng = np.random.default_rng(363)
+    rows = rng.standard_normal((300, 3))
+    rows[:, 1] *= 3e8
+    rows, sigma = rows.astype(np.float32), 0.04
+    x = 0.4 * rows[:200].astype(float) + sigma * rng.standard_normal((200, 3)) * 10 ** rng.uniform(0, 3, (200, 1))
+    oracle_ = itf.Field(rows, LINEAR, backend=engine.backend)._oracle
+    ess = oracle_.evaluate(oracle_.still(np.full(200, 0.4), np.full(200, sigma)), x, "ess")["ess"]
+    want = oracle.posterior(rows.astype(float), x, 0.4, sigma).ess
+    np.testing.assert_allclose(ess, want, rtol=2e-3)
