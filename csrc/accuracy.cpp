@@ -216,7 +216,7 @@ double ErrorModel<T>::tolerated_weight(const Query& query) const {
     weight = std::min(weight, root * root / static_cast<double>(data_.clump));
   }
   const double top = accuracy_.top_weight / (kOfWeight * error);
-  return out_.top > 0 ? std::min(weight, top * top) : weight;
+  return out_.top > 0 ? std::min(weight, top * top / static_cast<double>(data_.clump)) : weight;
 }
 
 template <class T>

@@ -155,7 +155,8 @@ void py_posterior(const Doubles& x, const PyData& data, const Doubles& alpha, co
                                .alpha = alpha.data(),
                                .sigma = sigma.data(),
                                .cut = cut.data(),
-                               .u = u && to.jvp ? u->data() : nullptr};
+                               .u = u && to.jvp ? u->data() : nullptr,
+                               .parts = out.contains("parts") ? out["parts"].cast<int64_t>() : 1};
   const Outside outside;
   posterior(data.data, queries, to, threads);
 }

@@ -103,11 +103,19 @@ std::vector<Query> probed(const Data& data, std::vector<Query> queries, const Ou
   const size_t k = heaviest_wanted(data, out);
   const auto noise = [](const Query& query) { return query.s2 / (query.alpha * query.alpha); };
   std::sort(queries.begin(), queries.end(), [&](const Query& a, const Query& b) {
-    return noise(a) != noise(b) ? noise(a) < noise(b) : a.index < b.index;
+    if (noise(a) != noise(b)) return noise(a) < noise(b);
+    return a.whole != b.whole ? a.whole < b.whole : a.index < b.index;
   });
+  // Queries that see parts of one whole go together.
+  const auto new_whole = [&](int64_t q) {
+    return q == 0 || queries[q].whole < 0 || queries[q].whole != queries[q - 1].whole;
+  };
+  int64_t wholes = 0, whole = -1;
+  for (int64_t q = 0; q < count; q++) wholes += new_whole(q);
   std::vector<Query> probe, others;
   for (int64_t q = 0; q < count; q++) {
-    const bool first = count <= 2 * kProbe || q * kProbe / count != (q + 1) * kProbe / count;
+    whole += new_whole(q);
+    const bool first = wholes <= 2 * kProbe || whole * kProbe / wholes != (whole + 1) * kProbe / wholes;
     (first ? probe : others).push_back(queries[q]);
   }
   std::vector<Query> rest = by_candidates_within(data, probe, out, k, FilterBy::int8, threads);

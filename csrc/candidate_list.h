@@ -99,6 +99,13 @@ class CandidateList {
         entries_.end());
   }
 
+  // Only rows whose scores reach this are wanted, and those within `least`: for the whole list there may be room again.
+  void narrow(double score) {
+    if (score >= bar_ && !empty_) overflowed_ = false;
+    raise_bar(score);
+    prune();
+  }
+
   // No more rows than this from now on.
   void limit(size_t capacity) {
     capacity_ = capacity;

@@ -3,8 +3,10 @@
 #include <cmath>
 #include <functional>
 #include <memory>
+#include <unordered_map>
 #include <utility>
 
+#include "accuracy.h"
 #include "dispatch.h"
 #include "int8.h"
 #include "pool.h"
@@ -16,6 +18,7 @@ constexpr int64_t kFilterQueries = 128;  // of a group: there is no second produ
 // Rows that a list has room for during a pass: before the best row has come it holds more than in the end. So many it
 // takes before it is pruned for the first time (CandidateList::kFirst), and with less room it might overflow before.
 constexpr size_t kRoom = 256;
+constexpr double kShort = 1 - 0x1p-20;  // of what is in T that may be rounded up
 
 template <class T>
 T rounded_down(double x) {
@@ -172,6 +175,47 @@ class FilterVisitor final : public Visitor<T> {
     }
   }
 
+  // Queries that see parts of a whole learn of the heaviest row of each part.
+  void look_at_wholes(const Data& data, const Query* queries, int threads) {
+    const int64_t count = panels_.plan.queries;
+    if (queries[0].whole < 0) return;
+    struct Heaviest {
+      double lower = -INFINITY;  // a lower bound on its score
+      double logit = -INFINITY, error = 0;
+    };
+    std::vector<Heaviest> of_part(static_cast<size_t>(count));
+    const ExactKernels& exact = *active_kernels().exact;
+    parallel_for(count, threads, [&](int64_t q, int) {
+      const CandidateList::Entry* best = nullptr;
+      for (const auto& slab : lists_) {
+        for (const CandidateList::Entry& entry : slab[q].entries()) {
+          if (entry.score > (best ? best->score : -INFINITY)) best = &entry;
+        }
+      }
+      const Query& query = queries[q];
+      if (!best || query.s2 == 0) return;
+      const double c = exact.distance2(data.rows, best->row, query.x, query.alpha);
+      of_part[q] = {.lower = 2 * best->score - best->upper,
+                    .logit = data.log_w[best->row] - c / (2 * query.s2),
+                    .error = largest_error(data, c) / (2 * query.s2)};
+    });
+    std::unordered_map<int64_t, double> of_whole;  // a lower bound on the heaviest logit
+    for (int64_t q = 0; q < count; q++) {
+      double& lower = of_whole.try_emplace(queries[q].whole, -INFINITY).first->second;
+      lower = std::max(lower, of_part[q].logit - of_part[q].error);
+    }
+    parallel_for(count, threads, [&](int64_t q, int) {
+      const auto [lower, logit, error] = of_part[q];
+      const double ahead = of_whole.at(queries[q].whole) - (logit + error);
+      if (!(ahead > 0) || !(lower > -INFINITY)) return;  // nor NaN
+      const LaneFields<T> lanes = panels_.lanes_of(q / panels_.plan.width);
+      const int64_t lane = q % panels_.plan.width;
+      const double score =
+          lower + kShort * ahead * static_cast<double>(lanes.w[lane]) - static_cast<double>(lanes.cut[lane]);
+      for (auto& slab : lists_) slab[q].narrow(score);
+    });
+  }
+
   // The lists over all rows.
   std::vector<CandidateList> merged(const Data& data, int threads) {
     std::vector<CandidateList> merged = std::move(lists_[0]);
@@ -204,12 +248,13 @@ class FilterVisitor final : public Visitor<T> {
 };
 
 template <class T>
-std::vector<CandidateList> filter_panels(const Data& data, const Panels<T>& panels, const Int8Kernels* int8,
-                                         const FilterOptions& options, int threads) {
+std::vector<CandidateList> filter_panels(const Data& data, const Query* queries, const Panels<T>& panels,
+                                         const Int8Kernels* int8, const FilterOptions& options, int threads) {
   const Counted counted = options.weighted ? Counted::distinct : Counted::all;
   const Pilot pilot = pilot_pass(data, panels, {.k = options.k, .counted = counted}, threads);
   FilterVisitor<T> visitor(panels, int8, options, pilot.bounds, threads);
   scan(data, panels, counted, threads, visitor);
+  if (options.weighted) visitor.look_at_wholes(data, queries, threads);
   return visitor.merged(data, threads);
 }
 
@@ -218,7 +263,7 @@ std::vector<CandidateList> filter_in(const Data& data, const Query* queries, int
                                      const FilterOptions& options, int threads) {
   Panels<T> panels = make_panels(data, panel_kernels<T>(count, data.rows.d), count, kFilterQueries);
   fill_panels(panels, data, queries, {.factor = normal_factor, .weighted = options.weighted}, threads);
-  return filter_panels<T>(data, panels, nullptr, options, threads);
+  return filter_panels<T>(data, queries, panels, nullptr, options, threads);
 }
 
 }  // namespace
@@ -308,7 +353,7 @@ std::vector<CandidateList> filter_by_int8(const Data& data, const Query* queries
   Panels<float> panels = make_panels(data, kernels.panel, count, kFilterQueries);
   const Int8Options how = {.kernels = kernels, .weighted = options.weighted, .bounds = options.bounds};
   fill_int8_panels(panels, data, queries, how, threads);
-  return filter_panels(data, panels, &kernels, options, threads);
+  return filter_panels(data, queries, panels, &kernels, options, threads);
 }
 
 template void offer_block<float>(const Panels<float>&, const Panel<float>&, const Visit<float>&, CandidateList*,

@@ -43,6 +43,7 @@ std::vector<Query> normal_form(const Data& data, const QueryArrays& arrays, int 
     query.cut = arrays.cut[m];
     query.s2 = arrays.sigma[m] * arrays.sigma[m] + pull * pull;
     query.variance = query.s2 / (data.unit * data.unit);
+    if (arrays.parts > 1) query.whole = m % (arrays.count / arrays.parts);
     measure(data, query);
     if (!arrays.u) return;
     query.u = arrays.u + m * d;

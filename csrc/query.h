@@ -71,15 +71,20 @@ struct Query {
   // x~.
   double x2, variance, displacement;
   double norm;  // longer rows count for nothing: they weigh less than exp(-cut) times every common row
+  // What it sees a part of: of all parts no row counts that is more than the cut below the heaviest of them. -1: it
+  // sees the whole.
+  int64_t whole = -1;
   Regime regime;
   bool counted;                              // its share of the work is known
   std::shared_ptr<const Excluded> excluded;  // or nullptr
 };
 
-// Arrays over queries as they come: x and u (count, d), u or nullptr, and (count,).
+// Arrays over queries as they come: x and u (count, d), u or nullptr, and (count,). Of `parts`, where these are more
+// than one, the queries are about as many parts of a whole, those about one after those about another.
 struct QueryArrays {
   int64_t count;
   const double *x, *alpha, *sigma, *cut, *u;
+  int64_t parts = 1;
 };
 
 std::vector<Query> normal_form(const Data& data, const QueryArrays& arrays, int threads);

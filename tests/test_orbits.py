@@ -12,6 +12,7 @@ from support.measure import Errors, measure
 from support.sources import Source
 
 import interp_fast as itf
+from interp_fast._accuracy import PROMISES
 from interp_fast.backends import dense, orbit
 
 LINEAR = itf.Linear()
@@ -165,3 +166,94 @@ def test_permutations_and_what_else_reads_rows(backend, dtype):
 def test_no_orbit(data, orbit, kind, words):
     with pytest.raises(kind, match=words):
         itf.Field(data, orbit=orbit)
+
+
+def _posterior_over_both(images, x, alpha, sigma, weights=None):
+    """Logits (M, 2 N) and mean over a set and its mirror images, by direct differences."""
+    rows = _stored(images).astype(float)
+    log_w = np.zeros(len(rows)) if weights is None else np.tile(np.log(weights), 2)
+    logits = log_w - np.stack([((q - alpha * rows) ** 2).sum(axis=1) for q in x]) / (2 * sigma**2)
+    w = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return logits, (w / w.sum(axis=1, keepdims=True)) @ rows
+
+
+def _noise(n, side, seed):
+    return np.random.default_rng(seed).standard_normal((n, side, side))
+
+
+@pytest.mark.parametrize("ratio", [1.5, 0.9, 0.5, 0.2, 0.03])
+@pytest.mark.parametrize("kind", ["uint8", "float32", "float64"])
+def test_mirror_images_of_which_few_count(engine, kind, ratio):
+    """As few as int8 may tell: under one element alone, tied or nearly tied under both, symmetric, of any weight."""
+    images = _noise(700, 10, 1)
+    images[:20] += images[:20, :, ::-1]
+    images = (images * 30 + 128).clip(0, 255).astype(np.uint8) if kind == "uint8" else images.astype(kind)
+    rng, scale = np.random.default_rng(2), 30.0 if kind == "uint8" else 1.0
+    weights = 10.0 ** rng.uniform(-60, 0, 700)
+    rows, sigma = _stored(images).astype(float), ratio * scale
+    x = rows[rng.integers(0, 1400, 150)] + sigma * rng.standard_normal((150, 100))
+    x[:30] = rows[rng.integers(0, 20, 30)] + 0.1 * sigma * rng.standard_normal((30, 100))
+    one = rng.integers(20, 700, 30)
+    x[30:60] = (rows[one] + rows[700 + one]) / 2 + 0.2 * sigma * rng.standard_normal((30, 100))
+    promise = PROMISES["float32" if kind == "uint8" else kind]
+    options = {"scale": (1.0, 0.0)} if kind == "uint8" else {}
+    for w in (None, weights):
+        flow = itf.Field(images, weights=w, orbit="hflip", backend=engine.backend, **options)
+        for m in (5, 40, 150):
+            out = {"mean": np.empty((m, 100)), "index": np.empty(m, np.int64), "dropped": np.empty(m)}
+            data = flow._oracle.training_set
+            data.posterior(x[:m], np.ones(m), np.full(m, sigma), data.cut(None, np.full(m, sigma)), out)
+            logits, want = _posterior_over_both(images, x[:m], 1.0, sigma, w)
+            error = np.linalg.norm(out["mean"] - want, axis=1) / np.maximum(np.linalg.norm(want, axis=1), flow.R)
+            assert error.max() <= promise.denoiser
+            lost = logits.max(axis=1) - logits[np.arange(m), out["index"]]
+            assert lost.max() <= 1e-9
+            assert (out["dropped"] <= promise.skipped).all()
+
+
+def test_mass_dropped_beside_another_element(engine):
+    """What each of many elements leaves out, for it counts for nothing beside a row at one, is dropped of the whole."""
+    d, n, m, cut, sigma = 256, 800, 12, 12.0, np.sqrt(256 / 13)
+    rng = np.random.default_rng(3)
+    rows = np.sign(rng.standard_normal((n, d)))
+    rows[100:] *= 3  # so far that only a hundred lie about 13 nats below the first, at each element
+    turns = np.stack([np.roll(np.arange(d), k) for k in range(64)])
+    flow = itf.Field(rows, orbit=list(turns[1:]), backend=engine.backend)
+    x = rows[0] + 1e-3 * rng.standard_normal((m, d))
+    out = {"mean": np.empty((m, d)), "index": np.empty(m, np.int64), "dropped": np.empty(m)}
+    flow._oracle.training_set.posterior(x, np.ones(m), np.full(m, sigma), np.full(m, cut), out)
+    images = np.concatenate([rows[:, turn] for turn in turns])
+    c = (x**2).sum(axis=1)[:, None] + (images**2).sum(axis=1) - 2 * x @ images.T
+    w = np.exp(-(c - c.min(axis=1, keepdims=True)) / (2 * sigma**2))
+    error = np.linalg.norm(out["mean"] - (w / w.sum(axis=1, keepdims=True)) @ images, axis=1)
+    np.testing.assert_array_equal(out["index"], 0)
+    farthest = np.sqrt(c[w > 1e-10].max())
+    assert (error <= out["dropped"] * farthest + 1e-10 * flow.R).all()
+    assert (out["dropped"] <= 64 * n * np.exp(-cut)).all()
+
+
+def test_lists_have_room_beside_the_other_element(engine):
+    """All rows are about as far under one element, where they count for nothing beside the one row under the other."""
+    if engine.isa in {None, "base"}:
+        pytest.skip("no look at rows as bytes")
+    images, sigma = np.sign(_noise(2500, 16, 5)).astype(np.float32), 1.9
+    flow = itf.Field(images, orbit="hflip", backend="cpp")
+    for rows in (images.reshape(2500, -1), images[..., ::-1].reshape(2500, -1)):
+        x = rows[:100] + sigma * np.random.default_rng(6).standard_normal((100, 256))
+        out = {"mean": np.empty((100, 256)), "work": np.empty(100)}
+        data = flow._oracle.training_set
+        data.posterior(x, np.ones(100), np.full(100, sigma), data.cut(None, np.full(100, sigma)), out)
+        _, want = _posterior_over_both(images, x, 1.0, sigma)
+        assert np.linalg.norm(out["mean"] - want, axis=1).max() <= 5e-6 * flow.R
+        np.testing.assert_array_equal(out["work"], 0.5)
+
+
+def test_queries_that_are_compared_a_few_at_a_time(backend, monkeypatch):
+    """However many, they are answered."""
+    images = _noise(300, 8, 7).astype(np.float32)
+    flow = itf.Field(images, orbit="hflip", backend=backend)
+    x, _ = flow.draw(50, 0.6, rng=0)
+    want = flow.denoiser(x, 0.6)
+    monkeypatch.setattr(orbit, "_COMPARED", 24)
+    np.testing.assert_allclose(flow.denoiser(x, 0.6), want, atol=1e-5)
+    assert flow.denoiser(x[:0], 0.6).shape == (0, 8, 8)

@@ -13,6 +13,7 @@ from . import Float, Int, Moments, State
 __all__ = [
     "bounds_rounding",
     "isa",
+    "knows_parts",
     "nearest",
     "normals",
     "posterior",
@@ -24,7 +25,7 @@ __all__ = [
 ]
 
 isa = _core.isa
-bounds_rounding = weighs_classes = True
+bounds_rounding = weighs_classes = knows_parts = True
 
 
 def unused() -> str | None:
@@ -56,15 +57,22 @@ def posterior(
     cut: Float,
     out: dict[str, Any],
     threads: int,
+    parts: int = 1,
     **classes: Int,
 ) -> None:
     """The contract's, and of ``classes``: with those of the rows, ``codes``, what they weigh, ``out["mass"]``
     (M, classes); and with a class for each query, ``class_of``, its mean, ``out["class_mean"]`` (M, d). That is left as
     it is where sums over all rows do not tell it. ``by_class``: an order of the rows in which classes lie together, if
     they do not.
+
+    The queries are about so many ``parts`` of a whole, M of them about one after M about another: rows may be left out
+    that are more than ``cut`` below the heaviest of all parts, and "dropped" is a share of the mass of the whole. Where
+    no outputs are made of off-weights.
     """
     if classes:
         out = out | classes
+    if parts > 1:
+        out = out | {"parts": parts}
     _core.posterior(x, data, alpha, sigma, cut, u, out, threads)
 
 

@@ -22,7 +22,7 @@ spoiled             the largest w_k doubt_k^2 of them
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -96,26 +96,32 @@ def squares(place: Place, rows: Float, within: float = 0.0) -> tuple[Float, Floa
 
     Where logits are known ``within`` this from squares in float64, those and 0; the same of equal rows in any case.
     """
-    size = max(1, _TERMS // rows.shape[1])
-    cuts = [slice(first, first + size) for first in range(0, len(rows), size)]
-    c = np.concatenate([plain_squares(place.x[s], place.alpha[s], rows[s]) for s in cuts] or [np.empty(0)])
+    c = plain_squares(place.x, place.alpha, rows)
     c_low = np.zeros_like(c)
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         again = np.flatnonzero(~(CHAINED * logit_rounding(place.x, c, place.s2) <= within))
-    for some in (again[first : first + size] for first in range(0, len(again), size)):
+    for some in (again[cut] for cut in _in_cache(len(again), rows.shape[1])):
         c[some], c_low[some] = _squares(place.x[some], place.alpha[some], rows[some])
     return c, c_low
 
 
+def _in_cache(m: int, d: int) -> Iterator[slice]:
+    size = max(1, _TERMS // d)
+    return (slice(first, first + size) for first in range(0, m, size))
+
+
 def plain_squares(x: Float, alpha: Float, rows: Float) -> Float:
     """In the same order everywhere."""
-    away = x - alpha[:, None] * rows
-    away *= away
-    while away.shape[1] > 1:
-        half = (away.shape[1] + 1) // 2
-        away[:, : away.shape[1] - half] += away[:, half:]
-        away = away[:, :half]
-    return away[:, 0]
+    out = np.empty(len(x))
+    for some in _in_cache(*x.shape):
+        away = x[some] - alpha[some, None] * rows[some]
+        away *= away
+        while away.shape[1] > 1:
+            half = (away.shape[1] + 1) // 2
+            away[:, : away.shape[1] - half] += away[:, half:]
+            away = away[:, :half]
+        out[some] = away[:, 0]
+    return out
 
 
 def _squares(x: Float, alpha: Float, rows: Float) -> tuple[Float, Float]:

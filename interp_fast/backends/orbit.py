@@ -22,9 +22,9 @@ from .reference import logit_rounding
 
 __all__ = ["Images", "Orbit"]
 
-# Queries, at other elements, that read the rows once: fewer would read them more often, more are more memory, d numbers
-# each and their answers.
-_TOGETHER = 512
+# Queries, at other elements, that read the rows once, and those of a backend that compares what it finds at each
+# element: fewer would read the rows more often, more are more memory, d numbers each and their answers.
+_TOGETHER, _COMPARED = 512, 4096
 _OF_ONE = {"mean", "index", "dropped", "work"}  # what can be told of the images under one element alone
 
 
@@ -67,7 +67,10 @@ class _Data:
 
 def _at(x: Float, inverses: Int) -> Float:
     """The queries at each of some elements, one element after another."""
-    return np.concatenate([np.take(x, inverse, axis=1) for inverse in inverses])
+    out = np.empty((len(inverses), *x.shape))
+    for moved, inverse in zip(out, inverses, strict=True):
+        np.take(x, inverse, axis=1, out=moved, mode="clip")  # any other mode writes elsewhere first
+    return out.reshape(-1, x.shape[1])
 
 
 class Orbit(Outer):
@@ -103,9 +106,30 @@ class Orbit(Outer):
         out: dict[str, Any],
         threads: int,
     ) -> None:
-        place = Place(x, alpha, sigma**2 + (alpha * data.bandwidth) ** 2)
+        compared = getattr(self.inner, "knows_parts", False) and out.keys() <= _OF_ONE
+        size = max(1, _COMPARED // len(data.images.elements)) if compared else max(1, len(x))
+        s2 = sigma**2 + (alpha * data.bandwidth) ** 2
+        for some in (slice(first, first + size) for first in range(0, len(x), size)):
+            place, direction = Place(x[some], alpha[some], s2[some]), None if u is None else u[some]
+            here = {name: array[some] for name, array in out.items()}
+            self._posterior(place, data, sigma[some], direction, cut[some], here, threads, compared)
+
+    def _posterior(
+        self,
+        place: Place,
+        data: _Data,
+        sigma: Float,
+        u: Float | None,
+        cut: Float,
+        out: dict[str, Any],
+        threads: int,
+        compared: bool,
+    ) -> None:
+        """``compared``: at each element rows are left out that count for nothing beside those at another."""
+        x, alpha = place.x, place.alpha
         top = max(1, out["top_index"].shape[1] if "top_index" in out else 0)
-        found = self._each(place, data, sigma, u, cut, blank(out, x[:0], min(top, data.rows)), threads)
+        kinds = blank(out, x[:0], min(top, data.rows))
+        found = self._each(place, data, sigma, u, cut, kinds, threads, compared)
         rest = np.arange(len(x))
         if out.keys() <= _OF_ONE and len(found) > 1:
             rest = self._alone(found, place, data, cut, out)
@@ -127,6 +151,8 @@ class Orbit(Outer):
                 )
             )  # fmt: skip
         whole = reduce(parts, place, direction)
+        if compared and "dropped" in out:  # of shares of the whole, not of the mass at each
+            whole["dropped"] = np.minimum(sum(answer["dropped"][some] for answer in found), 1.0)
         fill(out, finish(whole, place, 0.0), some)
         again = np.flatnonzero(unsettled(whole, place, promise, data.moments.radius, out))
         if len(again):
@@ -137,12 +163,20 @@ class Orbit(Outer):
             fill(out, exact, rest[again])
 
     def _each(
-        self, place: Place, data: _Data, sigma: Float, u: Float | None, cut: Float, kinds: dict[str, Any], threads: int
+        self,
+        place: Place,
+        data: _Data,
+        sigma: Float,
+        u: Float | None,
+        cut: Float,
+        kinds: dict[str, Any],
+        threads: int,
+        compared: bool,
     ) -> list[dict[str, Any]]:
         """Answers about the rows for the queries at each element; ``kinds``: the arrays wanted, of no query."""
         answers: list[dict[str, Any]] = []
         m, count = len(place.x), len(data.images.elements)
-        together = max(1, _TOGETHER // max(1, m))
+        together = count if compared else max(1, _TOGETHER // max(1, m))
         for first in range(0, count, together):
             inverses = data.images.inverses[first : first + together]
             k = len(inverses)
@@ -150,6 +184,7 @@ class Orbit(Outer):
             self.inner.posterior(
                 _at(place.x, inverses), data.inner, np.tile(place.alpha, k), np.tile(sigma, k),
                 u=None if u is None else _at(u, inverses), cut=np.tile(cut, k), out=found, threads=threads,
+                **({"parts": k} if compared else {}),
             )  # fmt: skip
             answers += [{name: array[i * m : (i + 1) * m] for name, array in found.items()} for i in range(k)]
         return answers
@@ -158,7 +193,7 @@ class Orbit(Outer):
         """Answer the queries in which the rows under all other elements may be left out; which are the others?"""
         top = np.stack([one["index"] for one in found])
         c = np.stack([
-            plain_squares(place.x[:, inverse], place.alpha, widen(data.images.rows[rows], data.scale))
+            plain_squares(np.take(place.x, inverse, axis=1), place.alpha, widen(data.images.rows[rows], data.scale))
             for rows, inverse in zip(top, data.images.inverses, strict=True)
         ])  # fmt: skip
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
