@@ -297,7 +297,7 @@ def trajectory(case, engine, report):
     x0 = points(rng, case, np.full(n, steps.alpha[0]), np.full(n, steps.sigma[0]))
     farthest = max(np.abs(x0).max(), np.abs(case.values).max(), case.bandwidth, steps.sigma.max())
     growth = np.prod(np.maximum(1, (np.abs(steps.A) + np.abs(steps.B) + np.abs(steps.C)).astype(LONG)))
-    far |= bool(farthest * growth > judges.PROMISES[case.result].largest / 100)
+    far |= bool(farthest > 1e74 or farthest * growth > judges.PROMISES[case.result].largest / 100)
 
     def run(threads):
         flow = case.field(engine.backend, schedule, threads)
