@@ -25,7 +25,8 @@ constexpr int64_t kDecodedRows = 1 << 16;    // rows decoded at a time
 constexpr int64_t kDecodeRows = 1 << 12;     // of them by a task
 constexpr ptrdiff_t kLowdimBytes = 1 << 15;  // of rows between two looks at what a query has: half of the first cache
 constexpr int64_t kLowdimBlocks = 32;        // whose sums are added before they are put away in float64
-constexpr double kDepth = 8;                 // nats: rows of weight are not much farther below the best
+constexpr double kDepth = 8;                 // nats: rows of weight are not much farther below the best, ...
+constexpr double kMeanDepth = 4;             // ... and the rows that a mean is made of, most of them, than this
 constexpr size_t kMostBest = 1024;           // rows among the best of a query as far as scores tell: more are a tie
 
 template <class T>
@@ -272,7 +273,7 @@ class LowdimBatch {
     if (total.reference <= kAtFirst) sums.p = 0;  // there is no row but the excluded ones
     if (direct_) {
       // The score of a row is exact but for a few roundings of its size.
-      sums.logit = 4 * kRoundoff<T> * (std::abs(best) / kLog2e + kDepth);
+      sums.logit = 4 * kRoundoff<T> * (std::abs(best) / kLog2e + kMeanDepth);
       sums.displacement = displacement(data_, query);
     } else {
       sums.logit = logit_error<T>(data_, query);
