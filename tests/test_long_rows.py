@@ -195,3 +195,15 @@ def test_effective_rows_beside_a_long_column(engine):
     ess = oracle_.evaluate(oracle_.still(np.full(200, 0.4), np.full(200, sigma)), x, "ess")["ess"]
     want = oracle.posterior(rows.astype(float), x, 0.4, sigma).ess
     np.testing.assert_allclose(ess, want, rtol=2e-3)
+
+
+def test_densities_beside_a_row_of_no_weight_that_float32_does_not_hold(engine):
+    """In units of the others; times a weight of 0 it was NaN, which hid all rows but the heaviest (torch)."""
+    rows = np.zeros((40, 3), np.float32)
+    rows[:20, 0], rows[30] = 1e-41, 1.0
+    weights = np.ones(40)
+    weights[30] = 0
+    x = np.array([[0.0, 0.0, 0.0], [0.3, 0.1, 0.0]])
+    field = itf.Field(rows, LINEAR, weights=weights, backend=engine.backend)
+    want = -(x**2).sum(axis=1) / 2 / 0.5**2 - 1.5 * np.log(2 * np.pi * 0.5**2)
+    np.testing.assert_allclose(field.log_density(x, 0.5), want, rtol=1e-6)

@@ -81,7 +81,7 @@ class Data:
             if self.centred is not None and self.centred.dtype == kind:
                 yield block, self.centred[block]
             else:
-                yield block, ((self.values(block) - self.center) / self.unit).to(kind)
+                yield block, in_range((self.values(block) - self.center) / self.unit, kind)
 
 
 def prepare(
@@ -108,8 +108,13 @@ def prepare(
     for block, centred in data.blocks(torch.float64):
         data.squares[block] = (centred * centred).sum(dim=1) * unit**2
         if kept is not None:
-            kept[block] = centred.to(data.type)
+            kept[block] = in_range(centred, data.type)
     return Data(**{**vars(data), "centred": kept})
+
+
+def in_range(centred: Any, kind: torch.dtype) -> Any:
+    """Of rows of no weight, which may be as long as they like, a float32 number, too: infinity times 0 is none."""
+    return centred.to(kind) if kind == torch.float64 else centred.clamp(-(2.0**100), 2.0**100).to(kind)
 
 
 def roundoff(kind: torch.dtype) -> float:
