@@ -24,8 +24,8 @@ constexpr double kSlope = 0x1p-11;
 constexpr double kInCommon = 1.8, kElsewhere = 8, kOfEach = 2;
 
 // What a weight may be off by, in rms errors of a logit, of which a query along its row has more: its products are of
-// one sign, and partial sums grow. Half of a promise is asked for, so that 8 stands for 16, and a query 1.5 to 8 times
-// as far out as its row was seen to be off by 13 in 64 dimensions. A larger one sends more weights to float64.
+// one sign, and partial sums grow. Half of a promise is asked for, so that 8 stands for 16. A larger one sends more
+// weights to float64.
 constexpr double kOfWeight = 8;
 
 // What rounding weights to whole numbers takes away of all, or adds to them, rms. Off-weights that are this much more
@@ -140,7 +140,8 @@ bool ErrorModel<T>::enough_in_t(const Query& query, const Sums& sums, double tol
 template <class T>
 bool ErrorModel<T>::enough_beside(const Query& query, const Sums& remainder, double weight, double variance) const {
   if (weight == 0) return true;
-  if (!(weight > 0) || !enough_for_mean(query, remainder, remainder.largest() * weight, variance)) return false;
+  if (!(weight > 0) || (out_.ess && !(remainder.largest() < kFarAbove))) return false;
+  if (!enough_for_mean(query, remainder, remainder.largest() * weight, variance)) return false;
   if (second_order() && !enough_for_variance(query, remainder, weight, variance)) return false;
   return (out_.top == 0 && !out_.mass) || kOfWeight * remainder.logit * weight <= accuracy_.top_weight;
 }

@@ -150,13 +150,18 @@ void py_posterior(const Doubles& x, const PyData& data, const Doubles& alpha, co
   to.class_mean = to.codes && to.class_of ? entry<double>(out, "class_mean") : nullptr;
   to.mass = to.codes ? entry<double>(out, "mass") : nullptr;
   if (to.mass) to.classes = out["mass"].cast<py::array>().shape(1);
+  const int64_t parts = out.contains("parts") ? out["parts"].cast<int64_t>() : 1;
+  if (parts < 1 || x.shape(0) % parts != 0) {
+    throw py::value_error("parts must divide the number of queries, " + std::to_string(x.shape(0)) + "; got " +
+                          std::to_string(parts) + ".");
+  }
   const QueryArrays queries = {.count = x.shape(0),
                                .x = x.data(),
                                .alpha = alpha.data(),
                                .sigma = sigma.data(),
                                .cut = cut.data(),
                                .u = u && to.jvp ? u->data() : nullptr,
-                               .parts = out.contains("parts") ? out["parts"].cast<int64_t>() : 1};
+                               .parts = parts};
   const Outside outside;
   posterior(data.data, queries, to, threads);
 }

@@ -14,7 +14,7 @@ namespace {
 
 constexpr double kDominatedCut = 3;     // nats: lighter rows are no more than others, and ...
 constexpr size_t kMostDominating = 16;  // ... so are rows with more than so many like them
-constexpr int64_t kProbe = 32;          // queries that show whether it is worth while for the others
+constexpr int64_t kProbe = 32;          // queries, or wholes, that show whether it is worth while for the others
 
 // So many of the heaviest rows decide what is asked for.
 size_t heaviest_wanted(const Data& data, const Outputs& out) {

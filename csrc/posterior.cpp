@@ -13,7 +13,8 @@
 // cluster, whose variance drowns in the second moment about the centre: it is looked for only where it does.
 //
 // Where many rows still count there is one more stage of sums, in float64: of data stored in less than that, for logits
-// that need more digits than float32 has, and else beside rows that only candidates showed to dominate.
+// that need more digits than float32 has, as far as float64 has them, and else beside rows that only candidates showed
+// to dominate.
 #include "posterior.h"
 
 #include <algorithm>
@@ -136,7 +137,10 @@ void posterior(const Data& data, const QueryArrays& queries, const Outputs& out,
   if (!out.variance && rows * std::exp(-kUnderflow<float>) > kFloat64.scatter * data.radius * data.radius) {
     wanted.variance = out.scatter;
   }
-  (data.float64_only ? climb<double> : climb<float>)(data, normal_form(data, queries, threads), wanted, threads);
+  // What is made of off-weights needs rows of each part that count for nothing in the whole.
+  QueryArrays seen = queries;
+  if (wanted.off_weights()) seen.parts = 1;
+  (data.float64_only ? climb<double> : climb<float>)(data, normal_form(data, seen, threads), wanted, threads);
 }
 
 }  // namespace interp_fast

@@ -291,7 +291,8 @@ class _Path:
                 msg = f"times must increase from noise (0) to data (1); got {t[k]:g} followed by {t[k + 1]:g}."
                 raise ValueError(msg)
         at = check_schedule(schedule)(t)
-        _arrays.check_size(at.sigma, "sigma")  # which steps take ratios of
+        subnormal = at.sigma < np.finfo(float).tiny  # ratios of these have no digits
+        _arrays.check_size(np.where(subnormal, at.sigma, 0.0), "sigma")
         return cls(schedule, t, at)
 
     def points(self, where: Any) -> Coefficients:

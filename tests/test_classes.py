@@ -298,12 +298,15 @@ def test_lengths_of_what_the_core_is_told_about_classes(name):
     for wrong in (told[name][1:], np.append(told[name], 0), told[name][None]):
         with pytest.raises(ValueError, match=rf"{name} must have shape \({len(told[name])},\); got \("):
             core.posterior(x, data, one, one, one, None, out | told | {name: wrong}, 1)
+    for parts in (0, 2, 7):
+        with pytest.raises(ValueError, match=f"parts must divide the number of queries, 5; got {parts}"):
+            core.posterior(x, data, one, one, one, None, out | {"parts": parts}, 1)
 
 
 def test_rows_in_no_order_are_not_sorted_in_vain(monkeypatch):
     """Where they are too short to be read one at a time, that they lie in no order is all that was asked."""
     rng = np.random.default_rng(4)
-    field = itf.Field(rng.standard_normal((1200, 8)).astype(np.float32), labels=np.arange(1200) % 2)
+    field = itf.Field(rng.standard_normal((1200, 8)).astype(np.float32), labels=np.arange(1200) % 2, backend="cpp")
     _asked(monkeypatch)
     monkeypatch.setattr("interp_fast._views._LONG", 9)
     sort, lengths = np.argsort, []

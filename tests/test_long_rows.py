@@ -174,7 +174,7 @@ def test_means_where_a_light_row_makes_all_of_r(engine, d, far, kind):
 @pytest.mark.parametrize("d", [1, 20])
 @pytest.mark.filterwarnings("ignore:x cannot hold draws")
 def test_means_where_a_row_without_a_weight_in_float32_makes_all_of_r(engine, d):
-    """A weight of 1e-60 moves the mean by 1e10 R there; float32 knows none below 1e-45."""
+    """A weight of 1e-60 moves the mean by 1e40 R there; float32 knows none below 1e-45."""
     rows = np.zeros((2, d), np.float32)
     rows[1, 0] = 1e30
     weights = np.array([1.0, 1e-200])

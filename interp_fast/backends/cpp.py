@@ -66,8 +66,8 @@ def posterior(
     they do not.
 
     The queries are about so many ``parts`` of a whole, M of them about one after M about another: rows may be left out
-    that are more than ``cut`` below the heaviest of all parts, and "dropped" is a share of the mass of the whole. Where
-    no outputs are made of off-weights.
+    that are more than ``cut`` below the heaviest of all parts, and "dropped" is a share of the mass of the whole. Only
+    for outputs that are not made of off-weights.
     """
     if classes:
         out = out | classes

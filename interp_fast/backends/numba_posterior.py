@@ -41,8 +41,7 @@ _BLOCK = 2**22  # bytes of float64 rows, of which there are a few copies at a ti
 _AT_ONCE = 2**16  # rows, of what would take several numbers for each of them
 _GOLDEN = 0.6180339887498949
 # Roundings of |mean|^2 that its difference to the second moment is off by, where few rows are most of all: less breaks
-# the promise of a scatter, more sends more of them to float64. With it the worst that a search over outliers, lines and
-# clusters found was off by 0.9 of the promise.
+# the promise of a scatter, more sends more of them to float64.
 _BESIDE_ONE = 64
 _CHAIN = 64  # products of one sign that are summed with the error of any; longer chains lose with their root
 

@@ -186,8 +186,7 @@ def _accepted(
         narrow = 2.0**8 * roundoff(kind) / promise.off_weights * data.reach**2
         good &= (state["spread"] >= narrow * state["rest"]) & (variance >= narrow * scale * state["rest"])
     if "scatter" in want:  # a difference of squares about the center, three of them, each rounded
-        # With 16 roundings, against a quarter of the promise, the worst that a search over outliers, lines and clusters
-        # found was off by 0.9 of the promise; with more more of them go to float64.
+        # 16 roundings, against a quarter of the promise; with more, more queries would go to float64.
         squares = state["spread"] + state["rest"] * (state["point"] - data.center).square().sum(dim=1)
         good &= 16 * roundoff(kind) * scale * squares <= promise.scatter / 4 * variance.clamp(min=data.radius**2)
     return good
