@@ -322,7 +322,7 @@ std::vector<AnswerInfo> answer_from_candidates(const Data& data, const Query* qu
       info[first + q].variance = write_sums(sums[q], queries[first + q], out) / (data.unit * data.unit);
     }
   };
-  parallel_for((n + kRefineTogether - 1) / kRefineTogether, threads, [&](int64_t task, int) {
+  parallel_by_query((n + kRefineTogether - 1) / kRefineTogether, threads, [&](int64_t task) {
     const int64_t first = task * kRefineTogether, last = std::min(n, first + kRefineTogether);
     answer(first, last - first);
     for (int64_t q = first; q < last; q++) {
@@ -337,9 +337,10 @@ void correct(const Data& data, const Query& query, const std::vector<double>& sc
              const Outputs& out, Sums& sums) {
   const ExactKernels& exact = *active_kernels().exact;
   const ptrdiff_t d = data.rows.d;
+  if (candidates.rows.empty()) return;
   std::vector<double> row(static_cast<size_t>(d));
   const double scale = query.largest_u;
-  if (!candidates.rows.empty()) sums.best = -INFINITY;
+  sums.best = -INFINITY;
   for (size_t i = 0; i < candidates.rows.size(); i++) {
     const int64_t n = candidates.rows[i];
     if (data.log_w[n] == -INFINITY) continue;
@@ -362,6 +363,7 @@ void correct(const Data& data, const Query& query, const std::vector<double>& sc
     }
     for (ptrdiff_t k = 0; scale > 0 && k < d; k++) sums.u_x[k] += change * along * row[k];
   }
+  if (!sums.x.empty()) sums.x2 = exact.norm2_of(sums.x.data(), d);
 }
 
 void answer_from_sums(const Data& data, const Query& query, const Sums& sums, const Candidates& candidates,
@@ -376,9 +378,10 @@ void answer_from_sums(const Data& data, const Query& query, const Sums& sums, co
   if (out.entropy) out.entropy[m] = log_p - sums.p_score / kLog2e / sums.p;
   if (out.variance) out.variance[m] = unit * unit * sums.variance();
   if (out.scatter) out.scatter[m] = unit * unit * sums.variance();
-  for (ptrdiff_t k = 0; out.mean && k < d; k++) {
-    const double origin = sums.about_query ? query.x[k] / query.alpha : data.center[k];
-    out.mean[m * d + k] = origin + scale * sums.x[k];
+  if (out.mean && sums.about_query) {
+    for (ptrdiff_t k = 0; k < d; k++) out.mean[m * d + k] = query.x[k] / query.alpha + scale * sums.x[k];
+  } else if (out.mean) {
+    active_kernels().exact->add_scaled(data.center.data(), scale, sums.x.data(), d, out.mean + m * d);
   }
   if (out.jvp) {
     double along = 0;

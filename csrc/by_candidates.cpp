@@ -172,7 +172,7 @@ std::vector<Query> exclude_heaviest(const Data& data, std::vector<Query> queries
     Query* const to = queries.data() + (some - near.data());
     exclude(data, to, lists, false, threads);
     if (!out.variance && !out.jvp) return;
-    parallel_for(count, threads, [&](int64_t q, int) {
+    parallel_by_query(count, threads, [&](int64_t q) {
       if (!lists[q].trimmed() || !to[q].excluded) return;
       const double variance = variance_of(data, to[q].excluded->candidates.rows);
       if (variance >= accuracy.variance * data.common_norm * data.common_norm) return;

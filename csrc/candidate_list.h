@@ -57,6 +57,10 @@ class CandidateList {
   // A lower bound on the score of a row; each row at most once.
   void raise(double lower) {
     if (!(lower > floor_)) return;  // nor NaN
+    if (k_ == 1) {
+      floor_ = lower;
+      return;
+    }
     if (best_.size() == k_) {
       if (lower <= best_.front()) return;
       std::pop_heap(best_.begin(), best_.end(), std::greater<>());
@@ -172,7 +176,7 @@ class CandidateList {
   size_t trim_above_ = SIZE_MAX, capacity_ = SIZE_MAX, next_ = kFirst;
   bool overflowed_ = false, empty_ = false;
   double floor_ = -INFINITY;
-  std::vector<double> best_;  // the k largest lower bounds, the smallest first
+  std::vector<double> best_;  // the k largest lower bounds, the smallest first; empty where `floor_` is all
   std::vector<Entry> entries_;
 };
 

@@ -15,6 +15,7 @@ template <class T>
 std::vector<Query> dense_pass(const Data& data, const std::vector<Query>& queries, const Outputs& out,
                               const Accuracy& accuracy, int threads) {
   std::vector<Query> tried, plain, excluded, rest;
+  plain.reserve(queries.size());
   for (const Query& query : queries) {
     (!query.excluded ? plain : query.excluded->exact_top ? excluded : tried).push_back(query);
   }

@@ -14,6 +14,7 @@
 #include "answer.h"
 #include "class_means.h"
 #include "classes_of_slabs.h"
+#include "dense_block.h"
 #include "digits.h"
 #include "dispatch.h"
 #include "filter.h"
@@ -35,55 +36,9 @@ constexpr int64_t kSumRows = 32 * kBlock, kGemvSumRows = 1536;
 // average out, and few rows cost little.
 constexpr double kHeavy = 8;
 constexpr size_t kMostHeavy = 64;
-constexpr int64_t kSample = 48;  // about this part of the rows tells where lists start
-
-// Rows that cannot end with more than a tolerated weight need no place in the lists: the rows so far and those of this
-// block are part of the final sum. Where there are rows so far, the heaviest of the block is enough of it.
-template <class T>
-void raise_bars(const PanelKernels<T>& kernels, const Block<T>& block, const Panel<T>& panel,
-                const double* tolerated_weight, T* sum_exp, CandidateList* lists) {
-  const bool first = panel.sums[0].p == 0;
-  if (first) kernels.sum_exp(block, panel, sum_exp);
-  for (int lane = 0; lane < panel.lanes; lane++) {
-    if (panel.peak[lane] + score_error_of(block, panel, lane) < panel.threshold[lane]) continue;  // nothing to list
-    const double reference = panel.reference[lane], peak = panel.peak[lane], level = std::max(reference, peak);
-    const double before = panel.sums[lane].p * std::exp2(reference - level);
-    const double sum = before + (first ? sum_exp[lane] : 1) * std::exp2(peak - level);
-    lists[lane].raise_bar(level + std::log2(tolerated_weight[lane] * sum));
-  }
-}
-
-// Excluded rows never count among the others.
-template <class T>
-void leave_out(const Plan& plan, const Block<T>& block, const Panel<T>& panel, const Query* queries, int64_t first) {
-  for (int lane = 0; lane < panel.lanes; lane++) {
-    const std::vector<int64_t>& rows = queries[lane].excluded->candidates.rows;
-    const auto begin = std::lower_bound(rows.begin(), rows.end(), first);
-    const auto end = std::lower_bound(begin, rows.end(), first + block.rows);
-    if (begin == end) continue;
-    const ptrdiff_t step = plan.gemv ? 1 : plan.width;
-    T* const scores = panel.s + (plan.gemv ? lane * block.rows : lane);
-    for (auto row = begin; row != end; row++) scores[(*row - first) * step] = static_cast<T>(-kNever);
-    T peak = static_cast<T>(-INFINITY);
-    for (ptrdiff_t n = 0; n < block.rows; n++) peak = std::max(peak, scores[n * step]);
-    panel.peak[lane] = peak;
-  }
-}
-
-// Where rows have errors of their own, a lower bound on the best score that the error of longer rows does not spoil.
-template <class T>
-void raise_best(const Plan& plan, const Visit<T>& visit, const Panel<T>& panel) {
-  const Block<T>& block = visit.block;
-  if (visit.errors.of_all(block)) return;
-  const ptrdiff_t step = plan.gemv ? 1 : plan.width;
-  for (int lane = 0; lane < panel.lanes; lane++) {
-    const T* score = panel.s + (plan.gemv ? lane * block.rows : lane);
-    T& best = panel.best[lane];
-    for (ptrdiff_t row = 0; row < block.rows; row++, score += step) {
-      if (*score > best) best = std::max(best, *score - visit.errors.of(block, panel, lane, row));
-    }
-  }
-}
+// One row in d / kSampleDims, within these, tells where lists start: what a list costs does not depend on d, what it
+// costs to look does. Measured in 16 to 784 dimensions.
+constexpr int64_t kSampleDims = 4, kLeastSample = 8, kMostSample = 48;
 
 // What scores are, in a pass whose products are in A, and sums p X over a slab.
 template <class A>
@@ -132,10 +87,15 @@ class DenseBatch final : public Visitor<T> {
       const PanelOptions options = {.factor = logit_factor, .weighted = true, .directions = directions_};
       fill_panels(panels_, data, queries, options, threads);
     }
-    for (const Query& query : queries_) tolerated_.push_back(model_.tolerated_weight(query));
+    tolerated_.resize(queries_.size());
+    for (int64_t p = 0; p < plan_.panels; p++) merged_.emplace_back(plan_, merges_);
+    parallel_by_query(plan_.panels, threads, [&](int64_t p) {
+      merged_[p].clear(plan_, p, {.x = 0, .u_x = 0, .mass = merges_.mass});
+      const int64_t first = p * plan_.width;
+      for (int64_t q = first; q < first + plan_.lanes(p); q++) tolerated_[q] = model_.tolerated_weight(queries_[q]);
+    });
     doubts_ = !excluded_ && *std::min_element(tolerated_.begin(), tolerated_.end()) < 1;
     listed_ = !excluded_ && (out.order() || doubts_);
-    for (int64_t p = 0; p < plan_.panels; p++) merged_.emplace_back(plan_, merges_);
     for (Group<State>& group : groups_) group.waiting.resize(static_cast<size_t>(plan_.slabs));
   }
 
@@ -143,16 +103,16 @@ class DenseBatch final : public Visitor<T> {
   // the rest.
   std::vector<Query> run() {
     if (listed_) {
-      const int64_t sample = kSample * plan_.slabs * plan_.block_rows / data_.rows.n + 1;
+      const int64_t one_in = std::clamp<int64_t>(data_.rows.d / kSampleDims, kLeastSample, kMostSample);
+      const int64_t sample = one_in * plan_.slabs * plan_.block_rows / data_.rows.n + 1;
       const PilotOptions options = {.k = best_, .counted = Counted::weighted, .sample = sample, .sum_exp = doubts_};
       pilot_ = pilot_pass(data_, panels_, options, threads_);
     }
-    for (int64_t p = 0; p < plan_.panels; p++) merged_[p].clear(plan_, p, {.x = 0, .u_x = 0, .mass = merges_.mass});
     sums_.resize(queries_.size());
     scan(data_, panels_, Counted::weighted, threads_, *this);
 
     if (plan_.slabs > 1) {
-      parallel_for(plan_.panels, threads_, [&](int64_t p, int) { take_sums(p, merged_[p].x, merged_[p].u_x); });
+      parallel_by_query(plan_.panels, threads_, [&](int64_t p) { take_sums(p, merged_[p].x, merged_[p].u_x); });
     }
     passed_.resize(queries_.size());
     excluded_ ? settle_excluded() : settle();
@@ -313,51 +273,58 @@ class DenseBatch final : public Visitor<T> {
 
   // Queries without excluded rows.
   void settle() {
-    std::vector<CandidateList> lists(queries_.size());
-    parallel_for(count(), threads_, [&](int64_t q, int) {
-      passed_[q] = model_.enough_in_t(queries_[q], sums_[q], tolerated_[q]);
-      if (!listed_) return;
-      lists[q] = std::move(merged_[q / plan_.width].lists[static_cast<size_t>(q % plan_.width)]);
-      if (passed_[q] && !means_.needs_list(q)) lists[q].raise_bar(INFINITY);
-      lists[q].prune();
-      if (plan_.order) lists[q].sort();
+    parallel_by_query((count() + kRefineTogether - 1) / kRefineTogether, threads_, [&](int64_t task) {
+      const int64_t first = task * kRefineTogether, some = std::min(kRefineTogether, count() - first);
+      std::vector<CandidateList> lists(static_cast<size_t>(some));
+      std::vector<Candidates> candidates(static_cast<size_t>(some));
+      for (int64_t i = 0; i < some; i++) judge(first + i, lists[i]);
+      if (listed_) refine_together(data_, queries_.data() + first, lists.data(), some, candidates.data());
+      for (int64_t i = 0; i < some; i++) answer(first + i, lists[i], candidates[i]);
     });
-    std::vector<Candidates> candidates(queries_.size());
-    if (listed_) candidates = refine(data_, queries_.data(), lists, threads_);
-    parallel_for(count(), threads_, [&](int64_t q, int) {
-      Sums& sums = sums_[q];
-      Query& query = queries_[q];
-      // Sums that are enough as they are need no list, unless rows are asked for. What an overflow has left of one, the
-      // rows that may be the best, says as well as a whole one how near the nearest is; it goes with this function.
-      if (lists[q].overflowed() && (out_.order() || !passed_[q])) {
-        passed_[q] = false;
-        return;
+  }
+
+  // Whether sums are enough as they are; and takes the list of a query, with what may be wanted of it.
+  void judge(int64_t q, CandidateList& list) {
+    passed_[q] = model_.enough_in_t(queries_[q], sums_[q], tolerated_[q]);
+    if (!listed_) return;
+    list = std::move(merged_[q / plan_.width].lists[static_cast<size_t>(q % plan_.width)]);
+    if (passed_[q] && !means_.needs_list(q)) list.raise_bar(INFINITY);
+    list.prune();
+    if (plan_.order) list.sort();
+  }
+
+  void answer(int64_t q, const CandidateList& list, Candidates& candidates) {
+    Sums& sums = sums_[q];
+    Query& query = queries_[q];
+    // Sums that are enough as they are need no list, unless rows are asked for. What an overflow has left of one, the
+    // rows that may be the best, says as well as a whole one how near the nearest is; it goes with this function.
+    if (list.overflowed() && (out_.order() || !passed_[q])) {
+      passed_[q] = false;
+      return;
+    }
+    if (passed_[q]) {
+      passed_[q] = model_.resolved(query, candidates, 0);
+    } else if (listed_) {
+      const double unsure = std::exp2(list.threshold() - sums.reference) / sums.p;
+      const double before = sums.p;
+      correct(data_, query, scores_of(list), candidates, out_, sums);
+      // What is taken away leaves its roundings, 2^-24 of it: where nearly all was, nothing else is left.
+      if (!(sums.p >= kLeft * before) || !model_.resolved(query, candidates, model_.variance_at_most(sums))) return;
+      passed_[q] = model_.enough(query, sums, unsure, rounding_of_logits(sums));
+      const bool dominated = !passed_[q] && model_.dominated(query, sums, unsure);
+      if (dominated && model_.clustered(query, sums)) {
+        query.regime = Regime::clustered;
+      } else if (dominated && !candidates.rows.empty()) {
+        query.excluded =
+            std::make_shared<const Excluded>(Excluded{.candidates = std::move(candidates), .exact_top = true});
       }
-      if (passed_[q]) {
-        passed_[q] = model_.resolved(query, candidates[q], 0);
-      } else if (listed_) {
-        const double unsure = std::exp2(lists[q].threshold() - sums.reference) / sums.p;
-        const double before = sums.p;
-        correct(data_, query, scores_of(lists[q]), candidates[q], out_, sums);
-        // What is taken away leaves its roundings, 2^-24 of it: where nearly all was, nothing else is left.
-        if (!(sums.p >= kLeft * before) || !model_.resolved(query, candidates[q], model_.variance_at_most(sums)))
-          return;
-        passed_[q] = model_.enough(query, sums, unsure, rounding_of_logits(sums));
-        const bool dominated = !passed_[q] && model_.dominated(query, sums, unsure);
-        if (dominated && model_.clustered(query, sums)) {
-          query.regime = Regime::clustered;
-        } else if (dominated && !candidates[q].rows.empty()) {
-          query.excluded =
-              std::make_shared<const Excluded>(Excluded{.candidates = std::move(candidates[q]), .exact_top = true});
-        }
-      }
-      if (out_.order() && candidates[q].rows.size() < best_) passed_[q] = false;
-      if (!passed_[q]) return;
-      answer_from_sums(data_, query, sums, candidates[q], out_);
-      means_.answer(q, lists[q], candidates[q]);
-      if (!bounds_rounding()) return;
-      bound_rounding(q, {.share = 1, .exact = sums.exact / sums.p, .variance = sums.variance()});
-    });
+    }
+    if (out_.order() && candidates.rows.size() < best_) passed_[q] = false;
+    if (!passed_[q]) return;
+    answer_from_sums(data_, query, sums, candidates, out_);
+    means_.answer(q, list, candidates);
+    if (!bounds_rounding()) return;
+    bound_rounding(q, {.share = 1, .exact = sums.exact / sums.p, .variance = sums.variance()});
   }
 
   // Queries with excluded rows: those and the sums over all others make the answer.

@@ -79,7 +79,7 @@ void fill_digit_panels(Panels<double>& panels, const Data& data, const Query* qu
   clear(panels.lanes, static_cast<size_t>(plan.panels * panels.lane_numbers()));
   panels.left.resize(static_cast<size_t>(plan.queries));
   const double gamma = product_errors<double>(data).gamma;
-  parallel_for(plan.panels, threads, [&](int64_t p, int) {
+  parallel_by_query(plan.panels, threads, [&](int64_t p) {
     const LaneFields<double> lanes = panels.lanes_of(p);
     const auto place = [&](int lane, const Buffer<int8_t>& of, const Buffer<int32_t>& offset) -> Lane {
       return {plan, lane, of.get() + p * plan.bytes(), offset.get() + p * kDigits * plan.width};

@@ -185,7 +185,7 @@ class FilterVisitor final : public Visitor<T> {
     };
     std::vector<Heaviest> of_part(static_cast<size_t>(count));
     const ExactKernels& exact = *active_kernels().exact;
-    parallel_for(count, threads, [&](int64_t q, int) {
+    parallel_by_query(count, threads, [&](int64_t q) {
       const CandidateList::Entry* best = nullptr;
       for (const auto& slab : lists_) {
         for (const CandidateList::Entry& entry : slab[q].entries()) {
@@ -204,7 +204,7 @@ class FilterVisitor final : public Visitor<T> {
       double& lower = of_whole.try_emplace(queries[q].whole, -INFINITY).first->second;
       lower = std::max(lower, of_part[q].logit - of_part[q].error);
     }
-    parallel_for(count, threads, [&](int64_t q, int) {
+    parallel_by_query(count, threads, [&](int64_t q) {
       const auto [lower, logit, error] = of_part[q];
       const double ahead = of_whole.at(queries[q].whole) - (logit + error);
       if (!(ahead > 0) || !(lower > -INFINITY)) return;  // nor NaN
@@ -219,7 +219,7 @@ class FilterVisitor final : public Visitor<T> {
   // The lists over all rows.
   std::vector<CandidateList> merged(const Data& data, int threads) {
     std::vector<CandidateList> merged = std::move(lists_[0]);
-    parallel_for(panels_.plan.queries, threads, [&](int64_t q, int) {
+    parallel_by_query(panels_.plan.queries, threads, [&](int64_t q) {
       CandidateList& list = merged[q];
       for (int64_t slab = 1; slab < panels_.plan.slabs; slab++) list.append(lists_[slab][q]);
       list.prune();

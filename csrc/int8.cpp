@@ -31,7 +31,7 @@ void fill_int8_panels(Panels<float>& panels, const Data& data, const Query* quer
   panels.lanes = Buffer<float>(static_cast<size_t>(plan.panels * panels.lane_numbers()));
   const double gamma = product_errors<float>(data).gamma;
   const double* const offsets = data.quantized->offsets();
-  parallel_for(plan.panels, threads, [&](int64_t p, int) {
+  parallel_by_query(plan.panels, threads, [&](int64_t p) {
     int8_t* const q8 = panels.q8.get() + p * plan.bytes();
     int32_t* const offset = panels.offset.get() + p * plan.width;
     const LaneFields<float> lanes = panels.lanes_of(p);

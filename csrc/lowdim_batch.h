@@ -89,7 +89,7 @@ class LowdimBatch {
       });
     }
     passed_.resize(queries_.size());
-    parallel_for(count(), count() < 64 ? 1 : threads_, [&](int64_t q, int) { passed_[q] = settle(q); });
+    parallel_by_query(count(), count() < 64 ? 1 : threads_, [&](int64_t q) { passed_[q] = settle(q); });
     std::vector<Query> rest;
     for (size_t q = 0; q < passed_.size(); q++) {
       queries_[q].counted = true;
@@ -268,6 +268,7 @@ class LowdimBatch {
     static_cast<WeightSums&>(sums) = total.weights;
     sums.reference = total.reference, sums.best = best;
     sums.x.assign(total.x, total.x + d);
+    for (double x : sums.x) sums.x2 += x * x;
     if (out_.jvp) sums.u_x.assign(total.u_x, total.u_x + d);
     sums.about_query = direct_;
     if (total.reference <= kAtFirst) sums.p = 0;  // there is no row but the excluded ones

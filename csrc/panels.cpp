@@ -123,7 +123,8 @@ void fill_panels(Panels<T>& panels, const Data& data, const Query* queries, cons
   const ProductErrors errors = product_errors<T>(data);
   const ptrdiff_t step = plan.gemv ? 1 : plan.width;  // between dimensions
   const double* const center = data.center.data();
-  parallel_for(plan.panels, threads, [&](int64_t p, int) {
+  const ExactKernels& exact = *active_kernels().exact;
+  parallel_by_query(plan.panels, threads, [&](int64_t p) {
     T* const q = panels.q.get() + p * plan.size;
     const bool full = !plan.gemv && plan.lanes(p) == plan.width;  // every number is written
     if (!full) std::memset(q, 0, static_cast<size_t>(plan.size) * sizeof(T));
@@ -139,13 +140,10 @@ void fill_panels(Panels<T>& panels, const Data& data, const Query* queries, cons
         const Query& query = queries[p * plan.width + lane];
         const double factor = options.factor(query) * query.alpha / data.unit;
         const ptrdiff_t count = std::min(d - k, kStretch);
-        T values[kStretch];
-        for (ptrdiff_t j = 0; j < count; j++) {
-          const double x = query.x[k + j] - query.alpha * center[k + j];
-          values[j] = static_cast<T>(factor * x);
-        }
+        double values[kStretch];
+        exact.normal_form(query.x + k, center + k, query.alpha, factor, count, values);
         T* const to = q + panels.at(lane, k);
-        for (ptrdiff_t j = 0; j < count; j++) to[j * step] = values[j];
+        for (ptrdiff_t j = 0; j < count; j++) to[j * step] = static_cast<T>(values[j]);
       }
     }
     if (!options.directions) return;

@@ -190,6 +190,21 @@ void parallel_for(int64_t tasks, int threads, const std::function<void(int64_t, 
   }
 }
 
+void parallel_by_query(int64_t tasks, int threads, const std::function<void(int64_t)>& body) {
+  // Each thread has as many stretches: those that it does not come to are taken by the others.
+  constexpr int64_t kOfThread = 4;
+  const int64_t stretches = threads * kOfThread;
+  parallel_for(std::min(tasks, stretches), threads, [&](int64_t number, int) {
+    const int64_t at = tasks < stretches ? number : number % threads * kOfThread + number / threads;
+    const int64_t count = std::min(tasks, stretches), last = tasks * (at + 1) / count;
+    Pace pace;
+    for (int64_t task = tasks * at / count; task < last && !(failed && *failed); task++) {
+      pace.next();
+      body(task);
+    }
+  });
+}
+
 Polled::Polled(void (*poll)()) : before_(std::exchange(polled, poll)) {}
 
 Polled::~Polled() { polled = before_; }

@@ -13,6 +13,10 @@ namespace interp_fast {
 // exception of a task is rethrown here.
 void parallel_for(int64_t tasks, int threads, const std::function<void(int64_t task, int worker)>& body);
 
+// The same for tasks of single queries, which are many, and short, and follow each other in memory: neighbours go
+// together, and a thread begins where it began in the loop before, with what it has in its cache.
+void parallel_by_query(int64_t tasks, int threads, const std::function<void(int64_t task)>& body);
+
 // While one exists, loops of the thread that made it call `poll` between tasks, some times a second; it may throw, as a
 // task may.
 class Polled {

@@ -7,24 +7,28 @@
 
 namespace interp_fast {
 
+void refine_together(const Data& data, const Query* queries, const CandidateList* lists, int64_t count,
+                     Candidates* out) {
+  const ExactKernels& exact = *active_kernels().exact;
+  for (int64_t q = 0; q < count; q++) {
+    out[q].rows.reserve(lists[q].entries().size());
+    for (const CandidateList::Entry& entry : lists[q].entries()) out[q].rows.push_back(entry.row);
+    out[q].c.resize(out[q].rows.size());
+  }
+  by_stretches(
+      data, count, [&](int64_t q) -> const std::vector<int64_t>& { return out[q].rows; },
+      [&](int64_t q, size_t i) {
+        out[q].c[i] = exact.distance2(data.rows, out[q].rows[i], queries[q].x, queries[q].alpha);
+      });
+}
+
 std::vector<Candidates> refine(const Data& data, const Query* queries, const std::vector<CandidateList>& lists,
                                int threads) {
   std::vector<Candidates> out(lists.size());
-  const ExactKernels& exact = *active_kernels().exact;
   const int64_t n = lists.size();
-  parallel_for((n + kRefineTogether - 1) / kRefineTogether, threads, [&](int64_t task, int) {
+  parallel_by_query((n + kRefineTogether - 1) / kRefineTogether, threads, [&](int64_t task) {
     const int64_t first = task * kRefineTogether, count = std::min(kRefineTogether, n - first);
-    for (int64_t q = first; q < first + count; q++) {
-      Candidates& to = out[q];
-      for (const CandidateList::Entry& entry : lists[q].entries()) to.rows.push_back(entry.row);
-      to.c.resize(to.rows.size());
-    }
-    Candidates* const local = out.data() + first;
-    by_stretches(
-        data, count, [&](int64_t q) -> const std::vector<int64_t>& { return local[q].rows; },
-        [&](int64_t q, size_t i) {
-          local[q].c[i] = exact.distance2(data.rows, local[q].rows[i], queries[first + q].x, queries[first + q].alpha);
-        });
+    refine_together(data, queries + first, lists.data() + first, count, out.data() + first);
   });
   return out;
 }

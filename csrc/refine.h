@@ -36,7 +36,11 @@ void by_stretches(const Data& data, int64_t lists, Rows rows, Visit visit) {
   }
 }
 
-// For every query the candidates of its list. Queries are taken together, a stretch of rows at a time.
+// The candidates of the lists of so many queries, which are taken together, a stretch of rows at a time.
+void refine_together(const Data& data, const Query* queries, const CandidateList* lists, int64_t count,
+                     Candidates* out);
+
+// The same of any number of queries.
 std::vector<Candidates> refine(const Data& data, const Query* queries, const std::vector<CandidateList>& lists,
                                int threads);
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "candidate_list.h"
+#include "dispatch.h"
 #include "panels.h"
 #include "sums.h"
 
@@ -203,6 +204,8 @@ void take_sums(const SoftmaxState<T, double>& from, const Buffer<Sum>& sums_x, c
       }
     }
   }
+  const auto norm2_of = active_kernels().exact->norm2_of;
+  for (int lane = 0; lane < lanes; lane++) all[lane].x2 = norm2_of(all[lane].x.data(), x);
   for (ptrdiff_t c = 0; c < classes; c += kStretch) {
     for (int lane = 0; lane < lanes; lane++) {
       for (ptrdiff_t j = c; j < std::min(classes, c + kStretch); j++) {

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <vector>
 
 #include "kernels/kernels.h"
@@ -14,6 +13,7 @@ struct Sums : WeightSums {
   double reference, best;  // the score that has weight 1; the best
   std::vector<double> x,
       u_x;                   // sum p X, sum p <u, X> X (u divided by its largest entry); empty where nobody asks
+  double x2 = 0;             // |sum p X|^2, for whoever changes that to keep
   std::vector<double> mass;  // p of the rows of each class
   double logit;              // rms error of a logit
   double offset;             // the logit where the score is 0
@@ -23,16 +23,7 @@ struct Sums : WeightSums {
 
   double largest() const { return std::exp2(best - reference) / p; }
   double second() const { return p_n2 / p; }
-  double variance() const {
-    constexpr size_t kChains = 8;
-    double squares[kChains] = {};
-    size_t k = 0;
-    for (; k + kChains <= x.size(); k += kChains) {
-      for (size_t i = 0; i < kChains; i++) squares[i] += x[k + i] * x[k + i];
-    }
-    for (; k < x.size(); k++) squares[0] += x[k] * x[k];
-    return std::max(0.0, second() - std::accumulate(squares, squares + kChains, 0.0) / (p * p));
-  }
+  double variance() const { return std::max(0.0, second() - x2 / (p * p)); }
 };
 
 }  // namespace interp_fast

@@ -41,6 +41,13 @@ IF_INLINE double value(const Rows& rows, uint8_t stored) {
 // sum_k f(k) g(k) in several chains: term(k, sum) adds one product to a chain.
 constexpr int kStrip = 64 / sizeof(double);
 
+IF_INLINE double total(double* chain) {
+  for (int half = kStrip / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; i++) chain[i] += chain[i + half];
+  }
+  return chain[0];
+}
+
 template <class F>
 IF_INLINE double sum_over(ptrdiff_t d, F term) {
   double chain[kStrip] = {};
@@ -49,10 +56,7 @@ IF_INLINE double sum_over(ptrdiff_t d, F term) {
     for (int i = 0; i < kStrip; i++) chain[i] = term(k + i, chain[i]);
   }
   for (int i = 0; k < d; k++, i++) chain[i] = term(k, chain[i]);
-  for (int half = kStrip / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; i++) chain[i] += chain[i + half];
-  }
-  return chain[0];
+  return total(chain);
 }
 
 // Calls f with the row as a pointer to its stored type.
@@ -98,9 +102,59 @@ double add_row(const Rows& rows, int64_t row, const double* ref, double t, doubl
   });
 }
 
+Measured measure(const double* x, const double* center, double alpha, ptrdiff_t d) {
+  using V = Vec<double>;
+  constexpr int kVectors = kStrip / kWidth<double>;
+  V squares[kVectors] = {}, products[kVectors] = {}, largest[kVectors] = {};
+  const auto take = [&](int i, V at, V of_center) IF_INLINED {
+    const V product = alpha * of_center, difference = at - product;
+    squares[i] += difference * difference, products[i] += product * product;
+    largest[i] = max(max(difference, -difference), largest[i]);
+  };
+  ptrdiff_t k = 0;
+  for (; k + kStrip <= d; k += kStrip) {
+    for (int i = 0; i < kVectors; i++) {
+      take(i, load(x + k + i * kWidth<double>), load(center + k + i * kWidth<double>));
+    }
+  }
+  if (k < d) {
+    double at[kStrip] = {}, of_center[kStrip] = {};
+    for (int i = 0; k < d; k++, i++) at[i] = x[k], of_center[i] = center[k];
+    for (int i = 0; i < kVectors; i++) take(i, load(at + i * kWidth<double>), load(of_center + i * kWidth<double>));
+  }
+  double chains[3][kStrip];
+  memcpy(chains[0], squares, sizeof squares);
+  memcpy(chains[1], products, sizeof products);
+  memcpy(chains[2], largest, sizeof largest);
+  double most = 0;
+  for (double one : chains[2]) most = one > most ? one : most;
+  return {.squares = total(chains[0]), .largest = most, .products = total(chains[1])};
+}
+
+void normal_form(const double* __restrict x, const double* __restrict center, double alpha, double factor, ptrdiff_t d,
+                 double* __restrict out) {
+  for (ptrdiff_t k = 0; k < d; k++) out[k] = factor * (x[k] - alpha * center[k]);
+}
+
+void add_scaled(const double* __restrict origin, double factor, const double* __restrict x, ptrdiff_t d,
+                double* __restrict out) {
+  for (ptrdiff_t k = 0; k < d; k++) out[k] = origin[k] + factor * x[k];
+}
+
+double norm2_of(const double* x, ptrdiff_t d) {
+  return sum_over(d, [&](ptrdiff_t k, double sum) { return fused(x[k], x[k], sum); });
+}
+
 }  // namespace
 
-const ExactKernels exact_kernels = {.values = values, .distance2 = distance2, .norm2 = norm2, .add = add_row};
+const ExactKernels exact_kernels = {.values = values,
+                                    .distance2 = distance2,
+                                    .norm2 = norm2,
+                                    .add = add_row,
+                                    .measure = measure,
+                                    .normal_form = normal_form,
+                                    .add_scaled = add_scaled,
+                                    .norm2_of = norm2_of};
 
 }  // namespace ISA
 }  // namespace interp_fast
