@@ -197,6 +197,8 @@ bool ErrorModel<T>::resolved(const Query& query, const Candidates& candidates, d
 
 template <class T>
 double ErrorModel<T>::variance_at_most(const Sums& sums) const {
+  // With r what the mean may be off by: its square is, where all of that lies along it, by 2 r |mean|, which is no more
+  // than 2 r size; the second moment by some r size. They are hardly at their worst together, which would be 3.
   const double size = std::sqrt(sums.second());
   return sums.variance() + 2 * rounding_of(size) * size;
 }

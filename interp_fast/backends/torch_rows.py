@@ -14,8 +14,12 @@ from .._accuracy import PROMISES, Promise
 from .._arrays import result_type
 from . import Float, Moments, torch_device
 
-__all__ = ["Data", "Queries", "prepare", "roundoff"]
+__all__ = ["LONGEST", "Data", "Queries", "prepare", "roundoff"]
 
+# The longest row that float32 holds beside others, in units, in which no row of any weight is longer than 1: products
+# with vectors of length 1 stay below sqrt(d) 2^100 < 2^128. Where rows are as short as its inverse, the parts of
+# products that are subnormal numbers, below 2^-126, are still less than their rounding, 2^-24 2^-100.
+LONGEST = 2.0**100
 # Coordinates that one chain of float32 additions runs over, and rows; beyond, sums of chains are added. Chains of equal
 # numbers have a bias, which grows with them.
 _CHAIN, _PIECE, _ROWS = 128, 128, 1024
@@ -113,8 +117,11 @@ def prepare(
 
 
 def in_range(centred: Any, kind: torch.dtype) -> Any:
-    """Of rows of no weight, which may be as long as they like, a float32 number, too: infinity times 0 is none."""
-    return centred.to(kind) if kind == torch.float64 else centred.clamp(-(2.0**100), 2.0**100).to(kind)
+    """Of rows of no weight, which may be as long as they like, a float32 number, too: infinity times 0 is none.
+
+    Any other number times 0 will do. Where such rows count (:func:`.torch_sweep.nearest`), none is cut off.
+    """
+    return centred.to(kind) if kind == torch.float64 else centred.clamp(-LONGEST, LONGEST).to(kind)
 
 
 def roundoff(kind: torch.dtype) -> float:

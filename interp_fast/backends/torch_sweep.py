@@ -18,7 +18,7 @@ import torch
 
 from . import torch_device
 from .torch_near import State, exactly_squared, listed, near, scales, squared, weights_summed
-from .torch_rows import Data, Queries, roundoff, weighted
+from .torch_rows import LONGEST, Data, Queries, roundoff, weighted
 
 __all__ = ["batches", "chunk", "nearest", "posterior"]
 
@@ -235,13 +235,16 @@ def _lists(state: State, total: Any, n: int, k: int) -> tuple[Any, Any]:
 def nearest(x: Any, data: Data, alpha: float, k: int) -> tuple[Any, Any]:
     """The rows i with alpha x_i nearest to queries (M, d), and the squared distances: (M, k) each."""
     (m, d), n = x.shape, len(data.log_w)
-    everyone = dataclasses.replace(data, log_w=torch.zeros_like(data.log_w))
+    # Rows of no weight count here, and may be far longer than those that `reach` and `unit` are about.
+    longest = math.sqrt(float(data.squares.max()))
+    everyone = dataclasses.replace(data, log_w=torch.zeros_like(data.log_w), reach=max(data.reach, longest))
+    held = 1 / LONGEST <= longest / data.unit <= LONGEST
     ones = torch.ones(m, dtype=torch.float64, device=data.device)
     q = Queries(x, alpha * ones, 0.0 * ones, ones, None, limit=True, still=alpha == 0)
     index = torch.empty((m, k), dtype=torch.int64, device=data.device)
     squares = torch.empty((m, k), dtype=torch.float64, device=data.device)
     todo, few = torch.arange(m, device=data.device), max(FEW, n // SHARE, k)
-    for kind in dict.fromkeys((data.type, torch.float64)):
+    for kind in dict.fromkeys((data.type if held else torch.float64, torch.float64)):
         left = []
         for some in todo.split(chunk(data.device, n, d, k)):
             here = q.some(some)
