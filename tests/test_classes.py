@@ -137,7 +137,7 @@ def test_squares_as_far_as_logits_need_them(d):
     s2[:2] = s2[0]
     place = merging.Place(x, alpha, s2)
     c, low = merging.squares(place, rows)
-    want = [exact_differences(x[m], 0.7, [rows[m]], x[m] / 0.7)[0] for m in range(50)]
+    want = [exact_differences(x[m], 0.7, rows[[m]], x[m] / 0.7)[0] for m in range(50)]
     np.testing.assert_allclose(c, want, rtol=1e-15, atol=1e-15)
     assert np.any(low != 0)
     rough, none = merging.squares(place, rows, 1e-9)

@@ -30,7 +30,8 @@ import numpy as np
 import numpy.typing as npt
 
 from . import Float, Int, Moments
-from .reference import logit_rounding, two_product
+from .exact_sums import two_product, two_sum
+from .reference import logit_rounding
 
 __all__ = [
     "CHAINED",
@@ -126,26 +127,19 @@ def plain_squares(x: Float, alpha: Float, rows: Float) -> Float:
 
 def _squares(x: Float, alpha: Float, rows: Float) -> tuple[Float, Float]:
     product, product_low = two_product(alpha[:, None], rows)
-    away, away_low = _two_sum(x, -product)
+    away, away_low = two_sum(x, -product)
     away_low -= product_low
     high, low = two_product(away, away)
     low += away_low * (2 * away + away_low)
     while high.shape[1] > 1:
         half = (high.shape[1] + 1) // 2
-        total, lost = _two_sum(high[:, : high.shape[1] - half], high[:, half:])
+        total, lost = two_sum(high[:, : high.shape[1] - half], high[:, half:])
         lost += low[:, : low.shape[1] - half] + low[:, half:]
         middle = slice(high.shape[1] - half, half)  # of an odd number of terms
         high = np.concatenate([total, high[:, middle]], axis=1)
         low = np.concatenate([lost, low[:, middle]], axis=1)
-    c, c_low = _two_sum(high[:, 0], low[:, 0])
+    c, c_low = two_sum(high[:, 0], low[:, 0])
     return c, c_low
-
-
-def _two_sum(a: Any, b: Any) -> tuple[Any, Any]:
-    """a + b = total + remainder exactly (Knuth)."""
-    total = a + b
-    back = total - a
-    return total, (a - (total - back)) + (b - back)
 
 
 def blank(wanted: Iterable[str], x: Float, k: int) -> dict[str, Any]:

@@ -9,9 +9,7 @@ is the c_i of the top row, which log_norm has to itself.
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +19,7 @@ import numpy.typing as npt
 from .. import _random
 from .._arrays import blocks, widen
 from . import Float, Int, Moments, State
+from .exact_sums import exact_sums, two_product, two_sum
 
 __all__ = ["nearest", "normals", "posterior", "prepare", "roundoff", "run_steps"]
 
@@ -28,6 +27,8 @@ __all__ = ["nearest", "normals", "posterior", "prepare", "roundoff", "run_steps"
 UNDERFLOW = 745.0
 # What rounding a logit may cost the noise prediction: a quarter of what is promised.
 TOLERATED = 1e-10 / 4
+# Bytes of rows whose squares are added exactly at a time: eight floats for each number, which stay in cache.
+_CACHED = 1 << 16
 CLOSE = 1e-12  # squared distances that differ by less, relatively, may be equal
 
 
@@ -154,11 +155,17 @@ def _relative_logits(
         constant = float(x @ x) / (2 * s2) if s2 > 0 else 0.0
         return log_w, lambda at: constant
     nearest = int(np.argmin(c))
-    first, difference = int(active[nearest]), c - c[nearest]
-    exact = functools.partial(exact_differences, x, alpha, first=data.values([first])[0])
+    first, difference = data.values([active[nearest]])[0], c - c[nearest]
+
+    def tell_apart(near: Int) -> None:
+        """Their differences, rounded once."""
+        for piece in blocks(np.broadcast_to(x, (len(near), len(x)))):
+            some = near[piece]
+            difference[some] = exact_differences(x, alpha, data.values(active[some]), first)
+
     if s2 == 0:
         near = np.flatnonzero(difference <= CLOSE * c[nearest])
-        difference[near] = exact(data.values([i])[0] for i in active[near])
+        tell_apart(near)
         tied = difference == difference[near].min()
         return np.where(tied, log_w, -np.inf), lambda at: math.inf
     logits = log_w - difference / (2 * s2)
@@ -173,7 +180,7 @@ def _relative_logits(
             harmful = harmful and error * deviation(data, active, logits, error, alpha, s2) > TOLERATED
         if harmful or of_lead > TOLERATED * max(1.0, 1e-3 * lead):
             near = np.flatnonzero(logits >= logits[runner_up] - UNDERFLOW - 2**7 * of_lead)
-            difference[near] = exact(data.values([i])[0] for i in active[near])
+            tell_apart(near)
             logits = log_w - difference / (2 * s2)
     return logits, lambda at: math.fsum(_square_terms(x, alpha, data.values([active[at]])[0])) / (2 * s2)
 
@@ -200,29 +207,24 @@ def logit_rounding(x: Float, c: Any, s2: Any, nats: Any = 0.0) -> Any:
     return 2.0**-53 * np.sqrt(c) * (np.sqrt(c) + 2 * np.linalg.norm(x, axis=-1)) / (2 * s2)
 
 
-def exact_differences(x: Float, alpha: float, rows: Iterable[Float], first: Float) -> Float:
-    """|x - alpha row|^2 - |x - alpha first|^2, rounded once: squares as sums of floats, added exactly."""
-    base = -_square_terms(x, alpha, first)
-    return np.array([math.fsum(np.concatenate([_square_terms(x, alpha, row), base])) for row in rows])
+def exact_differences(x: Float, alpha: float, rows: Float, first: Float) -> Float:
+    """|x - alpha row|^2 - |x - alpha first|^2 of (n, d), rounded once: squares as sums of floats, added exactly."""
+    differences = np.zeros(len(rows))
+    others = np.flatnonzero((rows != first).any(axis=1))  # where distances tie it is often because rows are equal
+    base = -_square_terms(x, alpha, first)[:, None]
+    for block in blocks(np.broadcast_to(x, (len(others), len(x))), _CACHED):
+        terms = _square_terms(x, alpha, rows[others[block]]).T
+        differences[others[block]] = exact_sums(np.concatenate([terms, np.broadcast_to(base, terms.shape)]))
+    return differences
 
 
-def _square_terms(x: Float, alpha: float, row: Float) -> Float:
-    """Floats whose exact sum is |x - alpha row|^2 to 2^-100 relative."""
-    product, product_low = two_product(np.float64(alpha), row)
-    high = x - product
-    back = high - x
-    low = ((x - (high - back)) - (product + back)) - product_low  # two-sum, then the product's own remainder
+def _square_terms(x: Float, alpha: float, rows: Float) -> Float:
+    """Floats (..., 4 d) whose exact sum is |x - alpha row|^2 to 2^-100 relative."""
+    product, product_low = two_product(np.float64(alpha), rows)
+    high, low = two_sum(x, -product)
+    low = low - product_low
     square, square_low = two_product(high, high)
-    return np.concatenate([square, square_low, 2 * high * low, low * low])
-
-
-def two_product(a: Any, b: Any) -> tuple[Any, Any]:
-    """a b = product + remainder exactly (Dekker 1971)."""
-    product = a * b
-    a_high, b_high = 134217729.0 * a, 134217729.0 * b
-    a_high, b_high = a_high - (a_high - a), b_high - (b_high - b)
-    a_low, b_low = a - a_high, b - b_high
-    return product, ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
+    return np.concatenate([square, square_low, 2 * high * low, low * low], axis=-1)
 
 
 def run_steps(state: State, data: Data, table: Any, first: int, last: int, **options: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from . import torch_device
-from .reference import two_product
+from .exact_sums import two_product, two_sum
 from .torch_rows import Data, Queries
 
 __all__ = ["State", "exactly_squared", "farther", "listed", "near", "squared"]
@@ -53,10 +53,10 @@ def farther(q: Queries, data: Data, index: Any, base: Any) -> Any:
     first, first_low = _away(x, *there)
     for block in _blocks(q, index, 24):
         here = two_product(alpha, data.values(index[:, block]))
-        delta, delta_low = _two_sum(there[0], -here[0])
+        delta, delta_low = two_sum(there[0], -here[0])
         delta_low = delta_low + (there[1] - here[1])
         away, low = _away(x, *here)
-        both, both_low = _two_sum(away, first)
+        both, both_low = two_sum(away, first)
         both_low = both_low + (low + first_low)
         high, rest = two_product(delta, both)
         found[:, block] = _sum(high, rest + (delta * both_low + delta_low * both))
@@ -65,7 +65,7 @@ def farther(q: Queries, data: Data, index: Any, base: Any) -> Any:
 
 def _away(x: Any, product: Any, product_low: Any) -> tuple[Any, Any]:
     """x less a product, in pairs."""
-    away, low = _two_sum(x, -product)
+    away, low = two_sum(x, -product)
     return away, low - product_low
 
 
@@ -73,7 +73,7 @@ def _sum(high: Any, low: Any) -> Any:
     """Of pairs, over coordinates, added in halves."""
     while (d := high.shape[-1]) > 1:
         half = (d + 1) // 2
-        total, lost = _two_sum(high[..., : d - half], high[..., half:])
+        total, lost = two_sum(high[..., : d - half], high[..., half:])
         lost = lost + (low[..., : d - half] + low[..., half:])
         high = torch.cat([total, high[..., d - half : half]], dim=-1)
         low = torch.cat([lost, low[..., d - half : half]], dim=-1)
@@ -85,13 +85,6 @@ def _blocks(q: Queries, index: Any, arrays: int) -> list[slice]:
     (m, k), d = index.shape, q.x.shape[1]
     size = max(1, torch_device.workspace(q.x.device) // (8 * arrays * m * d))
     return [slice(first, min(first + size, k)) for first in range(0, k, size)]
-
-
-def _two_sum(a: Any, b: Any) -> tuple[Any, Any]:
-    """a + b = total + remainder exactly (Knuth)."""
-    total = a + b
-    back = total - a
-    return total, (a - (total - back)) + (b - back)
 
 
 def near(q: Queries, data: Data, index: Any, want: set[str], k: int) -> State:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from .reference import two_product
+from .exact_sums import two_product
 
 __all__ = ["normals"]
 
