@@ -7,7 +7,7 @@ rows themselves at another query; those of the elements are merged.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,26 @@ class _Data:
         return widen(np.take(self.images.rows[index], element, axis=1), self.scale)
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """Queries, and how they are asked about the rows.
+
+    ``compared``: at each element rows are left out that count for nothing beside those at another.
+    """
+
+    place: Place
+    sigma: Float
+    u: Float | None
+    cut: Float
+    threads: int
+    compared: bool
+
+    def some(self, select: Any) -> _Asked:
+        place, u = self.place, None if self.u is None else self.u[select]
+        place = Place(place.x[select], place.alpha[select], place.s2[select])
+        return replace(self, place=place, sigma=self.sigma[select], u=u, cut=self.cut[select])
+
+
 def _at(x: Float, inverses: Int) -> Float:
     """The queries at each of some elements, one element after another."""
     out = np.empty((len(inverses), *x.shape))
@@ -108,36 +128,23 @@ class Orbit(Outer):
     ) -> None:
         compared = getattr(self.inner, "knows_parts", False) and out.keys() <= _OF_ONE
         size = max(1, _COMPARED // len(data.images.elements)) if compared else max(1, len(x))
-        s2 = sigma**2 + (alpha * data.bandwidth) ** 2
+        place = Place(x, alpha, sigma**2 + (alpha * data.bandwidth) ** 2)
+        asked = _Asked(place, sigma, u, cut, threads, compared)
         for some in (slice(first, first + size) for first in range(0, len(x), size)):
-            place, direction = Place(x[some], alpha[some], s2[some]), None if u is None else u[some]
-            here = {name: array[some] for name, array in out.items()}
-            self._posterior(place, data, sigma[some], direction, cut[some], here, threads, compared)
+            self._posterior(asked.some(some), data, {name: array[some] for name, array in out.items()})
 
-    def _posterior(
-        self,
-        place: Place,
-        data: _Data,
-        sigma: Float,
-        u: Float | None,
-        cut: Float,
-        out: dict[str, Any],
-        threads: int,
-        compared: bool,
-    ) -> None:
-        """``compared``: at each element rows are left out that count for nothing beside those at another."""
-        x, alpha = place.x, place.alpha
+    def _posterior(self, asked: _Asked, data: _Data, out: dict[str, Any]) -> None:
+        m = len(asked.place.x)
         top = max(1, out["top_index"].shape[1] if "top_index" in out else 0)
-        kinds = blank(out, x[:0], min(top, data.rows))
-        found = self._each(place, data, sigma, u, cut, kinds, threads, compared)
-        rest = np.arange(len(x))
+        found = self._each(asked, data, blank(out, asked.place.x[:0], min(top, data.rows)))
+        rest = np.arange(m)
         if out.keys() <= _OF_ONE and len(found) > 1:
-            rest = self._alone(found, place, data, cut, out)
+            rest = self._alone(found, asked, data, out)
         if len(rest) == 0:
             return
-        some: Any = slice(None) if len(rest) == len(x) else rest
-        place = Place(x[some], alpha[some], place.s2[some])
-        direction = None if u is None else u[some]
+        some: Any = slice(None) if len(rest) == m else rest
+        asked = asked.some(some)
+        place = asked.place
         promise, parts = PROMISES[result_type(data.images.dtype).name], []
         for e, (element, answer) in enumerate(zip(data.images.elements, found, strict=True)):
             here = {name: array[some] for name, array in answer.items()}
@@ -150,47 +157,39 @@ class Orbit(Outer):
                     roundoff=self.roundoff(data.images.dtype),
                 )
             )  # fmt: skip
-        whole = reduce(parts, place, direction)
-        if compared and "dropped" in out:  # of shares of the whole, not of the mass at each
+        whole = reduce(parts, place, asked.u)
+        if asked.compared and "dropped" in out:  # of shares of the whole, not of the mass at each
             whole["dropped"] = np.minimum(sum(answer["dropped"][some] for answer in found), 1.0)
         fill(out, finish(whole, place, 0.0), some)
         again = np.flatnonzero(unsettled(whole, place, promise, data.moments.radius, out))
         if len(again):
             rows = reference.Data(data.images, data.log_w, data.moments, data.scale, data.bandwidth)  # type: ignore[arg-type]
             exact = {name: array[rest[again]] for name, array in out.items()}
-            direction = None if direction is None else direction[again]
-            dense.posterior(place.x[again], rows, place.alpha[again], sigma[rest[again]], u=direction, out=exact)
+            asked = asked.some(again)
+            dense.posterior(asked.place.x, rows, asked.place.alpha, asked.sigma, u=asked.u, out=exact)
             fill(out, exact, rest[again])
 
-    def _each(
-        self,
-        place: Place,
-        data: _Data,
-        sigma: Float,
-        u: Float | None,
-        cut: Float,
-        kinds: dict[str, Any],
-        threads: int,
-        compared: bool,
-    ) -> list[dict[str, Any]]:
+    def _each(self, asked: _Asked, data: _Data, kinds: dict[str, Any]) -> list[dict[str, Any]]:
         """Answers about the rows for the queries at each element; ``kinds``: the arrays wanted, of no query."""
         answers: list[dict[str, Any]] = []
+        place, u = asked.place, asked.u
         m, count = len(place.x), len(data.images.elements)
-        together = count if compared else max(1, _TOGETHER // max(1, m))
+        together = count if asked.compared else max(1, _TOGETHER // max(1, m))
         for first in range(0, count, together):
             inverses = data.images.inverses[first : first + together]
             k = len(inverses)
             found = {name: np.empty((k * m, *array.shape[1:]), array.dtype) for name, array in kinds.items()}
             self.inner.posterior(
-                _at(place.x, inverses), data.inner, np.tile(place.alpha, k), np.tile(sigma, k),
-                u=None if u is None else _at(u, inverses), cut=np.tile(cut, k), out=found, threads=threads,
-                **({"parts": k} if compared else {}),
+                _at(place.x, inverses), data.inner, np.tile(place.alpha, k), np.tile(asked.sigma, k),
+                u=None if u is None else _at(u, inverses), cut=np.tile(asked.cut, k), out=found, threads=asked.threads,
+                **({"parts": k} if asked.compared else {}),
             )  # fmt: skip
             answers += [{name: array[i * m : (i + 1) * m] for name, array in found.items()} for i in range(k)]
         return answers
 
-    def _alone(self, found: list[dict[str, Any]], place: Place, data: _Data, cut: Float, out: dict[str, Any]) -> Int:
+    def _alone(self, found: list[dict[str, Any]], asked: _Asked, data: _Data, out: dict[str, Any]) -> Int:
         """Answer the queries in which the rows under all other elements may be left out; which are the others?"""
+        place = asked.place
         top = np.stack([one["index"] for one in found])
         c = np.stack([
             plain_squares(np.take(place.x, inverse, axis=1), place.alpha, widen(data.images.rows[rows], data.scale))
@@ -200,7 +199,7 @@ class Orbit(Outer):
             logits = data.log_w[top] - c / (2 * place.s2)
             lead = np.sort(logits, axis=0)
             lead = lead[-1] - lead[-2] - 2 * CHAINED * logit_rounding(place.x, c.max(axis=0), place.s2)
-            alone = lead >= cut  # not where S = 0
+            alone = lead >= asked.cut  # not where S = 0
         best = np.argmax(logits, axis=0)
         for e, (one, element) in enumerate(zip(found, data.images.elements, strict=True)):
             some = np.flatnonzero(alone & (best == e))

@@ -157,14 +157,15 @@ def _relative_logits(
     nearest = int(np.argmin(c))
     first, difference = data.values([active[nearest]])[0], c - c[nearest]
 
-    def exact(near: Int) -> None:
+    def tell_apart(near: Int) -> None:
+        """Their differences, rounded once."""
         for piece in blocks(np.broadcast_to(x, (len(near), len(x)))):
             some = near[piece]
             difference[some] = exact_differences(x, alpha, data.values(active[some]), first)
 
     if s2 == 0:
         near = np.flatnonzero(difference <= CLOSE * c[nearest])
-        exact(near)
+        tell_apart(near)
         tied = difference == difference[near].min()
         return np.where(tied, log_w, -np.inf), lambda at: math.inf
     logits = log_w - difference / (2 * s2)
@@ -179,7 +180,7 @@ def _relative_logits(
             harmful = harmful and error * deviation(data, active, logits, error, alpha, s2) > TOLERATED
         if harmful or of_lead > TOLERATED * max(1.0, 1e-3 * lead):
             near = np.flatnonzero(logits >= logits[runner_up] - UNDERFLOW - 2**7 * of_lead)
-            exact(near)
+            tell_apart(near)
             logits = log_w - difference / (2 * s2)
     return logits, lambda at: math.fsum(_square_terms(x, alpha, data.values([active[at]])[0])) / (2 * s2)
 
