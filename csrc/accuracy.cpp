@@ -123,6 +123,7 @@ bool ErrorModel<T>::enough(const Query& query, const Sums& sums, double unsure, 
   if (off_weights() && !(rounded_away(sums) <= kRoundedAway * (1 - largest))) return false;
   if (second_order() && !enough_for_variance(query, sums, 1, sums.variance())) return false;
   const double together = error < sums.logit ? shared(unsure) : 1.0;
+  if (!enough_for_log_norm(sums.logit, together)) return false;
   double odds = 0;  // the largest share times that of all others
   for (double mass : sums.mass) odds = std::max(odds, mass / sums.p * (1 - mass / sums.p));
   if (out_.mass && !(error_of_mass(sums.logit, together, odds) <= accuracy_.top_weight)) return false;
@@ -143,7 +144,14 @@ bool ErrorModel<T>::enough_beside(const Query& query, const Sums& remainder, dou
   if (!(weight > 0) || (out_.ess && !(remainder.largest() < kFarAbove))) return false;
   if (!enough_for_mean(query, remainder, remainder.largest() * weight, variance)) return false;
   if (second_order() && !enough_for_variance(query, remainder, weight, variance)) return false;
+  if (!enough_for_log_norm(remainder.logit * weight, shared(remainder.largest()))) return false;
   return (out_.top == 0 && !out_.mass) || kOfWeight * remainder.logit * weight <= accuracy_.top_weight;
+}
+
+// Of logits with such an error, where rows of such a weight have it in common.
+template <class T>
+bool ErrorModel<T>::enough_for_log_norm(double logit, double together) const {
+  return !out_.log_norm || logit * std::sqrt(together) <= accuracy_.log_norm;
 }
 
 // Sums that weigh so much in a posterior of this variance.
@@ -213,7 +221,8 @@ double ErrorModel<T>::tolerated_weight(const Query& query) const {
   const double deviations = std::max(0.0, most) / (error * query.norm);
   if (deviations < 4)
     weight = std::min(weight, std::min(kAveraging, deviations * deviations) / static_cast<double>(data_.clump));
-  if (out_.log_norm) weight = std::min(weight, accuracy_.log_norm / error);
+  const double of_log_norm = accuracy_.log_norm / error;
+  if (out_.log_norm) weight = std::min(weight, of_log_norm * of_log_norm / static_cast<double>(data_.clump));
   if (out_.mass) {
     const double left = accuracy_.top_weight - error_of_mass(error, 0, 0.25), root = std::max(0.0, left) / error;
     weight = std::min(weight, root * root / static_cast<double>(data_.clump));

@@ -85,7 +85,7 @@ class Accuracy:
     """What sums have to reach for a result of the promised accuracy, with a margin."""
 
     logit: float  # rms error of a logit: small enough that first order is all that matters
-    log_norm: float  # what that of the heaviest row may add to log_norm
+    log_norm: float  # what those of logits may add to log_norm, rms
     per_radius: float  # error of the mean in units of the rms radius of the data
     per_deviation: float  # and in units of sqrt(S) / alpha, which is what the score sees
     weight: float  # error of a single weight
@@ -95,9 +95,9 @@ class Accuracy:
     scatter: float  # error of the scatter in units of the squared rms radius
 
 
-_FLOAT32 = Accuracy(2.0**-13, 2.0**-13, 2.0**-19, 2.0**-16, 5e-6, 2.0**-8, 1e-3, 2.0**-8, 2.0**-16)
+_FLOAT32 = Accuracy(2.0**-13, 1.5 * 2.0**-15, 2.0**-19, 2.0**-16, 5e-6, 2.0**-8, 1e-3, 2.0**-8, 2.0**-16)
 _FLOAT64 = Accuracy(2.0**-32, 2.0**-34, 2.0**-35, 2.0**-36, 5e-11, 2.0**-16, 1e-9, 2.0**-16, 2.0**-36)
-_FLOAT32_IN_FLOAT64 = Accuracy(2.0**-13, 2.0**-13, 2.0**-19, 2.0**-16, 5e-6, 2.0**-20, 1e-3, 2.0**-26, 2.0**-16)
+_FLOAT32_IN_FLOAT64 = Accuracy(2.0**-13, 1.5 * 2.0**-15, 2.0**-19, 2.0**-16, 5e-6, 2.0**-20, 1e-3, 2.0**-26, 2.0**-16)
 
 
 def queries(
@@ -415,7 +415,9 @@ def _judge(
     together = np.minimum(1.0, largest * (data.clump if dtype == np.float32 else 1))
     off = np.where(together > _AVERAGING, 4.0, 1.0) * error * np.sqrt(together * variance)
     off = off + made.blur / max(reach, np.finfo(float).tiny) * variance + 4 * u * np.sqrt(second)
-    enough = np.isfinite(mass) & (mass > 0) & (error <= accuracy.logit) & (error * largest <= accuracy.log_norm)
+    enough = np.isfinite(mass) & (mass > 0) & (error <= accuracy.logit)
+    if "log_norm" in wanted:
+        enough &= error * np.sqrt(together) <= accuracy.log_norm
     if wanted & {"mean", "jvp", "variance"}:
         enough &= off <= np.minimum(accuracy.per_radius * radius, accuracy.per_deviation * np.sqrt(s2) / alpha)
     if "scatter" in wanted:
