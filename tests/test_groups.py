@@ -194,6 +194,16 @@ def test_without(engine, dtype, ratio, grouped):
     errors.close()
 
 
+def test_without_beside_copies(engine):
+    """They weigh all there is, and the variance is that of a row 170 nats below."""
+    rows, t = np.array([[0.0], [0.0], [0.0], [1.0]]), 1 / (1 + 1 / np.sqrt(340.0))
+    x = np.zeros((1, 1))
+    left = itf.Field(rows, backend=engine.backend).without([0]).posterior(x, t)
+    want = itf.Field(rows[1:], backend="reference").posterior(x, t)
+    assert want.variance[0] > 0
+    np.testing.assert_allclose(left.variance, want.variance, rtol=2e-9)
+
+
 def test_without_a_far_tie(engine, dtype):
     """What is left of three rows that tie are two that do, at a distance where float64 does not tell."""
     rows = np.random.default_rng(4).uniform(-20, 20, (40, 5)).astype(dtype)

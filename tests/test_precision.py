@@ -288,6 +288,46 @@ def test_log_density_of_rows_far_from_the_origin(engine, n):
     assert abs(flow.posterior(x, t).log_density[0] - want) <= bound
 
 
+@pytest.mark.parametrize("hidden", [False, True])
+def test_statistics_of_rows_far_from_the_origin(engine, hidden):
+    """alpha times the centre of the rows, rounded, moves all queries: by more than variances allow at this distance."""
+    rng = np.random.default_rng(0)
+    rows = 7e10 + 112 * rng.standard_exponential((2000, 1))
+    c = LINEAR(0.0037)
+    x = float(c.alpha) * rows[:18] + float(c.sigma) * rng.standard_normal((18, 1))
+    wide = rows[:, 0].astype(np.longdouble)
+    logits = -((x - np.longdouble(c.alpha) * wide) ** 2) / (2 * np.longdouble(c.sigma) ** 2)
+    flow = itf.Field(rows, LINEAR, backend=engine.backend)
+    if hidden:
+        flow, logits[np.arange(18), np.arange(18)] = flow.without(np.arange(18)), -np.inf
+    top = logits.max(axis=1, keepdims=True)
+    p = np.exp(logits - top)
+    log_norm = np.log(p.sum(axis=1) / (2000 - hidden)) + top[:, 0]
+    p /= p.sum(axis=1, keepdims=True)
+    variance = (p * (wide - (p * wide).sum(axis=1, keepdims=True)) ** 2).sum(axis=1)
+    post = flow.posterior(x, 0.0037)
+    assert np.abs(post.log_norm - log_norm).max() <= PROMISES["float64"].density
+    assert np.abs(post.variance / variance - 1).max() <= 2e-9
+
+
+def test_early_log_density_of_rows_far_from_the_origin(engine):
+    """The distance from the centre is that of a query which rounding alpha times the centre has moved."""
+    rng, worst = np.random.default_rng(0), 0.0
+    for _ in range(50):
+        offset = np.floor(10.0 ** rng.uniform(8, 9.5) * rng.uniform(-1, 1, 16))
+        rows = offset + rng.standard_exponential((5, 16))
+        t = 1 / 161
+        c = LINEAR(t)
+        x = float(c.alpha) * rows[:3] + float(c.sigma) * rng.standard_normal((3, 16))
+        away = [
+            [float(Fraction(value) - Fraction(t) * Fraction(o)) for value, o in zip(q, offset, strict=True)] for q in x
+        ]
+        want = oracle.posterior(rows - offset, np.array(away), c.alpha, c.sigma).log_density
+        got = itf.Field(rows, LINEAR, backend=engine.backend).log_density(x, t)
+        worst = max(worst, np.max(np.abs(got - want) / PROMISES["float64"].of_density(want)))
+    assert worst <= 1
+
+
 @pytest.mark.parametrize("n", [2, 200])
 def test_log_density_of_queries_along_rows(engine, n):
     """Products of one sign lose many times what a logit loses usually: here where float32 is just enough for sums."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from .._arrays import blocks, result_type
 from . import Float, Int, reference
+from .exact_sums import less_product
 from .reference import Data
 
 __all__ = ["posterior"]
@@ -61,7 +62,7 @@ def posterior(
 def _logits(x: Float, data: Data, alpha: Float, sigma: Float) -> tuple[Float, Float]:
     """Logits (M, N) up to a constant of each query, and what they may be off by; at S = 0 of the nearness alone."""
     moments, s2 = data.moments, sigma**2 + (alpha * data.bandwidth) ** 2
-    rest = x - alpha[:, None] * moments.center
+    rest = less_product(x, alpha[:, None], moments.center)
     scale = np.where(s2 > 0, s2, 1.0)
     logits = np.empty((len(x), len(data.log_w)))
     for block in blocks(data.rows):
@@ -76,11 +77,13 @@ def _logits(x: Float, data: Data, alpha: Float, sigma: Float) -> tuple[Float, Fl
 
 
 def _near(logits: Float, error: Float, k: int) -> Int:
-    """The rows that can matter, or be among the k heaviest."""
+    """The rows that can matter, or be among the k heaviest. Copies of these say nothing about the variance, which the
+    first row that is lighter may be all of."""
     seen = logits > -np.inf
     k = min(k, int(seen.sum()))
     kth = np.partition(logits, -k)[-k]
-    near: Int = np.flatnonzero(seen & (logits >= kth - _WINDOW - 2 * error))
+    last = logits.max(where=seen & (logits < kth - 2 * error), initial=-np.inf)
+    near: Int = np.flatnonzero(seen & (logits >= (last if last > -np.inf else kth) - _WINDOW - 2 * error))
     return near
 
 
@@ -133,7 +136,7 @@ def _by_products(
             "top_index": heaviest[:, :k],
             "top_weight": np.exp(lead[:, :k] - lead[:, :1]) / total[:, None],
         }
-    away = x[some] - alpha[some, None] * data.values(top)
+    away = less_product(x[some], alpha[some, None], data.values(top))
     answer["log_norm"] = data.log_w[top] - np.einsum("ij,ij->i", away, away) / (2 * s2[some]) + np.log(total)
     good = clear
     if out.keys() & {"mean", "variance", "scatter", "jvp"}:

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import Float
 
-__all__ = ["exact_sums", "two_product", "two_sum"]
+__all__ = ["exact_sums", "less_product", "two_product", "two_sum"]
 
 _PASSES = 6  # two to four will do, but for sums next to the middle of two floats whose digits are far apart
 
@@ -63,3 +63,9 @@ def two_product(a: Any, b: Any) -> tuple[Any, Any]:
     a_high, b_high = a_high - (a_high - a), b_high - (b_high - b)
     a_low, b_low = a - a_high, b - b_high
     return product, ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
+
+
+def less_product(x: Any, a: Any, b: Any) -> Any:
+    """x - a b without what rounding the product would leave: far from the origin that is more than all else."""
+    product, remainder = two_product(a, b)
+    return x - product - remainder

@@ -13,6 +13,7 @@ import torch
 from .._accuracy import PROMISES, Promise
 from .._arrays import result_type
 from . import Float, Moments, torch_device
+from .exact_sums import less_product
 
 __all__ = ["LONGEST", "Data", "Queries", "prepare", "roundoff"]
 
@@ -157,7 +158,7 @@ class Queries:
         """
         if self.still:
             return data.log_w.repeat(len(self), 1), torch.zeros_like(self.s2), torch.zeros_like(self.s2)
-        y = self.x - self.alpha[:, None] * data.center
+        y = less_product(self.x, self.alpha[:, None], data.center)
         size = y.norm(dim=1)
         own = torch.where(size > 0, size, torch.ones_like(size))
         s2 = torch.ones_like(self.s2) if self.limit else self.s2

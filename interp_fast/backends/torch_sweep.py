@@ -134,7 +134,7 @@ def _summed(
     last = logits.gather(1, head[:, min(n, max(2, k)) - 1][:, None])[:, 0]
     good = (lowest < last - 2 * most) | q.still if head.shape[1] < n else torch.ones_like(most, dtype=torch.bool)
     index = head.sort(dim=1).values
-    c = squared(q, data, index)
+    c = exactly_squared(q, data, index)  # next to logits that know alpha x_i without its rounding
     own = data.log_w[index]
     if not q.still:
         own -= c / (2 * q.s2)[:, None]
