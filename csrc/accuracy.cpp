@@ -11,8 +11,8 @@ namespace {
 
 constexpr double kMostInT = 0.5;     // next to more than this a sum of off-weights has its digits in any case
 constexpr double kAveraging = 0.25;  // largest weight for which errors of logits count as averaging out
-// What a log-normalizer may be off by, in units of that of a small one, grows so fast with it: 2^-13 2^-11 is below the
-// 2e-7 that float32 results promise of it, 2^-34 2^-11 below the 1e-12 of float64.
+// What a log-normalizer may be off by, in units of that of a small one, grows so fast with it: to some 2^-25 of it in
+// float32, where 2e-7 is promised, and to 2^-45 in float64, where that is 1e-12.
 constexpr double kSlope = 0x1p-11;
 
 // What the mass of a class may be off by, in errors of logits: those that its rows have in common, as the query is

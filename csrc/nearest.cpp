@@ -34,6 +34,7 @@ void nearest_of_all(const Data& data, const std::vector<Query>& queries, const N
   parallel_by_query(static_cast<int64_t>(queries.size()), threads, [&](int64_t q) {
     Candidates all;
     for (int64_t row = 0; row < data.rows.n; row++) {
+      if (row % 4096 == 0) checkpoint();
       all.rows.push_back(row);
       all.c.push_back(exact.distance2(data.rows, row, queries[q].x, queries[q].alpha));
     }

@@ -14,7 +14,7 @@ namespace interp_fast {
 void parallel_for(int64_t tasks, int threads, const std::function<void(int64_t task, int worker)>& body);
 
 // The same for tasks of single queries, which are many, and short, and follow each other in memory: neighbours go
-// together, and a thread begins where it began in the loop before, with what it has in its cache.
+// together, and mostly to the thread that had them in the loop before, and has them in its cache.
 void parallel_by_query(int64_t tasks, int threads, const std::function<void(int64_t task)>& body);
 
 // While one exists, loops of the thread that made it call `poll` between tasks, some times a second; it may throw, as a

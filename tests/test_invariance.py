@@ -59,7 +59,7 @@ def test_threads_change_no_bit_of_a_field(engine, dtype, shape):
     rows, index, z = case(shape, dtype)
     if engine.backend == "reference":  # has no threads: a few queries show that it accepts the argument
         index, z = index[:3], z[:3]
-    fields = [itf.Field(rows, backend=engine.backend, threads=threads) for threads in (1, 2, 3)]
+    fields = [itf.Field(rows, backend=engine.backend, threads=threads) for threads in (1, 2, 3, 16)]
     for ratio in RATIOS:
         t = 1 / (1 + ratio)
         x = t * rows[index] + (1 - t) * z

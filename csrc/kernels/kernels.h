@@ -295,19 +295,20 @@ struct DigitKernels {
   PanelKernels<double> panel;
 };
 
-// Float64 work on the rows as given.
 // Of x - alpha center: the sum of squares, and the largest number in size; and the squares of alpha center.
 struct Measured {
   double squares, largest, products;
 };
 
+// Float64 work on the rows as given.
 struct ExactKernels {
   void (*values)(const Rows&, int64_t row, double* out);
   double (*distance2)(const Rows&, int64_t row, const double* x, double alpha);    // |x - alpha x_row|^2
   double (*norm2)(const Rows&, int64_t row, double inverse, const double* shift);  // |inverse * stored + shift|^2
   // delta = x_row - ref: sum += t delta, and returns |delta|^2; if u, also sum_u += t <delta, u> delta.
   double (*add)(const Rows&, int64_t row, const double* ref, double t, double* sum, const double* u, double* sum_u);
-  // Of queries and sums, (d,); each product and each sum is rounded where the result is more than its squares.
+  // On queries and on sums over rows, (d,). Nothing is fused but the squares of the last: factor (x - alpha center),
+  // origin + factor x, and |x|^2.
   Measured (*measure)(const double* x, const double* center, double alpha, ptrdiff_t d);
   void (*normal_form)(const double* x, const double* center, double alpha, double factor, ptrdiff_t d, double* out);
   void (*add_scaled)(const double* origin, double factor, const double* x, ptrdiff_t d, double* out);
