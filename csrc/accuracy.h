@@ -22,8 +22,7 @@ struct Accuracy {
 
 // What float32 and float64 results promise, with a margin; in float64 sums of float32 data rounding is no concern. What
 // is promised of log_norm is some 20 rms errors of logits: 17 were seen, of queries a little farther out than their row
-// in a hundred dimensions (and 50 where both have few distinct numbers: equal products round alike at each addition,
-// which nothing here knows of). The shares of off-weights and of the variance are what leaves 1e-3 (1e-9) of
+// in a hundred dimensions. The shares of off-weights and of the variance are what leaves 1e-3 (1e-9) of
 // differences whose terms are off by some 2^-22 (2^-51).
 constexpr Accuracy kFloat32 = {.logit = 0x1p-13,
                                .log_norm = 0x1.8p-15,
@@ -132,7 +131,8 @@ class ErrorModel {
   double least_rest(double error) const;
   double allowed_in_scatter(const Query& query) const;
   bool second_order() const { return out_.variance || out_.jvp; }
-  double shared(double weight) const;
+  double shared(const Query& query, double weight) const;
+  double clump(const Query& query) const;
   double error_of_mass(double logit, double together, double odds) const;
   bool mean() const { return out_.mean || out_.jvp || out_.variance; }
   bool off_weights() const { return out_.log_rest || out_.entropy || out_.variance || out_.jvp; }

@@ -62,4 +62,38 @@ int64_t largest_clump(const NormalRows& rows, const double* log_w, double max_no
   return std::min(by_norm, std::max(kFew, fullest(places, max_norm, nullptr)));
 }
 
+// 0 is added without rounding, and in chains so short errors are small.
+bool few_numbers(const double* x, const double* center, double alpha, ptrdiff_t d) {
+  constexpr ptrdiff_t kNumbers = 256, kLeast = 32;  // that are looked at
+  constexpr double kSame = 0x1p-17;                 // closer than that, relatively, sums round two numbers alike
+  constexpr size_t kDistinct = 8;                   // whose roundings are as good as independent
+  const ptrdiff_t stride = std::max<ptrdiff_t>(1, d / kNumbers);
+  double sizes[kDistinct];
+  size_t distinct = 0;
+  ptrdiff_t counted = 0;
+  for (ptrdiff_t k = 0; k < d; k += stride) {
+    const double size = std::abs(x[k] - alpha * center[k]);
+    if (size == 0) continue;
+    counted++;
+    const auto same = [&](double other) { return std::abs(other - size) <= kSame * size; };
+    if (std::any_of(sizes, sizes + distinct, same)) continue;
+    if (distinct == kDistinct) return false;
+    sizes[distinct++] = size;
+  }
+  return counted > kLeast;
+}
+
+bool few_numbers(const NormalRows& rows, const double* log_w) {
+  constexpr int64_t kRows = 32;  // that are looked at
+  const ptrdiff_t d = rows.rows.d;
+  std::vector<double> row(static_cast<size_t>(d));
+  int64_t seen = 0, few = 0;
+  for (int64_t i = 0; i < rows.rows.n; i += std::max<int64_t>(1, rows.rows.n / kRows)) {
+    if (log_w[i] == -INFINITY) continue;
+    active_kernels().exact->values(rows.rows, i, row.data());
+    seen++, few += few_numbers(row.data(), rows.center.data(), 1, d);
+  }
+  return 2 * few > seen;
+}
+
 }  // namespace interp_fast

@@ -16,7 +16,6 @@ constexpr double kLeastRadius = 0x1p-80;  // of the reach: a smaller R is made o
 constexpr double kLong = 8;               // times as long as common rows: by far; no normal rows are
 constexpr int64_t kFew = 16;              // the longest row of so many says nothing about the others
 constexpr double kShortest = 0x1p-40;     // of common rows, in units of the longest: float32 holds the squares of both
-
 // The power of two that brings a length to between 1/2 and 1. Stored units: the values divided by a.
 void scale_to(Data& data, const Moments& moments, double reach) {
   const Rows& rows = data.rows;
@@ -126,6 +125,7 @@ Data prepare(const Rows& rows, const double* log_w, const Moments& moments, doub
     center_on(data, center.data(), threads);
   }
   data.clump = data.float64_only ? 1 : largest_clump(data, log_w, data.common_norm);
+  data.few_numbers = few_numbers(data, log_w);
   data.copies.distinct = data.active;
   // Finding them sorts the rows: not for blocks that are prepared anew in every call, with low_memory, nor in few
   // dimensions, whose pass over all rows needs no lists.

@@ -32,6 +32,7 @@ struct Data : NormalRows {
   int64_t heaviest;  // one of the largest weight
   // At most so many rows lie so close to each other that roundings of their float32 logits are much the same.
   int64_t clump;
+  bool few_numbers;  // most rows have few distinct ones in size: sums of products with queries that do round alike
   Copies copies;
   std::unique_ptr<QuantizedRows> quantized;  // nullptr: not to be kept
 };

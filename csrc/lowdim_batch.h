@@ -301,8 +301,9 @@ class LowdimBatch {
     if (out_.dropped) out_.dropped[query.index] = std::min(1.0, dead * std::exp(-query.cut));
     if (out_.work && !query.counted) out_.work[query.index] = 1 - 0.5 * dead / static_cast<double>(data_.rows.n);
     if (excluded_) {
-      // All weights have vanished next to a reference that was scored with fewer digits.
-      if (sums.reference > kAtFirst && !(sums.p > 0)) return false;
+      // All others have vanished: next to a reference that was scored with fewer digits, or so far away that the best
+      // one lies below the cut for roundings of its score.
+      if (sums.best > kAtFirst && !(sums.p > 0)) return false;
       const Candidates& candidates = query.excluded->candidates;
       const AnswerInfo info = answer_from_candidates(data_, &query, {candidates}, {sums}, out_, 1).front();
       return model_.enough_beside(query, sums, info.remainder, info.variance) &&

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "arithmetic.h"
+#include "clumps.h"
 #include "dispatch.h"
 #include "pool.h"
 
@@ -15,6 +16,7 @@ void measure(const Data& data, Query& query) {
   query.x2 = of.squares / (data.unit * data.unit);
   query.displacement = kRoundoff<double> * std::sqrt(of.products) / std::abs(data.unit);
   query.largest = of.largest;
+  query.alike = data.few_numbers && few_numbers(query.x, data.center.data(), query.alpha, data.rows.d);
 }
 
 }  // namespace

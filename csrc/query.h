@@ -70,6 +70,7 @@ struct Query {
   // In normal form: x~ = (x - alpha center) / unit, |x~|^2, S / unit^2, and the length of what rounding leaves out of
   // x~.
   double x2, variance, displacement;
+  bool alike;   // rounding treats the products with all rows much alike
   double norm;  // longer rows count for nothing: they weigh less than exp(-cut) times every common row
   // What it sees a part of: of all parts no row counts that is more than the cut below the heaviest of them. -1: it
   // sees the whole.

@@ -288,6 +288,28 @@ def test_log_density_of_rows_far_from_the_origin(engine, n):
     assert abs(flow.posterior(x, t).log_density[0] - want) <= bound
 
 
+@pytest.mark.parametrize("d", [110, 240])
+def test_rows_and_queries_of_few_numbers(engine, d):
+    """All on one line through (1, -1, 1, ...): equal products round alike at each addition, and nothing averages."""
+    rng, tol, worst = np.random.default_rng(0), PROMISES["float32"], np.zeros(3)
+    for _ in range(10 if engine.backend == "reference" else 60):
+        line = rng.choice([-1, 1], d) * rng.uniform(0.5, 1)
+        rows = (line * np.sort(rng.uniform(-1, 1, (40, 1)))).astype(np.float32)
+        center = rows.mean(axis=0, dtype=np.float64)
+        x = center + (rows[rng.integers(40, size=32)] - center) * rng.uniform(0, 2.5, (32, 1))
+        size = norm(x - center).max() * norm(rows - center).max()
+        schedule = itf.VELinear(2 * np.sqrt(2.0**-25 * size * 2.0 ** rng.uniform(13, 20)))
+        field, c = itf.Field(rows, schedule, backend=engine.backend, low_memory=True), schedule(0.5)
+        ref, post = oracle.posterior(rows, x, c.alpha, c.sigma), field.posterior(x, 0.5, top=5)
+        error = norm(field.denoiser(x, 0.5) - ref.mean) / (tol.denoiser * field.R + 2.0**-23 * norm(ref.mean))
+        density = np.abs(field.log_density(x, 0.5) - ref.log_density) / tol.of_density(ref.log_density)
+        weight = (
+            np.abs(post.top_weight - np.exp(np.take_along_axis(ref.log_weight, post.top_index, axis=1))) / tol.weight
+        )
+        worst = np.maximum(worst, [error.max(), density.max(), weight.max()])
+    assert (worst <= 1).all(), worst
+
+
 @pytest.mark.parametrize("hidden", [False, True])
 def test_statistics_of_rows_far_from_the_origin(engine, hidden):
     """alpha times the centre of the rows, rounded, moves all queries: by more than variances allow at this distance."""

@@ -430,13 +430,22 @@ def test_off_weights_below_a_reference_of_fewer_digits(engine):
     """Beside the top row, which is excluded, all others came to 0; or the top row's own weight was off by some."""
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((24, 1)).astype(np.float16)
+    assert_rest(engine, rows, 0.5 * rows[np.arange(400) % 24] + 8.5e-7 * rng.standard_normal((400, 1)), 8.5e-7)
+
+
+def test_off_weights_of_the_best_row_that_its_own_rounding_cuts(engine):
+    """The other one is 10^10 nats away: the best score, of a block, and its own differ by more than the cut."""
+    rng = np.random.default_rng(0)
+    rows = np.zeros((2, 8), np.float32)
+    rows[:, 1], rows[:, 7] = [0.14140795, -0.07967091], [-0.01061812, -0.28098646]
+    assert_rest(engine, rows, 0.5 * rows[1] + 1.05e-6 * rng.standard_normal((400, 8)), 1.05e-6)
+
+
+def assert_rest(engine, rows, x, sigma):
+    out, (alpha, sigma) = {"log_rest": np.empty(len(x))}, np.full((2, len(x)), [[0.5], [sigma]])
     field = itf.Field(rows, backend=engine.backend, tol=0.0)
-    alpha, sigma = np.full(400, 0.5), np.full(400, 8.5e-7)
-    x = 0.5 * rows[np.arange(400) % 24].astype(float) + 8.5e-7 * rng.standard_normal((400, 1))
-    out = {"log_rest": np.empty(400)}
-    oracle_of(field).training_set.posterior(x, alpha, sigma, np.inf, out)
-    ref = oracle.posterior(rows, x, alpha, sigma)
-    np.testing.assert_allclose(out["log_rest"], ref.log_rest, rtol=1e-6)
+    oracle_of(field).training_set.posterior(x.astype(float), alpha, sigma, np.inf, out)
+    np.testing.assert_allclose(out["log_rest"], oracle.posterior(rows, x, alpha, sigma).log_rest, rtol=1e-6)
 
 
 def test_off_weights_of_a_light_row_as_far_as_the_heaviest(engine):

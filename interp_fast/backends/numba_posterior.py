@@ -44,6 +44,9 @@ _GOLDEN = 0.6180339887498949
 # the promise of a scatter, more sends more of them to float64.
 _BESIDE_ONE = 64
 _CHAIN = 64  # products of one sign that are summed with the error of any; longer chains lose with their root
+# Rows of so few numbers in size, which round alike, and by how much more their logits are off: BLAS adds some hundred
+# products one by one.
+_FEW_NUMBERS, _ALIKE = 8, 8.0
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,18 @@ class Data:
     reach: float  # of rows of positive weight from there, at most
     span: float  # of their log weights
     dtype: Any  # of the results
+
+    @functools.cached_property
+    def few_numbers(self) -> bool:
+        """Most rows have few distinct ones in size: sums of products with queries along them round alike."""
+        active = np.flatnonzero(self.log_w > -np.inf)
+        sample = active[:: max(1, len(active) // 32)]
+        columns = np.arange(0, len(self.center), max(1, len(self.center) // 256))
+        few = 0
+        for row in self.given.values(sample)[:, columns] - self.center[columns]:
+            sizes = np.sort(np.abs(row[row != 0]))
+            few += bool(len(sizes) > 32 and np.count_nonzero(np.diff(sizes) > 2.0**-17 * sizes[1:]) < _FEW_NUMBERS)
+        return 2 * few > len(sample)
 
     @functools.cached_property
     def clump(self) -> int:
@@ -413,6 +428,8 @@ def _judge(
     error = error * np.sqrt(1.0 + max(0.0, made.scaled.shape[1] / _CHAIN - 1.0) * parallel)
     # Those of rows in a clump are the same.
     together = np.minimum(1.0, largest * (data.clump if dtype == np.float32 else 1))
+    if dtype == np.float32 and data.few_numbers:  # along rows all are
+        error, together = error * (1.0 + (_ALIKE - 1.0) * parallel), np.maximum(together, parallel)
     off = np.where(together > _AVERAGING, 4.0, 1.0) * error * np.sqrt(together * variance)
     off = off + made.blur / max(reach, np.finfo(float).tiny) * variance + 4 * u * np.sqrt(second)
     enough = np.isfinite(mass) & (mass > 0) & (error <= accuracy.logit)
