@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import functools
 import platform
 import sys
@@ -265,12 +266,19 @@ class Case:
         sizes = np.append(sizes, [self.unit, self.radius, self.bandwidth, spread])
         return bool((sizes > 1e74).any() or ((sizes > 0) & (sizes < 1e-74)).any())
 
-    def field(self, backend: str, schedule: itf.Schedule | None = None, threads: int | None = None) -> itf.Field:
+    def field(
+        self, backend: str, schedule: itf.Schedule | None = None, threads: int | None = None, **more: Any
+    ) -> itf.Field:
         return itf.Field(
             LAYOUTS[self.layout](self.stored), schedule, weights=self.weights, bandwidth=self.bandwidth,
             scale=self.scale, backend=backend, threads=threads or self.threads[0], tol=self.tol,
-            low_memory=self.low_memory,
+            low_memory=self.low_memory, **more,
         )  # fmt: skip
+
+    def of_rows(self, rows: Any) -> Case:
+        """The training set of some of the rows."""
+        weights = None if self.weights is None else self.weights[rows]
+        return dataclasses.replace(self, stored=self.stored[rows], values=self.values[rows], weights=weights)
 
     def __str__(self) -> str:
         weights = "no weights" if self.weights is None else f"weights from {self.weights.min():.0e}"

@@ -58,6 +58,7 @@ class Truth:
     u: np.ndarray
     cut: np.ndarray  # nats
     c: Any = None  # alpha, sigma, alpha_dot, sigma_dot (m,), where a schedule was asked
+    beside: float = 0.0  # size of the rows of the whole that these are a view of: means are counted from its centre
 
     @functools.cached_property
     def ref(self) -> SimpleNamespace:
@@ -132,7 +133,7 @@ def distance(got, want, largest=np.inf):
 
 def mean(got, t):
     p, ref = t.promise, t.ref
-    least = p.least * np.sqrt(t.case.d)
+    least = (p.least + 4 * EPS * t.beside) * np.sqrt(t.case.d)
     scale = np.maximum(norm(ref.mean), t.case.radius)
     # A mean of off-weights alone is as good as those: nothing in units of the noise prediction.
     return distance(got, ref.mean), (p.mean + p.rounding + t.once) * scale + t.skipped * t.case.radius + least
@@ -289,8 +290,8 @@ def velocity(got, t):
 def denoiser(got, t):
     p = t.promise
     scale = np.maximum(norm(t.want.denoiser), t.case.radius)
-    bound = (p.mean + p.rounding) * scale + t.skipped * t.case.radius + p.least * np.sqrt(t.case.d)
-    return distance(got, t.want.denoiser, p.largest), bound
+    least = (p.least + 4 * EPS * t.beside) * np.sqrt(t.case.d)
+    return distance(got, t.want.denoiser, p.largest), (p.mean + p.rounding) * scale + t.skipped * t.case.radius + least
 
 
 def divergence(got, t):

@@ -6,89 +6,25 @@ same, and reports what is wrong. To add one, write the function and name it in `
 
 from __future__ import annotations
 
-import collections
-import re
-import traceback
-import warnings
-from dataclasses import dataclass, field
-from pathlib import Path
 from types import SimpleNamespace
 
 import fuzz_judges as judges
 import numpy as np
 from fuzz_cases import ARRAYS, LAYOUTS, Case, Source, clock, flushing, levels, log_uniform, points
 from fuzz_judges import LONG, Truth, norm
+from fuzz_report import METHODS, Report, coefficients, how_many, judged, listed, refused, smooth
+from fuzz_views import views
 
 import interp_fast as itf
 from interp_fast import _random, backends
 from interp_fast.field import oracle_of
 
-HOME = Path(itf.__file__).parent
-REFUSAL = (ValueError, TypeError)
-MOST = 4_000_000  # coordinates that the oracle looks at in a case
 SMALLEST = 2.0**-537  # distance whose square is a number
-
-
-@dataclass
-class Report:
-    """Sentences about what is wrong, and how often each refusal was seen."""
-
-    context: str = ""
-    found: list[str] = field(default_factory=list)
-    refused: collections.Counter = field(default_factory=collections.Counter)
-
-    def wrong(self, sentence):
-        if sentence is not None:
-            self.found.append(f"{self.context}{sentence}")
-
-    def ask(self, what, call, *, may_refuse=False, must_refuse=False):
-        """The answer, or None after an error: a refusal that is in order, or a finding."""
-        try:
-            with np.errstate(divide="warn", over="warn", invalid="warn"), warnings.catch_warnings():
-                warnings.simplefilter("error", RuntimeWarning)
-                warnings.simplefilter("ignore", UserWarning)  # advice
-                answer = call()
-        except REFUSAL as error:
-            last = traceback.extract_tb(error.__traceback__)[-1]
-            message = f"{type(error).__name__}: {error}"
-            ours = Path(last.filename).is_relative_to(HOME) and (last.line or "").startswith("raise")
-            if ours:
-                self.refused[re.sub(r"[-+]?(\d+\.?\d*(e[-+]?\d+)?|\binf|\bnan)", "#", message)] += 1
-            if not ours or not (may_refuse or must_refuse):
-                self.wrong(f"{what}: {message} (line {last.lineno} of {Path(last.filename).name})")
-            return None
-        except Exception as error:  # whatever comes is a finding
-            last = traceback.extract_tb(error.__traceback__)[-1]
-            self.wrong(f"{what}: {type(error).__name__}: {error} (line {last.lineno} of {Path(last.filename).name})")
-            return None
-        if must_refuse:
-            self.wrong(f"{what}: accepted")
-        return answer
-
-
-def judged(rng, case, m):
-    """Which of m queries the oracle answers."""
-    most = max(1, MOST // case.values.size)
-    return np.arange(m) if m <= most else np.sort(rng.choice(m, most, replace=False))
-
-
-def how_many(rng, case, engine):
-    """Queries: up to a few hundred, few where each costs much."""
-    m = int(log_uniform(rng, 0, 2.4))
-    most = max(1, 30_000_000 // case.values.size)
-    m = min(m, most)
-    return min(m, max(1, 100_000 // case.values.size)) if engine.backend == "reference" else m
 
 
 def judge_all(report, table, outputs, truth, pick):
     for name, got in outputs.items():
         report.wrong(judges.excess(name, table[name], got, truth, pick))
-
-
-def same_bits(report, outputs, others, threads):
-    for name, value in outputs.items():
-        if not np.array_equal(value, others[name], equal_nan=True):
-            report.wrong(f"{name}: other bits with {threads} threads")
 
 
 # Kernels: any subset of the outputs of the contract
@@ -152,7 +88,7 @@ def kernel(case, engine, report):
             report.wrong(judges.excess("index of equal rows", judges.lowest_index, out["index"], truth, part))
     at_end(report, case, x, alpha, sigma, out, pick[~smooth])
     for threads in case.threads[1:]:
-        same_bits(report, out, run(threads)[0], threads)
+        report.same_bits(out, run(threads)[0], threads)
 
 
 def at_end(report, case, x, alpha, sigma, out, where):
@@ -165,98 +101,52 @@ def at_end(report, case, x, alpha, sigma, out, where):
 
 # Fields: every method
 
-METHODS = ("denoiser", "noise", "score", "velocity", "divergence", "log_density")
-STATISTICS = ("mean", "log_norm", "log_density", "ess", "entropy", "variance", "index", "gap", "log_rest", "top_index",
-              "top_weight", "work", "dropped", "certificate")  # fmt: skip
-
-
-def sizes(case, c, x, u):
-    """What vectors may come to, roughly: they must fit the result type."""
-    c = SimpleNamespace(**{name: np.abs(value).astype(LONG) for name, value in vars(c).items()})
-    row, s2 = LONG(norm(case.values).max()), c.sigma**2 + (c.alpha * case.bandwidth) ** 2
-    residual = norm(x) + c.alpha * row
-    return {
-        "denoiser": row + residual / c.alpha * (case.bandwidth > 0),
-        "noise": residual / np.sqrt(s2),
-        "score": residual / s2,
-        "velocity": c.alpha_dot * row
-        + (c.sigma_dot + c.alpha_dot) * residual * np.maximum(c.sigma, c.alpha) / s2
-        + c.alpha_dot * residual * c.alpha * LONG(case.bandwidth) ** 2 / s2,
-        "jvp": c.alpha / s2 * (row**2 + LONG(case.bandwidth) ** 2) * norm(u),
-    }
-
 
 def methods(case, engine, report):
     rng = case.rng
     m = how_many(rng, case, engine)
     schedule, t = clock(rng, case, m)
-    c = SimpleNamespace(**{
-        name: np.broadcast_to(np.asarray(getattr(schedule(t), name), float), m)
-        for name in ("alpha", "sigma", "alpha_dot", "sigma_dot")
-    })  # fmt: skip
+    c = coefficients(schedule, t, m)
     x = points(rng, case, c.alpha, c.sigma)
     u = rng.standard_normal(x.shape)
-    top = int(rng.choice([0, 1, 5, case.n])) if case.n < 300 else int(rng.integers(6))
-    top = min(top, case.n)
+    top = listed(rng, case)
     asked = [name for name in METHODS if rng.random() < 0.7]
     layout = str(rng.choice(ARRAYS))
     given, single = LAYOUTS[layout](x), m == 1 and rng.random() < 0.5
     given = given[0] if single else given
     t = float(np.ravel(t)[0]) if single else t
     pick = judged(rng, case, m)
-
-    s2 = c.sigma**2 + (c.alpha * case.bandwidth) ** 2
-    singular = bool((s2 == 0).any())
-    far = case.out_of_range(x, c.sigma)
-    with flushing(case.flush):  # a subnormal time may be zero to the field
-        steep = not np.isfinite(schedule(t).alpha_dot).all()
-    refusals = {name: far or singular for name in ("noise", "score", "divergence", "jvp", "velocity")}
-    refusals |= {"velocity": far or singular or steep, "divergence": far or singular or steep}
-    for name, size in sizes(case, c, x, u).items():
-        refusals[name] = refusals.get(name, far) or bool((size > judges.PROMISES[case.result].largest / 10).any())
+    refusals, far = refused(case, schedule, c, t, x, u)
 
     def run(threads, field_report):
         flow = field_report.ask("Field", lambda: case.field(engine.backend, schedule, threads), may_refuse=far)
         if flow is None:
-            return {}, None
-        out = {}
+            return {}
         calls = {name: lambda name=name: getattr(flow, name)(given, t) for name in asked}
         calls["jvp"] = lambda: flow.jvp(given, t, u[0] if single else u)
         calls["posterior"] = lambda: flow.posterior(given, t, top)
-        for name, call in calls.items():
-            with flushing(case.flush):
-                answer = field_report.ask(name, call, may_refuse=refusals.get(name, far))
-            if answer is not None:
-                out[name] = answer
-        post = out.pop("posterior", None)
-        out |= {} if post is None else {f"posterior.{name}": getattr(post, name) for name in STATISTICS}
-        return {name: np.asarray(value)[None] if single else np.asarray(value) for name, value in out.items()}, post
+        out = field_report.ask_all(calls, refusals, far, flush=case.flush)
+        return {name: np.asarray(value)[None] if single else np.asarray(value) for name, value in out.items()}
 
-    out, _ = run(case.threads[0], report)
+    out = run(case.threads[0], report)
     for name, value in out.items():
         vector = name in ("denoiser", "noise", "score", "velocity", "jvp", "posterior.mean")
         kind = case.result if vector else "int64" if name.endswith("index") else "float64"
         if value.dtype != kind or value.shape[:1] != (m,) or (vector and value.shape != (m, case.d)):
             report.wrong(f"{name}: {value.dtype} {value.shape}")
     wide = x.astype(np.float64)
-    smooth = (c.sigma[pick] > 0) | (s2[pick] > 0) & np.isfinite(c.sigma_dot[pick])
-    if case.flush:  # a subnormal time is 0 to some, and is not to others
-        told = np.broadcast_to(t, m)[pick]
-        smooth &= (told == 0) | (told >= np.finfo(float).tiny)
-    part = pick[smooth & (s2[pick] > 0) & (c.sigma[pick] > 0)]
+    part = smooth(case, c, t, pick)
     if len(part):
         here = SimpleNamespace(**{name: value[part] for name, value in vars(c).items()})
         truth = Truth(case, wide[part], here.alpha, here.sigma, u[part], np.full(len(part), np.inf), here)
-        for name, value in out.items():
-            table = judges.POSTERIOR if name.startswith("posterior.") else judges.FIELDS
-            report.wrong(judges.excess(name, table[name.removeprefix("posterior.")], value, truth, part))
+        report.judge_fields(out, truth, part)
     if case.bandwidth == 0:
+        sharp = pick[c.sigma[pick] == 0]
         post = {n.removeprefix("posterior."): v for n, v in out.items() if n.startswith("posterior.")}
-        at_end(report, case, wide, c.alpha, c.sigma, post, pick[s2[pick] == 0])
-        at_end(report, case, wide, c.alpha, c.sigma, {"mean": out["denoiser"]} if "denoiser" in out else {},
-               pick[s2[pick] == 0])  # fmt: skip
+        at_end(report, case, wide, c.alpha, c.sigma, post, sharp)
+        at_end(report, case, wide, c.alpha, c.sigma, {"mean": out["denoiser"]} if "denoiser" in out else {}, sharp)
     for threads in case.threads[1:]:
-        same_bits(report, out, run(threads, Report())[0] or out, threads)
+        report.same_bits(out, run(threads, Report()) or out, threads)
 
 
 def slow(rng, case, low, high):
@@ -347,7 +237,7 @@ def trajectory(case, engine, report):
     for threads in case.threads[1:]:
         other = run(threads)[1]
         names = ("x", "path", "index", "commit_time", "certificate")
-        same_bits(report, {name: getattr(out, name) for name in names}, vars(other), threads)
+        report.same_bits({name: getattr(out, name) for name in names}, vars(other), threads)
 
 
 # Neighbours, draws and losses
@@ -388,7 +278,7 @@ def neighbours(case, engine, report):
         judge(answer[0], np.sqrt(answer[1]), alpha, k)
         for threads in case.threads[1:]:
             other = search(threads)
-            same_bits(report, {"index": answer[0], "squares": answer[1]},
+            report.same_bits({"index": answer[0], "squares": answer[1]},
                       {"index": other[0], "squares": other[1]}, threads)  # fmt: skip
     if engine.backend != backends.available()[0] or case.storage == "uint8":  # what memorization takes
         return
@@ -512,12 +402,14 @@ def refusals(case, engine, report):
             report.ask(name, call, must_refuse=True)
 
 
-# The share of each kind in all cases
+# How often each kind comes, relative to the others
 KINDS = {
     "kernel": (kernel, 0.4), "methods": (methods, 0.25), "trajectory": (trajectory, 0.15),
     "neighbours": (neighbours, 0.1), "draws": (draws, 0.03), "losses": (losses, 0.04), "refusals": (refusals, 0.03),
+    "views": (views, 0.15),
 }  # fmt: skip
-SHARES = {name: share for name, (_, share) in KINDS.items()}
+TOTAL = sum(share for _, share in KINDS.values())
+SHARES = {name: share / TOTAL for name, (_, share) in KINDS.items()}
 
 
 def run(case: Case, engines) -> Report:
