@@ -298,14 +298,18 @@ class TrainingSet:
             self.check_size(alpha, sigma)
             here = {name: array[slow] for name, array in out.items()}
             rows = reference.Data(self.rows, self.log_w, self.moments, self.scale, self.bandwidth)
+            if "mean" in out:
+                out["mean_low"] = np.zeros_like(x)
+                here["mean_low"] = np.zeros_like(x[slow])
             dense.posterior(x[slow], rows, alpha[slow], sigma[slow], u=None if u is None else u[slow], out=here)
-            for name, array in out.items():
-                array[slow] = here[name]
+            for name, array in here.items():
+                out[name][slow] = array
         found = part(
             out, place, self.given, self.values, promise=self._promise, top=top, first=first, moments=self.moments,
             roundoff=self.roundoff,
         )  # fmt: skip
-        found["doubt"][precise] = found["spoiled"][precise] = 0.0
+        for name in found.keys() & {"doubt", "spoiled", "blur"}:
+            found[name][precise] = 0.0
         found["top"] = asked
         return found
 

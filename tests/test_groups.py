@@ -204,6 +204,14 @@ def test_without_beside_copies(engine):
     np.testing.assert_allclose(left.variance, want.variance, rtol=2e-9)
 
 
+def test_without_what_is_left_weighs_next_to_nothing(engine):
+    """An entropy of weights 1 and e is e (1 - log e), however small."""
+    rows, light = np.zeros((3, 2)), 1e-36
+    left = itf.Field(rows, weights=[1.0, light, 0.5], backend=engine.backend).without([2]).posterior(rows[:1], 0.5)
+    np.testing.assert_allclose(left.entropy, light * (1 - np.log(light)), rtol=1e-9)
+    np.testing.assert_allclose(left.log_rest, np.log(light), rtol=1e-12)
+
+
 def test_without_a_far_tie(engine, dtype):
     """What is left of three rows that tie are two that do, at a distance where float64 does not tell."""
     rows = np.random.default_rng(4).uniform(-20, 20, (40, 5)).astype(dtype)

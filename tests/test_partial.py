@@ -7,6 +7,7 @@ import pickle
 import zipfile
 
 import numpy as np
+import oracle
 import problems
 import pytest
 from support.measure import Errors, measure, norm
@@ -123,6 +124,21 @@ def test_ties_of_near_pairs_across_parts(engine, dtype):
         again = merged(parts, x, t, 4, True)
         assert not again.unsettled.any()
         check(rows, None, again, field, x, t, dtype, f"again, {ratio}")
+
+
+def test_variance_of_near_copies_in_different_parts(engine):
+    """As small as the square of 1e-9: the difference of means that are known to 1e-16."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((40, 6))
+    rows[20:] = rows[:20] + 1e-9 * rng.standard_normal((20, 6))
+    t = 1 / (1 + 1e-3)
+    x = t * (rows[:9] + 1e-4 * rng.standard_normal((9, 6)))
+    parts = [(itf.Field(rows[a : a + 20], backend=engine.backend), a) for a in (0, 20)]
+    assert merged(parts, x, t).unsettled.all()
+    post = merged(parts, x, t, precise=True).posterior()
+    c = LINEAR(t)
+    want = oracle.posterior(rows, x, float(c.alpha), float(c.sigma)).variance
+    np.testing.assert_allclose(post.variance, want.astype(float), rtol=PROMISES["float64"].off_weights)
 
 
 @pytest.mark.parametrize("name", ["digits", "near_duplicates", pytest.param("clump", marks=LONG)])

@@ -15,7 +15,7 @@ import numpy as np
 
 from .._arrays import blocks, result_type
 from . import Float, Int, reference
-from .exact_sums import less_product
+from .exact_sums import less_product, two_sum
 from .reference import Data
 
 __all__ = ["posterior"]
@@ -37,7 +37,8 @@ def posterior(
     out: dict[str, Any],
     hidden: Callable[[int], Int] | None = None,
 ) -> None:
-    """The kernel contract's ``posterior`` without its cut; query m does not see the rows ``hidden(m)``."""
+    """The kernel contract's ``posterior`` without its cut, and where ``out`` has room for it ``mean_low`` (M, d), what
+    rounding leaves of the mean; query m does not see the rows ``hidden(m)``."""
     size = max(1, _LOGITS // len(data.log_w))
     for first in range(0, len(x), size):
         some = slice(first, first + size)
@@ -122,14 +123,14 @@ def _by_products(
     one = np.arange(len(some))
     w[one, top] = 0.0
     odds = w.sum(axis=1)
-    total = 1.0 + odds
+    total, log_total = 1.0 + odds, np.log1p(odds)  # whose digits an entropy of next to nothing needs
     with np.errstate(divide="ignore", invalid="ignore"):
         finite = np.where(relative > -np.inf, relative, 0.0)
         answer: dict[str, Any] = {
             "index": top,
             "gap": lead[:, 0] - lead[:, 1] if listed > 1 else np.full(len(some), np.inf),
-            "log_rest": np.log(odds) - np.log(total),
-            "entropy": np.log(total) - np.einsum("ij,ij->i", w, finite) / total,
+            "log_rest": np.log(odds) - log_total,
+            "entropy": log_total - np.einsum("ij,ij->i", w, finite) / total,
             "ess": total**2 / (1.0 + np.einsum("ij,ij->i", w, w)),
             "dropped": np.zeros(len(some)),
             "work": np.ones(len(some)),
@@ -137,7 +138,7 @@ def _by_products(
             "top_weight": np.exp(lead[:, :k] - lead[:, :1]) / total[:, None],
         }
     away = less_product(x[some], alpha[some, None], data.values(top))
-    answer["log_norm"] = data.log_w[top] - np.einsum("ij,ij->i", away, away) / (2 * s2[some]) + np.log(total)
+    answer["log_norm"] = data.log_w[top] - np.einsum("ij,ij->i", away, away) / (2 * s2[some]) + log_total
     good = clear
     if out.keys() & {"mean", "variance", "scatter", "jvp"}:
         w[one, top] = 1.0
@@ -152,7 +153,7 @@ def _by_products(
         variance = second - np.einsum("ij,ij->i", shift, shift)
         if out.keys() & {"variance", "scatter", "jvp"}:
             good = good & ((variance >= _NARROW * moments.reach**2) | (moments.reach == 0))
-        answer["mean"] = moments.center + shift
+        answer["mean"], answer["mean_low"] = two_sum(moments.center, shift)
         answer["variance"] = answer["scatter"] = np.maximum(variance, 0.0)
         if u is not None:
             answer["jvp"] = along - np.einsum("ij,ij->i", u[some], shift)[:, None] * shift

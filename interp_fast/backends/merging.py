@@ -14,7 +14,10 @@ top_c, top_c_low
 rows, top           how many there are, and how many are to be listed if there are as many
 doubt               what the logarithm of the mass of these rows may be off by: an estimate, with a margin
 error               the same of the sets that were merged to this one, as far as they count; 0 before
+mean_low            what rounding the mean to its floats leaves of it; 0 of a part that is not precise
+blur                what it may be off by, then; 0 of one that is
 between             sum of w_k |mean_k - mean|^2 over these sets
+blurred             what the blur of their means leaves in the variance
 spoiled             the largest w_k doubt_k^2 of them
 ==================  ====================================================================================================
 """
@@ -29,6 +32,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from .._accuracy import OFF_WEIGHT_NATS
 from . import Float, Int, Moments
 from .exact_sums import two_product, two_sum
 from .reference import logit_rounding
@@ -89,6 +93,8 @@ class _Promise(Protocol):
     @property
     def off_weights(self) -> float: ...
     @property
+    def skipped(self) -> float: ...
+    @property
     def weight(self) -> float: ...
 
 
@@ -147,6 +153,8 @@ def blank(wanted: Iterable[str], x: Float, k: int) -> dict[str, Any]:
     names = {*wanted, "index"} - {"top_index", "top_weight", "log_norm"}
     if names & _OFF_WEIGHTS:
         names |= {"gap", "log_rest", "ess"}
+    if "jvp" in names:
+        names |= {"variance"}  # which the same is in doubt of
     if names & {"mean", *_SPREADS}:
         names |= {"mean", "scatter"} if "variance" not in names else {"mean"}
     out: dict[str, Any] = {name: np.empty(len(x), np.int64 if name == "index" else np.float64) for name in names}
@@ -185,6 +193,14 @@ def part(
     found["c"][np.isneginf(found["log_w"]) & (place.s2 == 0)] = np.inf
     found |= {"rows": len(log_w), "top": top, "doubt": np.zeros(m)}
     found |= {name: np.zeros(m) for name in ("error", "between", "spoiled")}
+    if "mean" in found:
+        found |= {
+            "mean_low": found.get("mean_low", np.zeros_like(place.x)),
+            "blur": np.zeros(m),
+            "blurred": np.zeros(m),
+        }
+        if moments is not None:
+            found["blur"] = 2.0**-52 * np.linalg.norm(found["mean"], axis=1)
     if moments is not None:
         used = log_w[log_w > -np.inf]
         span = float(np.ptp(used)) if len(used) else 0.0
@@ -274,11 +290,16 @@ def merge(a: dict[str, Any], b: dict[str, Any], place: Place, u: Float | None = 
         out[name] = np.where(lower, a[name], b[name])
     out["between"] = w_a * a["between"] + w_b * b["between"]
     if "mean" in a:
-        apart = b["mean"] - a["mean"]
+        apart = (b["mean"] - a["mean"]) + (b["mean_low"] - a["mean_low"])
         heavy = (w_a >= w_b)[:, None]
-        out["mean"] = np.where(heavy, a["mean"] + w_b[:, None] * apart, b["mean"] - w_a[:, None] * apart)
-        across = w_a * w_b * np.einsum("ij,ij->i", apart, apart)
+        mean, mean_low = (np.where(heavy, a[name], b[name]) for name in ("mean", "mean_low"))
+        out["mean"], lost = two_sum(mean, np.where(heavy, w_b[:, None], -w_a[:, None]) * apart)
+        out["mean_low"] = mean_low + lost
+        square = np.einsum("ij,ij->i", apart, apart)
+        across = w_a * w_b * square
         out["between"] += across
+        out["blur"] = np.maximum(a["blur"], b["blur"])
+        out["blurred"] = w_a * a["blurred"] + w_b * b["blurred"] + 2 * w_a * w_b * np.sqrt(square) * out["blur"]
         for name in a.keys() & {"variance", "scatter"}:
             out[name] = w_a * a[name] + w_b * b[name] + across
         if "variance" in a:
@@ -383,6 +404,9 @@ def unsettled(
         bad |= error > promise.density / 4
     if names & (_OFF_WEIGHTS | {"scatter"}):
         bad |= error > promise.off_weights / 4
+    if names & {"variance", "jvp"}:
+        least = math.exp(-OFF_WEIGHT_NATS) * promise.skipped * radius**2  # of rows that light none of it is resolved
+        bad |= whole["blurred"] > promise.off_weights / 4 * whole["variance"] + least
     if "top_weight" in names:
         bad |= error * np.minimum(largest, 1 - largest) > promise.weight * _PART
     if "mean" in names:

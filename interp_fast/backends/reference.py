@@ -116,7 +116,7 @@ def query(
     shift = np.zeros_like(x)  # mean - x_top
     for piece in pieces:
         shift += p[piece] @ (data.values(kept[piece]) - x_top)
-    answer["mean"] = x_top + shift
+    answer["mean"], answer["mean_low"] = two_sum(x_top, shift)
     variance, jvp = p_top * float(shift @ shift), np.zeros_like(x)
     if u is not None:
         jvp += p_top * float(shift @ u) * shift

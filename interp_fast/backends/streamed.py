@@ -151,6 +151,7 @@ class Streamed(Outer):
             here = blank({*out, "log_rest"}, place.x, min(top, len(block.rows)))
             moments = rows = prepared = None
             if cut is None:
+                here |= {"mean_low": np.zeros_like(place.x)} if "mean" in here else {}
                 rows = reference.Data(block.rows, block.log_w, block.moments, data.scale, data.bandwidth)
                 dense.posterior(place.x, rows, place.alpha, sigma, u=u, out=here)
             else:
