@@ -14,6 +14,8 @@ __all__ = ["BINS", "bin_of", "floors", "pick", "tally"]
 # are open; of a bin nothing but its lower end is used.
 BINS = 64
 _SHIFT = 20
+_LOOK = 64  # so many distances at once are asked whether one of them belongs into the list
+_CHAINS = 4  # sums of a bin, so that no addition waits for the one before
 
 
 def bin_of(squares: Any, lowest: int) -> Any:
@@ -29,11 +31,13 @@ def floors(lowest: int) -> Any:
 
 @jit()
 def _sort_by_distance(products: Any, own: Any, others: Any, lowest: int, squares: Any, bins: Any) -> None:
+    # All of 32 bits, as many at once as there is room for: a plain 2 would be 64 wide.
+    two, one, low, shift = np.float32(2), np.int32(1), np.int32(lowest), np.int32(_SHIFT)
     for k in range(len(others)):
-        squares[k] = max(np.float32(own + others[k] - 2 * products[k]), np.float32(0))
+        squares[k] = max(own + others[k] - two * products[k], np.float32(0))
     bits = squares.view(np.int32)
     for k in range(len(others)):
-        bins[k] = min(max((bits[k] - lowest >> _SHIFT) + 1, 0), BINS - 1)
+        bins[k] = min(max(np.int32(np.int32(bits[k] - low) >> shift) + one, np.int32(0)), np.int32(BINS - 1))
 
 
 @jit()
@@ -49,26 +53,49 @@ def tally(
     """
     size = len(others)
     squares, bins = np.empty(size, np.float32), np.empty(size, np.int32)
+    roots, sums = root[columns : columns + size], np.empty((_CHAINS, BINS + 1))
     for i in range(len(own)):
         _sort_by_distance(products[i], own[i], others, lowest, squares, bins)
         itself = rows + i - columns
+        if 0 <= itself < size:
+            squares[itself], bins[itself] = np.inf, BINS
         worst = np.argmax(square[i])
-        for k in range(size):
-            if k == itself:
+        for first in range(0, size, _LOOK):
+            last, limit, closer = min(first + _LOOK, size), square[i, worst], 0
+            for k in range(first, last):
+                closer += squares[k] < limit
+            if closer == 0:
                 continue
-            j, b = columns + k, bins[k]
-            if squares[k] < square[i, worst]:
-                # Into the list; what was farthest there goes to its bin.
-                far = np.empty(1, np.float32)
-                far[0], other = square[i, worst], near[i, worst]
-                near[i, worst], square[i, worst] = j, squares[k]
-                worst = np.argmax(square[i])
-                if other < 0:
-                    continue
-                j, b = other, min(max((far.view(np.int32)[0] - lowest >> _SHIFT) + 1, 0), BINS - 1)
-            mass[i, b] += root[j]
-            if cap.shape[1] > 0:
-                cap[i, b] += min(weight[j], weight[rows + i])
+            for k in range(first, last):
+                if squares[k] < square[i, worst]:
+                    # Into the list; what was farthest there goes to its bin.
+                    far = np.empty(1, np.float32)
+                    far[0], j = square[i, worst], near[i, worst]
+                    near[i, worst], square[i, worst], bins[k] = columns + k, squares[k], BINS
+                    worst = np.argmax(square[i])
+                    if j >= 0:
+                        b = min(max((far.view(np.int32)[0] - lowest >> _SHIFT) + 1, 0), BINS - 1)
+                        mass[i, b] += root[j]
+                        if cap.shape[1] > 0:
+                            cap[i, b] += min(weight[j], weight[rows + i])
+        _add_by_bin(bins, roots, sums, mass[i])
+        if cap.shape[1] > 0:
+            _add_by_bin(bins, np.minimum(weight[columns : columns + size], weight[rows + i]), sums, cap[i])
+
+
+@jit()
+def _add_by_bin(bins: Any, values: Any, sums: Any, total: Any) -> None:
+    """Adds the values of each bin to ``total`` (BINS,); those of bin BINS go nowhere. ``sums`` is for its use."""
+    sums[:] = 0.0
+    whole = len(bins) // _CHAINS * _CHAINS
+    for k in range(0, whole, _CHAINS):
+        for c in range(_CHAINS):
+            sums[c, bins[k + c]] += values[k + c]
+    for k in range(whole, len(bins)):
+        sums[0, bins[k]] += values[k]
+    for b in range(BINS):
+        for c in range(_CHAINS):
+            total[b] += sums[c, b]
 
 
 @jit()

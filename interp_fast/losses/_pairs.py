@@ -279,19 +279,19 @@ class Pairs:
 
         def take(products: Any, own: slice, others: slice) -> None:
             tally(
-                products, self._squares[own], self._squares[others], own.start, others.start, weight, self.root,
-                self.lowest, self.near[own], near_square[own], self.mass[own], self.cap[own],
+                np.ascontiguousarray(products), self._squares[own], self._squares[others], own.start, others.start,
+                weight, self.root, self.lowest, self.near[own], near_square[own], self.mass[own], self.cap[own],
             )  # fmt: skip
 
         from concurrent.futures import ThreadPoolExecutor
 
+        # Rows a power of two apart would be turned by reading one set of a cache again and again.
+        held = np.empty((_BLOCK, _BLOCK + 16), z.dtype)
         with ThreadPoolExecutor(self.data.threads) as pool:
             for i, a in enumerate(blocks):
                 for b in blocks[i:]:
-                    products = z[a] @ z[b].T
-                    jobs = (
-                        [(products, a, b)] if a == b else [(products, a, b), (np.ascontiguousarray(products.T), b, a)]
-                    )
+                    products = np.matmul(z[a], z[b].T, out=held[: a.stop - a.start, : b.stop - b.start])
+                    jobs = [(products, a, b)] if a == b else [(products, a, b), (products.T, b, a)]
                     for done in [pool.submit(take, *job) for job in jobs]:
                         done.result()
                 if report is not None:
