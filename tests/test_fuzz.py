@@ -9,6 +9,7 @@ import textwrap
 import fuzz
 import fuzz_cases
 import fuzz_kinds
+import fuzz_views
 import numpy as np
 import pytest
 from engines import Engine
@@ -49,6 +50,27 @@ def test_wrong_outputs_are_noticed(monkeypatch):
     for seed in range(30):
         lines = findings(Engine("reference"), [seed])
         unnoticed -= {m[2] for line in lines if (m := re.search(r"reference: (posterior\.)?(\w+): error", line))}
+        if not unnoticed:
+            break
+    assert not unnoticed
+
+
+def test_views_of_other_rows_are_noticed(monkeypatch):
+    """All that see every row: each view has its judge."""
+    for name in ("given", "guided", "without"):
+        monkeypatch.setattr(fuzz_views.itf.Field, name, lambda self, *rows: self)
+    monkeypatch.setattr(fuzz_views.itf, "merge", lambda parts: parts[0])
+    field = fuzz_cases.Case.field
+
+    def plain(self, *args, orbit=None, **more):
+        return field(self, *args, **more)
+
+    monkeypatch.setattr(fuzz_cases.Case, "field", plain)
+    unnoticed = set(fuzz_views.VIEWS)
+    for seed in range(60):
+        case = fuzz_cases.Case.draw(seed, {"views": 1.0}, small=True)
+        lines = fuzz_kinds.run(case, [Engine("reference")]).found
+        unnoticed -= {m[1] for line in lines if (m := re.search(r"reference: (\w+): .*error", line))}
         if not unnoticed:
             break
     assert not unnoticed
