@@ -19,6 +19,7 @@ import interp_fast as itf
 
 TOLD = tuple(name for name in STATISTICS if name != "work")  # which counts rows of the whole
 FEW = 6  # queries that are judged one by one
+FAR = 1e17  # half the squared distance in units of S from which on parts, which know it in two floats, miss exact ties
 
 
 @dataclasses.dataclass
@@ -37,6 +38,7 @@ class View:
     field: Callable[[str, int], itf.Field]
     seen: list[Seen]
     guided: float | None = None  # scale; ``seen`` are then rows of classes
+    parts: list[Case] | None = None  # that are merged
 
 
 class Merged:
@@ -136,12 +138,11 @@ def parts(rng, case, x, schedule):
     if not heavy(case)[slice(*spans[0])].any():
         return None
     rng.shuffle(spans)
+    sets = [(case.of_rows(slice(a, b)), int(a)) for a, b in spans]
     return View(
-        lambda backend, threads: [
-            (case.of_rows(slice(a, b)).field(backend, schedule, threads), int(a)) for a, b in spans
-        ],
-        [Seen(case, np.arange(len(x)))],
-    )
+        lambda backend, threads: [(part.field(backend, schedule, threads), first) for part, first in sets],
+        [Seen(case, np.arange(len(x)))], parts=[part for part, _ in sets],
+    )  # fmt: skip
 
 
 VIEWS = {"without": without, "given": given, "guided": guided, "orbit": orbit, "parts": parts}
@@ -163,8 +164,8 @@ def views(case, engine, report):
         return
     pick = judged(rng, case, m)
     refusals, far = refused(case, schedule, c, t, x, u)
-    for seen in view.seen:
-        more, beyond = refused(seen.case, schedule, c, t, x, u)
+    for of in (*(seen.case for seen in view.seen), *(view.parts or ())):
+        more, beyond = refused(of, schedule, c, t, x, u)
         far |= beyond
         refusals = {method: refusals[method] or more[method] for method in refusals}
     top = min(top, *(int(heavy(seen.case).sum()) for seen in view.seen))  # of no weight a list may name any row
@@ -192,6 +193,9 @@ def views(case, engine, report):
         if not len(some):
             continue
         truth = of_queries(seen.case, c, x, u, some, beside=np.abs(case.values).max())
+        if view.parts is not None and (far := truth.ref.kappa > FAR).any():
+            some = some[~far]
+            truth = of_queries(seen.case, c, x, u, some, beside=np.abs(case.values).max())
         if view.guided is not None:
             judge_guided(inner, out, truth, of_queries(case, c, x, u, some), view.guided, some)
             continue

@@ -556,3 +556,24 @@ def test_variance_beyond_a_row_that_is_next_to_the_heaviest(engine):
     post = itf.Field(rows, weights=weights, backend=engine.backend).posterior(x, 0.86)
     ref = oracle.posterior(rows, x, 0.86, 1 - 0.86, weights)
     np.testing.assert_allclose(post.variance, ref.variance, rtol=1e-9)
+
+
+def test_weights_of_equal_rows_seen_from_far_away(engine, dtype):
+    """Their distance over S has 36 digits: listed weights were 0 or 1, and a density under ``orbit`` NaN."""
+    rng = np.random.default_rng(0)
+    rows, sigma = np.tile(70 * rng.standard_normal(8), (113, 1)).astype(dtype), 5.7e-17
+    x = rows[:40].astype(float) + 100 * rng.standard_normal((40, 8))
+    training = oracle_of(itf.Field(rows, backend=engine.backend)).training_set
+    out = {"index": np.empty(40, np.int64), "top_index": np.zeros((40, 1), np.int64), "top_weight": np.empty((40, 1))}
+    training.posterior(x, np.ones(40), np.full(40, sigma), np.full(40, np.inf), out, None)
+    np.testing.assert_allclose(out["top_weight"], 1 / 113, rtol=0, atol=PROMISES[dtype].weight)
+
+
+def test_images_of_a_far_query_that_is_its_own(engine):
+    """All images of a row are as far from the origin, which sums of squares in another order do not show."""
+    rng = np.random.default_rng(0)
+    rows, turns = rng.standard_normal((5, 7)), [rng.permutation(7) for _ in range(3)]
+    flow = itf.Field(rows, itf.VELinear(1.0), orbit=turns, backend=engine.backend)
+    nearest = rows[np.argmin((rows**2).sum(axis=1))]
+    want = np.mean([nearest, *(nearest[p] for p in turns)], axis=0)
+    np.testing.assert_allclose(flow.at(1.0, 1e-30).denoiser(np.zeros((1, 7)))[0], want, rtol=1e-10)

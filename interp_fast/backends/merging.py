@@ -51,6 +51,7 @@ __all__ = [
     "reduce",
     "shares",
     "squares",
+    "too_far",
     "unsettled",
 ]
 
@@ -386,6 +387,13 @@ def fill(out: dict[str, Any], answer: dict[str, Any], some: Any = slice(None)) -
     """Write ``answer`` about ``some`` of the queries."""
     for name, array in out.items():
         array[some] = answer[name][:, : array.shape[1]] if name.startswith("top_") else answer[name]
+
+
+def too_far(whole: dict[str, Any], place: Place, promise: _Promise) -> npt.NDArray[np.bool_]:
+    """Queries so far from all rows that sums of two floats do not tell which are as far as each other."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        rounding = 2.0**-90 * whole["c"] / (2 * place.s2)
+    return np.asarray((place.s2 > 0) & (rounding > promise.weight), np.bool_)
 
 
 def unsettled(

@@ -211,15 +211,15 @@ class Posterior:
             enough &= lists.count >= 0
             lists.count[~enough] = 0
             ids, starts = pack(lists, np.zeros(len(some)))
-            self._from_near(some, ids, starts, answer, enough)
+            self._from_near(some, ids, starts, sums.mass, answer, enough)
         good = np.flatnonzero(enough)
         for name, array in out.items():
             array[some[good]] = answer[name][good]
         self.live[some] = sums.live
         return np.setdiff1d(todo, some[good], assume_unique=True)
 
-    def _from_near(self, some: Int, ids: Int, starts: Int, answer: dict[str, Any], enough: Mask) -> None:
-        """What is told by the heaviest rows alone, from short lists; ``enough`` loses those whose gap is not known."""
+    def _from_near(self, some: Int, ids: Int, starts: Int, mass: Float, answer: dict[str, Any], enough: Mask) -> None:
+        """What short lists of the heaviest rows tell, ``mass`` in their units; ``enough`` loses the other queries."""
         good = np.flatnonzero(enough)
         starts = np.append(starts[good], starts[-1])
         found, c = self._measure(some[good], ids, starts, self.cut[some[good]], False, vectors=False)
@@ -236,11 +236,15 @@ class Posterior:
         if "top_index" in self.out:
             answer["top_index"] = np.zeros((len(some), self.k), np.int64)
             answer["top_weight"] = np.zeros((len(some), self.k))
-            rows = self._near_rows(found.near, ids)
+            rows, listed = self._near_rows(found.near, ids), found.near >= 0
             answer["top_index"][good] = rows
-            logits = self.data.log_w[rows] - np.where(found.near >= 0, c[found.near], 0.0) * h[:, None]
-            logits -= answer["log_norm"][good, None]
-            answer["top_weight"][good] = np.where(found.near >= 0, np.exp(np.minimum(logits, 0.0)), 0.0)
+            farther = np.where(listed, c[found.near] - score[:, None], 0.0)
+            # Where distances do not tell a weight, rows that are as far have that of the heaviest.
+            rough = reference.logit_rounding(x, score, s2) > ties.tolerated(self.data.given)
+            enough[good] &= ~(rough & (farther != 0).any(axis=1))
+            log_top = np.where(rough, -np.log(mass[good]), log_w - score * h - answer["log_norm"][good])
+            logits = self.data.log_w[rows] - log_w[:, None] - farther * h[:, None] + log_top[:, None]
+            answer["top_weight"][good] = np.where(listed, np.exp(np.minimum(logits, 0.0)), 0.0)
 
     def _near_rows(self, near: Int, ids: Int) -> Int:
         """The rows of the list of the heaviest, filled up with those of weight 0."""
