@@ -190,12 +190,11 @@ def views(case, engine, report):
     inner = Report(f"{report.context}{name}: ")
     for seen in view.seen:
         some = smooth(case, c, t, np.intersect1d(seen.some, pick))[: 4 * FEW]
+        if len(some) and view.parts is not None:
+            some = some[of_queries(seen.case, c, x, u, some).ref.kappa <= FAR]
         if not len(some):
             continue
         truth = of_queries(seen.case, c, x, u, some, beside=np.abs(case.values).max())
-        if view.parts is not None and (far := truth.ref.kappa > FAR).any():
-            some = some[~far]
-            truth = of_queries(seen.case, c, x, u, some, beside=np.abs(case.values).max())
         if view.guided is not None:
             judge_guided(inner, out, truth, of_queries(case, c, x, u, some), view.guided, some)
             continue
