@@ -17,9 +17,9 @@ from fuzz_report import METHODS, STATISTICS, Report, coefficients, how_many, jud
 
 import interp_fast as itf
 
-TOLD = tuple(name for name in STATISTICS if name != "work")  # which counts rows of the whole
+# Work counts rows of the whole, and a certificate goes by the reach of all rows where each part may skip by its own.
+TOLD = tuple(name for name in STATISTICS if name not in ("work", "certificate"))
 FEW = 6  # queries that are judged one by one
-FAR = 1e17  # half the squared distance in units of S from which on parts, which know it in two floats, miss exact ties
 
 
 @dataclasses.dataclass
@@ -190,8 +190,6 @@ def views(case, engine, report):
     inner = Report(f"{report.context}{name}: ")
     for seen in view.seen:
         some = smooth(case, c, t, np.intersect1d(seen.some, pick))[: 4 * FEW]
-        if len(some) and view.parts is not None:
-            some = some[of_queries(seen.case, c, x, u, some).ref.kappa <= FAR]
         if not len(some):
             continue
         truth = of_queries(seen.case, c, x, u, some, beside=np.abs(case.values).max())

@@ -577,3 +577,13 @@ def test_images_of_a_far_query_that_is_its_own(engine):
     nearest = rows[np.argmin((rows**2).sum(axis=1))]
     want = np.mean([nearest, *(nearest[p] for p in turns)], axis=0)
     np.testing.assert_allclose(flow.at(1.0, 1e-30).denoiser(np.zeros((1, 7)))[0], want, rtol=1e-10)
+
+
+def test_rows_on_both_sides_of_a_far_query(engine):
+    """As far from it as each other, at a distance over S of 30 digits: products in pairs of floats do not cancel."""
+    rows = np.array([[0.375, 0.125], [0.25, 0.0], [0.25, 0.0], [0.125, 0.125], [0.25, 0.25], [1.0, 1.0]])
+    t = 1 - 2.0**-53
+    x = t * np.array([[0.25, 0.125]])
+    post = itf.Field(rows, backend=engine.backend).posterior(x, t, top=5)
+    np.testing.assert_allclose(post.mean, [[0.25, 0.1]], rtol=1e-12)
+    np.testing.assert_allclose(post.top_weight, 0.2, rtol=1e-12)

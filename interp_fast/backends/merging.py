@@ -51,7 +51,6 @@ __all__ = [
     "reduce",
     "shares",
     "squares",
-    "too_far",
     "unsettled",
 ]
 
@@ -70,6 +69,7 @@ _COARSE = 2.0**-12
 # which moves a weight by a quarter of itself: next to nothing. By so many roundings, those of a sum in pairs: the bound
 # is log2 d + 5, which no sum comes near in many dimensions: tests measure less than 4.
 _WITHIN, CHAINED = 2.0**-5, 16.0
+_TIE = 2.0**-98  # of squares that are formed to 2^-100
 _TERMS = 1 << 14  # formed at a time, in cache
 _PART = 0.75  # of what is promised that masses may cost
 _COUNTS = 1e-9  # a set with a smaller share of the rest and of the variance cannot spoil either
@@ -248,13 +248,19 @@ def _doubt(
     return doubt
 
 
+def _farther(c: Float, c_low: Float, other: Float, other_low: Float) -> Float:
+    """c less another. What two floats do not tell is a tie, as of images of a row, whose sums are in another order."""
+    difference = (c - other) + (c_low - other_low)
+    return np.where(np.abs(difference) <= _TIE * other, 0.0, difference)
+
+
 def _ahead(a: dict[str, Any], b: dict[str, Any], s2: Float) -> tuple[Float, npt.NDArray[np.bool_]]:
     """How far the heaviest rows of ``b`` are above those of ``a``, in logits, and where they are as near at S = 0.
 
     At S = 0 the nearer row is ahead by infinity, and of rows as near as each other all that counts is the weight.
     """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        farther = (b["c"] - a["c"]) + (b["c_low"] - a["c_low"])
+        farther = _farther(b["c"], b["c_low"], a["c"], a["c_low"])
         level = (s2 == 0) & ~(farther != 0)
         ahead = (b["log_w"] - a["log_w"]) - np.where(level, 0.0, farther / (2 * s2))
     ahead[np.isnan(ahead)] = 0.0  # neither has weight
@@ -365,7 +371,7 @@ def _lists(a: dict[str, Any], b: dict[str, Any], top: dict[str, Any], s2: Float)
 def _logits(listed: dict[str, Any], top: dict[str, Any], s2: Float) -> Float:
     """Of listed rows, over that of the heaviest row."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        farther = (listed["top_c"] - top["c"][:, None]) + (listed["top_c_low"] - top["c_low"][:, None])
+        farther = _farther(listed["top_c"], listed["top_c_low"], top["c"][:, None], top["c_low"][:, None])
         logits = (listed["top_log_w"] - top["log_w"][:, None]) - farther / (2 * s2[:, None])
         at_end = np.where(farther == 0, listed["top_log_w"] - top["log_w"][:, None], -np.inf)
     logits = np.where(s2[:, None] > 0, logits, at_end)
@@ -387,13 +393,6 @@ def fill(out: dict[str, Any], answer: dict[str, Any], some: Any = slice(None)) -
     """Write ``answer`` about ``some`` of the queries."""
     for name, array in out.items():
         array[some] = answer[name][:, : array.shape[1]] if name.startswith("top_") else answer[name]
-
-
-def too_far(whole: dict[str, Any], place: Place, promise: _Promise) -> npt.NDArray[np.bool_]:
-    """Queries so far from all rows that sums of two floats do not tell which are as far as each other."""
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        rounding = 2.0**-90 * whole["c"] / (2 * place.s2)
-    return np.asarray((place.s2 > 0) & (rounding > promise.weight), np.bool_)
 
 
 def unsettled(

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from .._accuracy import PROMISES
 from .._arrays import result_type, widen
 from . import Float, Int, Moments, dense, reference
-from .merging import CHAINED, Place, blank, fill, finish, part, plain_squares, reduce, too_far, unsettled
+from .merging import CHAINED, Place, blank, fill, finish, part, plain_squares, reduce, unsettled
 from .outer import Outer
 from .reference import logit_rounding
 
@@ -161,8 +161,7 @@ class Orbit(Outer):
         if asked.compared and "dropped" in out:  # of shares of the whole, not of the mass at each
             whole["dropped"] = np.minimum(sum(answer["dropped"][some] for answer in found), 1.0)
         fill(out, finish(whole, place, 0.0), some)
-        doubtful = unsettled(whole, place, promise, data.moments.radius, out)
-        again = np.flatnonzero(doubtful | too_far(whole, place, promise))
+        again = np.flatnonzero(unsettled(whole, place, promise, data.moments.radius, out))
         if len(again):
             rows = reference.Data(data.images, data.log_w, data.moments, data.scale, data.bandwidth)  # type: ignore[arg-type]
             exact = {name: array[rest[again]] for name, array in out.items()}

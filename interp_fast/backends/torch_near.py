@@ -17,6 +17,7 @@ __all__ = ["State", "exactly_squared", "farther", "listed", "near", "squared"]
 # Spread over variance beyond which digits went into the distance from the point: at four deviations two bits of a mean,
 # four of a variance.
 _FAR = 16.0
+_TIE = 2.0**-98  # of what differences are formed of: to 2^-100
 State = dict[str, Any]  # what is known of each query once its rows are summed up; see :func:`near`
 
 
@@ -59,7 +60,10 @@ def farther(q: Queries, data: Data, index: Any, base: Any) -> Any:
         both, both_low = two_sum(away, first)
         both_low = both_low + (low + first_low)
         high, rest = two_product(delta, both)
-        found[:, block] = _sum(high, rest + (delta * both_low + delta_low * both))
+        difference = _sum(high, rest + (delta * both_low + delta_low * both))
+        # Rows on both sides of a query are as far, but for rounding.
+        size = (delta * (away.abs() + first.abs())).abs().sum(dim=-1)
+        found[:, block] = torch.where(difference.abs() <= _TIE * size, 0.0, difference)
     return found
 
 
