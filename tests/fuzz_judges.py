@@ -58,7 +58,7 @@ class Truth:
     u: np.ndarray
     cut: np.ndarray  # nats
     c: Any = None  # alpha, sigma, alpha_dot, sigma_dot (m,), where a schedule was asked
-    beside: float = 0.0  # size of the rows of the whole that these are a view of: means are counted from its centre
+    beside: float = 0.0  # of a view: the largest coordinate of the centre of the whole, which means are counted from
 
     @functools.cached_property
     def ref(self) -> SimpleNamespace:

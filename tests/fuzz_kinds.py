@@ -146,7 +146,7 @@ def methods(case, engine, report):
         at_end(report, case, wide, c.alpha, c.sigma, post, sharp)
         at_end(report, case, wide, c.alpha, c.sigma, {"mean": out["denoiser"]} if "denoiser" in out else {}, sharp)
     for threads in case.threads[1:]:
-        report.same_bits(out, run(threads, Report()) or out, threads)
+        report.same_bits(out, run(threads, report), threads)
 
 
 def slow(rng, case, low, high):
@@ -235,9 +235,9 @@ def trajectory(case, engine, report):
     if not (away[np.arange(len(pick)), out.index[pick]] <= away.min(1) * (1 + 1e-12) + doubt).all():
         report.wrong(f"{solver}: index is not the nearest row")
     for threads in case.threads[1:]:
-        other = run(threads)[1]
         names = ("x", "path", "index", "commit_time", "certificate")
-        report.same_bits({name: getattr(out, name) for name in names}, vars(other), threads)
+        both = ({name: getattr(one, name) for name in names} for one in (out, run(threads)[1]))
+        report.same_bits(*both, threads)
 
 
 # Neighbours, draws and losses

@@ -78,8 +78,10 @@ class Report:
             self.wrong(judges.excess(name, table[name.removeprefix("posterior.")], value, truth, pick))
 
     def same_bits(self, outputs, others, threads):
-        for name, value in outputs.items():
-            if not np.array_equal(value, others[name], equal_nan=True):
+        for name in outputs.keys() ^ others.keys():
+            self.wrong(f"{name}: answered with {threads} threads alone, or refused there alone")
+        for name in outputs.keys() & others.keys():
+            if not np.array_equal(outputs[name], others[name], equal_nan=True):
                 self.wrong(f"{name}: other bits with {threads} threads")
 
 

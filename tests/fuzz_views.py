@@ -1,7 +1,7 @@
 """Views of a field, and parts that are merged: each query as in the field of the rows it sees, built as such.
 
-A view is a function (rng, case, x, schedule) that draws what it needs and returns a :class:`View`. To add one, write
-the function and name it in ``VIEWS``.
+A view is a function (rng, case, x, schedule) that draws what it needs and returns a :class:`View`, or None where there
+is none. To add one, write the function and name it in ``VIEWS``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import fuzz_judges as judges
 import numpy as np
+import oracle
 from fuzz_cases import Case, chance, clock, points
 from fuzz_report import METHODS, STATISTICS, Report, coefficients, how_many, judged, listed, refused, smooth
 
@@ -33,7 +34,7 @@ class Seen:
 
 @dataclasses.dataclass
 class View:
-    """``field`` makes it of (backend, threads); what else it takes is in ``ask``, a field where a Partial is."""
+    """``field`` makes it of (backend, threads); or, of ``parts``, fields of these and where each of them begins."""
 
     field: Callable[[str, int], itf.Field]
     seen: list[Seen]
@@ -186,13 +187,14 @@ def views(case, engine, report):
 
     out = run(case.threads[0], report)
     for threads in case.threads[1:]:
-        report.same_bits(out, run(threads, Report()) or out, threads)
+        report.same_bits(out, run(threads, report), threads)
     inner = Report(f"{report.context}{name}: ")
+    center = float(np.abs(oracle.radius(case.values, case.weights)[0]).max())
     for seen in view.seen:
         some = smooth(case, c, t, np.intersect1d(seen.some, pick))[: 4 * FEW]
         if not len(some):
             continue
-        truth = of_queries(seen.case, c, x, u, some, beside=np.abs(case.values).max())
+        truth = of_queries(seen.case, c, x, u, some, beside=0.0 if seen.numbers is None else center)
         if view.guided is not None:
             judge_guided(inner, out, truth, of_queries(case, c, x, u, some), view.guided, some)
             continue
@@ -218,13 +220,14 @@ def locate(report, name, index, numbers, some):
 
 
 def judge_guided(report, out, inside, whole, scale, some):
-    """D + scale (D_class - D), as accurate as both."""
-    if "denoiser" not in out:
-        return
-    (_, first), (_, second) = (judges.denoiser(t.want.denoiser, t) for t in (whole, inside))
-    want = whole.want.denoiser + scale * (inside.want.denoiser - whole.want.denoiser)
-    bound = abs(1 - scale) * first + abs(scale) * second
-    bound = bound + judges.PROMISES[whole.case.result].rounding * judges.norm(want)
-    error = judges.distance(out["denoiser"][some], want, judges.PROMISES[whole.case.result].largest)
-    if not (error <= bound).all():
-        report.wrong(f"denoiser: error {(error / bound).max():.3g} times what is allowed, scale {scale}")
+    """D + scale (D_class - D), and what is made of it, as accurate as both."""
+    p = judges.PROMISES[whole.case.result]
+    for name in out.keys() & set(METHODS):
+        first, second = getattr(whole.want, name), getattr(inside.want, name)
+        want = first + scale * (second - first)
+        bound = abs(1 - scale) * judges.FIELDS[name](first, whole)[1]
+        bound = bound + abs(scale) * judges.FIELDS[name](second, inside)[1]
+        bound = bound + (p.rounding * judges.norm(want) if want.ndim == 2 else 0)
+        error = judges.distance(out[name][some], want, p.largest)
+        if not (error <= bound).all():
+            report.wrong(f"{name}: error {(error / bound).max():.3g} times what is allowed, scale {scale}")

@@ -11,8 +11,10 @@ import oracle
 import problems
 import pytest
 from support.measure import Errors, measure, norm
+from support.sources import Source
 
 import interp_fast as itf
+from interp_fast import _arrays
 from interp_fast._accuracy import PROMISES
 from interp_fast.backends import merging
 from interp_fast.field import oracle_of
@@ -129,8 +131,8 @@ def test_ties_of_near_pairs_across_parts(engine, dtype):
 def test_variance_of_near_copies_in_different_parts(engine):
     """As small as the square of 1e-9: the difference of means that are known to 1e-16."""
     rng = np.random.default_rng(0)
-    rows = rng.standard_normal((40, 6))
-    rows[20:] = rows[:20] + 1e-9 * rng.standard_normal((20, 6))
+    rows = np.tile(rng.standard_normal((10, 6)), (4, 1))
+    rows[10:] += 1e-9 * rng.standard_normal((30, 6))
     t = 1 / (1 + 1e-3)
     x = t * (rows[:9] + 1e-4 * rng.standard_normal((9, 6)))
     parts = [(itf.Field(rows[a : a + 20], backend=engine.backend), a) for a in (0, 20)]
@@ -139,6 +141,23 @@ def test_variance_of_near_copies_in_different_parts(engine):
     c = LINEAR(t)
     want = oracle.posterior(rows, x, float(c.alpha), float(c.sigma)).variance
     np.testing.assert_allclose(post.variance, want.astype(float), rtol=PROMISES["float64"].off_weights)
+
+
+def test_variance_of_rows_that_differ_in_a_last_bit(engine, monkeypatch):
+    """In parts and blocks of a file: rounding made the means equal whose difference is a third of the variance."""
+    rows = np.ones((6, 3))
+    rows[1, 0], rows[2], rows[5] = 1 + 2.0**-52, 1 + 1e-3, 1 - 1e-3
+    t = 1 / (1 + 1.25e-4)
+    x, c = t * np.ones((1, 3)), LINEAR(t)
+    want = oracle.posterior(rows, x, float(c.alpha), float(c.sigma)).variance.astype(float)
+    parts = [(itf.Field(rows[a : a + 3], backend=engine.backend), a) for a in (0, 3)]
+    whole = merged(parts, x, t)
+    whole = merged(parts, x, t, precise=whole.unsettled) if whole.unsettled.any() else whole
+    np.testing.assert_allclose(whole.posterior().variance, want, rtol=1e-9)
+    monkeypatch.setattr(_arrays, "_BLOCK_BYTES", 8 * 3 * 3)
+    monkeypatch.setattr(_arrays, "stretches", _arrays.blocks)
+    read = itf.Field(Source(rows), backend=engine.backend).posterior(x, t)
+    np.testing.assert_allclose(read.variance, want, rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["digits", "near_duplicates", pytest.param("clump", marks=LONG)])

@@ -587,3 +587,18 @@ def test_rows_on_both_sides_of_a_far_query(engine):
     post = itf.Field(rows, backend=engine.backend).posterior(x, t, top=5)
     np.testing.assert_allclose(post.mean, [[0.25, 0.1]], rtol=1e-12)
     np.testing.assert_allclose(post.top_weight, 0.2, rtol=1e-12)
+
+
+def test_rows_that_are_as_far_but_for_their_last_digits(engine):
+    """Seen from 10^16 radii away rows of other weights are as far in float64: each was given that of the heaviest."""
+    rng = np.random.default_rng(0)
+    rows, far = rng.standard_normal((400, 8)), rng.standard_normal((30, 8))
+    x = 1e16 * far / np.linalg.norm(far, axis=1)[:, None]
+    sigma = np.full(30, np.sqrt(1e16 / 5))
+    training = oracle_of(itf.Field(rows, backend=engine.backend)).training_set
+    out = {"index": np.empty(30, np.int64), "top_index": np.zeros((30, 3), np.int64), "top_weight": np.empty((30, 3))}
+    training.posterior(x, np.ones(30), sigma, np.full(30, np.inf), out, None)
+    ref = oracle.posterior(rows, x, np.ones(30), sigma)
+    want = -np.sort(-np.exp(ref.log_weight), axis=1)[:, :3]
+    np.testing.assert_allclose(out["top_weight"], want.astype(float), rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(out["index"], ref.index)

@@ -14,8 +14,8 @@ top_c, top_c_low
 rows, top           how many there are, and how many are to be listed if there are as many
 doubt               what the logarithm of the mass of these rows may be off by: an estimate, with a margin
 error               the same of the sets that were merged to this one, as far as they count; 0 before
-mean_low            what rounding the mean to its floats leaves of it; 0 of a part that is not precise
-blur                what it may be off by, then; 0 of one that is
+mean_low            what rounding the mean to its floats leaves of it, if one of the parts is precise
+blur                what that may have cost the mean otherwise
 between             sum of w_k |mean_k - mean|^2 over these sets
 blurred             what the blur of their means leaves in the variance
 spoiled             the largest w_k doubt_k^2 of them
@@ -195,13 +195,12 @@ def part(
     found |= {"rows": len(log_w), "top": top, "doubt": np.zeros(m)}
     found |= {name: np.zeros(m) for name in ("error", "between", "spoiled")}
     if "mean" in found:
-        found |= {
-            "mean_low": found.get("mean_low", np.zeros_like(place.x)),
-            "blur": np.zeros(m),
-            "blurred": np.zeros(m),
-        }
-        if moments is not None:
-            found["blur"] = 2.0**-52 * np.linalg.norm(found["mean"], axis=1)
+        found |= {"blur": np.zeros(m), "blurred": np.zeros(m)}
+    if "variance" in found and moments is not None:
+        # The mean is the heaviest row and how far it is from there, which costs nothing where that is nothing.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            beside = np.sqrt(found["variance"] / weight[:, 0])
+        found["blur"] = np.fmin(2.0**-53 * np.linalg.norm(found["mean"], axis=1), beside)
     if moments is not None:
         used = log_w[log_w > -np.inf]
         span = float(np.ptp(used)) if len(used) else 0.0
@@ -297,16 +296,18 @@ def merge(a: dict[str, Any], b: dict[str, Any], place: Place, u: Float | None = 
         out[name] = np.where(lower, a[name], b[name])
     out["between"] = w_a * a["between"] + w_b * b["between"]
     if "mean" in a:
-        apart = (b["mean"] - a["mean"]) + (b["mean_low"] - a["mean_low"])
+        low_a, low_b = a.get("mean_low", 0.0), b.get("mean_low", 0.0)
+        apart = (b["mean"] - a["mean"]) + (low_b - low_a)
         heavy = (w_a >= w_b)[:, None]
-        mean, mean_low = (np.where(heavy, a[name], b[name]) for name in ("mean", "mean_low"))
-        out["mean"], lost = two_sum(mean, np.where(heavy, w_b[:, None], -w_a[:, None]) * apart)
-        out["mean_low"] = mean_low + lost
-        square = np.einsum("ij,ij->i", apart, apart)
+        toward = np.where(heavy, w_b[:, None], -w_a[:, None]) * apart
+        out["mean"], lost = two_sum(np.where(heavy, a["mean"], b["mean"]), toward)
+        if "mean_low" in a or "mean_low" in b:
+            out["mean_low"] = np.where(heavy, low_a, low_b) + lost
+        square, blur = np.einsum("ij,ij->i", apart, apart), a["blur"] + b["blur"]
         across = w_a * w_b * square
         out["between"] += across
-        out["blur"] = np.maximum(a["blur"], b["blur"])
-        out["blurred"] = w_a * a["blurred"] + w_b * b["blurred"] + 2 * w_a * w_b * np.sqrt(square) * out["blur"]
+        out["blur"] = w_a * a["blur"] + w_b * b["blur"]
+        out["blurred"] = w_a * a["blurred"] + w_b * b["blurred"] + w_a * w_b * blur * (2 * np.sqrt(square) + blur)
         for name in a.keys() & {"variance", "scatter"}:
             out[name] = w_a * a[name] + w_b * b[name] + across
         if "variance" in a:

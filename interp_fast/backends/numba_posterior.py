@@ -239,9 +239,11 @@ class Posterior:
             rows, listed = self._near_rows(found.near, ids), found.near >= 0
             answer["top_index"][good] = rows
             farther = np.where(listed, c[found.near] - score[:, None], 0.0)
-            # Where distances do not tell a weight, rows that are as far have that of the heaviest.
+            # Where distances do not tell a weight, equal rows have that of the heaviest.
             rough = reference.logit_rounding(x, score, s2) > ties.tolerated(self.data.given)
-            enough[good] &= ~(rough & (farther != 0).any(axis=1))
+            for m in np.flatnonzero(rough):
+                values = self.data.given.values(ids[starts[m] : starts[m + 1]])
+                enough[good[m]] &= bool((values == values[0]).all())
             log_top = np.where(rough, -np.log(mass[good]), log_w - score * h - answer["log_norm"][good])
             logits = self.data.log_w[rows] - log_w[:, None] - farther * h[:, None] + log_top[:, None]
             answer["top_weight"][good] = np.where(listed, np.exp(np.minimum(logits, 0.0)), 0.0)

@@ -70,7 +70,7 @@ class Field(field.Field):
     ends, whose shards others read again, or on when they join. Noise is that of :func:`interp_fast.sample` on one
     machine.
 
-    A call costs what it costs on one machine, shared by the workers, and some 30 ms; merging sends d + 20 numbers for
+    A call costs what it costs on one machine, shared by the workers, and some 30 ms; merging sends d + 22 numbers for
     each query and shard. Workers hold their rows and what is prepared of them (``low_memory``), and use the threads
     that INTERP_FAST_NUM_THREADS, or OMP_NUM_THREADS, gives each of them, shared by the tasks they run at once.
     ``subset`` brings the chosen rows here; classes, orbits, ``without`` and ``tempered`` are for fields on one machine.
