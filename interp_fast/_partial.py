@@ -84,8 +84,9 @@ class Partial:
         Which rows these are.
     unsettled : (M,) bool
         Queries for which rounding within the parts may decide the whole. Ask every part for these again, as
-        ``field.partial(x, t, precise=unsettled)``, and merge once more: then none is. A settled query is as accurate as
-        that of a Field.
+        ``field.partial(x, t, precise=unsettled)``, and merge once more: then none is, but for what seems to tie at
+        distances of 10^9 sigma and more, of which parts know some 29 digits. A settled query is as accurate as that of
+        a Field.
 
     Examples
     --------

@@ -204,6 +204,14 @@ def test_without_beside_copies(engine):
     np.testing.assert_allclose(left.variance, want.variance, rtol=2e-9)
 
 
+def test_without_beside_light_copies(engine):
+    """A copy that weighs 1e-80 hides a row of 1e-250 no more than one that weighs as much: that row is the variance."""
+    rows = np.array([[0.0], [0.0], [3.0], [1.0]])
+    left = itf.Field(rows, weights=[1.0, 1e-80, 1e-250, 0.5], backend=engine.backend).without([3])
+    np.testing.assert_allclose(left.posterior(np.zeros((1, 1)), 0.0).variance, 9e-250, rtol=1e-9)
+    np.testing.assert_allclose(left.posterior(np.zeros((1, 1)), 1e-17).variance, 9e-250, rtol=1e-9)
+
+
 def test_without_what_is_left_weighs_next_to_nothing(engine):
     """An entropy of weights 1 and e is e (1 - log e), however small."""
     rows, light = np.zeros((3, 2)), 1e-36

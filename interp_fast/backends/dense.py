@@ -54,7 +54,7 @@ def posterior(
         for m in np.flatnonzero(~done).tolist():
             answer = reference.query(
                 x[first + m], data, float(alpha[first + m]), float(sigma[first + m]),
-                None if u is None else u[first + m], out, _near(logits[m], error[m], k), alone=False,
+                None if u is None else u[first + m], out, _near(data, logits[m], float(error[m]), k), alone=False,
             )  # fmt: skip
             for name, array in here.items():
                 array[m] = answer[name]
@@ -77,15 +77,19 @@ def _logits(x: Float, data: Data, alpha: Float, sigma: Float) -> tuple[Float, Fl
     return logits, np.where(alpha > 0, unit * size**2 / scale, 0.0)
 
 
-def _near(logits: Float, error: Float, k: int) -> Int:
-    """The rows that can matter, or be among the k heaviest. Copies of these say nothing about the variance, which the
-    first row that is lighter may be all of."""
+def _near(data: Data, logits: Float, error: float, k: int) -> Int:
+    """The rows that can matter, or be among the k heaviest. Copies of the heaviest say nothing about the
+    variance, whatever they weigh: the first other row may be all of it."""
     seen = logits > -np.inf
     k = min(k, int(seen.sum()))
-    kth = np.partition(logits, -k)[-k]
-    last = logits.max(where=seen & (logits < kth - 2 * error), initial=-np.inf)
-    near: Int = np.flatnonzero(seen & (logits >= (last if last > -np.inf else kth) - _WINDOW - 2 * error))
-    return near
+    level = float(np.partition(logits, -k)[-k])
+    while True:
+        lowest = level - _WINDOW - 2 * error
+        near: Int = np.flatnonzero(seen & (logits >= lowest))
+        level = float(logits.max(where=seen & (logits < lowest), initial=-np.inf))
+        values = data.values(near)
+        if level == -np.inf or (values != values[0]).any():
+            return near
 
 
 def _by_products(

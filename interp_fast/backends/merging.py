@@ -13,7 +13,8 @@ top_log, top_log_w,
 top_c, top_c_low
 rows, top           how many there are, and how many are to be listed if there are as many
 doubt               what the logarithm of the mass of these rows may be off by: an estimate, with a margin
-error               the same of the sets that were merged to this one, as far as they count; 0 before
+error               the same of the sets that were merged to this one, as far as they count; 0 before; inf where
+                    nobody knows which of them is ahead
 mean_low            what rounding the mean to its floats leaves of it, if one of the parts is precise
 blur                what that may have cost the mean otherwise
 between             sum of w_k |mean_k - mean|^2 over these sets
@@ -69,7 +70,8 @@ _COARSE = 2.0**-12
 # which moves a weight by a quarter of itself: next to nothing. By so many roundings, those of a sum in pairs: the bound
 # is log2 d + 5, which no sum comes near in many dimensions: tests measure less than 4.
 _WITHIN, CHAINED = 2.0**-5, 16.0
-_TIE = 2.0**-98  # of squares that are formed to 2^-100
+# Squares are known to 2^-96. Where a logit shows that, nobody knows which of two parts that seem to tie is ahead.
+_KNOWN, _TELLING = 2.0**-96, 2.0**-36
 _TERMS = 1 << 14  # formed at a time, in cache
 _PART = 0.75  # of what is promised that masses may cost
 _COUNTS = 1e-9  # a set with a smaller share of the rest and of the variance cannot spoil either
@@ -247,19 +249,13 @@ def _doubt(
     return doubt
 
 
-def _farther(c: Float, c_low: Float, other: Float, other_low: Float) -> Float:
-    """c less another. What two floats do not tell is a tie, as of images of a row, whose sums are in another order."""
-    difference = (c - other) + (c_low - other_low)
-    return np.where(np.abs(difference) <= _TIE * other, 0.0, difference)
-
-
 def _ahead(a: dict[str, Any], b: dict[str, Any], s2: Float) -> tuple[Float, npt.NDArray[np.bool_]]:
     """How far the heaviest rows of ``b`` are above those of ``a``, in logits, and where they are as near at S = 0.
 
     At S = 0 the nearer row is ahead by infinity, and of rows as near as each other all that counts is the weight.
     """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        farther = _farther(b["c"], b["c_low"], a["c"], a["c_low"])
+        farther = (b["c"] - a["c"]) + (b["c_low"] - a["c_low"])
         level = (s2 == 0) & ~(farther != 0)
         ahead = (b["log_w"] - a["log_w"]) - np.where(level, 0.0, farther / (2 * s2))
     ahead[np.isnan(ahead)] = 0.0  # neither has weight
@@ -321,6 +317,9 @@ def merge(a: dict[str, Any], b: dict[str, Any], place: Place, u: Float | None = 
     own, other = np.where(lower, a["error"], b["error"]), np.where(lower, b["error"], a["error"])
     both = np.maximum(a["doubt"] + b["doubt"], other)
     out["error"] = np.maximum(own, np.where(share > _COUNTS, both, 0.0))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        unknown = np.where((place.alpha > 0) & (place.s2 > 0), _KNOWN * a["c"] / (2 * place.s2), 0.0)
+    out["error"][(unknown > _TELLING) & (between <= 2 * unknown)] = math.inf
     if "dropped" in a:
         out["dropped"] = w_a * a["dropped"] + w_b * b["dropped"]
     if "work" in a:
@@ -372,7 +371,7 @@ def _lists(a: dict[str, Any], b: dict[str, Any], top: dict[str, Any], s2: Float)
 def _logits(listed: dict[str, Any], top: dict[str, Any], s2: Float) -> Float:
     """Of listed rows, over that of the heaviest row."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        farther = _farther(listed["top_c"], listed["top_c_low"], top["c"][:, None], top["c_low"][:, None])
+        farther = (listed["top_c"] - top["c"][:, None]) + (listed["top_c_low"] - top["c_low"][:, None])
         logits = (listed["top_log_w"] - top["log_w"][:, None]) - farther / (2 * s2[:, None])
         at_end = np.where(farther == 0, listed["top_log_w"] - top["log_w"][:, None], -np.inf)
     logits = np.where(s2[:, None] > 0, logits, at_end)
@@ -405,9 +404,9 @@ def unsettled(
     Errors of masses, which are independent, move the mean by no more than the deviation of the parts' means times the
     largest sqrt(w_k) doubt_k, and everything else by no more than their own share.
     """
-    error, largest = whole["error"], np.exp(whole["log_top"])
+    bad = np.isinf(whole["error"])
+    error, largest = np.where(bad, 0.0, whole["error"]), np.exp(whole["log_top"])
     names = {"log_norm", "top_weight", *whole} if wanted is None else {*wanted}
-    bad = np.zeros(len(error), np.bool_)
     if "log_norm" in names:
         bad |= error > promise.density / 4
     if names & (_OFF_WEIGHTS | {"scatter"}):
