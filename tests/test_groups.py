@@ -205,9 +205,9 @@ def test_without_beside_copies(engine):
 
 
 def test_without_beside_light_copies(engine):
-    """A copy that weighs 1e-80 hides a row of 1e-250 no more than one that weighs as much: that row is the variance."""
-    rows = np.array([[0.0], [0.0], [3.0], [1.0]])
-    left = itf.Field(rows, weights=[1.0, 1e-80, 1e-250, 0.5], backend=engine.backend).without([3])
+    """Copies that weigh 1e-80 and 1e-160 hide a row of 1e-250 no more than one of weight 1: it is the variance."""
+    rows = np.array([[0.0], [0.0], [0.0], [3.0], [1.0]])
+    left = itf.Field(rows, weights=[1.0, 1e-80, 1e-160, 1e-250, 0.5], backend=engine.backend).without([4])
     np.testing.assert_allclose(left.posterior(np.zeros((1, 1)), 0.0).variance, 9e-250, rtol=1e-9)
     np.testing.assert_allclose(left.posterior(np.zeros((1, 1)), 1e-17).variance, 9e-250, rtol=1e-9)
 
