@@ -190,7 +190,7 @@ def views(case, engine, report):
     for threads in case.threads[1:]:
         report.same_bits(out, run(threads, report), threads)
     inner = Report(f"{report.context}{name}: ")
-    center = float(np.abs(oracle.radius(case.values, case.weights)[0]).max())
+    center = max(float(np.abs(oracle.radius(case.values, w)[0]).max()) for w in (None, case.weights))
     for seen in view.seen:
         some = smooth(case, c, t, np.intersect1d(seen.some, pick))[: 4 * FEW]
         if "unsettled" in out:  # by precise parts, too: next to ties of rows that are farther than parts can tell
