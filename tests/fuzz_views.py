@@ -40,6 +40,7 @@ class View:
     seen: list[Seen]
     guided: float | None = None  # scale; ``seen`` are then rows of classes
     parts: list[Case] | None = None  # that are merged
+    temperature: float = 1.0  # ``seen`` have the weights of that one
 
 
 class Merged:
@@ -146,7 +147,20 @@ def parts(rng, case, x, schedule):
     )  # fmt: skip
 
 
-VIEWS = {"without": without, "given": given, "guided": guided, "orbit": orbit, "parts": parts}
+def tempered(rng, case, x, schedule):
+    """Weights w^(1/T) at the variance T S."""
+    temperature = float(rng.choice([1.0, 2.0, 7.0] if case.weights is not None else [0.1, 1.0, 3.0]))
+    weights = None if case.weights is None else case.weights ** (1 / temperature)
+    cool = dataclasses.replace(case, weights=weights, bandwidth=case.bandwidth * np.sqrt(temperature))
+    return View(
+        lambda backend, threads: case.field(backend, schedule, threads).tempered(temperature),
+        [Seen(cool, np.arange(len(x)))], temperature=temperature,
+    )  # fmt: skip
+
+
+VIEWS = {
+    "without": without, "given": given, "guided": guided, "orbit": orbit, "parts": parts, "tempered": tempered,
+}  # fmt: skip
 
 
 def views(case, engine, report):
@@ -170,7 +184,7 @@ def views(case, engine, report):
         far |= beyond
         refusals = {method: refusals[method] or more[method] for method in refusals}
     top = min(top, *(int(heavy(seen.case).sum()) for seen in view.seen))  # of no weight a list may name any row
-    if name == "guided":
+    if name in ("guided", "tempered"):
         asked = [method for method in asked if method != "log_density"]
 
     def run(threads, field_report):
@@ -197,11 +211,14 @@ def views(case, engine, report):
             some = some[~out["unsettled"][some]]
         if not len(some):
             continue
-        truth = of_queries(seen.case, c, x, u, some, beside=0.0 if seen.numbers is None else center)
+        warm = SimpleNamespace(**(vars(c) | {"sigma": c.sigma * np.sqrt(view.temperature)}))
+        truth = of_queries(seen.case, warm, x, u, some, beside=0.0 if seen.numbers is None else center)
         if view.guided is not None:
             judge_guided(inner, out, truth, of_queries(case, c, x, u, some), view.guided, some)
             continue
         told = {key: value for key, value in out.items() if key.removeprefix("posterior.") in (*TOLD, *METHODS, "jvp")}
+        if name == "tempered":  # fields are made of its D by the schedule's own sigma, and log_norm is no density
+            told = {key: value for key, value in told.items() if key[10:] not in ("", "log_norm", "log_density")}
         if seen.numbers is not None:
             told |= {key: locate(inner, key, told[key], seen.numbers, some) for key in told if key.endswith("index")}
         inner.judge_fields(told, truth, some)
