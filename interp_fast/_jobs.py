@@ -33,7 +33,7 @@ def partial_arguments(parser: argparse.ArgumentParser, data: str) -> None:
     parser.add_argument("--schedule", type=schedule, default="linear", metavar="NAME", help="default: linear")
     parser.add_argument("--backend", default="auto", help="cpp, numba, reference or auto (default)")
     parser.add_argument("--top", type=count(0), default=0, metavar="K", help="list the K heaviest rows (default 0)")
-    parser.add_argument("--precise", action="store_true", help="the second round, in float64: it settles all queries")
+    parser.add_argument("--precise", action="store_true", help="the second round, in float64: it settles what can be")
 
 
 def merge_arguments(parser: argparse.ArgumentParser) -> None:

@@ -207,8 +207,13 @@ def views(case, engine, report):
     center = max(float(np.abs(oracle.radius(case.values, w)[0]).max()) for w in (None, case.weights))
     for seen in view.seen:
         some = smooth(case, c, t, np.intersect1d(seen.some, pick))[: 4 * FEW]
-        if "unsettled" in out:  # by precise parts, too: next to ties of rows that are farther than parts can tell
+        if "unsettled" in out and len(some):  # by precise parts, too: ties of rows that are farther than parts can tell
+            doubted = some[out["unsettled"][some]]
             some = some[~out["unsettled"][some]]
+            if len(doubted):
+                truth = of_queries(seen.case, c, x, u, doubted)
+                if (2.0**-100 * (truth.ref.kappa + truth.size**2 / truth.s2) < 2.0**-40).any():
+                    inner.wrong("unsettled: by precise parts")
         if not len(some):
             continue
         warm = SimpleNamespace(**(vars(c) | {"sigma": c.sigma * np.sqrt(view.temperature)}))

@@ -57,7 +57,7 @@ def test_wrong_outputs_are_noticed(monkeypatch):
 
 def test_views_of_other_rows_are_noticed(monkeypatch):
     """All that see every row: each view has its judge."""
-    for name in ("given", "guided", "without"):
+    for name in ("given", "guided", "tempered", "without"):
         monkeypatch.setattr(fuzz_views.itf.Field, name, lambda self, *rows: self)
     monkeypatch.setattr(fuzz_views.itf, "merge", lambda parts: parts[0])
     field = fuzz_cases.Case.field

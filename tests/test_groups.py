@@ -212,6 +212,15 @@ def test_without_beside_light_copies(engine):
     np.testing.assert_allclose(left.posterior(np.zeros((1, 1)), 1e-17).variance, 9e-250, rtol=1e-9)
 
 
+@pytest.mark.parametrize("gap", [5e-324, 1e-60, 1e-30])
+def test_without_beside_a_row_that_is_next_to_the_heaviest(engine, gap):
+    """It is no copy, and makes less of the variance than a row e^125 lighter does."""
+    rows, light = np.array([[0.0], [gap], [3.0], [1.0]]), np.exp(-125.0)
+    left = itf.Field(rows, weights=[1.0, 1.0, light, 0.5], backend=engine.backend).without([3])
+    want = 9 * light / 2 + gap**2 / 4
+    np.testing.assert_allclose(left.posterior(np.zeros((1, 1)), 0.0).variance, want, rtol=1e-9)
+
+
 def test_without_what_is_left_weighs_next_to_nothing(engine):
     """An entropy of weights 1 and e is e (1 - log e), however small."""
     rows, light = np.zeros((3, 2)), 1e-36

@@ -143,6 +143,33 @@ def test_variance_of_near_copies_in_different_parts(engine):
     np.testing.assert_allclose(post.variance, want.astype(float), rtol=PROMISES["float64"].off_weights)
 
 
+@pytest.mark.parametrize("count", [3, 5, 9])
+def test_variance_of_near_copies_in_many_parts(engine, count):
+    """What a merge rounds of a mean counts in the next one."""
+    rng = np.random.default_rng(3)
+    rows = 1.0 + 1e-9 * rng.standard_normal((count, 6))
+    x, t = rng.standard_normal((4, 6)), 0.3
+    parts = cut(rows, None, count, backend=engine.backend)
+    whole = merged(parts, x, t)
+    whole = merged(parts, x, t, precise=whole.unsettled) if whole.unsettled.any() else whole
+    want = oracle.posterior(rows, x, 0.3, 0.7).variance.astype(float)
+    np.testing.assert_allclose(whole.posterior().variance, want, rtol=PROMISES["float64"].off_weights)
+
+
+def test_far_ties_of_parts_are_known_or_said_not_to_be(engine):
+    """Copies tie at any distance; of others parts know no more than two floats."""
+    rows = np.random.default_rng(5).standard_normal((6, 3))
+    x, t = np.zeros((1, 3)), 1 - 1e-13
+    for other, unknown in ((rows, False), (-rows, True)):
+        both = np.concatenate([rows, other])
+        parts = cut(both, None, 2, backend=engine.backend)
+        for precise in (None, True):
+            whole = merged(parts, x, t, precise=precise)
+            assert whole.unsettled.all() == unknown
+        nearest = rows[np.argmin((rows**2).sum(axis=1))]
+        np.testing.assert_allclose(whole.denoiser()[0], 0 * nearest if unknown else nearest, atol=1e-12)
+
+
 def test_variance_of_rows_that_differ_in_a_last_bit(engine, monkeypatch):
     """In parts and blocks of a file: rounding made the means equal whose difference is a third of the variance."""
     rows = np.ones((6, 3))

@@ -587,6 +587,9 @@ def test_rows_on_both_sides_of_a_far_query(engine):
     post = itf.Field(rows, backend=engine.backend).posterior(x, t, top=5)
     np.testing.assert_allclose(post.mean, [[0.25, 0.1]], rtol=1e-12)
     np.testing.assert_allclose(post.top_weight, 0.2, rtol=1e-12)
+    rows = np.array([[1 - 2.0**-24], [1 + 2.0**-24]])  # 7 digits nearer to the query than to the origin
+    post = itf.Field(rows, backend=engine.backend).posterior(np.array([[t]]), t, top=2)
+    np.testing.assert_allclose(post.top_weight, 0.5, rtol=1e-10)
 
 
 def test_rows_that_are_as_far_but_for_their_last_digits(engine):

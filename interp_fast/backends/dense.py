@@ -21,9 +21,9 @@ from .reference import Data
 __all__ = ["posterior"]
 
 _LOGITS = 1 << 23  # formed at a time
-# Rows so many nats below the second (or the last that is listed) are below rounding in any sum of off-weights: e^-120
-# times 1e18 rows of the square of 1e16 times the distance.
-_WINDOW = 120.0
+# Rows so many nats below the second (or the last that is listed) are looked at where they may add more than this share
+# to the variance.
+_WINDOW, _LEAST = 120.0, 2.0**-40
 _NARROW = 1e-6  # posteriors of a smaller variance, in units of the squared reach, are summed about their heaviest row
 
 
@@ -78,18 +78,28 @@ def _logits(x: Float, data: Data, alpha: Float, sigma: Float) -> tuple[Float, Fl
 
 
 def _near(data: Data, logits: Float, error: float, k: int) -> Int:
-    """The rows that can matter, or be among the k heaviest. Copies of the heaviest say nothing about the
-    variance, whatever they weigh: the first other row may be all of it."""
+    """The rows that can matter, or be among the k heaviest. Copies of the heaviest say nothing about the variance, and
+    what is next to it little: the first row elsewhere may be all of it."""
     seen = logits > -np.inf
     k = min(k, int(seen.sum()))
-    level = float(np.partition(logits, -k)[-k])
+    level, top = float(np.partition(logits, -k)[-k]), int(logits.argmax())
     while True:
         lowest = level - _WINDOW - 2 * error
         near: Int = np.flatnonzero(seen & (logits >= lowest))
         level = float(logits.max(where=seen & (logits < lowest), initial=-np.inf))
-        values = data.values(near)
-        if level == -np.inf or (values != values[0]).any():
+        left = len(logits) * np.exp(level - logits[top] + 2 * error) * (2 * data.moments.reach) ** 2
+        if left == 0 or _spread_reaches(left / _LEAST, data, near, logits, top):
             return near
+
+
+def _spread_reaches(wanted: float, data: Data, rows: Int, logits: Float, top: int) -> bool:
+    """Whether one of the rows adds as much to the variance about row ``top``."""
+    first = data.values([top])[0]
+    for block in blocks(np.broadcast_to(first, (len(rows), len(first)))):
+        square = ((data.values(rows[block]) - first) ** 2).sum(axis=1)
+        if (np.exp(logits[rows[block]] - logits[top]) * square >= wanted).any():
+            return True
+    return False
 
 
 def _by_products(

@@ -16,7 +16,7 @@ doubt               what the logarithm of the mass of these rows may be off by: 
 error               the same of the sets that were merged to this one, as far as they count; 0 before; inf where
                     nobody knows which of them is ahead
 mean_low            what rounding the mean to its floats leaves of it, if one of the parts is precise
-blur                what that may have cost the mean otherwise
+blur                what that may have cost the mean otherwise, here and in merges
 between             sum of w_k |mean_k - mean|^2 over these sets
 blurred             what the blur of their means leaves in the variance
 spoiled             the largest w_k doubt_k^2 of them
@@ -70,8 +70,9 @@ _COARSE = 2.0**-12
 # which moves a weight by a quarter of itself: next to nothing. By so many roundings, those of a sum in pairs: the bound
 # is log2 d + 5, which no sum comes near in many dimensions: tests measure less than 4.
 _WITHIN, CHAINED = 2.0**-5, 16.0
-# Squares are known to 2^-96. Where a logit shows that, nobody knows which of two parts that seem to tie is ahead.
-_KNOWN, _TELLING = 2.0**-96, 2.0**-36
+# Two floats know a square to so much of what one does. Where a logit shows that, nobody knows which of two parts
+# that seem to tie is ahead.
+_KNOWN, _TELLING = 2.0**-47, 2.0**-36
 _TERMS = 1 << 14  # formed at a time, in cache
 _PART = 0.75  # of what is promised that masses may cost
 _COUNTS = 1e-9  # a set with a smaller share of the rest and of the variance cannot spoil either
@@ -102,7 +103,7 @@ class _Promise(Protocol):
 
 
 def squares(place: Place, rows: Float, within: float = 0.0) -> tuple[Float, Float]:
-    """|x - alpha row|^2 of queries and rows (M, d) as sums of two floats, to 2^-96 relative.
+    """|x - alpha row|^2 of queries and rows (M, d) as sums of two floats, to 2^-47 of the rounding of one.
 
     Where logits are known ``within`` this from squares in float64, those and 0; the same of equal rows in any case.
     """
@@ -297,12 +298,12 @@ def merge(a: dict[str, Any], b: dict[str, Any], place: Place, u: Float | None = 
         heavy = (w_a >= w_b)[:, None]
         toward = np.where(heavy, w_b[:, None], -w_a[:, None]) * apart
         out["mean"], lost = two_sum(np.where(heavy, a["mean"], b["mean"]), toward)
-        if "mean_low" in a or "mean_low" in b:
+        if precise := "mean_low" in a or "mean_low" in b:
             out["mean_low"] = np.where(heavy, low_a, low_b) + lost
         square, blur = np.einsum("ij,ij->i", apart, apart), a["blur"] + b["blur"]
         across = w_a * w_b * square
         out["between"] += across
-        out["blur"] = w_a * a["blur"] + w_b * b["blur"]
+        out["blur"] = w_a * a["blur"] + w_b * b["blur"] + (0.0 if precise else np.linalg.norm(lost, axis=1))
         out["blurred"] = w_a * a["blurred"] + w_b * b["blurred"] + w_a * w_b * blur * (2 * np.sqrt(square) + blur)
         for name in a.keys() & {"variance", "scatter"}:
             out[name] = w_a * a[name] + w_b * b[name] + across
@@ -318,8 +319,11 @@ def merge(a: dict[str, Any], b: dict[str, Any], place: Place, u: Float | None = 
     both = np.maximum(a["doubt"] + b["doubt"], other)
     out["error"] = np.maximum(own, np.where(share > _COUNTS, both, 0.0))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        unknown = np.where((place.alpha > 0) & (place.s2 > 0), _KNOWN * a["c"] / (2 * place.s2), 0.0)
-    out["error"][(unknown > _TELLING) & (between <= 2 * unknown)] = math.inf
+        unknown = np.where(place.s2 > 0, _KNOWN * logit_rounding(place.x, a["c"], place.s2), 0.0)
+    tie = (unknown > _TELLING) & (between <= 2 * unknown) & (place.alpha > 0)
+    if "mean" in a:  # of copies no one has to tell
+        tie &= (between > 0) | (a["mean"] != b["mean"]).any(axis=1)
+    out["error"][tie] = math.inf
     if "dropped" in a:
         out["dropped"] = w_a * a["dropped"] + w_b * b["dropped"]
     if "work" in a:

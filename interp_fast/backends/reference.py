@@ -219,12 +219,15 @@ def exact_differences(x: Float, alpha: float, rows: Float, first: Float) -> Floa
 
 
 def _square_terms(x: Float, alpha: float, rows: Float) -> Float:
-    """Floats (..., 4 d) whose exact sum is |x - alpha row|^2 to 2^-100 relative."""
+    """Floats (..., 6 d) whose exact sum is |x - alpha row|^2 to 2^-150 relative."""
     product, product_low = two_product(np.float64(alpha), rows)
     high, low = two_sum(x, -product)
-    low = low - product_low
+    low, rest = two_sum(low, -product_low)
+    high, low = two_sum(high, low)  # of which the first may be nothing
+    low, rest = two_sum(low, rest)
     square, square_low = two_product(high, high)
-    return np.concatenate([square, square_low, 2 * high * low, low * low], axis=-1)
+    cross, cross_low = two_product(2 * high, low)
+    return np.concatenate([square, square_low, cross, cross_low, low * low, 2 * high * rest], axis=-1)
 
 
 def run_steps(state: State, data: Data, table: Any, first: int, last: int, **options: Any) -> None:

@@ -17,7 +17,7 @@ __all__ = ["State", "exactly_squared", "farther", "listed", "near", "squared"]
 # Spread over variance beyond which digits went into the distance from the point: at four deviations two bits of a mean,
 # four of a variance.
 _FAR = 16.0
-_TIE = 2.0**-98  # of what differences are formed of: to 2^-100
+_TIE = 2.0**-103  # of what differences are formed of, which pairs of floats round
 State = dict[str, Any]  # what is known of each query once its rows are summed up; see :func:`near`
 
 
@@ -60,9 +60,9 @@ def farther(q: Queries, data: Data, index: Any, base: Any) -> Any:
         both, both_low = two_sum(away, first)
         both_low = both_low + (low + first_low)
         high, rest = two_product(delta, both)
-        difference = _sum(high, rest + (delta * both_low + delta_low * both))
+        difference = _sum(high, rest + (delta * both_low + delta_low * (both + both_low)))
         # Rows on both sides of a query are as far, but for rounding.
-        size = (delta * (away.abs() + first.abs())).abs().sum(dim=-1)
+        size = (delta * (x.abs() + here[0].abs() + there[0].abs())).abs().sum(dim=-1)
         found[:, block] = torch.where(difference.abs() <= _TIE * size, 0.0, difference)
     return found
 

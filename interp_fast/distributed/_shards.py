@@ -229,6 +229,9 @@ class Shards:
             return self._ask(x, alpha, sigma, s2, block, precise[block], options)
 
         found = [one for _, one in self._each_block(len(x), ask)]
+        if any("mean_low" in one for one in found):  # of blocks with precise queries
+            for one in found:
+                one.setdefault("mean_low", np.zeros_like(one["mean"]))
         return {
             name: np.concatenate([one[name] for one in found]) if isinstance(value, np.ndarray) else value
             for name, value in found[0].items()
