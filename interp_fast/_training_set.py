@@ -310,6 +310,7 @@ class TrainingSet:
         )  # fmt: skip
         for name in found.keys() & {"doubt", "spoiled", "blur"}:
             found[name][precise] = 0.0
+        found["precise"][precise] = True
         found["top"] = asked
         return found
 

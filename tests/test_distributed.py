@@ -86,6 +86,18 @@ def test_the_bits_of_merged_partials(client, tmp_path, rows, dtype, t, monkeypat
     assert part.posterior().log_norm.tobytes() == whole.posterior().log_norm.tobytes()
 
 
+@pytest.mark.parametrize("block", [0, 1])
+def test_a_block_without_precise_queries(client, tmp_path, rows, block, monkeypatch):
+    """Beside one that has some, which knows its means to more digits."""
+    monkeypatch.setattr("interp_fast.distributed._shards.BLOCK", 10)
+    x, precise = problems.forward(rows, 0.6, 0.4, 20, 1), np.zeros(20, bool)
+    precise[10 * block + 3] = True
+    field = itf.distributed.Field(client, tmp_path / "rows.npy", LINEAR, shards=SHARDS)
+    got, want = (part.posterior() for part in (field.partial(x, 0.6, precise=precise), field.partial(x, 0.6)))
+    np.testing.assert_allclose(got.mean, want.mean, atol=1e-5)
+    np.testing.assert_array_equal(got.mean[~precise], want.mean[~precise])
+
+
 def test_options_and_bytes(client, tmp_path):
     """Weights over 300 decades, a bandwidth, a tolerance, bytes with a scale; the shape of the rows."""
     rng = np.random.default_rng(0)

@@ -15,7 +15,8 @@ rows, top           how many there are, and how many are to be listed if there a
 doubt               what the logarithm of the mass of these rows may be off by: an estimate, with a margin
 error               the same of the sets that were merged to this one, as far as they count; 0 before; inf where
                     nobody knows which of them is ahead
-mean_low            what rounding the mean to its floats leaves of it, if one of the parts is precise
+precise             whether that is an answer in float64 to be merged with such answers
+mean_low            what rounding the mean to its floats leaves of it, if some queries are; 0 of others
 blur                what that may have cost the mean otherwise, here and in merges
 between             sum of w_k |mean_k - mean|^2 over these sets
 blurred             what the blur of their means leaves in the variance
@@ -197,6 +198,7 @@ def part(
     found["c"][np.isneginf(found["log_w"]) & (place.s2 == 0)] = np.inf
     found |= {"rows": len(log_w), "top": top, "doubt": np.zeros(m)}
     found |= {name: np.zeros(m) for name in ("error", "between", "spoiled")}
+    found["precise"] = np.full(m, moments is None)
     if "mean" in found:
         found |= {"blur": np.zeros(m), "blurred": np.zeros(m)}
     if "variance" in found and moments is not None:
@@ -291,6 +293,7 @@ def merge(a: dict[str, Any], b: dict[str, Any], place: Place, u: Float | None = 
             out["entropy"] = w_a * a["entropy"] + w_b * b["entropy"] + own
     for name in ("index", "log_w", "c", "c_low"):
         out[name] = np.where(lower, a[name], b[name])
+    out["precise"] = precise = a["precise"] & b["precise"]
     out["between"] = w_a * a["between"] + w_b * b["between"]
     if "mean" in a:
         low_a, low_b = a.get("mean_low", 0.0), b.get("mean_low", 0.0)
@@ -298,12 +301,12 @@ def merge(a: dict[str, Any], b: dict[str, Any], place: Place, u: Float | None = 
         heavy = (w_a >= w_b)[:, None]
         toward = np.where(heavy, w_b[:, None], -w_a[:, None]) * apart
         out["mean"], lost = two_sum(np.where(heavy, a["mean"], b["mean"]), toward)
-        if precise := "mean_low" in a or "mean_low" in b:
-            out["mean_low"] = np.where(heavy, low_a, low_b) + lost
+        if precise.any():
+            out["mean_low"] = np.where(precise[:, None], np.where(heavy, low_a, low_b) + lost, 0.0)
         square, blur = np.einsum("ij,ij->i", apart, apart), a["blur"] + b["blur"]
         across = w_a * w_b * square
         out["between"] += across
-        out["blur"] = w_a * a["blur"] + w_b * b["blur"] + (0.0 if precise else np.linalg.norm(lost, axis=1))
+        out["blur"] = w_a * a["blur"] + w_b * b["blur"] + np.where(precise, 0.0, np.linalg.norm(lost, axis=1))
         out["blurred"] = w_a * a["blurred"] + w_b * b["blurred"] + w_a * w_b * blur * (2 * np.sqrt(square) + blur)
         for name in a.keys() & {"variance", "scatter"}:
             out[name] = w_a * a[name] + w_b * b[name] + across
