@@ -1,8 +1,8 @@
 // Compiled without contraction of its own: a sum of two numbers and what it leaves out must be what they say.
 #include "ties.h"
 
-#include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "dispatch.h"
 
@@ -31,9 +31,43 @@ DoubleDouble product(DoubleDouble a, DoubleDouble b) {
   return {high.hi, high.lo + (a.hi * b.lo + a.lo * b.hi)};
 }
 
+// A sum of which nothing is rounded, in numbers that have no digits in common (Shewchuk 1997).
+class Sum {
+ public:
+  void add(double term) {
+    size_t kept = 0;
+    for (double part : parts_) {
+      const DoubleDouble sum = two_sum(term, part);
+      if (sum.lo != 0) parts_[kept++] = sum.lo;
+      term = sum.hi;
+    }
+    parts_.resize(kept);
+    parts_.push_back(term);
+  }
+
+  // Plus or minus (x - alpha v)^2: of three numbers, whose products are pairs.
+  void add_square(double sign, double x, double alpha, double v) {
+    const DoubleDouble scaled = two_product(alpha, v), away = two_sum(x, -scaled.hi);
+    const DoubleDouble low = two_sum(away.lo, -scaled.lo);
+    const double parts[] = {away.hi, low.hi, low.lo};
+    for (int i = 0; i < 3; i++) {
+      for (int j = i; j < 3; j++) {
+        const DoubleDouble term = two_product((i == j ? sign : 2 * sign) * parts[i], parts[j]);
+        add(term.lo), add(term.hi);
+      }
+    }
+  }
+
+  double rounded() const { return std::accumulate(parts_.rbegin(), parts_.rend(), 0.0); }
+
+ private:
+  std::vector<double> parts_;  // smallest first
+};
+
 // |x - alpha row|^2 - |x - alpha first|^2 = alpha (first - row) . (2 x - alpha (first + row)) with twice the digits
-// (Ogita, Rump and Oishi 2005): not the difference of two sums, which far from all rows are as good as equal.
-double difference2(const double* x, double alpha, const double* row, const double* first, size_t d) {
+// (Ogita, Rump and Oishi 2005): not the difference of two sums, which far from all rows are as good as equal. Where
+// these do not tell it, and that may be more than `harmless`, exactly.
+double difference2(const double* x, double alpha, const double* row, const double* first, size_t d, double harmless) {
   DoubleDouble total = {0, 0};
   double size = 0;
   for (size_t k = 0; k < d; k++) {
@@ -44,9 +78,12 @@ double difference2(const double* x, double alpha, const double* row, const doubl
     total.hi = sum.hi, total.lo += sum.lo + term.lo;
     size += std::abs(term.hi);
   }
-  // Five products and sums of a term, each good to 2^-104 or so of it, and the sum over all: less is rounding alone.
-  const double difference = total.hi + total.lo;
-  return std::abs(difference) < 0x1p-98 * static_cast<double>(d) * size ? 0.0 : difference;
+  // Five products and sums of a term, each good to 2^-104 or so of it, and the sum over all.
+  const double difference = total.hi + total.lo, error = 0x1p-98 * static_cast<double>(d) * size;
+  if (error <= harmless || std::abs(difference) > 0x1p40 * error) return difference;
+  Sum exact;
+  for (size_t k = 0; k < d; k++) exact.add_square(1, x[k], alpha, row[k]), exact.add_square(-1, x[k], alpha, first[k]);
+  return exact.rounded();
 }
 
 }  // namespace
@@ -58,7 +95,7 @@ std::vector<double> exact_differences(const Data& data, const Query& query, cons
   active_kernels().exact->values(data.rows, first, from.data());
   for (int64_t i : rows) {
     active_kernels().exact->values(data.rows, i, row.data());
-    differences.push_back(difference2(query.x, query.alpha, row.data(), from.data(), d));
+    differences.push_back(difference2(query.x, query.alpha, row.data(), from.data(), d, 0x1p-36 * 2 * query.s2));
   }
   return differences;
 }

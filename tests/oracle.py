@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+from fractions import Fraction
 from types import SimpleNamespace
 
 import mpmath
@@ -96,7 +97,10 @@ def _answer(rows, prior, reach, bandwidth, x, alpha, sigma, u):
     doubt = 2 * EPS * ((x**2).sum() + (alpha * reach) ** 2) / spread
     near = np.flatnonzero(lead > -200 - 2 * doubt)
     if len(near) > 1 and doubt > 1e-15:
-        lead[near] = _lead_exact(rows[near], x, alpha, spread, prior[near])
+        lead[near] = _lead_twice(rows[near], x, alpha, spread, prior[near])
+        near = np.flatnonzero(lead > -200 - 2 * EPS * doubt)
+        if len(near) > 1 and EPS * doubt > 1e-15:
+            lead[near] = _lead_exact(rows[near], x, alpha, spread, prior[near])
     if doubt > 1e-15:
         best = np.argmax(lead)
         distance[best] = _distance_exact(rows[best], x, alpha)
@@ -135,6 +139,24 @@ def _summary(rows, lead, top, u):
 
 
 def _lead_exact(rows, x, alpha, spread, prior):
+    """Log weights relative to the largest, from differences of squared distances in whole numbers over a power of 2."""
+    exact = [[Fraction(float(v)) for v in row] for row in rows]
+    query, scale = [Fraction(float(v)) for v in x], Fraction(float(alpha))
+    squares = [sum((q - scale * v) ** 2 for q, v in zip(query, row, strict=True)) for row in exact]
+    farther = np.array([_rounded(square - min(squares)) for square in squares])
+    score = prior - farther / (2 * spread)
+    return score - score.max()
+
+
+def _rounded(value):
+    """A fraction as a LONG."""
+    exponent = value.numerator.bit_length() - value.denominator.bit_length()
+    value /= Fraction(2) ** exponent
+    high = float(value)
+    return np.ldexp(LONG(high) + LONG(float(value - Fraction(high))), exponent)
+
+
+def _lead_twice(rows, x, alpha, spread, prior):
     """Log weights relative to the largest, from differences of squared distances of twice the precision.
 
     |x - a|^2 - |x - b|^2 = (b - a) . (2 x - a - b) for rows a = alpha x_i: products of differences, which leave out

@@ -389,20 +389,6 @@ def test_one_row_has_all_the_weight():
     assert best.method.tolist() == ["exact", "exact"]
 
 
-@pytest.mark.parametrize("d", [3, 19])
-def test_rows_that_are_equally_far_are_no_copies(engine, d):
-    """So far that all squared distances are the same number, 40 rows and one that differs were taken for 41 copies."""
-    rows = np.zeros((41, d), np.float32)
-    rows[7] = 1
-    weights = 10.0 ** -np.linspace(1, 110, 41)
-    weights[7] = 1e-120
-    field = itf.Field(rows, itf.SqrtVP(), weights=weights, backend=engine.backend)
-    x = np.random.default_rng(0).standard_normal((5, d))
-    for top in (0, 2, 30):
-        post = field.posterior(x, 1e-68, top)  # alpha 1e-34
-        np.testing.assert_allclose(post.variance, d * 1e-120 / weights.sum(), rtol=1e-3)
-
-
 @pytest.mark.parametrize("d", [3, 74])
 def test_log_densities_within_groups_far_apart(engine, dtype, d):
     """Formed about the centre, they were what rounding leaves of 10^17 nats."""
@@ -556,52 +542,3 @@ def test_variance_beyond_a_row_that_is_next_to_the_heaviest(engine):
     post = itf.Field(rows, weights=weights, backend=engine.backend).posterior(x, 0.86)
     ref = oracle.posterior(rows, x, 0.86, 1 - 0.86, weights)
     np.testing.assert_allclose(post.variance, ref.variance, rtol=1e-9)
-
-
-def test_weights_of_equal_rows_seen_from_far_away(engine, dtype):
-    """Their distance over S has 36 digits: listed weights were 0 or 1, and a density under ``orbit`` NaN."""
-    rng = np.random.default_rng(0)
-    rows, sigma = np.tile(70 * rng.standard_normal(8), (113, 1)).astype(dtype), 5.7e-17
-    x = rows[:40].astype(float) + 100 * rng.standard_normal((40, 8))
-    training = oracle_of(itf.Field(rows, backend=engine.backend)).training_set
-    out = {"index": np.empty(40, np.int64), "top_index": np.zeros((40, 1), np.int64), "top_weight": np.empty((40, 1))}
-    training.posterior(x, np.ones(40), np.full(40, sigma), np.full(40, np.inf), out, None)
-    np.testing.assert_allclose(out["top_weight"], 1 / 113, rtol=0, atol=PROMISES[dtype].weight)
-
-
-def test_images_of_a_far_query_that_is_its_own(engine):
-    """All images of a row are as far from the origin, which sums of squares in another order do not show."""
-    rng = np.random.default_rng(0)
-    rows, turns = rng.standard_normal((5, 7)), [rng.permutation(7) for _ in range(3)]
-    flow = itf.Field(rows, itf.VELinear(1.0), orbit=turns, backend=engine.backend)
-    nearest = rows[np.argmin((rows**2).sum(axis=1))]
-    want = np.mean([nearest, *(nearest[p] for p in turns)], axis=0)
-    np.testing.assert_allclose(flow.at(1.0, 1e-30).denoiser(np.zeros((1, 7)))[0], want, rtol=1e-10)
-
-
-def test_rows_on_both_sides_of_a_far_query(engine):
-    """As far from it as each other, at a distance over S of 30 digits: products in pairs of floats do not cancel."""
-    rows = np.array([[0.375, 0.125], [0.25, 0.0], [0.25, 0.0], [0.125, 0.125], [0.25, 0.25], [1.0, 1.0]])
-    t = 1 - 2.0**-53
-    x = t * np.array([[0.25, 0.125]])
-    post = itf.Field(rows, backend=engine.backend).posterior(x, t, top=5)
-    np.testing.assert_allclose(post.mean, [[0.25, 0.1]], rtol=1e-12)
-    np.testing.assert_allclose(post.top_weight, 0.2, rtol=1e-12)
-    rows = np.array([[1 - 2.0**-24], [1 + 2.0**-24]])  # 7 digits nearer to the query than to the origin
-    post = itf.Field(rows, backend=engine.backend).posterior(np.array([[t]]), t, top=2)
-    np.testing.assert_allclose(post.top_weight, 0.5, rtol=1e-10)
-
-
-def test_rows_that_are_as_far_but_for_their_last_digits(engine):
-    """Seen from 10^16 radii away rows of other weights are as far in float64: each was given that of the heaviest."""
-    rng = np.random.default_rng(0)
-    rows, far = rng.standard_normal((400, 8)), rng.standard_normal((30, 8))
-    x = 1e16 * far / np.linalg.norm(far, axis=1)[:, None]
-    sigma = np.full(30, np.sqrt(1e16 / 5))
-    training = oracle_of(itf.Field(rows, backend=engine.backend)).training_set
-    out = {"index": np.empty(30, np.int64), "top_index": np.zeros((30, 3), np.int64), "top_weight": np.empty((30, 3))}
-    training.posterior(x, np.ones(30), sigma, np.full(30, np.inf), out, None)
-    ref = oracle.posterior(rows, x, np.ones(30), sigma)
-    want = -np.sort(-np.exp(ref.log_weight), axis=1)[:, :3]
-    np.testing.assert_allclose(out["top_weight"], want.astype(float), rtol=0, atol=1e-9)
-    np.testing.assert_array_equal(out["index"], ref.index)

@@ -219,15 +219,13 @@ def exact_differences(x: Float, alpha: float, rows: Float, first: Float) -> Floa
 
 
 def _square_terms(x: Float, alpha: float, rows: Float) -> Float:
-    """Floats (..., 6 d) whose exact sum is |x - alpha row|^2 to 2^-150 relative."""
+    """Floats (..., 12 d) whose exact sum is |x - alpha row|^2."""
     product, product_low = two_product(np.float64(alpha), rows)
     high, low = two_sum(x, -product)
     low, rest = two_sum(low, -product_low)
-    high, low = two_sum(high, low)  # of which the first may be nothing
-    low, rest = two_sum(low, rest)
-    square, square_low = two_product(high, high)
-    cross, cross_low = two_product(2 * high, low)
-    return np.concatenate([square, square_low, cross, cross_low, low * low, 2 * high * rest], axis=-1)
+    parts = high, low, rest
+    terms = [two_product(a if a is b else 2 * a, b) for k, a in enumerate(parts) for b in parts[k:]]
+    return np.concatenate([half for term in terms for half in term], axis=-1)
 
 
 def run_steps(state: State, data: Data, table: Any, first: int, last: int, **options: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from . import torch_device
+from . import reference, torch_device
 from .exact_sums import two_product, two_sum
 from .torch_rows import Data, Queries
 
@@ -17,7 +17,9 @@ __all__ = ["State", "exactly_squared", "farther", "listed", "near", "squared"]
 # Spread over variance beyond which digits went into the distance from the point: at four deviations two bits of a mean,
 # four of a variance.
 _FAR = 16.0
-_TIE = 2.0**-103  # of what differences are formed of, which pairs of floats round
+# Pairs of floats leave so much of what differences are formed of. Logits are known well where that is so many nats of
+# them, or so much of a difference.
+_KNOWN, _TELLING, _ROUNDING = 2.0**-100, 2.0**-36, 2.0**-40
 State = dict[str, Any]  # what is known of each query once its rows are summed up; see :func:`near`
 
 
@@ -43,13 +45,14 @@ def exactly_squared(q: Queries, data: Data, index: Any) -> Any:
 
 
 def farther(q: Queries, data: Data, index: Any, base: Any) -> Any:
-    """|x - alpha x_i|^2 less that of the row ``base`` (M, 1), to 2^-96 of the sizes of what it is the product of.
+    """|x - alpha x_i|^2 less that of the row ``base`` (M, 1): so well that logits are known to 2^-36 or to a rounding.
 
     (alpha x_b - alpha x_i) . ((x - alpha x_i) + (x - alpha x_b)), all of it in pairs of floats; no operation is fused,
-    as torch runs each by itself.
+    as torch runs each by itself. What these do not tell the reference does.
     """
     x, alpha = q.x[:, None, :], q.alpha[:, None, None]
     found = torch.empty(index.shape, dtype=torch.float64, device=data.device)
+    unknown = torch.empty_like(found)
     there = two_product(alpha, data.values(base))
     first, first_low = _away(x, *there)
     for block in _blocks(q, index, 24):
@@ -60,10 +63,14 @@ def farther(q: Queries, data: Data, index: Any, base: Any) -> Any:
         both, both_low = two_sum(away, first)
         both_low = both_low + (low + first_low)
         high, rest = two_product(delta, both)
-        difference = _sum(high, rest + (delta * both_low + delta_low * (both + both_low)))
-        # Rows on both sides of a query are as far, but for rounding.
-        size = (delta * (x.abs() + here[0].abs() + there[0].abs())).abs().sum(dim=-1)
-        found[:, block] = torch.where(difference.abs() <= _TIE * size, 0.0, difference)
+        found[:, block] = _sum(high, rest + (delta * both_low + delta_low * (both + both_low)))
+        unknown[:, block] = _KNOWN * (delta * (x.abs() + here[0].abs() + there[0].abs())).abs().sum(dim=-1)
+    told = (unknown <= _TELLING * 2 * q.s2[:, None]) | (found.abs() > unknown / _ROUNDING)
+    for m in torch.nonzero(~told.all(dim=1))[:, 0].tolist():
+        some = torch.nonzero(~told[m])[:, 0]
+        host = [rows.cpu().numpy() for rows in (q.x[m], data.values(index[m, some]), data.values(base[m])[0])]
+        better = reference.exact_differences(host[0], float(q.alpha[m]), *host[1:])
+        found[m, some] = torch.from_numpy(better).to(data.device)
     return found
 
 
