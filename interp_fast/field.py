@@ -29,7 +29,7 @@ from ._tensors import column, placed
 from ._training_set import TrainingSet
 from ._typing import Backend, in_kind
 from ._weights import third_moment
-from .backends.orbit import Images
+from .backends.orbit import images
 from .schedules import Linear
 
 __all__ = ["Field", "Posterior"]
@@ -65,9 +65,9 @@ class Field(Groups):
     labels : (N,) ints or strings, optional
         The class of each row: see ``given``, ``guided``, ``class_posterior``.
     orbit : "hflip" or list of permutations (d,), optional
-        The rows together with their images, none of which is stored: mirror images of ``data`` (N, H, W) or
-        (N, C, H, W), or rows[:, p] for each p; the identity is implied, and ``N`` counts all images. Row number =
-        element * len(data) + row. Weights and labels are one for each row given.
+        The rows together with their images: mirror images of ``data`` (N, H, W) or (N, C, H, W), or rows[:, p] for
+        each p; the identity is implied, and ``N`` counts all images. Row number = element * len(data) + row. Weights
+        and labels are one for each row given. No image is stored where all of them take more than 32 MiB.
     backend : {"auto", "cpp", "numba", "reference", "torch"}
         "auto": "torch" when ``data`` is a tensor on another device than the CPU, else the first of the others that is
         there. "torch" computes on a device of torch, where rows stay; its threads are those of torch.
@@ -82,7 +82,7 @@ class Field(Groups):
         (2**-20 for float32 results, 2**-46 for float64, tightened where sigma/alpha is small). 0: dense.
     low_memory : bool, default False
         Keep what is prepared beside the rows under 10 % of their size: no copy of them in bytes, which late times are
-        screened by where the processor multiplies bytes.
+        screened by where the processor multiplies bytes, and no images of an ``orbit``.
     moments : path, optional
         Of rows in .npy files: an .npz file that keeps what the pass over them at construction finds. It is read in
         place of the rows when it is of these, by the sizes, times and samples of their files, the weights, the scale
@@ -157,9 +157,9 @@ class Field(Groups):
         schedule = check_schedule(Linear() if schedule is None else schedule)
         rows, scale, kind, event = _arrays.rows(data, "data", scale)
         kind = placed(kind, data, backend, device)
-        n, given, images = rows.shape[0], _arrays.log_weights(weights, rows.shape[0]), elements(event, orbit)
-        if images is not None:
-            rows, given = Images(rows, images), np.tile(given, len(images))
+        n, given, turns = rows.shape[0], _arrays.log_weights(weights, rows.shape[0]), elements(event, orbit)
+        if turns is not None:
+            rows, given = images(rows, turns, low_memory=low_memory), np.tile(given, len(turns))
         kept = None if moments is None else Sidecar(moments, rows, given, scale)
         training_set = TrainingSet(
             rows,
@@ -172,7 +172,7 @@ class Field(Groups):
             low_memory=bool(low_memory),
             event=event,
             report=reporter(progress, "data: row"),
-            labels=None if labels is None else Labels.of(labels, n, 1 if images is None else len(images)),
+            labels=None if labels is None else Labels.of(labels, n, 1 if turns is None else len(turns)),
             device=device if backend == "torch" else None,
             moments=None if kept is None else kept.read(),
         )

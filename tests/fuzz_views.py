@@ -126,6 +126,7 @@ def orbit(rng, case, x, schedule):
         values=np.concatenate([case.values, *(case.values[:, p] for p in turns)]),
         weights=None if case.weights is None else np.tile(case.weights, 1 + len(turns)),
     )
+    case = dataclasses.replace(case, low_memory=chance(rng, 0.7))  # or the images of small sets are stored
     return View(
         lambda backend, threads: case.field(backend, schedule, threads, orbit=turns), [Seen(both, np.arange(len(x)))]
     )

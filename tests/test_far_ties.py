@@ -39,7 +39,7 @@ def test_ties_that_the_last_digits_decide_across_sets(engine, turned):
     if turned:
         kept = [0, 1, 3]
         turns = [[1, 0, 2]]
-        flow = itf.Field(DECIDED_LAST[kept], itf.VELinear(1.0), orbit=turns, backend=engine.backend)
+        flow = itf.Field(DECIDED_LAST[kept], itf.VELinear(1.0), orbit=turns, backend=engine.backend, low_memory=True)
         both = np.concatenate([DECIDED_LAST[kept], DECIDED_LAST[kept][:, turns[0]]])
         np.testing.assert_allclose(
             flow.at(1.0, sigma).denoiser(x), oracle.posterior(both, x, 1.0, sigma).mean, rtol=1e-9
@@ -81,7 +81,7 @@ def test_images_of_a_far_query_that_is_its_own(engine):
     """All images of a row are as far from the origin, which sums of squares in another order do not show."""
     rng = np.random.default_rng(0)
     rows, turns = rng.standard_normal((5, 7)), [rng.permutation(7) for _ in range(3)]
-    flow = itf.Field(rows, itf.VELinear(1.0), orbit=turns, backend=engine.backend)
+    flow = itf.Field(rows, itf.VELinear(1.0), orbit=turns, backend=engine.backend, low_memory=True)
     nearest = rows[np.argmin((rows**2).sum(axis=1))]
     want = np.mean([nearest, *(nearest[p] for p in turns)], axis=0)
     np.testing.assert_allclose(flow.at(1.0, 1e-30).denoiser(np.zeros((1, 7)))[0], want, rtol=1e-10)

@@ -19,6 +19,12 @@ from interp_fast.backends import dense, orbit
 LINEAR = itf.Linear()
 
 
+@pytest.fixture(autouse=True)
+def _formed(monkeypatch):
+    """As if these small sets were large: images are not stored."""
+    monkeypatch.setattr(orbit, "_STORED", 0)
+
+
 def _pictures(dtype):
     """Digits (N, 8, 8); one that is its own mirror image, one that is another's, one that is there twice."""
     images = problems.digits()[0][:130].reshape(130, 8, 8).copy()
@@ -47,6 +53,26 @@ def test_mirror_images(engine, dtype, ratio):
     errors = Errors(f"mirror images, {ratio}, {dtype}, {engine}")
     measure(errors, rows, both, flow, x, t, result=dtype)
     errors.close()
+
+
+def test_images_of_small_sets_are_stored(backend, dtype, monkeypatch):
+    """Up to some size, in memory, and not with ``low_memory``: then it is the field of an array, to the bit."""
+    images = _pictures(dtype)
+    monkeypatch.setattr(orbit, "_STORED", 2 * images.nbytes)
+    field, want = itf.Field(images, orbit="hflip", backend=backend), itf.Field(_stored(images), backend=backend)
+    x, _ = want.draw(20, 0.6, rng=0)
+    for t in (0.3, 0.6, 0.9):
+        np.testing.assert_array_equal(field.denoiser(x, t), want.denoiser(x, t))
+    steps = itf.ddpm(LINEAR, 5)
+    run, other = (itf.sample(f, steps, 6, rng=1) for f in (field, want))
+    np.testing.assert_array_equal(run.x.reshape(6, -1), other.x)
+    kept = {True: field}
+    kept[False] = itf.Field(images, orbit="hflip", backend=backend, low_memory=True)
+    monkeypatch.setattr(orbit, "_STORED", 2 * images.nbytes - 1)
+    more = itf.Field(images, orbit="hflip", backend=backend)
+    source = itf.Field(Source(images.reshape(len(images), -1)), orbit=[np.arange(64)], backend=backend)
+    for stored, flow in (*kept.items(), (False, more), (False, source)):
+        assert isinstance(flow._oracle.training_set.rows, np.ndarray) == stored
 
 
 def test_two_passes_settle_forward_queries(backend, monkeypatch):

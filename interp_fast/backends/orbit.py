@@ -1,4 +1,4 @@
-"""Any backend over the orbit of its rows under permutations of the coordinates, none of which is stored.
+"""Any backend over the orbit of its rows under permutations of the coordinates, whose images are not stored.
 
 As |x - alpha g X| = |g^-1 x - alpha X|, the posterior over the images of all rows under one element is that over the
 rows themselves at another query; those of the elements are merged.
@@ -20,11 +20,13 @@ from .merging import CHAINED, Place, blank, fill, finish, part, plain_squares, r
 from .outer import Outer
 from .reference import logit_rounding
 
-__all__ = ["Images", "Orbit"]
+__all__ = ["Images", "Orbit", "images"]
 
 # Queries, at other elements, that read the rows once, and those of a backend that compares what it finds at each
 # element: fewer would read the rows more often, more are more memory, d numbers each and their answers.
 _TOGETHER, _COMPARED = 512, 4096
+# Bytes of all images up to which they are stored: merging costs more than so many rows do.
+_STORED = 1 << 25
 _OF_ONE = {"mean", "index", "dropped", "work"}  # what can be told of the images under one element alone
 
 
@@ -42,9 +44,16 @@ class Images:
             start, stop, _ = select.indices(self.shape[0])
             cuts = range(start // n, -(-stop // n))
             spans = [(e, slice(max(start - e * n, 0), min(stop - e * n, n))) for e in cuts]
-            return np.concatenate([self.rows[span][:, self.elements[e]] for e, span in spans])
+            return np.concatenate([np.take(self.rows[span], self.elements[e], axis=1) for e, span in spans])
         element, row = np.divmod(np.asarray(select, np.int64), n)
         return np.take_along_axis(self.rows[row], self.elements[element], axis=1)
+
+
+def images(rows: Any, elements: Int, *, low_memory: bool) -> Any:
+    """All images of the rows: an array of them where that is small and they are one, without ``low_memory``."""
+    formed = Images(rows, elements)
+    small = isinstance(rows, np.ndarray) and rows.nbytes * len(elements) <= _STORED
+    return formed[:] if small and not low_memory else formed
 
 
 @dataclass(frozen=True)
