@@ -111,11 +111,12 @@ class ByClass(View):
     def __init__(self, whole: TrainingSet, codes: Int) -> None:
         super().__init__(whole)
         self.codes, self.length = codes, len(codes)
+        self.queries = [(int(c), np.flatnonzero(codes == c)) for c in np.unique(codes)]  # of each class
         self.bounds_rounding = whole.bounds_rounding
 
     def _classes(self) -> list[tuple[Int, TrainingSet]]:
         """The queries of each class that there are, and its rows."""
-        return [(np.flatnonzero(self.codes == c), self.whole.of_class(int(c))) for c in np.unique(self.codes)]
+        return [(some, self.whole.of_class(c)) for c, some in self.queries]
 
     def cut(self, tol: float | None, ratio: Float | None = None, *, off_weights: bool = False) -> Any:
         if ratio is None:
@@ -176,7 +177,7 @@ class ByClass(View):
         ends = np.flatnonzero(np.diff(self.codes)) + 1
         noisy = bool(np.any(table.S > 0))
         stretches = np.split(np.arange(len(self.codes)), ends)
-        if noisy and len(stretches) > 2 * len(np.unique(self.codes)):
+        if noisy and len(stretches) > 2 * len(self.queries):
             super().run_steps(state, table, first, last, **options)
             return
         for some in stretches if noisy else [some for some, _ in self._classes()]:
@@ -247,7 +248,8 @@ class Guided(View):
         asked: Any = slice(None) if len(some) == len(x) else some  # of all queries nothing is copied
         wanted = names | (out.keys() & {"dropped", "work"})
         guide = {name: np.empty((len(some), *out[name].shape[1:])) for name in wanted}
-        cut, own = np.broadcast_to(cut, len(x)), ByClass(self.whole, self.codes[asked])
+        own = self.of_class if len(some) == len(x) else ByClass(self.whole, self.codes[asked])
+        cut = np.broadcast_to(cut, len(x))
         if len(some):
             own.posterior(x[asked], alpha[asked], sigma[asked], cut[asked], guide, None if u is None else u[asked])
         for name in names:
