@@ -12,7 +12,7 @@ import fuzz_judges as judges
 import numpy as np
 from fuzz_cases import ARRAYS, LAYOUTS, Case, Source, clock, flushing, levels, log_uniform, points
 from fuzz_judges import LONG, Truth, norm
-from fuzz_report import METHODS, Report, coefficients, how_many, judged, listed, refused, smooth
+from fuzz_report import METHODS, Report, how_many, judged, question, refused, smooth
 from fuzz_views import views
 
 import interp_fast as itf
@@ -104,12 +104,8 @@ def at_end(report, case, x, alpha, sigma, out, where):
 
 def methods(case, engine, report):
     rng = case.rng
-    m = how_many(rng, case, engine)
-    schedule, t = clock(rng, case, m)
-    c = coefficients(schedule, t, m)
-    x = points(rng, case, c.alpha, c.sigma)
-    u = rng.standard_normal(x.shape)
-    top = listed(rng, case)
+    schedule, t, c, x, u, top = question(case, engine)
+    m = len(x)
     asked = [name for name in METHODS if rng.random() < 0.7]
     layout = str(rng.choice(ARRAYS))
     given, single = LAYOUTS[layout](x), m == 1 and rng.random() < 0.5

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import fuzz_judges as judges
 import numpy as np
-from fuzz_cases import flushing, log_uniform
+from fuzz_cases import clock, flushing, log_uniform, points
 
 import interp_fast as itf
 
@@ -109,6 +109,16 @@ def listed(rng, case):
     """How many of the heaviest rows are asked for."""
     top = int(rng.choice([0, 1, 5, case.n])) if case.n < 300 else int(rng.integers(6))
     return min(top, case.n)
+
+
+def question(case, engine):
+    """Queries of a field: (schedule, t, coefficients, x, directions u, how many of the heaviest rows)."""
+    rng = case.rng
+    m = how_many(rng, case, engine)
+    schedule, t = clock(rng, case, m)
+    c = coefficients(schedule, t, m)
+    x = points(rng, case, c.alpha, c.sigma)
+    return schedule, t, c, x, rng.standard_normal(x.shape), listed(rng, case)
 
 
 def smooth(case, c, t, pick):

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import fuzz_judges as judges
 import numpy as np
 import oracle
-from fuzz_cases import Case, chance, clock, points
-from fuzz_report import METHODS, STATISTICS, Report, coefficients, how_many, judged, listed, refused, smooth
+from fuzz_cases import Case, chance
+from fuzz_report import METHODS, STATISTICS, Report, judged, question, refused, smooth
 
 import interp_fast as itf
 
@@ -166,12 +166,8 @@ VIEWS = {
 
 def views(case, engine, report):
     rng = case.rng
-    m = how_many(rng, case, engine)
-    schedule, t = clock(rng, case, m)
-    c = coefficients(schedule, t, m)
-    x = points(rng, case, c.alpha, c.sigma)
-    u = rng.standard_normal(x.shape)
-    top = listed(rng, case)
+    schedule, t, c, x, u, top = question(case, engine)
+    m = len(x)
     name = str(rng.choice(list(VIEWS)))
     asked = [method for method in METHODS if rng.random() < 0.7]
     with np.errstate(all="ignore"):
