@@ -69,18 +69,20 @@ class Sum {
 // these do not tell it, and that may be more than `harmless`, exactly.
 double difference2(const double* x, double alpha, const double* row, const double* first, size_t d, double harmless) {
   DoubleDouble total = {0, 0};
-  double size = 0;
+  double size = 0, rounded = 0;
   for (size_t k = 0; k < d; k++) {
     const DoubleDouble apart = two_sum(first[k], -row[k]), both = two_sum(first[k], row[k]);
     const DoubleDouble scaled = product({alpha, 0}, both), twice = two_sum(2 * x[k], -scaled.hi);
-    const DoubleDouble term = product(product({alpha, 0}, apart), {twice.hi, twice.lo - scaled.lo});
+    const DoubleDouble moved = product({alpha, 0}, apart);
+    const DoubleDouble term = product(moved, {twice.hi, twice.lo - scaled.lo});
     const DoubleDouble sum = two_sum(total.hi, term.hi);
     total.hi = sum.hi, total.lo += sum.lo + term.lo;
     size += std::abs(term.hi);
+    for (DoubleDouble one : {apart, both, scaled, twice, moved, term, sum}) rounded += std::abs(one.lo);
   }
-  // Five products and sums of a term, each good to 2^-104 or so of it, and the sum over all.
+  // Five products and sums of a term, each good to 2^-104 or so of it, and the sum over all; of whole numbers exact.
   const double difference = total.hi + total.lo, error = 0x1p-98 * static_cast<double>(d) * size;
-  if (error <= harmless || std::abs(difference) > 0x1p40 * error) return difference;
+  if (rounded == 0 || error <= harmless || std::abs(difference) > 0x1p40 * error) return difference;
   Sum exact;
   for (size_t k = 0; k < d; k++) exact.add_square(1, x[k], alpha, row[k]), exact.add_square(-1, x[k], alpha, first[k]);
   return exact.rounded();
