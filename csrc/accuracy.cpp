@@ -202,7 +202,7 @@ bool ErrorModel<T>::resolved(const Query& query, const Candidates& candidates, d
   const double from_center = data_.unit * data_.unit * query.x2, nearest = c < INFINITY ? c : from_center;
   // The log-normalizer, about the size of the nearest row's logit, is what is left of the centre's, to which also the
   // displacement of the query adds.
-  const double moved = 2 * data_.unit * data_.unit * std::sqrt(query.x2) * query.displacement;
+  const double moved = data_.unit * data_.unit * query.displacement * (2 * std::sqrt(query.x2) + query.displacement);
   const double lost = 2 * kRoundoff<double> * from_center + moved, of_itself = kSlope * nearest / (2 * query.s2);
   if (out_.log_norm && !(lost <= 2 * query.s2 * accuracy_.log_norm * std::max(1.0, of_itself))) return false;
   const bool logits = out_.off_weights() || out_.top > 0 || out_.mass;

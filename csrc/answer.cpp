@@ -79,8 +79,16 @@ RelativeLogits relative_logits(const Data& data, const Query& query, const Candi
     if (counts(i) && below <= error) near.push_back(i), rows.push_back(candidates.rows[i]);
   }
   if (near.size() < 2) return out;
-  const std::vector<double> exact = exact_differences(data, query, rows, candidates.rows[nearest]);
-  for (size_t i = 0; i < near.size(); i++) farther[near[i]] = exact[i];
+  // From a row within a nat of the nearest of them: the one that is by distances in float64 may be so far from that
+  // that differences leave no digits to the weights.
+  for (int64_t from = candidates.rows[nearest];;) {
+    const std::vector<double> exact = exact_differences(data, query, rows, from);
+    for (size_t i = 0; i < near.size(); i++) farther[near[i]] = exact[i];
+    const auto least = std::min_element(exact.begin(), exact.end());
+    if (!(std::abs(*least) > 2 * query.s2)) break;
+    for (double& one : farther) one -= *least;
+    from = rows[static_cast<size_t>(least - exact.begin())];
+  }
   fill_logits(data, query, candidates, farther, out);
   return out;
 }

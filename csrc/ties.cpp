@@ -77,10 +77,11 @@ double difference2(const double* x, double alpha, const double* row, const doubl
     const DoubleDouble term = product(moved, {twice.hi, twice.lo - scaled.lo});
     const DoubleDouble sum = two_sum(total.hi, term.hi);
     total.hi = sum.hi, total.lo += sum.lo + term.lo;
-    size += std::abs(term.hi);
+    size += std::abs(moved.hi) * (2 * std::abs(x[k]) + std::abs(scaled.hi));  // between two rows these cancel
     for (DoubleDouble one : {apart, both, scaled, twice, moved, term, sum}) rounded += std::abs(one.lo);
   }
-  // Five products and sums of a term, each good to 2^-104 or so of it, and the sum over all; of whole numbers exact.
+  // Some products and sums of a term, each good to 2^-104 or so of what it is the product of, and the sum over all; of
+  // whole numbers nothing is rounded.
   const double difference = total.hi + total.lo, error = 0x1p-98 * static_cast<double>(d) * size;
   if (rounded == 0 || error <= harmless || std::abs(difference) > 0x1p40 * error) return difference;
   Sum exact;

@@ -109,8 +109,16 @@ def sphere(rng, n, d):
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-3)
 
 
+def permuted(rng, n, d):
+    """As far as each other from the diagonal, but for a last coordinate some digits further down."""
+    first = rng.integers(-8, 9, d) / 8 if chance(rng, 0.5) else rng.standard_normal(d)
+    rows = rng.permuted(np.tile(first, (n, 1)), axis=1) * rng.choice([-1.0, 1.0], (n, 1))
+    rows[:, -1] = log_uniform(rng, -40, 0) * rng.integers(0, 4, n)
+    return rows
+
+
 ROWS = (gauss, offset, outlier, far_rows, two_groups, mixed_columns, clumps, equal, collinear, student, grid, sparse,
-        sphere)  # fmt: skip
+        sphere, permuted)  # fmt: skip
 
 
 # Weights, (n,) or None

@@ -253,7 +253,8 @@ def neighbours(case, engine, report):
         order = np.argsort(away, axis=1, kind="stable")[:, :k]
         best = np.take_along_axis(away, order, 1)
         doubt = 1e-13 * best + 4 * judges.EPS * alpha * np.abs(case.values).max() * (alpha not in (0, 1))
-        doubt = doubt + SMALLEST
+        # What the caller's mode flushes to 0 may be 0.
+        doubt = doubt + max(SMALLEST, np.finfo(case.result).tiny if case.flush else 0.0)
         chosen = np.take_along_axis(away, got_index[pick], 1)
         if not (np.abs(chosen - best) <= 2 * doubt * np.sqrt(case.d)).all():
             report.wrong(f"index: not the nearest {k} rows, alpha {alpha:.4g}")

@@ -140,11 +140,14 @@ def _summary(rows, lead, top, u):
 
 def _lead_exact(rows, x, alpha, spread, prior):
     """Log weights relative to the largest, from differences of squared distances in whole numbers over a power of 2."""
-    exact = [[Fraction(float(v)) for v in row] for row in rows]
+    distinct, which = np.unique(rows.astype(float), axis=0, return_inverse=True)
     query, scale = [Fraction(float(v)) for v in x], Fraction(float(alpha))
-    squares = [sum((q - scale * v) ** 2 for q, v in zip(query, row, strict=True)) for row in exact]
-    farther = np.array([_rounded(square - min(squares)) for square in squares])
-    score = prior - farther / (2 * spread)
+    squares = [
+        sum((q - scale * Fraction(v)) ** 2 for q, v in zip(query, row, strict=True)) for row in distinct.tolist()
+    ]
+    least = min(squares)
+    farther = np.array([_rounded(square - least) for square in squares])
+    score = prior - farther[which.ravel()] / (2 * spread)
     return score - score.max()
 
 

@@ -32,6 +32,41 @@ def test_ties_that_the_last_digits_decide(engine, sigma):
         np.testing.assert_array_equal(post.mean, DECIDED_LAST[best])
 
 
+def test_middles_of_two_rows(engine):
+    """There the factors of a difference cancel, coordinate by coordinate: digits that pairs of floats do not have."""
+    alpha, sigma, far = 0.8731049856508399, 5.6e-16, 9.80990793e-26
+    rows = np.array([[1.0, -4, 0, -7, 0, 5, far], [-1.0, 7, 0, 0, -5, 4, far / 3], [7.0, 0, -5, -1, 4, 0, far / 3]])
+    x = alpha * (rows[:1] + rows[1:2]) / 2
+    post = itf.Field(rows, backend=engine.backend).at(alpha, sigma).posterior(x, 3)
+    np.testing.assert_allclose(post.top_weight, [[0.5, 0.5, 0.0]], rtol=1e-9)
+    np.testing.assert_allclose(post.mean[0], (rows[0] + rows[1]) / 2, rtol=1e-9)
+
+
+@pytest.mark.parametrize("n", [2, 50])
+def test_queries_at_their_own_rounding_from_all_rows(engine, n):
+    """The distance from the centre was 0 by rounding alone, and weights did not sum to 1."""
+    rows, alpha, sigma = np.full((n, 4), 3.0), 3.7, 1.5311848124867391e-15
+    rows[:, 1:] = 1e-27 * np.random.default_rng(0).random((n, 3))
+    x = np.array([[11.100000000000001, 0.0, 0.0, 0.0]])  # 3.7 * 3 and 9e-16
+    post = itf.Field(rows, backend=engine.backend).at(alpha, sigma).posterior(x, n)
+    np.testing.assert_allclose(post.top_weight, 1 / n, rtol=1e-9)
+    np.testing.assert_allclose(post.log_rest, np.log1p(-1 / n), rtol=1e-9)
+
+
+@pytest.mark.parametrize("sigma", [2e-24, 3e-21])
+def test_weights_of_far_ties(engine, sigma):
+    """Differences from a row that is 10^20 nats and more farther left no digits to the weights of two that tie."""
+    rows = np.array([[-7.0, 3, 6, -6, 3e-10], [6, -6, -7, 3, 3e-10], [-6, 6, -7, 3, 2e-10], [-7, 6, 3, -6, 2e-10]])
+    weights = np.array([0.25, 0.25, 0.4, 0.1])
+    x = np.full((1, 5), -7.0)
+    x[:, 4] = 2e-10
+    flow = itf.Field(rows, itf.VELinear(1.0), weights=weights, backend=engine.backend)
+    post = flow.at(1.0, sigma).posterior(x, 4)
+    np.testing.assert_array_equal(post.top_index[0, :2], [2, 3])
+    np.testing.assert_allclose(post.top_weight, [[0.8, 0.2, 0, 0]], rtol=1e-12)
+    np.testing.assert_allclose(post.mean[0], 0.8 * rows[2] + 0.2 * rows[3], rtol=1e-12)
+
+
 @pytest.mark.parametrize("turned", [False, True], ids=["parts", "images"])
 def test_ties_that_the_last_digits_decide_across_sets(engine, turned):
     """Of images, and of parts, which know two floats: they say where these do not tell."""

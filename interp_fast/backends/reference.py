@@ -155,13 +155,21 @@ def _relative_logits(
         constant = float(x @ x) / (2 * s2) if s2 > 0 else 0.0
         return log_w, lambda at: constant
     nearest = int(np.argmin(c))
-    first, difference = data.values([active[nearest]])[0], c - c[nearest]
+    difference = c - c[nearest]
 
     def tell_apart(near: Int) -> None:
-        """Their differences, rounded once."""
-        for piece in blocks(np.broadcast_to(x, (len(near), len(x)))):
-            some = near[piece]
-            difference[some] = exact_differences(x, alpha, data.values(active[some]), first)
+        """Their differences, rounded once, from a row within a nat of the nearest of them: the one that is by distances
+        in float64 may be so far from that that they leave no digits to the weights."""
+        first = nearest
+        while True:
+            base = data.values([active[first]])[0]
+            for piece in blocks(np.broadcast_to(x, (len(near), len(x)))):
+                some = near[piece]
+                difference[some] = exact_differences(x, alpha, data.values(active[some]), base)
+            first = int(near[np.argmin(difference[near])])
+            if not abs(difference[first]) > 2 * s2:
+                return
+            difference[:] -= difference[first]
 
     if s2 == 0:
         near = np.flatnonzero(difference <= CLOSE * c[nearest])

@@ -124,7 +124,7 @@ def _summed(q: Queries, data: Data, index: Any, want: set[str], k: int, *, exact
     log_w = data.log_w[index]
     seen = log_w > -math.inf
     nearest = torch.where(seen, c, math.inf).argmin(dim=1, keepdim=True)
-    apart = farther(q, data, index, index.gather(1, nearest)) if exact else c - c.gather(1, nearest)
+    apart = _told(q, data, index, nearest, seen) if exact else c - c.gather(1, nearest)
     if q.limit:
         least = torch.where(seen, apart, math.inf).amin(dim=1, keepdim=True)
         logits = torch.where(apart == least, log_w, -math.inf)
@@ -154,6 +154,18 @@ def _summed(q: Queries, data: Data, index: Any, want: set[str], k: int, *, exact
         for name, values in better.items():
             found[name][far] = values
     return found | listed(index, lead, k), lead, apart
+
+
+def _told(q: Queries, data: Data, index: Any, nearest: Any, seen: Any) -> Any:
+    """How much farther rows are than one within a nat of the nearest that is seen: the one that is by distances in
+    float64 may be so far from that that they leave no digits to the weights."""
+    apart = farther(q, data, index, index.gather(1, nearest))
+    while True:
+        first = torch.where(seen, apart, math.inf).argmin(dim=1, keepdim=True)
+        some = torch.nonzero(apart.gather(1, first)[:, 0] < -2 * q.s2)[:, 0]
+        if len(some) == 0:
+            return apart
+        apart[some] = farther(q.some(some), data, index[some], index[some].gather(1, first[some]))
 
 
 def _vectors(q: Queries, data: Data, index: Any, e: Any, point: Any, want: set[str]) -> tuple[State, Any]:
