@@ -80,8 +80,9 @@ RelativeLogits relative_logits(const Data& data, const Query& query, const Candi
   }
   if (near.size() < 2) return out;
   // From a row within a nat of the nearest of them: the one that is by distances in float64 may be so far from that
-  // that differences leave no digits to the weights.
-  for (int64_t from = candidates.rows[nearest];;) {
+  // that differences leave no digits to the weights. Each time what they may be off by shrinks by 2^40 or more.
+  int64_t from = candidates.rows[nearest];
+  for (int round = 0; round < 64; round++) {
     const std::vector<double> exact = exact_differences(data, query, rows, from);
     for (size_t i = 0; i < near.size(); i++) farther[near[i]] = exact[i];
     const auto least = std::min_element(exact.begin(), exact.end());

@@ -85,7 +85,9 @@ double difference2(const double* x, double alpha, const double* row, const doubl
   const double difference = total.hi + total.lo, error = 0x1p-98 * static_cast<double>(d) * size;
   if (rounded == 0 || error <= harmless || std::abs(difference) > 0x1p40 * error) return difference;
   Sum exact;
-  for (size_t k = 0; k < d; k++) exact.add_square(1, x[k], alpha, row[k]), exact.add_square(-1, x[k], alpha, first[k]);
+  for (size_t k = 0; k < d; k++) {
+    if (row[k] != first[k]) exact.add_square(1, x[k], alpha, row[k]), exact.add_square(-1, x[k], alpha, first[k]);
+  }
   return exact.rounded();
 }
 

@@ -111,7 +111,9 @@ class ByClass(View):
     def __init__(self, whole: TrainingSet, codes: Int) -> None:
         super().__init__(whole)
         self.codes, self.length = codes, len(codes)
-        self.queries = [(int(c), np.flatnonzero(codes == c)) for c in np.unique(codes)]  # of each class
+        order = np.argsort(codes, kind="stable")
+        classes, first = np.unique(codes[order], return_index=True)
+        self.queries = list(zip(classes.tolist(), np.split(order, first)[1:], strict=True))  # of each class
         self.bounds_rounding = whole.bounds_rounding
 
     def _classes(self) -> list[tuple[Int, TrainingSet]]:

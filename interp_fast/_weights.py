@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from . import _arrays
 from ._training_set import TrainingSet
-from .backends.reference import exact_differences, logit_rounding
+from .backends.reference import logit_rounding, tell_apart
 
 __all__ = ["third_moment", "weights"]
 
@@ -41,7 +41,8 @@ def weights(data: TrainingSet, x: Float, alpha: Float, s: Float) -> Float:
         squares = np.einsum("ij,ij->i", rows, rows)
         logits[:, block] = (rest @ rows.T - 0.5 * alpha[:, None] * squares) * (alpha / s**2)[:, None]
     logits += data.log_w
-    error = 2.0**-50 * (np.linalg.norm(rest, axis=1) + alpha * moments.reach) ** 2 / s**2
+    size = np.linalg.norm(rest, axis=1) + alpha * moments.reach
+    error = 2.0**-50 * size * (size + alpha * np.linalg.norm(moments.center)) / s**2  # the centre leaves roundings too
     for m in np.flatnonzero(error > _LOGIT_ERROR):
         second = np.partition(logits[m], -2)[-2] if data.n > 1 else logits[m, 0]
         near = np.flatnonzero(logits[m] >= second - _WINDOW - 2 * error[m])
@@ -51,8 +52,9 @@ def weights(data: TrainingSet, x: Float, alpha: Float, s: Float) -> Float:
             squares[piece] = np.einsum("ij,ij->i", difference, difference)
         nats = math.log(data.n) + data.log_w.max() - data.log_w[near[np.argmin(squares)]]
         if len(near) > 1 and logit_rounding(x[m], squares.min(), s[m] ** 2, nats) > _TIE_ERROR:
+            squares -= squares.min()
             rows = data.values(near)
-            squares = exact_differences(x[m], float(alpha[m]), rows, rows[np.argmin(squares)])
+            tell_apart(x[m], float(alpha[m]), float(s[m]) ** 2, squares, np.arange(len(near)), rows.__getitem__)
         logits[m] = -np.inf
         logits[m, near] = data.log_w[near] - squares / (2 * s[m] ** 2)
     logits -= logits.max(axis=1, keepdims=True)

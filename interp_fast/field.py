@@ -67,7 +67,8 @@ class Field(Groups):
     orbit : "hflip" or list of permutations (d,), optional
         The rows together with their images: mirror images of ``data`` (N, H, W) or (N, C, H, W), or rows[:, p] for
         each p; the identity is implied, and ``N`` counts all images. Row number = element * len(data) + row. Weights
-        and labels are one for each row given. No image is stored where all of them take more than 32 MiB.
+        and labels are one for each row given. Images are stored only of arrays in memory where all of them are 4
+        million numbers at most.
     backend : {"auto", "cpp", "numba", "reference", "torch"}
         "auto": "torch" when ``data`` is a tensor on another device than the CPU, else the first of the others that is
         there. "torch" computes on a device of torch, where rows stay; its threads are those of torch.

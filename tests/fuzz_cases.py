@@ -111,7 +111,7 @@ def sphere(rng, n, d):
 
 def permuted(rng, n, d):
     """As far as each other from the diagonal, but for a last coordinate some digits further down."""
-    first = rng.integers(-8, 9, d) / 8 if chance(rng, 0.5) else rng.standard_normal(d)
+    first = (rng.integers(-8, 9, d) / 8, rng.standard_normal(d), 1 + 2.0**-52 * rng.integers(0, 64, d))[rng.integers(3)]
     rows = rng.permuted(np.tile(first, (n, 1)), axis=1) * rng.choice([-1.0, 1.0], (n, 1))
     rows[:, -1] = log_uniform(rng, -40, 0) * rng.integers(0, 4, n)
     return rows

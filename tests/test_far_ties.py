@@ -7,6 +7,7 @@ import oracle
 import pytest
 
 import interp_fast as itf
+from interp_fast import _weights
 from interp_fast._accuracy import PROMISES
 from interp_fast.field import oracle_of
 
@@ -65,6 +66,8 @@ def test_weights_of_far_ties(engine, sigma):
     np.testing.assert_array_equal(post.top_index[0, :2], [2, 3])
     np.testing.assert_allclose(post.top_weight, [[0.8, 0.2, 0, 0]], rtol=1e-12)
     np.testing.assert_allclose(post.mean[0], 0.8 * rows[2] + 0.2 * rows[3], rtol=1e-12)
+    w = _weights.weights(oracle_of(flow).training_set, x, np.ones(1), np.full(1, sigma))  # as attributions take them
+    np.testing.assert_allclose(w, [[0, 0, 0.8, 0.2]], rtol=1e-12)
 
 
 @pytest.mark.parametrize("turned", [False, True], ids=["parts", "images"])
@@ -148,3 +151,56 @@ def test_rows_that_are_as_far_but_for_their_last_digits(engine):
     want = -np.sort(-np.exp(ref.log_weight), axis=1)[:, :3]
     np.testing.assert_allclose(out["top_weight"], want.astype(float), rtol=0, atol=1e-9)
     np.testing.assert_array_equal(out["index"], ref.index)
+
+
+def test_rows_that_differ_in_their_last_digits(engine):
+    """Products with alpha were rounded before they were taken from each other; two rows took turns as the nearest."""
+    digits = 1 + 2.0**-52 * np.arange(4)
+    rows = digits[[[0, 1, 2, 3], [1, 0, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]]]
+    level = itf.Field(rows, itf.VELinear(1.0), backend=engine.backend).at(0.7, 2.0**-53)
+    post = level.posterior(np.full((1, 4), -0.3), 4)
+    np.testing.assert_allclose(post.top_weight, 0.25, rtol=1e-12)
+    rng = np.random.default_rng(1)
+    rows = rng.permuted(np.tile(1 + 2.0**-52 * rng.integers(0, 64, 8), (5, 1)), axis=1)
+    rows = np.c_[rows, 2.0**-50 * rng.random(5)]
+    x = np.array([[*[-0.3] * 8, 0.0]])
+    level = itf.Field(rows, itf.VELinear(1.0), backend=engine.backend).at(0.5803260043875634, 1e-25)
+    want = -np.sort(-np.exp(oracle.posterior(rows, x, 0.5803260043875634, 1e-25).log_weight), axis=1)
+    np.testing.assert_allclose(level.posterior(x, 5).top_weight, want.astype(float), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("seed", "n"), [(370, 3), (1212, 2)])
+def test_means_of_rows_that_are_as_far(engine, seed, n):
+    """Asked for the mean alone: two of them had logits that were further apart than roundings were thought to be."""
+    rng = np.random.default_rng(seed)
+    first, alpha = rng.standard_normal(16), rng.uniform(0.5, 2)
+    rows = np.array([rng.permutation(first) for _ in range(n)])
+    mean = itf.Field(rows, itf.VELinear(1.0), backend=engine.backend).at(alpha, 1e-12).denoiser(np.full((1, 16), 0.3))
+    np.testing.assert_allclose(mean[0], rows.mean(axis=0), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("away", "sigma"), [(1.0, 1e-9), (1e3, 1e-12), (1e3, 1e-9)])
+def test_weights_of_all_rows_at_far_ties(away, sigma):
+    """Far from the origin products of centred rows also carry the rounding of the centre."""
+    rng = np.random.default_rng(0)
+    rows = rng.permuted(np.tile(away * (1 + sigma / away * rng.standard_normal(12)), (15, 1)), axis=1)
+    x = 0.7 * (rows[:1] + rows[1:2]) / 2
+    w = _weights.weights(oracle_of(itf.Field(rows)).training_set, x, np.full(1, 0.7), np.full(1, sigma))
+    np.testing.assert_allclose(w, np.exp(oracle.posterior(rows, x, 0.7, sigma).log_weight), rtol=0, atol=1e-9)
+
+
+def test_rows_of_no_weight_that_a_query_is_on(engine):
+    """At sigma = 0 the weight that was listed of a row without one was not a number."""
+    flow = itf.Field(np.array([[1.0], [2.0], [3.0]]), weights=[0, 1, 1], backend=engine.backend)
+    post = flow.posterior(np.array([[1.0]]), 1.0, 3)
+    np.testing.assert_array_equal(post.top_index, [[1, 0, 2]])
+    np.testing.assert_array_equal(post.top_weight, [[1, 0, 0]])
+
+
+@pytest.mark.parametrize("sigma", [1e-13, 3.2e-13, 1e-7])
+def test_parts_that_are_nearly_as_far(backend, sigma):
+    """5 or 50 nats apart in 10^26, of which two floats leave 10^-4: only where that shows are they unsettled."""
+    rows, x = np.array([[3.0, 5.0, 0.0], [5.0, 3.0, 1e-12]]), np.array([[1.0, 1.0, 0.0]])
+    parts = [itf.Field(row[None], itf.VELinear(1.0), backend=backend).at(1.0, sigma) for row in rows]
+    whole = itf.merge([part.partial(x, first_row=i, precise=True) for i, part in enumerate(parts)])
+    assert whole.unsettled.tolist() == [sigma < 1e-10]

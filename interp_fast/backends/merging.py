@@ -37,7 +37,7 @@ import numpy.typing as npt
 from .._accuracy import OFF_WEIGHT_NATS
 from . import Float, Int, Moments
 from .exact_sums import two_product, two_sum
-from .reference import logit_rounding
+from .reference import UNDERFLOW, logit_rounding
 
 __all__ = [
     "CHAINED",
@@ -71,9 +71,10 @@ _COARSE = 2.0**-12
 # which moves a weight by a quarter of itself: next to nothing. By so many roundings, those of a sum in pairs: the bound
 # is log2 d + 5, which no sum comes near in many dimensions: tests measure less than 4.
 _WITHIN, CHAINED = 2.0**-5, 16.0
-# Two floats know a square to so much of what one does. Where a logit shows that, nobody knows which of two parts
-# that seem to tie is ahead.
+# Two floats know a square to so much of what one does. Where that is more than so many nats of a logit, or than a
+# thousandth of it of one of many nats, nobody knows how much two parts weigh in each other's presence.
 _KNOWN, _TELLING = 2.0**-47, 2.0**-36
+_DEPTH = 50.0  # nats below which a mean sees nothing of a row
 _TERMS = 1 << 14  # formed at a time, in cache
 _PART = 0.75  # of what is promised that masses may cost
 _COUNTS = 1e-9  # a set with a smaller share of the rest and of the variance cannot spoil either
@@ -323,10 +324,13 @@ def merge(a: dict[str, Any], b: dict[str, Any], place: Place, u: Float | None = 
     out["error"] = np.maximum(own, np.where(share > _COUNTS, both, 0.0))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         unknown = np.where(place.s2 > 0, _KNOWN * logit_rounding(place.x, a["c"], place.s2), 0.0)
-    tie = (unknown > _TELLING) & (between <= 2 * unknown) & (place.alpha > 0)
+    off = "log_rest" in a
+    counts = between <= (UNDERFLOW if off else _DEPTH) + 2 * unknown  # the other one, as far as anybody knows
+    counts |= off & (share > _COUNTS)  # or how far it is below
+    hidden = counts & (unknown > _TELLING * np.maximum(1.0, 1e-3 * between)) & (place.alpha > 0)
     if "mean" in a:  # of copies no one has to tell
-        tie &= (between > 0) | (a["mean"] != b["mean"]).any(axis=1)
-    out["error"][tie] = math.inf
+        hidden &= (between > 0) | (a["mean"] != b["mean"]).any(axis=1)
+    out["error"][hidden] = math.inf
     if "dropped" in a:
         out["dropped"] = w_a * a["dropped"] + w_b * b["dropped"]
     if "work" in a:

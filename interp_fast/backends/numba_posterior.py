@@ -364,7 +364,7 @@ class Posterior:
         """The heaviest rows and their weights."""
         rows = self._near_rows(found.near, ids)
         near = refine.leads(c[found.near], self.data.log_w[rows], score[:, None], log_w[:, None], h[:, None])
-        near = np.where(found.near >= 0, near, -np.inf)
+        near = np.where((found.near >= 0) & (self.data.log_w[rows] > -np.inf), near, -np.inf)
         for m in np.flatnonzero(s2 == 0):  # all but the nearest weigh 0: the lowest rows, not the next nearest
             tied = rows[m, near[m] > -np.inf]
             rows[m, len(tied) :] = np.setdiff1d(np.arange(self.k), tied)[: self.k - len(tied)]

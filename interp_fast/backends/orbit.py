@@ -25,8 +25,8 @@ __all__ = ["Images", "Orbit", "images"]
 # Queries, at other elements, that read the rows once, and those of a backend that compares what it finds at each
 # element: fewer would read the rows more often, more are more memory, d numbers each and their answers.
 _TOGETHER, _COMPARED = 512, 4096
-# Bytes of all images up to which they are stored: merging costs more than so many rows do.
-_STORED = 1 << 25
+# Numbers in all images up to which they are stored: merging costs more than so many do.
+_STORED = 1 << 22
 _OF_ONE = {"mean", "index", "dropped", "work"}  # what can be told of the images under one element alone
 
 
@@ -51,8 +51,10 @@ class Images:
 
 def images(rows: Any, elements: Int, *, low_memory: bool) -> Any:
     """All images of the rows: an array of them where that is small and they are one, without ``low_memory``."""
+    if len(elements) == 1:
+        return rows
     formed = Images(rows, elements)
-    small = isinstance(rows, np.ndarray) and rows.nbytes * len(elements) <= _STORED
+    small = isinstance(rows, np.ndarray) and rows.size * len(elements) <= _STORED
     return formed[:] if small and not low_memory else formed
 
 

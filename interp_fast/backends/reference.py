@@ -10,6 +10,7 @@ is the c_i of the top row, which log_norm has to itself.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,11 @@ __all__ = ["nearest", "normals", "posterior", "prepare", "roundoff", "run_steps"
 UNDERFLOW = 745.0
 # What rounding a logit may cost the noise prediction: a quarter of what is promised.
 TOLERATED = 1e-10 / 4
-# Bytes of rows whose squares are added exactly at a time: eight floats for each number, which stay in cache.
+# Roundings by which the logits of two rows may be off beside each other: those of sums that are not added in order.
+SLACK = 16.0
+# How often differences are formed anew from a nearer row: each time what they may be off by shrinks by 2^40 or more.
+ROUNDS = 64
+# Bytes of rows whose squares are added exactly at a time: twenty-four floats for each number, which stay in cache.
 _CACHED = 1 << 16
 CLOSE = 1e-12  # squared distances that differ by less, relatively, may be equal
 
@@ -156,24 +161,9 @@ def _relative_logits(
         return log_w, lambda at: constant
     nearest = int(np.argmin(c))
     difference = c - c[nearest]
-
-    def tell_apart(near: Int) -> None:
-        """Their differences, rounded once, from a row within a nat of the nearest of them: the one that is by distances
-        in float64 may be so far from that that they leave no digits to the weights."""
-        first = nearest
-        while True:
-            base = data.values([active[first]])[0]
-            for piece in blocks(np.broadcast_to(x, (len(near), len(x)))):
-                some = near[piece]
-                difference[some] = exact_differences(x, alpha, data.values(active[some]), base)
-            first = int(near[np.argmin(difference[near])])
-            if not abs(difference[first]) > 2 * s2:
-                return
-            difference[:] -= difference[first]
-
     if s2 == 0:
         near = np.flatnonzero(difference <= CLOSE * c[nearest])
-        tell_apart(near)
+        tell_apart(x, alpha, s2, difference, near, lambda some: data.values(active[some]))
         tied = difference == difference[near].min()
         return np.where(tied, log_w, -np.inf), lambda at: math.inf
     logits = log_w - difference / (2 * s2)
@@ -188,7 +178,7 @@ def _relative_logits(
             harmful = harmful and error * deviation(data, active, logits, error, alpha, s2) > TOLERATED
         if harmful or of_lead > TOLERATED * max(1.0, 1e-3 * lead):
             near = np.flatnonzero(logits >= logits[runner_up] - UNDERFLOW - 2**7 * of_lead)
-            tell_apart(near)
+            tell_apart(x, alpha, s2, difference, near, lambda some: data.values(active[some]))
             logits = log_w - difference / (2 * s2)
     return logits, lambda at: math.fsum(_square_terms(x, alpha, data.values([active[at]])[0])) / (2 * s2)
 
@@ -197,7 +187,8 @@ def deviation(data: Data, rows: Int, logits: Float, error: float, alpha: float, 
     """How far ``rows`` are from the heaviest of them, root mean square by weight, in units of sqrt(S) / alpha; at most
     that, when logits are off by up to ``error``: what an error of logits costs of the noise prediction, each unit."""
     lead = logits - logits.max()
-    p = np.exp(np.minimum(lead + 2 * error, 0.0)) / max(1.0, float(np.exp(lead - 2 * error).sum()))
+    slack = SLACK * error
+    p = np.exp(np.minimum(lead + slack, 0.0)) / max(1.0, float(np.exp(lead - slack).sum()))
     top = data.values([rows[np.argmax(logits)]])[0]
     pieces = blocks(np.broadcast_to(top, (len(rows), len(top))))
     second = sum(float(p[some] @ np.square(data.values(rows[some]) - top).sum(axis=1)) for some in pieces)
@@ -213,6 +204,21 @@ def logit_rounding(x: Float, c: Any, s2: Any, nats: Any = 0.0) -> Any:
     """
     c = c + 2 * s2 * nats
     return 2.0**-53 * np.sqrt(c) * (np.sqrt(c) + 2 * np.linalg.norm(x, axis=-1)) / (2 * s2)
+
+
+def tell_apart(x: Float, alpha: float, s2: float, difference: Float, near: Int, values: Callable[[Any], Float]) -> None:
+    """Of squared distances less the least of them, ``difference`` (n,), put those ``near`` as they are, rounded once:
+    from a row within a nat of the nearest of these. The one that is nearest in float64 may be so far from that that it
+    leaves no digits to the weights. ``values`` gives rows by their positions."""
+    first = int(np.argmin(difference))
+    for _ in range(ROUNDS):
+        base = values([first])[0]
+        for piece in blocks(np.broadcast_to(x, (len(near), len(x)))):
+            difference[near[piece]] = exact_differences(x, alpha, values(near[piece]), base)
+        first = int(near[np.argmin(difference[near])])
+        if not abs(difference[first]) > 2 * s2:
+            break
+        difference -= difference[first]
 
 
 def exact_differences(x: Float, alpha: float, rows: Float, first: Float) -> Float:

@@ -47,21 +47,24 @@ def exactly_squared(q: Queries, data: Data, index: Any) -> Any:
 def farther(q: Queries, data: Data, index: Any, base: Any) -> Any:
     """|x - alpha x_i|^2 less that of the row ``base`` (M, 1): so well that logits are known to 2^-36 or to a rounding.
 
-    (alpha x_b - alpha x_i) . ((x - alpha x_i) + (x - alpha x_b)), all of it in pairs of floats; no operation is fused,
-    as torch runs each by itself. What these do not tell the reference does.
+    alpha (x_b - x_i) . ((x - alpha x_i) + (x - alpha x_b)), all of it in pairs of floats; no operation is fused, as
+    torch runs each by itself. What these do not tell the reference does.
     """
     x, alpha = q.x[:, None, :], q.alpha[:, None, None]
     found = torch.empty(index.shape, dtype=torch.float64, device=data.device)
     unknown = torch.empty_like(found)
-    there = two_product(alpha, data.values(base))
+    base_row = data.values(base)
+    there = two_product(alpha, base_row)
     first, first_low = _away(x, *there)
     for block in _blocks(q, index, 24):
-        here = two_product(alpha, data.values(index[:, block]))
-        delta, delta_low = two_sum(there[0], -here[0])
-        delta_low = delta_low + (there[1] - here[1])
+        rows = data.values(index[:, block])
+        here = two_product(alpha, rows)
         away, low = _away(x, *here)
         both, both_low = two_sum(away, first)
         both_low = both_low + (low + first_low)
+        apart, apart_low = two_sum(base_row, -rows)  # first: alpha times rows that are close would be rounded twice
+        delta, delta_low = two_product(alpha, apart)
+        delta_low = delta_low + alpha * apart_low
         high, rest = two_product(delta, both)
         found[:, block] = _sum(high, rest + (delta * both_low + delta_low * (both + both_low)))
         unknown[:, block] = _KNOWN * (delta * (x.abs() + here[0].abs() + there[0].abs())).abs().sum(dim=-1)
@@ -160,12 +163,13 @@ def _told(q: Queries, data: Data, index: Any, nearest: Any, seen: Any) -> Any:
     """How much farther rows are than one within a nat of the nearest that is seen: the one that is by distances in
     float64 may be so far from that that they leave no digits to the weights."""
     apart = farther(q, data, index, index.gather(1, nearest))
-    while True:
+    for _ in range(reference.ROUNDS):
         first = torch.where(seen, apart, math.inf).argmin(dim=1, keepdim=True)
         some = torch.nonzero(apart.gather(1, first)[:, 0] < -2 * q.s2)[:, 0]
         if len(some) == 0:
-            return apart
+            break
         apart[some] = farther(q.some(some), data, index[some], index[some].gather(1, first[some]))
+    return apart
 
 
 def _vectors(q: Queries, data: Data, index: Any, e: Any, point: Any, want: set[str]) -> tuple[State, Any]:
@@ -212,9 +216,9 @@ def _matters(q: Queries, data: Data, index: Any, found: State, lead: Any, apart:
     """Where rounding the distances may cost more of an answer than it may, as in the reference."""
     nats = math.log(index.shape[1]) + data.log_w[index].amax(dim=1) - found["log_w"]
     of_top, of_next = (_rounding(q, c + 2 * q.s2 * nats) for c in (found["score"], found["next"]))
-    error = of_top[:, None]
+    slack = reference.SLACK * of_top[:, None]
     others = lead.scatter(1, lead.argmax(1, True), -math.inf)
-    p = (others + 2 * error).clamp(max=0.0).exp() / (lead - 2 * error).exp().sum(dim=1, keepdim=True).clamp(min=1.0)
+    p = (others + slack).clamp(max=0.0).exp() / (lead - slack).exp().sum(dim=1, keepdim=True).clamp(min=1.0)
     spread = (p * apart).sum(dim=1).sqrt()
     bad = of_top * q.alpha * spread / q.s2.sqrt() > data.tolerated
     bad |= of_top * spread > data.promise.denoiser * data.radius / 4  # where noise predictions see nothing of it
