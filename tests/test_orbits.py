@@ -58,7 +58,7 @@ def test_mirror_images(engine, dtype, ratio):
 def test_images_of_small_sets_are_stored(backend, dtype, monkeypatch):
     """Up to some size, in memory, and not with ``low_memory``: then it is the field of an array, to the bit."""
     images = _pictures(dtype)
-    monkeypatch.setattr(orbit, "_STORED", 2 * images.nbytes)
+    monkeypatch.setattr(orbit, "_STORED", 2 * images.size)
     field, want = itf.Field(images, orbit="hflip", backend=backend), itf.Field(_stored(images), backend=backend)
     x, _ = want.draw(20, 0.6, rng=0)
     for t in (0.3, 0.6, 0.9):
@@ -68,11 +68,13 @@ def test_images_of_small_sets_are_stored(backend, dtype, monkeypatch):
     np.testing.assert_array_equal(run.x.reshape(6, -1), other.x)
     kept = {True: field}
     kept[False] = itf.Field(images, orbit="hflip", backend=backend, low_memory=True)
-    monkeypatch.setattr(orbit, "_STORED", 2 * images.nbytes - 1)
+    monkeypatch.setattr(orbit, "_STORED", 2 * images.size - 1)
     more = itf.Field(images, orbit="hflip", backend=backend)
     source = itf.Field(Source(images.reshape(len(images), -1)), orbit=[np.arange(64)], backend=backend)
     for stored, flow in (*kept.items(), (False, more), (False, source)):
         assert isinstance(flow._oracle.training_set.rows, np.ndarray) == stored
+    alone = itf.Field(images, orbit=[], backend=backend)._oracle.training_set
+    assert np.shares_memory(alone.rows, images)
 
 
 def test_two_passes_settle_forward_queries(backend, monkeypatch):
