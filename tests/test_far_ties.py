@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import oracle
 import pytest
@@ -204,3 +206,39 @@ def test_parts_that_are_nearly_as_far(backend, sigma):
     parts = [itf.Field(row[None], itf.VELinear(1.0), backend=backend).at(1.0, sigma) for row in rows]
     whole = itf.merge([part.partial(x, first_row=i, precise=True) for i, part in enumerate(parts)])
     assert whole.unsettled.tolist() == [sigma < 1e-10]
+
+
+def test_parts_of_a_query_that_is_a_row_but_for_rounding(backend):
+    """Its distance is 0 in float64, which was taken for a distance without rounding: weights were off by 7e-4."""
+    alpha, sigma = 0.3, 0.3e-17
+    rows = np.array([[1.1, 0.0], [1.1, 3e-17], [5.0, 5.0]])
+    x = alpha * rows[:1]
+    levels = [itf.Field(row[None], itf.VELinear(1.0), backend=backend).at(alpha, sigma) for row in rows]
+    post = itf.merge([level.partial(x, 1, first_row=i, precise=True) for i, level in enumerate(levels)]).posterior()
+    w = np.exp(oracle.posterior(rows, x, alpha, sigma).log_weight[0]).astype(float)
+    np.testing.assert_allclose(post.top_weight[0, 0], w.max(), rtol=1e-9)
+    np.testing.assert_allclose(post.log_rest, np.log1p(-w.max()), rtol=1e-9)
+
+
+def test_lists_of_parts_at_far_ties(backend):
+    """The part has told its rows apart, which two floats of their squares do not: the lighter one came first."""
+    rows, x = np.array([[0.1, 0.2, 0.3, 1e-20], [0.3, 0.1, 0.2, 0.0], [1.0, 1.0, 1.0, 0.0]]), np.zeros((1, 4))
+    parts = [itf.Field(part, itf.VELinear(1.0), backend=backend).at(1.0, 1e-21) for part in np.split(rows, [2])]
+    for top in (1, 2):
+        post = itf.merge([p.partial(x, top, first_row=i) for p, i in zip(parts, (0, 2), strict=True)]).posterior()
+        np.testing.assert_array_equal(post.top_index[0], [1, 0][:top])
+        np.testing.assert_allclose(post.top_weight[0, 0], 1.0)
+
+
+@pytest.mark.parametrize("away", [1.0, 1e6])
+def test_nearest_of_rows_far_from_the_origin(engine, away):
+    """At sigma = 0, half-way between two rows: products of alpha and rows were rounded by more than told them apart."""
+    rng = np.random.default_rng(5)
+    for _ in range(60):
+        rows = away * rng.standard_normal(3) + 10.0 ** rng.uniform(-6, 0) * rng.standard_normal((4, 3))
+        alpha = rng.uniform(0.05, 1)
+        x = alpha * (rows[:1] + rows[1:2]) / 2
+        apart = [[Fraction(x[0, k]) - Fraction(alpha) * Fraction(row[k]) for k in range(3)] for row in rows]
+        squares = [sum(one**2 for one in row) for row in apart]
+        post = itf.Field(rows, itf.VELinear(1.0), backend=engine.backend).at(alpha, 0.0).posterior(x, 1)
+        assert post.index[0] == squares.index(min(squares))

@@ -336,7 +336,7 @@ def merge(a: dict[str, Any], b: dict[str, Any], place: Place, u: Float | None = 
     if "work" in a:
         out["work"] = (a["rows"] * a["work"] + b["rows"] * b["work"]) / out["rows"]
     a, b = (one | {"top_log": one["top_log"] + log[:, None]} for one, log in ((a, log_a), (b, log_b)))
-    return out | _lists(a, b, out, place.s2)
+    return out | _lists(a, b, out, place.s2, unknown > _TELLING)
 
 
 def reduce(parts: list[dict[str, Any]], place: Place, u: Float | None = None) -> dict[str, Any]:
@@ -370,12 +370,17 @@ def in_doubt(parts: list[dict[str, Any]], share: Float, promise: _Promise) -> np
     return np.asarray((error > promise.weight * _PART).any(axis=1))
 
 
-def _lists(a: dict[str, Any], b: dict[str, Any], top: dict[str, Any], s2: Float) -> dict[str, Any]:
-    """The heaviest of the listed rows, as many as one of the lists had or all that are there, if these are fewer."""
+def _lists(
+    a: dict[str, Any], b: dict[str, Any], top: dict[str, Any], s2: Float, rough: npt.NDArray[np.bool_]
+) -> dict[str, Any]:
+    """The heaviest of the listed rows, as many as one of the lists had or all that are there, if these are fewer.
+
+    ``rough``: where squares do not tell the rows of a part apart, which the part itself did.
+    """
     listed = ("top_index", "top_log", "top_log_w", "top_c", "top_c_low")
     both = {name: np.concatenate([a[name], b[name]], axis=1) for name in listed}
-    logits = _logits(both, top, s2)
-    order = np.lexsort([both["top_index"], -logits], axis=1)[:, : max(1, top["top"])]
+    told = np.where(rough[:, None], both["top_log"], 0.0)
+    order = np.lexsort([both["top_index"], -_logits(both, top, s2), -told], axis=1)[:, : max(1, top["top"])]
     return {name: np.take_along_axis(values, order, axis=1) for name, values in both.items()}
 
 

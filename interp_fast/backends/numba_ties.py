@@ -37,9 +37,10 @@ def doubtful(
         deviation = np.sqrt(score / s2 + 2 * nats)  # at most, more or less
         harmful = (error * deviation > most) & (lead >= -reach - 2**7 * error)
         harmful |= off & (of_lead > most * np.maximum(1.0, -1e-3 * lead))
-        some = np.where(s2 > 0, harmful, np.abs(next_score - score) <= reference.CLOSE * score)
-        slack = np.where(s2 > 0, 2**9 * s2 * (of_lead if off else error), reference.CLOSE * score)
-    return np.flatnonzero(some & (next_score < math.inf) & ((score > 0) | (s2 > 0))), slack
+        close = reference.as_near(x, score)
+        some = np.where(s2 > 0, harmful, np.abs(next_score - score) <= close)
+        slack = np.where(s2 > 0, 2**9 * s2 * (of_lead if off else error), close)
+    return np.flatnonzero(some & (next_score < math.inf)), slack
 
 
 def answer(

@@ -34,7 +34,7 @@ SLACK = 16.0
 ROUNDS = 64
 # Bytes of rows whose squares are added exactly at a time: twenty-four floats for each number, which stay in cache.
 _CACHED = 1 << 16
-CLOSE = 1e-12  # squared distances that differ by less, relatively, may be equal
+_CLOSE = 1e-12  # squared distances that differ by less, relatively, may be equal
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def _relative_logits(
     nearest = int(np.argmin(c))
     difference = c - c[nearest]
     if s2 == 0:
-        near = np.flatnonzero(difference <= CLOSE * c[nearest])
+        near = np.flatnonzero(difference <= as_near(x, c[nearest]))
         tell_apart(x, alpha, s2, difference, near, lambda some: data.values(active[some]))
         tied = difference == difference[near].min()
         return np.where(tied, log_w, -np.inf), lambda at: math.inf
@@ -202,8 +202,14 @@ def logit_rounding(x: Float, c: Any, s2: Any, nats: Any = 0.0) -> Any:
     largest logit: of all rows in the mean by weight, which are at c + 2 S nats at most. So far logits are, in that
     mean, below the largest: the entropy is at most log N.
     """
-    c = c + 2 * s2 * nats
-    return 2.0**-53 * np.sqrt(c) * (np.sqrt(c) + 2 * np.linalg.norm(x, axis=-1)) / (2 * s2)
+    size = np.linalg.norm(x, axis=-1)
+    away = np.sqrt(c + 2 * s2 * nats) + 2.0**-53 * size  # a query that is a row but for rounding may seem to be it
+    return 2.0**-53 * away * (away + 2 * size) / (2 * s2)
+
+
+def as_near(x: Float, c: Any) -> Any:
+    """How much farther, in squared distances, a row may seem to be that is as near to queries x as the one at c."""
+    return _CLOSE * c + 2 * SLACK * logit_rounding(x, c, 0.5)
 
 
 def tell_apart(x: Float, alpha: float, s2: float, difference: Float, near: Int, values: Callable[[Any], Float]) -> None:

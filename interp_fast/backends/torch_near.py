@@ -228,6 +228,7 @@ def _matters(q: Queries, data: Data, index: Any, found: State, lead: Any, apart:
 
 
 def _rounding(q: Queries, c: Any) -> Any:
-    """What float64 leaves in a logit at the squared distance c: a rounding of c, and one of alpha x_i."""
-    away = c.sqrt()
-    return 2.0**-53 * away * (away + 2 * q.x.norm(dim=1)) / (2 * q.s2)
+    """What float64 leaves in a logit at the squared distance c, as in the reference."""
+    size = q.x.norm(dim=1)
+    away = c.sqrt() + 2.0**-53 * size
+    return 2.0**-53 * away * (away + 2 * size) / (2 * q.s2)
